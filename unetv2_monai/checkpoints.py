@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from elsewhere into this network's names, strictly: nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from .errors import InputError
+
+__all__ = ["check_weights", "convert_released_state_dict", "last_checkpoint"]
+
+# layers of the released network that its forward pass never uses
+UNUSED = ("deconv5.weight",)
+
+# released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)
+RELEASED = (
+    (r"encoder\.backbone\.patch_embed1\.(.+)", lambda m: f"encoder.model.patch_embed.{m[1]}"),
+    (r"encoder\.backbone\.patch_embed([2-4])\.(.+)", lambda m: f"encoder.model.stages_{int(m[1]) - 1}.downsample.{m[2]}"),
+    (
+        r"encoder\.backbone\.block([1-4])\.(\d+)\.(.+)",
+        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.blocks.{m[2]}.{m[3].replace('dwconv.dwconv', 'dwconv')}",
+    ),
+    (r"encoder\.backbone\.norm([1-4])\.(.+)", lambda m: f"encoder.model.stages_{int(m[1]) - 1}.norm.{m[2]}"),
+    (r"ca_([1-4])\.fc([12])\.weight", lambda m: f"gates.{int(m[1]) - 1}.0.mlp.{2 * int(m[2]) - 2}.weight"),
+    (r"sa_([1-4])\.conv1\.weight", lambda m: f"gates.{int(m[1]) - 1}.1.conv.weight"),
+    (r"Translayer_([1-4])\.conv\.weight", lambda m: f"reduce.{int(m[1]) - 1}.conv.weight"),
+    (r"Translayer_([1-4])\.bn\.(.+)", lambda m: f"reduce.{int(m[1]) - 1}.adn.N.{m[2]}"),
+    (r"sdi_([1-4])\.convs\.([0-3])\.(.+)", lambda m: f"sdi.smooth.{int(m[1]) - 1}.{m[2]}.{m[3]}"),
+    (r"deconv([2-4])\.weight", lambda m: f"decoder.enlarge.{int(m[1]) - 2}.weight"),
+    (r"seg_outs\.([0-3])\.(.+)", lambda m: f"heads.{3 - int(m[1])}.{m[2]}"),
+)
+
+
+def released_key(key: str) -> str | None:
+    """Our name of an entry of the released network's state dict; None where we have no such layer."""
+    for pattern, ours in RELEASED:
+        if match := re.fullmatch(pattern, key):
+            return ours(match)
+    return None
+
+
+def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """
+    Rename the state dict of the released U-Net v2 (``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2,
+    any PVTv2 encoder) so that ``UNetV2.load_state_dict`` takes it with ``strict=True``.
+
+    Args:
+        state_dict: parameters and buffers under the released names. The prefix ``module.`` of data-parallel training
+            is understood.
+
+    Returns:
+        The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
+
+    Raises:
+        ValueError: when an entry is not one of the released network, with its name.
+
+    Example::
+
+        net = UNetV2(backbone="pvt_v2_b2", out_channels=1)
+        net.load_state_dict(convert_released_state_dict(torch.load("unetv2.pth", weights_only=True)))
+    """
+    converted, unknown = {}, []
+    for key, value in state_dict.items():
+        key = key.removeprefix("module.")
+        if key in UNUSED:
+            continue
+        ours = released_key(key)
+        if ours is None:
+            unknown.append(key)
+        else:
+            converted[ours] = value
+    if unknown or not converted:
+        found = f"unknown entries {unknown[:3]}, {len(unknown)} in all" if unknown else "it is empty"
+        raise ValueError(f"this is not a state dict of the released U-Net v2: {found}.")
+    return converted
+
+
+def last_checkpoint(ckpt_dir: str) -> str:
+    """
+    The newest file that training left in ``ckpt_dir`` to be resumed from.
+
+    Args:
+        ckpt_dir: folder of the ``last_checkpoint_epoch=*.pt`` files.
+
+    Returns:
+        Its path.
+
+    Raises:
+        InputError: when there is none.
+    """
+    found = list(Path(ckpt_dir).glob("last_checkpoint_epoch=*.pt"))
+    if not found:
+        raise InputError(
+            f"nothing to resume: {ckpt_dir} holds no last_checkpoint_epoch=*.pt. "
+            "Set --output_dir to that of the stopped run, or leave out --resume."
+        )
+    return str(max(found, key=lambda path: path.stat().st_mtime))
+
+
+def check_weights(path: str, network: torch.nn.Module) -> str:
+    """
+    Make sure that a file holds the weights of this network, before anything runs.
+
+    Args:
+        path: a file with the plain state dict, or one under the key "model", as training leaves them.
+        network: the network that shall load them.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: when there is no such file, when it holds no weights, or those of another network, with the first
+            entries that differ.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no weights at {path}. Train first, or set --checkpoint to a file that training wrote.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state_dict = content.get("model", content)
+        found = {key: tuple(value.shape) for key, value in state_dict.items()}
+    except Exception as error:  # unpickling raises almost anything
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}: {error})") from error
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if found == wanted:
+        return path
+    differs = [f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape]
+    parts = {
+        "missing": [key for key in wanted if key not in found],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": differs,
+    }
+    lines = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in parts.items() if keys]
+    raise InputError(
+        f"{path} holds weights of another network: " + "; ".join(lines) + ". "
+        "Set --backbone and --out_channels to what it was trained with."
+    )

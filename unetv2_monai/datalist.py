@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder or its datalist.json -> MONAI data lists of {"image": path, "label": path}, checked before use."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from monai.data import partition_dataset
+from PIL import Image
+from tqdm import tqdm
+
+from .errors import InputError
+from .images import to_mask, to_rgb
+
+__all__ = ["list_images", "load_datalist"]
+
+logger = logging.getLogger(__name__)
+
+Item = dict[str, str]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+VOLUMES = (".nii", ".nii.gz")
+FOLDERS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
+MASK_SUFFIXES = ("", "_segmentation", "_mask", "_label", "_seg", "_gt")
+SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+MOST_ERRORS = 200
+
+LAYOUT = """Expected one of
+  DIR/datalist.json                        {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "validation": ..., "test": ...}
+  DIR/images, DIR/masks                    pairs with the same stem; a train.txt, val.txt, test.txt beside them may list stems
+  DIR/train/images, DIR/train/masks        and the same below DIR/val, DIR/test"""
+
+
+def load_datalist(
+    dataset_dir: str,
+    sections: Sequence[str] = ("training", "validation"),
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    max_train_images: int | None = None,
+    out_channels: int = 1,
+    check: bool = True,
+) -> dict[str, list[Item]]:
+    """
+    Find the image and mask pairs of a data set.
+
+    Without a validation split, a seeded share of the training pairs is held out. A plain folder of ``images/`` and
+    ``masks/`` without any split is all training data for training, and all test data for evaluation.
+
+    Args:
+        dataset_dir: the folder; the README states the layouts.
+        sections: which of "training", "validation", "test" to return. No file of another section is opened.
+        val_fraction: share of the training pairs held out where there is no validation split. Defaults to 0.1.
+        seed: draws the held-out pairs and the subset of ``max_train_images``. Defaults to 0.
+        max_train_images: use only so many training pairs, drawn by ``seed`` after the hold-out; None uses all.
+            Defaults to None.
+        out_channels: channels of the network, which decide the values that a mask may have. Defaults to 1.
+        check: decode every file first: readable, one size per pair, mask values known. Defaults to True.
+
+    Returns:
+        For every section a list of ``{"image": path, "label": path}`` in the order of the paths.
+
+    Raises:
+        InputError: when the folder has no known layout or lacks a section, or for all unpaired, unreadable and
+            contradictory files at once, each with its name.
+    """
+    root = _existing_folder(dataset_dir)
+    errors: list[str] = []
+    found = _read_json(root, errors) or _read_folders(root, errors)
+    if not found and not errors:
+        raise InputError(f"dataset_dir {root} holds no images and masks.\n{LAYOUT}")
+    plain = found.pop("plain", None)
+    if plain is not None:
+        found["test" if "test" in sections else "training"] = plain
+    if errors:
+        raise InputError(_listed(root, errors))
+
+    if "validation" in sections and not found.get("validation") and found.get("training"):
+        pairs = found["training"]
+        held_out = max(1, round(val_fraction * len(pairs)))
+        if len(pairs) < 2:
+            raise InputError(f"dataset_dir {root} holds one pair only, and training needs another one for validation.")
+        ratios = [len(pairs) - held_out, held_out]
+        found["training"], found["validation"] = partition_dataset(pairs, ratios=ratios, shuffle=True, seed=seed)
+        logger.info(f"No validation split: {held_out} of {len(pairs)} training pairs are held out (seed {seed}).")
+
+    if max_train_images is not None and "training" in sections and max_train_images < len(found.get("training", [])):
+        rest = len(found["training"]) - max_train_images
+        found["training"] = partition_dataset(
+            found["training"], ratios=[max_train_images, rest], shuffle=True, seed=seed
+        )[0]
+
+    lists: dict[str, list[Item]] = {}
+    for section in sections:
+        if not found.get(section):
+            has = ", ".join(f"{key} ({len(value)})" for key, value in found.items() if value) or "nothing"
+            raise InputError(f"dataset_dir {root} has no {section} pairs; it has {has}.\n{LAYOUT}")
+        lists[section] = sorted(found[section], key=lambda item: item["image"])
+    logger.info(f"{root}: " + ", ".join(f"{len(items)} {section}" for section, items in lists.items()) + " pairs.")
+    if check:
+        pairs = [item for items in lists.values() for item in items]
+        errors = _check(pairs, lambda item: _check_pair(item, out_channels))
+        if errors:
+            raise InputError(_listed(root, errors))
+    return lists
+
+
+def list_images(dataset_dir: str, check: bool = True) -> list[Item]:
+    """
+    Find the images to segment: those in ``dataset_dir/images`` if it exists, else those in ``dataset_dir``.
+
+    Args:
+        dataset_dir: the folder, or a single image.
+        check: decode every file first. Defaults to True.
+
+    Returns:
+        A list of ``{"image": path}``, sorted.
+
+    Raises:
+        InputError: when there is no image, when two would give a mask of the same name, or for all unreadable files.
+    """
+    root = Path(dataset_dir)
+    if root.is_file():
+        paths = [root]
+    else:
+        root = _existing_folder(dataset_dir)
+        root = root / "images" if (root / "images").is_dir() else root
+        paths = _files(root)
+    if not paths:
+        raise InputError(f"dataset_dir {root} holds no image ({', '.join(PICTURES + VOLUMES)}).")
+    errors: list[str] = []
+    _by_stem(paths, errors)
+    items = [{"image": str(path)} for path in paths]
+    if check and not errors:
+        errors = _check(items, lambda item: _shape(item["image"], to_rgb) and None)
+    if errors:
+        raise InputError(_listed(root, errors))
+    return items
+
+
+def _existing_folder(dataset_dir: str) -> Path:
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise InputError(f"dataset_dir {root} does not exist. Set --dataset_dir to the folder of your data.\n{LAYOUT}")
+    return root
+
+
+def _listed(root: Path, errors: Sequence[str]) -> str:
+    more = [f"... and {len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
+    lines = "\n  ".join([*errors[:MOST_ERRORS], *more])
+    return f"{len(errors)} problem{'s'[: len(errors) > 1]} in {root}:\n  {lines}\nMend or remove these files."
+
+
+def _read_json(root: Path, errors: list[str]) -> dict[str, list[Item]] | None:
+    """Read ``datalist.json``: paths are relative to its folder."""
+    path = root / "datalist.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+        found = {
+            section: [{key: str(root / item[key]) for key in ("image", "label")} for item in content[section]]
+            for section in SPLITS
+            if section in content
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{LAYOUT}") from error
+    for items in found.values():
+        errors += [f"{item[k]}: listed in datalist.json, no such file" for item in items for k in item if not Path(item[k]).is_file()]
+    return found
+
+
+def _read_folders(root: Path, errors: list[str]) -> dict[str, list[Item]]:
+    """Pairs per split folder, or per split file, or under "plain" where nothing says which split they are."""
+    found: dict[str, list[Item]] = {}
+    for section, names in SPLITS.items():
+        for name in names:
+            parents = [root / name, *sorted(p for p in root.glob(f"{name}/*") if p.is_dir())]
+            pairs = [pair for parent in parents for pair in _pairs(parent, errors)]
+            if pairs:
+                found[section] = found.get(section, []) + pairs
+    if found:
+        return found
+
+    pairs = _pairs(root, errors)
+    by_stem = {_stem(Path(pair["image"])): pair for pair in pairs}
+    for section, names in SPLITS.items():
+        for listing in (root / f"{name}.txt" for name in names):
+            if listing.is_file():
+                stems = [_stem(Path(line.strip())) for line in listing.read_text().splitlines() if line.strip()]
+                errors += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
+                found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
+    return found or ({"plain": pairs} if pairs else {})
+
+
+def _pairs(parent: Path, errors: list[str]) -> list[Item]:
+    """The pairs of one folder that holds images/ and masks/ (or their other names), if it does."""
+    folders = next(((parent / i, parent / m) for i, m in FOLDERS if (parent / i).is_dir() and (parent / m).is_dir()), None)
+    if folders is None:
+        return []
+    images = _by_stem(_files(folders[0]), errors)
+    masks: dict[str, Path] = {}
+    for stem, path in _by_stem(_files(folders[1]), errors).items():
+        names = [stem.removesuffix(suffix) for suffix in MASK_SUFFIXES if stem.endswith(suffix)]
+        image = next((name for name in names if name in images), None)
+        if image is None:
+            errors.append(f"{path}: mask without an image of that name")
+        elif image in masks:
+            errors.append(f"{path}: second mask for {images[image].name}, beside {masks[image].name}")
+        else:
+            masks[image] = path
+    errors += [f"{path}: image without a mask in {folders[1].name}/" for stem, path in images.items() if stem not in masks]
+    return [{"image": str(path), "label": str(masks[stem])} for stem, path in images.items() if stem in masks]
+
+
+def _files(folder: Path) -> list[Path]:
+    endings = PICTURES + VOLUMES
+    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
+
+
+def _stem(path: Path) -> str:
+    name = path.name
+    ending = next((e for e in sorted(PICTURES + VOLUMES, key=len, reverse=True) if name.lower().endswith(e)), "")
+    return name[: len(name) - len(ending)]
+
+
+def _by_stem(paths: Iterable[Path], errors: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        if (other := found.setdefault(_stem(path), path)) is not path:
+            errors.append(f"{path}: same name as {other.name}")
+    return found
+
+
+def _check(items: Sequence[Item], check: Callable[[Item], str | None]) -> list[str]:
+    """What ``check`` finds wrong with each item, a sentence each."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(lambda item: _guarded(check, item), items)
+        return [error for error in tqdm(results, "Checking files", len(items), disable=None, leave=False) if error]
+
+
+def _guarded(check: Callable[[Item], str | None], item: Item) -> str | None:
+    try:
+        return check(item)
+    except InputError as error:
+        return str(error)
+
+
+def _check_pair(item: Item, out_channels: int) -> str | None:
+    image = _shape(item["image"], to_rgb)
+    label = _shape(item["label"], lambda opened: to_mask(opened, out_channels), out_channels)
+    if image != label:
+        return f"{item['label']}: mask of {_by(label)}, but {Path(item['image']).name} is {_by(image)}"
+    return None
+
+
+def _shape(path: str, convert: Callable[[Image.Image], Image.Image], classes: int | None = None) -> tuple[int, ...]:
+    """Decode a file and give its width, height (and depth); for masks of volumes check the values too."""
+    try:
+        if path.lower().endswith(PICTURES):
+            with Image.open(path) as opened:
+                return convert(opened).size
+        volume = nibabel.load(path)
+        values = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
+    except InputError:
+        raise
+    except Exception as error:  # image decoders raise almost anything
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if classes is not None and not np.isin(values, range(max(classes, 2))).all():
+        raise InputError(f"{path}: label values {np.unique(values)[:8]}, expected 0 to {max(classes, 2) - 1}")
+    return values.shape
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one exception for input that the user has to mend."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+__all__ = ["InputError"]
+
+
+class InputError(ValueError):
+    """
+    A file, folder or option that was given cannot be used; the message names it and says what to do.
+
+    ``monai.bundle`` wraps every error of a config in errors of its own, which would bury the message in a long
+    traceback. So where this exception ends a program, only its message is printed.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        if sys.excepthook is sys.__excepthook__:
+            sys.excepthook = _print_message_alone
+
+
+def _print_message_alone(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        sys.__excepthook__(kind, error, traceback)
+    else:
+        print(f"error: {cause}", file=sys.stderr)

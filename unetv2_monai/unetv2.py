@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv, Dropout
+from torch import nn
+from torch.nn import functional as F
+
+from .attention import ChannelAttention, SpatialAttention
+from .encoders import TimmEncoder
+from .sdi import LINEAR, SDI
+
+__all__ = ["UNetV2"]
+
+ATTENTIONS = ("channel_first", "spatial_first", None)
+UPSAMPLES = ("deconv", "interp")
+
+
+class UNetV2(nn.Module):
+    """
+    U-Net v2: a pyramid encoder, skip connections that infuse semantics and details into every level, a small decoder.
+
+    Every level of the encoder passes channel and spatial attention and a 1x1 convolution to ``channels`` channels; SDI
+    multiplies it with the smoothed features of all other levels; the decoder adds the levels up from coarse to fine;
+    each level has a 1x1 head. With the defaults this is the network that the authors released, without its one unused
+    layer; ``convert_released_state_dict`` brings their weights here.
+
+    Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
+    https://arxiv.org/abs/2311.17791.
+
+    Args:
+        spatial_dims: number of spatial dimensions. Defaults to 2.
+        in_channels: number of channels of the image. Defaults to 3.
+        out_channels: number of channels of the output: 1 for one structure with a sigmoid, or the number of classes,
+            background included, with a softmax. Defaults to 1.
+        backbone: name of a timm model with a feature pyramid, such as ``"pvt_v2_b0"``, ``"convnextv2_tiny"``,
+            ``"resnet34"``. Defaults to ``"pvt_v2_b2"``, the paper's.
+        channels: number of channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
+        deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
+            Defaults to False.
+        dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
+        pretrained: start the encoder from timm's ImageNet weights (downloaded unless cached). Defaults to False.
+        attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
+            ``"spatial_first"`` (the paper's equation) or None for no attention. Defaults to ``"channel_first"``.
+        sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
+            Defaults to True.
+        fusion: how SDI fuses the levels: ``"mul"`` (the paper), ``"add"`` or ``"cat"``. Defaults to ``"mul"``.
+        upsample: how the decoder enlarges: ``"deconv"`` (the released code) or ``"interp"``, linear interpolation
+            without weights. Defaults to ``"deconv"``.
+        norm: normalisation after the 1x1 convolutions, a MONAI layer name or (name, arguments). Defaults to
+            ``"batch"``.
+        out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
+        backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
+            code trains with. Defaults to None.
+
+    Raises:
+        ValueError: when an argument has a value that is not among the allowed ones, or the backbone has no pyramid.
+
+    Example::
+
+        import torch
+        from unetv2_monai import UNetV2
+
+        net = UNetV2(spatial_dims=2, in_channels=3, out_channels=1, backbone="pvt_v2_b0", deep_supervision=True)
+        heads = net(torch.rand(2, 3, 256, 320))  # a list: (2, 1, 256, 320), (2, 1, 128, 160), ...
+        logits = net.eval()(torch.rand(2, 3, 256, 320))  # one tensor: (2, 1, 256, 320)
+
+    See also: :py:class:`unetv2_monai.SDI`, :py:class:`monai.networks.nets.FlexibleUNet`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        backbone: str = "pvt_v2_b2",
+        channels: int = 32,
+        deep_supervision: bool = False,
+        dropout: float = 0.0,
+        pretrained: bool = False,
+        attention: str | None = "channel_first",
+        sdi: bool = True,
+        fusion: str = "mul",
+        upsample: str = "deconv",
+        norm: str | tuple = "batch",
+        out_indices: Sequence[int] | None = None,
+        backbone_args: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if spatial_dims != 2:
+            raise ValueError(f"spatial_dims must be 2, got {spatial_dims}.")
+        if in_channels < 1 or out_channels < 1 or channels < 1:
+            raise ValueError(
+                f"in_channels, out_channels and channels must be positive, got {in_channels}, {out_channels}, {channels}."
+            )
+        self.spatial_dims = spatial_dims
+        self.deep_supervision = deep_supervision
+
+        self.encoder = TimmEncoder(backbone, in_channels, pretrained, out_indices, **(backbone_args or {}))
+        self.strides: list[int] = list(self.encoder.strides)
+        levels = len(self.strides)
+
+        self.gates = nn.ModuleList([_gate(spatial_dims, c, attention) for c in self.encoder.channels])
+        self.reduce = nn.ModuleList(
+            [
+                Convolution(spatial_dims, c, channels, kernel_size=1, act=None, norm=norm, bias=False)
+                for c in self.encoder.channels
+            ]
+        )
+        self.sdi = SDI(spatial_dims, channels, self.strides, fusion) if sdi else nn.Identity()
+        self.decoder = Decoder(spatial_dims, channels, self.strides, upsample)
+        self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
+        self.heads = nn.ModuleList(
+            [Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1) for _ in range(levels)]
+        )
+        self.enlarge = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
+        if not deep_supervision:
+            # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
+            self.heads[1:].requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """
+        Args:
+            x: images of shape (Batch, in_channels, height, width). Sizes that are no multiple of the encoder's largest
+                stride are padded with zeros at the lower and right border, and the output is cropped.
+
+        Returns:
+            Raw logits (no activation) of shape (Batch, out_channels, height, width). While training with
+            ``deep_supervision`` a list of them, finest first, where head i is smaller by
+            ``strides[i] / strides[0]``, rounded up.
+        """
+        sizes = x.shape[2:]
+        features = self.encoder(self._pad(x))
+
+        skips: list[torch.Tensor] = []
+        for i, (gate, reduce) in enumerate(zip(self.gates, self.reduce)):
+            skips.append(reduce(gate(features[i])))
+        decoded = self.decoder(self.sdi(skips))
+
+        outputs: list[torch.Tensor] = []
+        for i, head in enumerate(self.heads):
+            if i == 0 or (self.training and self.deep_supervision):
+                shrink = self.strides[i] // self.strides[0]
+                out = self.enlarge(head(self.dropout(decoded[i])))
+                for dim, size in enumerate(sizes):
+                    out = out.narrow(dim + 2, 0, (size + shrink - 1) // shrink)
+                outputs.append(out)
+        if self.training and self.deep_supervision:
+            return outputs
+        return outputs[0]
+
+    def _pad(self, x: torch.Tensor) -> torch.Tensor:
+        stride = self.strides[-1]
+        pad: list[int] = []
+        for dim in range(self.spatial_dims):  # F.pad starts at the last dimension
+            size = x.shape[-1 - dim]
+            pad.extend([0, (stride - size % stride) % stride])
+        return F.pad(x, pad)
+
+
+class Decoder(nn.Module):
+    """
+    Add the levels up from coarse to fine: each decoded level is enlarged and added to the next finer one.
+
+    Args:
+        spatial_dims: number of spatial dimensions, 2 or 3.
+        channels: number of channels of all levels.
+        strides: stride of every level, finest first.
+        upsample: ``"deconv"`` or ``"interp"``, see :py:class:`UNetV2`.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], upsample: str) -> None:
+        super().__init__()
+        if upsample not in UPSAMPLES:
+            raise ValueError(f"upsample must be one of {UPSAMPLES}, got {upsample!r}.")
+        steps = list(zip(strides, strides[1:]))
+        self.enlarge = nn.ModuleList(
+            [_enlarge(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
+        )
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """
+        Args:
+            features: one tensor per level, finest first, of shape (Batch, channels, ...).
+
+        Returns:
+            The decoded levels, finest first, of the same shapes.
+        """
+        out = features[-1]
+        decoded = [out]
+        for i, enlarge in enumerate(self.enlarge):
+            out = enlarge(out) + features[len(features) - 2 - i]
+            decoded.append(out)
+        return decoded[::-1]
+
+
+def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
+    """One step of the decoder, see :py:class:`UNetV2`."""
+    if upsample == "interp":
+        return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)
+    # the kernel is twice the factor, as released, so that neighbouring inputs overlap
+    return Conv[Conv.CONVTRANS, spatial_dims](
+        channels,
+        channels,
+        kernel_size=2 * factor,
+        stride=factor,
+        padding=(factor + 1) // 2,
+        output_padding=factor % 2,
+        bias=False,
+    )
+
+
+def _gate(spatial_dims: int, channels: int, attention: str | None) -> nn.Module:
+    """The attention of one level, see :py:class:`UNetV2`."""
+    if attention not in ATTENTIONS:
+        raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
+    if attention is None:
+        return nn.Identity()
+    gate = [ChannelAttention(spatial_dims, channels), SpatialAttention(spatial_dims)]
+    return nn.Sequential(*(gate if attention == "channel_first" else reversed(gate)))
