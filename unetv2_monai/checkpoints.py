@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,7 +20,10 @@ UNUSED = ("deconv5.weight",)
 # released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)
 RELEASED = (
     (r"encoder\.backbone\.patch_embed1\.(.+)", lambda m: f"encoder.model.patch_embed.{m[1]}"),
-    (r"encoder\.backbone\.patch_embed([2-4])\.(.+)", lambda m: f"encoder.model.stages_{int(m[1]) - 1}.downsample.{m[2]}"),
+    (
+        r"encoder\.backbone\.patch_embed([2-4])\.(.+)",
+        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.downsample.{m[2]}",
+    ),
     (
         r"encoder\.backbone\.block([1-4])\.(\d+)\.(.+)",
         lambda m: f"encoder.model.stages_{int(m[1]) - 1}.blocks.{m[2]}.{m[3].replace('dwconv.dwconv', 'dwconv')}",
@@ -29,7 +33,7 @@ RELEASED = (
     (r"sa_([1-4])\.conv1\.weight", lambda m: f"gates.{int(m[1]) - 1}.1.conv.weight"),
     (r"Translayer_([1-4])\.conv\.weight", lambda m: f"reduce.{int(m[1]) - 1}.conv.weight"),
     (r"Translayer_([1-4])\.bn\.(.+)", lambda m: f"reduce.{int(m[1]) - 1}.adn.N.{m[2]}"),
-    (r"sdi_([1-4])\.convs\.([0-3])\.(.+)", lambda m: f"sdi.smooth.{int(m[1]) - 1}.{m[2]}.{m[3]}"),
+    (r"sdi_([1-4])\.convs\.([0-3])\.(.+)", lambda m: f"sdi.levels.{int(m[1]) - 1}.smooth.{m[2]}.{m[3]}"),
     (r"deconv([2-4])\.weight", lambda m: f"decoder.enlarge.{int(m[1]) - 2}.weight"),
     (r"seg_outs\.([0-3])\.(.+)", lambda m: f"heads.{3 - int(m[1])}.{m[2]}"),
 )
@@ -81,7 +85,7 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
 
 def last_checkpoint(ckpt_dir: str) -> str:
     """
-    The newest file that training left in ``ckpt_dir`` to be resumed from.
+    The newest complete file that training left in ``ckpt_dir`` to be resumed from.
 
     Args:
         ckpt_dir: folder of the ``last_checkpoint_epoch=*.pt`` files.
@@ -92,10 +96,11 @@ def last_checkpoint(ckpt_dir: str) -> str:
     Raises:
         InputError: when there is none.
     """
-    found = list(Path(ckpt_dir).glob("last_checkpoint_epoch=*.pt"))
+    # a file that the end of the run cut short is no zip archive, and the one before it is still there
+    found = [path for path in Path(ckpt_dir).glob("last_checkpoint_epoch=*.pt") if zipfile.is_zipfile(path)]
     if not found:
         raise InputError(
-            f"nothing to resume: {ckpt_dir} holds no last_checkpoint_epoch=*.pt. "
+            f"nothing to resume: {ckpt_dir} holds no complete last_checkpoint_epoch=*.pt. "
             "Set --output_dir to that of the stopped run, or leave out --resume."
         )
     return str(max(found, key=lambda path: path.stat().st_mtime))
@@ -127,7 +132,9 @@ def check_weights(path: str, network: torch.nn.Module) -> str:
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if found == wanted:
         return path
-    differs = [f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape]
+    differs = [
+        f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
+    ]
     parts = {
         "missing": [key for key in wanted if key not in found],
         "unexpected": [key for key in found if key not in wanted],

@@ -33,9 +33,9 @@ SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "val
 MOST_ERRORS = 200
 
 LAYOUT = """Expected one of
-  DIR/datalist.json                        {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "validation": ..., "test": ...}
-  DIR/images, DIR/masks                    pairs with the same stem; a train.txt, val.txt, test.txt beside them may list stems
-  DIR/train/images, DIR/train/masks        and the same below DIR/val, DIR/test"""
+  DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
+  DIR/images, DIR/masks               pairs of one name; train.txt, val.txt, test.txt beside them may list names
+  DIR/train/images, DIR/train/masks   and the same below DIR/val, DIR/test"""
 
 
 def load_datalist(
@@ -72,7 +72,9 @@ def load_datalist(
     """
     root = _existing_folder(dataset_dir)
     errors: list[str] = []
-    found = _read_json(root, errors) or _read_folders(root, errors)
+    found = _read_json(root, errors)
+    if found is None:
+        found = _read_folders(root, errors)
     if not found and not errors:
         raise InputError(f"dataset_dir {root} holds no images and masks.\n{LAYOUT}")
     plain = found.pop("plain", None)
@@ -138,7 +140,7 @@ def list_images(dataset_dir: str, check: bool = True) -> list[Item]:
     _by_stem(paths, errors)
     items = [{"image": str(path)} for path in paths]
     if check and not errors:
-        errors = _check(items, lambda item: _shape(item["image"], to_rgb) and None)
+        errors = _check(items, _check_image)
     if errors:
         raise InputError(_listed(root, errors))
     return items
@@ -171,8 +173,15 @@ def _read_json(root: Path, errors: list[str]) -> dict[str, list[Item]] | None:
         }
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{LAYOUT}") from error
+    if not found:
+        raise InputError(f"{path} has none of the lists {', '.join(SPLITS)}.\n{LAYOUT}")
     for items in found.values():
-        errors += [f"{item[k]}: listed in datalist.json, no such file" for item in items for k in item if not Path(item[k]).is_file()]
+        errors += [
+            f"{item[k]}: listed in datalist.json, no such file"
+            for item in items
+            for k in item
+            if not Path(item[k]).is_file()
+        ]
     return found
 
 
@@ -201,7 +210,9 @@ def _read_folders(root: Path, errors: list[str]) -> dict[str, list[Item]]:
 
 def _pairs(parent: Path, errors: list[str]) -> list[Item]:
     """The pairs of one folder that holds images/ and masks/ (or their other names), if it does."""
-    folders = next(((parent / i, parent / m) for i, m in FOLDERS if (parent / i).is_dir() and (parent / m).is_dir()), None)
+    folders = next(
+        ((parent / i, parent / m) for i, m in FOLDERS if (parent / i).is_dir() and (parent / m).is_dir()), None
+    )
     if folders is None:
         return []
     images = _by_stem(_files(folders[0]), errors)
@@ -215,7 +226,9 @@ def _pairs(parent: Path, errors: list[str]) -> list[Item]:
             errors.append(f"{path}: second mask for {images[image].name}, beside {masks[image].name}")
         else:
             masks[image] = path
-    errors += [f"{path}: image without a mask in {folders[1].name}/" for stem, path in images.items() if stem not in masks]
+    errors += [
+        f"{path}: image without a mask in {folders[1].name}/" for stem, path in images.items() if stem not in masks
+    ]
     return [{"image": str(path), "label": str(masks[stem])} for stem, path in images.items() if stem in masks]
 
 
@@ -250,6 +263,11 @@ def _guarded(check: Callable[[Item], str | None], item: Item) -> str | None:
         return check(item)
     except InputError as error:
         return str(error)
+
+
+def _check_image(item: Item) -> str | None:
+    _shape(item["image"], to_rgb)
+    return None
 
 
 def _check_pair(item: Item, out_channels: int) -> str | None:

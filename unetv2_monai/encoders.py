@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import timm
@@ -49,9 +50,10 @@ class TimmEncoder(nn.Module):
             raise ValueError(f"timm has no model {backbone!r}; did you mean {' or '.join(near)}?")
         if out_indices is None:
             with torch.device("meta"):
-                levels = len(timm.create_model(backbone, features_only=True, pretrained=False, **kwargs).feature_info)
+                whole: Any = timm.create_model(backbone, features_only=True, pretrained=False, **kwargs)
+            levels = len(whole.feature_info)
             out_indices = range(max(levels - LEVELS, 0), levels)
-        self.model = timm.create_model(
+        model: Any = timm.create_model(
             backbone,
             features_only=True,
             in_chans=in_channels,
@@ -59,14 +61,15 @@ class TimmEncoder(nn.Module):
             out_indices=tuple(out_indices),
             **kwargs,
         )
-        self.channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(self.model.feature_info.reduction())
-        if any(coarse <= fine for fine, coarse in zip(self.strides, self.strides[1:])):
+        self.model = model
+        self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
+        self.strides: tuple[int, ...] = tuple(model.feature_info.reduction())
+        if any(coarse <= fine for fine, coarse in pairwise(self.strides)):
             raise ValueError(
                 f"{backbone!r} has no feature pyramid: its levels have strides {self.strides}, which must rise. "
                 "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
             )
-        self.permute = getattr(self.model, "output_fmt", Format.NCHW) == Format.NHWC
+        self.permute = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """

@@ -52,8 +52,8 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
         values = np.asarray(image if image.mode in ("P", "L", "I", "I;16") else image.convert("L"))
         if values.max() >= out_channels:
             raise InputError(
-                f"{name}: mask values {_shown(values)}, but with out_channels {out_channels} only 0 to {out_channels - 1} "
-                "are classes. Map them, or set --out_channels."
+                f"{name}: mask values {_shown(values)}, but with out_channels {out_channels} only "
+                f"0 to {out_channels - 1} are classes. Map them, or set --out_channels."
             )
         return Image.fromarray(values.astype(np.uint8))
 

@@ -4,52 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-__all__ = ["SDI", "FUSIONS"]
+__all__ = ["SDI"]
 
 FUSIONS = ("mul", "add", "cat")
 LINEAR = {2: "bilinear", 3: "trilinear"}
-
-
-def check_strides(strides: Sequence[int]) -> None:
-    """Raise ``ValueError`` unless every stride is a multiple of the one before it and larger."""
-    steps = list(zip(strides, strides[1:]))
-    if len(strides) < 2 or any(coarse <= fine or coarse % fine for fine, coarse in steps):
-        raise ValueError(
-            f"strides must hold at least two levels, finest first, each a multiple of the one before: got {tuple(strides)}."
-        )
-
-
-class Fusion(nn.Module):
-    """
-    Fuse ``levels`` tensors of one shape (Batch, channels, ...) into one of that shape.
-
-    Args:
-        spatial_dims: number of spatial dimensions, 2 or 3.
-        channels: number of channels of every tensor.
-        levels: number of tensors.
-        mode: ``"mul"``, ``"add"`` or ``"cat"``, see :py:class:`SDI`.
-    """
-
-    def __init__(self, spatial_dims: int, channels: int, levels: int, mode: str) -> None:
-        super().__init__()
-        if mode not in FUSIONS:
-            raise ValueError(f"fusion must be one of {FUSIONS}, got {mode!r}.")
-        self.mode = mode
-        project = Conv[Conv.CONV, spatial_dims](levels * channels, channels, 1) if mode == "cat" else nn.Identity()
-        self.project = project
-
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        if self.mode == "cat":
-            return self.project(torch.cat(features, dim=1))
-        out = features[0]
-        for other in features[1:]:
-            out = out * other if self.mode == "mul" else out + other
-        return out
 
 
 class SDI(nn.Module):
@@ -66,7 +30,7 @@ class SDI(nn.Module):
     Args:
         spatial_dims: number of spatial dimensions, 2 or 3.
         channels: number of channels, the same at all levels, of the inputs and of the outputs.
-        strides: for every level, finest first, by how much it is smaller than the image, for example ``(4, 8, 16, 32)``.
+        strides: by how much every level is smaller than the image, finest first, for example ``(4, 8, 16, 32)``.
         fusion: how the levels are fused: ``"mul"`` (the paper), ``"add"``, or ``"cat"`` (concatenation and a 1x1
             convolution back to ``channels``). Defaults to ``"mul"``.
 
@@ -82,24 +46,16 @@ class SDI(nn.Module):
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], fusion: str = "mul") -> None:
         super().__init__()
-        check_strides(strides)
-        conv = Conv[Conv.CONV, spatial_dims]
-        levels = len(strides)
-
-        def resize(source: int, target: int) -> nn.Module:
-            # constant factors, not sizes read at run time: exports with dynamic height and width need them
-            if source < target:
-                return Pool[Pool.AVG, spatial_dims](strides[target] // strides[source])
-            if source > target:
-                factor = strides[source] // strides[target]
-                return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=True)
-            return nn.Identity()
-
-        self.resize = nn.ModuleList([nn.ModuleList([resize(j, i) for j in range(levels)]) for i in range(levels)])
-        self.smooth = nn.ModuleList(
-            [nn.ModuleList([conv(channels, channels, 3, padding=1) for _ in range(levels)]) for _ in range(levels)]
+        if len(strides) < 2 or any(coarse <= fine or coarse % fine for fine, coarse in pairwise(strides)):
+            raise ValueError(
+                "strides must hold at least two levels, finest first, each a multiple of the one before, "
+                f"got {tuple(strides)}."
+            )
+        if fusion not in FUSIONS:
+            raise ValueError(f"fusion must be one of {FUSIONS}, got {fusion!r}.")
+        self.levels = nn.ModuleList(
+            [SDILevel(spatial_dims, channels, strides, level, fusion) for level in range(len(strides))]
         )
-        self.fuse = nn.ModuleList([Fusion(spatial_dims, channels, levels, fusion) for _ in range(levels)])
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """
@@ -111,10 +67,59 @@ class SDI(nn.Module):
             The fused features: as many tensors, of the same shapes.
         """
         fused: list[torch.Tensor] = []
-        # features are indexed, not zipped: TorchScript does not know the length of a list of tensors
-        for resizes, smooths, fuse in zip(self.resize, self.smooth, self.fuse):
-            level: list[torch.Tensor] = []
-            for j, (resize, smooth) in enumerate(zip(resizes, smooths)):
-                level.append(smooth(resize(features[j])))
-            fused.append(fuse(level))
+        for level in self.levels:
+            fused.append(level(features))
         return fused
+
+
+class SDILevel(nn.Module):
+    """
+    What SDI does for one level: resize, smooth and fuse all levels.
+
+    Args:
+        level: index of the level whose size the output has.
+        spatial_dims, channels, strides, fusion: see :py:class:`SDI`.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], level: int, fusion: str) -> None:
+        super().__init__()
+        self.fusion = fusion
+        conv = Conv[Conv.CONV, spatial_dims]
+        self.resize = nn.ModuleList([_resize(spatial_dims, stride, strides[level]) for stride in strides])
+        smooth = [conv(channels, channels, kernel_size=3, padding=1) for _ in strides]
+        self.smooth = nn.ModuleList(smooth)
+        self.project = conv(len(strides) * channels, channels, kernel_size=1) if fusion == "cat" else nn.Identity()
+        if fusion == "mul":
+            # a product of small random numbers starves the gradient: the other levels start close to one
+            for j, other in enumerate(smooth):
+                if j != level:
+                    nn.init.normal_(other.weight, std=0.01)
+                    nn.init.ones_(other.bias)
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """
+        Args:
+            features: all levels, as for :py:class:`SDI`.
+
+        Returns:
+            The fused features of this level.
+        """
+        resized: list[torch.Tensor] = []
+        # features are indexed, not zipped: TorchScript does not know the length of a list of tensors
+        for j, (resize, smooth) in enumerate(zip(self.resize, self.smooth)):
+            resized.append(smooth(resize(features[j])))
+        if self.fusion == "cat":
+            return self.project(torch.cat(resized, dim=1))
+        out = resized[0]
+        for other in resized[1:]:
+            out = out * other if self.fusion == "mul" else out + other
+        return out
+
+
+def _resize(spatial_dims: int, stride: int, target: int) -> nn.Module:
+    """Bring a level of ``stride`` to ``target``, by a constant factor, which exports with dynamic sizes need."""
+    if stride < target:
+        return Pool[Pool.AVG, spatial_dims](target // stride)
+    if stride > target:
+        return nn.Upsample(scale_factor=stride // target, mode=LINEAR[spatial_dims], align_corners=True)
+    return nn.Identity()

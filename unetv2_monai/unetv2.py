@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -72,6 +73,8 @@ class UNetV2(nn.Module):
     See also: :py:class:`unetv2_monai.SDI`, :py:class:`monai.networks.nets.FlexibleUNet`.
     """
 
+    strides: list[int]
+
     def __init__(
         self,
         spatial_dims: int = 2,
@@ -95,13 +98,14 @@ class UNetV2(nn.Module):
             raise ValueError(f"spatial_dims must be 2, got {spatial_dims}.")
         if in_channels < 1 or out_channels < 1 or channels < 1:
             raise ValueError(
-                f"in_channels, out_channels and channels must be positive, got {in_channels}, {out_channels}, {channels}."
+                "in_channels, out_channels and channels must be positive, "
+                f"got {in_channels}, {out_channels} and {channels}."
             )
         self.spatial_dims = spatial_dims
         self.deep_supervision = deep_supervision
 
         self.encoder = TimmEncoder(backbone, in_channels, pretrained, out_indices, **(backbone_args or {}))
-        self.strides: list[int] = list(self.encoder.strides)
+        self.strides = list(self.encoder.strides)
         levels = len(self.strides)
 
         self.gates = nn.ModuleList([_gate(spatial_dims, c, attention) for c in self.encoder.channels])
@@ -177,7 +181,7 @@ class Decoder(nn.Module):
         super().__init__()
         if upsample not in UPSAMPLES:
             raise ValueError(f"upsample must be one of {UPSAMPLES}, got {upsample!r}.")
-        steps = list(zip(strides, strides[1:]))
+        steps = list(pairwise(strides))
         self.enlarge = nn.ModuleList(
             [_enlarge(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
         )

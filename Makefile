@@ -1,0 +1,53 @@
+# Every target sets up what it needs; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
+DEMO := output/demo
+
+.PHONY: setup demo test test-all test-min lint bench
+.DEFAULT_GOAL := setup
+
+setup: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (torch is large: a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]"
+	@touch $@
+
+# train, evaluate and infer on generated pictures, then show the best, median and worst result
+demo: setup
+	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
+	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
+		--image_size 128 --max_epochs 30 --batch_size 4
+	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
+		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 128
+	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \
+		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 128
+	$(BIN)/python scripts/make_overlays.py $(DEMO)/evaluation $(DEMO)/masks --dataset_dir $(DEMO)/data \
+		--output $(DEMO)/overlay.png
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+# the slow ones too
+test-all: setup lint
+	$(BIN)/python -m pytest -m ""
+
+# the lowest versions that requirements.txt allows, in an environment of their own
+test-min: .venv-min/installed
+	.venv-min/bin/python -m pytest
+
+.venv-min/installed: requirements.txt pyproject.toml
+	@test -x .venv-min/bin/python || $(PYTHON) -m venv .venv-min
+	@sed -n 's/>=/==/p' requirements.txt > .venv-min/lowest.txt
+	@.venv-min/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-min/lowest.txt -e ".[test]"
+	@touch $@
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python scripts/benchmark.py

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "bundle" / "configs"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Real images, from the folder that UNETV2_TEST_DATA names; tests that need them skip where it does not exist."""
+    folder = Path(os.environ.get("UNETV2_TEST_DATA", ROOT / ".." / "shared" / "data")).resolve()
+    if not folder.is_dir():
+        pytest.skip(f"no real images at {folder}; set UNETV2_TEST_DATA to their folder")
+    return folder
+
+
+def draw_pair(folder: Path, name: str, width: int, height: int, ending: str = "png", seed: int = 0) -> None:
+    """A bright disc on a dark ground below ``folder/images``, and its 0/255 mask below ``folder/masks``."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    mask = np.hypot(x - rng.uniform(0.3, 0.7) * width, y - rng.uniform(0.3, 0.7) * height) < 0.25 * min(width, height)
+    image = rng.integers(20, 60, (height, width, 3)) + 150 * mask[..., None]
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{name}.{ending}")
+    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}.png")
+
+
+@pytest.fixture
+def pairs(tmp_path) -> Path:
+    """A plain folder of six pairs of different sizes."""
+    folder = tmp_path / "pairs"
+    for index in range(6):
+        draw_pair(folder, f"case_{index}", 60 + 4 * index, 48, "jpg" if index % 2 else "png", seed=index)
+    return folder

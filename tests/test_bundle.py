@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle's configs, run as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser, ConfigWorkflow
+from PIL import Image
+
+from unetv2_monai import InputError, UNetV2, last_checkpoint
+
+from .conftest import CONFIGS, ROOT, draw_pair
+
+TRAIN = [str(CONFIGS / "train.json")]
+EVALUATE = [*TRAIN, str(CONFIGS / "evaluate.json")]
+INFERENCE = [str(CONFIGS / "inference.json")]
+TINY = {"image_size": 32, "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
+BRIGHT = {"_target_": "tests.networks.Bright"}
+
+
+def workflow(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
+    kind = "train" if "train.json" in config_files[0] else "inference"
+    flow = ConfigWorkflow(config_files, workflow_type=kind, run_id=run_id, **overrides)
+    flow.initialize()
+    return flow
+
+
+def run(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
+    flow = workflow(config_files, run_id, **overrides)
+    flow.run()
+    flow.finalize()
+    return flow
+
+
+def root_error(info: pytest.ExceptionInfo) -> BaseException:
+    """What MONAI's "failed to instantiate" errors were raised from."""
+    error = info.value
+    while error.__cause__ is not None and not isinstance(error, InputError):
+        error = error.__cause__
+    return error
+
+
+def read_csv(path: Path) -> dict[str, float]:
+    with path.open(newline="") as opened:
+        return {Path(row["filename"]).name: float(row["mean"]) for row in csv.DictReader(opened)}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """Data of six pairs, and the output folder of two epochs of training on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    for index in range(6):
+        draw_pair(folder / "data", f"case_{index}", 60 + 4 * index, 48, seed=index)
+    run(TRAIN, "training", dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), max_epochs=2, **TINY)
+    return folder / "data", folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("files", "kind"),
+    [(TRAIN, "train"), (EVALUATE, "train"), (INFERENCE, "inference")],
+    ids=["train", "evaluate", "inference"],
+)
+def test_properties(files, kind, pairs, tmp_path):
+    flow = ConfigWorkflow(
+        files, workflow_type=kind, dataset_dir=str(pairs), bundle_root=str(tmp_path), output_dir=str(tmp_path), **TINY
+    )
+    if kind == "inference" or files == EVALUATE:
+        save = tmp_path / "models" / "model.pt"
+        save.parent.mkdir()
+        torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), save)
+    flow.initialize()
+    assert flow.check_properties() == []
+
+
+def test_one_preprocessing_in_train_evaluate_and_inference():
+    train, inference = (ConfigParser.load_config_file(files[0]) for files in (TRAIN, INFERENCE))
+    evaluate = ConfigParser.load_config_files(EVALUATE)
+    assert train["image_transforms"] == inference["preprocessing"]["transforms"]
+    assert train["image_transforms"] == evaluate["image_transforms"]
+    for part in ("train", "validate"):
+        assert train[part]["preprocessing"]["transforms"].startswith("$@image_transforms + @label_transforms")
+    for knob in ("backbone", "out_channels", "image_size"):
+        assert train[knob] == inference[knob]
+
+
+def test_images_reach_the_network_upright(pairs):
+    flow = workflow(TRAIN, "training", dataset_dir=str(pairs), image_size=[24, 40], batch_size=1, check_data=False)
+    transforms = flow.parser.get_parsed_content("image_transforms") + flow.parser.get_parsed_content("label_transforms")
+    item = {"image": str(pairs / "images" / "case_5.jpg"), "label": str(pairs / "masks" / "case_5.png")}
+    for transform in transforms:
+        item = transform(item)
+    with Image.open(pairs / "images" / "case_5.jpg") as image, Image.open(pairs / "masks" / "case_5.png") as mask:
+        np.testing.assert_array_equal(item["label"][0].numpy(), np.asarray(mask) / 255)
+        small = np.asarray(image.resize((40, 24), Image.Resampling.BILINEAR))[..., 0]
+    assert item["image"].shape == (3, 24, 40)
+    shown = item["image"][0].numpy() * 58.395 + 123.675
+    assert np.corrcoef(shown.ravel(), small.ravel())[0, 1] > 0.95
+    assert np.corrcoef(shown[:, ::-1].ravel(), small.ravel())[0, 1] < 0.9
+
+
+def test_training_leaves_weights_checkpoints_and_curves(trained):
+    _, out = trained
+    state = torch.load(out / "models" / "model.pt", weights_only=True)
+    UNetV2(backbone="pvt_v2_b0", channels=8).load_state_dict(state, strict=True)
+    assert sorted(p.name for p in (out / "models").glob("last*")) == [f"last_checkpoint_epoch={i}.pt" for i in (1, 2)]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags: set[str] = set()
+    for path in (out / "tensorboard").iterdir():
+        events = EventAccumulator(str(path)).Reload()
+        tags |= set(events.Tags()["scalars"]) | set(events.Tags()["images"])
+    assert tags >= {"learning_rate", "loss", "train_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+    assert any("input_0" in tag for tag in tags)
+    assert any("output" in tag for tag in tags)
+
+
+def test_same_seed_same_weights(trained, tmp_path):
+    data, out = trained
+    run(TRAIN, "training", dataset_dir=str(data), output_dir=str(tmp_path), max_epochs=2, **TINY)
+    for key in ("model",):
+        first, second = (
+            torch.load(folder / "models" / "last_checkpoint_epoch=2.pt", weights_only=True)[key]
+            for folder in (out, tmp_path)
+        )
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_default_output_is_never_the_shipped_weights(tmp_path):
+    for files in (TRAIN, EVALUATE):
+        parser = ConfigParser.load_config_files(files)
+        parser = ConfigParser(parser)
+        assert parser.get_parsed_content("ckpt_dir") == "./output/models"
+        parser["bundle_root"] = "somewhere"  # as MONAI Label and monai.fl do, which name the bundle to be trained
+        parser.parse(True)
+        assert parser.get_parsed_content("ckpt_dir") == "somewhere/models"
+
+
+def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
+    """Against Dice, IoU and mean absolute error computed here from the files."""
+    expected = {}
+    for index, (width, height) in enumerate(((60, 44), (48, 80), (64, 64))):
+        bright, mask = np.zeros((2, height, width), bool)
+        bright[8:30, 4:36] = True
+        mask[12 : 34 + index, 4:40] = True
+        for kind, values in (("images", bright), ("masks", mask)):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray((values * 255).astype(np.uint8)).save(tmp_path / "data" / kind / f"{index}.png")
+        both, either = (bright & mask).sum(), (bright | mask).sum()
+        wrong = (bright != mask).mean()
+        expected[f"{index}.png"] = (2 * both / (both + either), both / either, wrong)
+    torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
+    run(
+        EVALUATE, "evaluating", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), network_def=BRIGHT,
+        checkpoint=str(tmp_path / "model.pt"), image_size=256, num_workers=0,
+    )  # fmt: skip
+    dice, iou = (read_csv(tmp_path / "evaluation" / f"val_mean_{name}_raw.csv") for name in ("dice", "iou"))
+    assert dice == pytest.approx({name: values[0] for name, values in expected.items()}, abs=0.02)
+    assert iou == pytest.approx({name: values[1] for name, values in expected.items()}, abs=0.02)
+    summary = (tmp_path / "evaluation" / "metrics.csv").read_text()
+    scores = {line.split(",")[0]: float(line.split(",")[1]) for line in summary.splitlines()}
+    assert scores["val_mean_dice"] == pytest.approx(np.mean([v[0] for v in expected.values()]), abs=0.02)
+    assert scores["val_mae"] == pytest.approx(np.mean([v[2] for v in expected.values()]), abs=0.02)
+
+
+def test_empty_masks_count_one_if_nothing_is_predicted_and_zero_otherwise(tmp_path):
+    for name, value in (("nothing", 0), ("something", 255)):
+        image = np.zeros((40, 56), np.uint8)
+        image[10:20, 10:30] = value
+        for kind in ("images", "masks"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "data" / "images" / f"{name}.png")
+        Image.fromarray(np.zeros_like(image)).save(tmp_path / "data" / "masks" / f"{name}.png")
+    torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
+    run(
+        EVALUATE, "evaluating", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), network_def=BRIGHT,
+        checkpoint=str(tmp_path / "model.pt"), image_size=64, num_workers=0,
+    )  # fmt: skip
+    for metric in ("dice", "iou"):
+        scores = read_csv(tmp_path / "evaluation" / f"val_mean_{metric}_raw.csv")
+        assert scores == {"nothing.png": 1.0, "something.png": 0.0}
+
+
+def test_inference_masks_are_upright_and_of_native_size(tmp_path):
+    """An asymmetric picture in every colour mode and format, one of them larger than the network's input."""
+    bright = np.zeros((90, 132), np.uint8)
+    bright[6:60, 8:20] = bright[48:60, 8:96] = 255  # an L
+    (tmp_path / "images").mkdir()
+    picture = Image.fromarray(bright)
+    shapes = {}
+    for name, image in {
+        "grey.png": picture,
+        "rgb.jpg": picture.convert("RGB"),
+        "rgba.png": picture.convert("RGBA"),
+        "palette.png": picture.convert("P"),
+        "large.tif": picture.convert("RGB").resize((660, 450), Image.Resampling.NEAREST),
+        "upper.JPEG": picture.convert("RGB"),
+    }.items():
+        image.save(tmp_path / "images" / name, **({"quality": 95} if "J" in name.upper() else {}))
+        shapes[Path(name).stem] = image.size
+    run(
+        INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
+        network_def=BRIGHT, load_pretrain=False, image_size=128, num_workers=0, save_probabilities=True,
+    )  # fmt: skip
+    written = sorted(path.name for path in (tmp_path / "masks").iterdir())
+    assert written == sorted([f"{stem}.png" for stem in shapes] + [f"{stem}_prob.png" for stem in shapes])
+    for stem, size in shapes.items():
+        with Image.open(tmp_path / "masks" / f"{stem}.png") as mask:
+            assert (mask.size, mask.mode) == (size, "L")
+            values = np.asarray(mask)
+        assert set(np.unique(values)) == {0, 255}
+        truth = np.asarray(picture.resize(size, Image.Resampling.NEAREST)) > 0
+        assert ((values > 0) & truth).sum() / ((values > 0) | truth).sum() > 0.9
+        with Image.open(tmp_path / "masks" / f"{stem}_prob.png") as probability:
+            shares = np.asarray(probability) / 65535
+        np.testing.assert_array_equal(shares >= 0.5, values > 0)
+
+
+@pytest.mark.parametrize("folder", ["kvasir-seg", "cvc-clinicdb", "isic2017"])
+def test_inference_on_data_sets_as_published(real_data, folder, tmp_path):
+    images = real_data / "raw" / folder / "images"
+    run(
+        INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path), load_pretrain=False, image_size=64,
+        num_workers=0,
+    )  # fmt: skip
+    for path in images.iterdir():
+        with Image.open(path) as image, Image.open(tmp_path / f"{path.stem}.png") as mask:
+            assert mask.size == image.size
+
+
+def test_several_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for index in range(4):
+        label = np.zeros((40, 48), np.uint8)
+        label[4:20, 4:20], label[24:36, 20:44] = 1, 2
+        image = rng.integers(0, 40, (40, 48, 3)) + 90 * label[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "data" / "images" / f"{index}.png")
+        Image.fromarray(label).save(tmp_path / "data" / "masks" / f"{index}.png")
+    options = {"dataset_dir": str(tmp_path / "data"), "out_channels": 3, **TINY}
+    run(TRAIN, "training", output_dir=str(tmp_path / "out"), max_epochs=1, **options)
+    run(EVALUATE, "evaluating", output_dir=str(tmp_path / "out"), **options)
+    assert len(read_csv(tmp_path / "out" / "evaluation" / "val_mean_dice_raw.csv")) == 4
+    run(
+        INFERENCE, "inference", output_dir=str(tmp_path / "masks"), checkpoint=str(tmp_path / "out/models/model.pt"),
+        **{k: v for k, v in options.items() if k not in ("batch_size", "learning_rate")},
+    )  # fmt: skip
+    for path in (tmp_path / "masks").iterdir():
+        with Image.open(path) as mask:
+            assert np.asarray(mask).max() <= 2
+
+
+def test_killed_training_resumes_where_it_was(trained, tmp_path):
+    data, _ = trained
+    options = {"dataset_dir": str(data), "output_dir": str(tmp_path), "max_epochs": 12, **TINY}
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
+    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not (tmp_path / "models" / "last_checkpoint_epoch=2.pt").exists():
+            time.sleep(0.02)
+        time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    stopped = torch.load(last_checkpoint(str(tmp_path / "models")), weights_only=True)
+    epoch = stopped["trainer"]["iteration"] // stopped["trainer"]["epoch_length"]
+    assert 1 <= epoch < 12
+
+    flow = workflow(TRAIN, "training", resume=True, **options)
+    trainer = flow.parser.get_parsed_content("train#trainer")
+    optimizer = flow.parser.get_parsed_content("optimizer")
+    seen = []
+
+    @trainer.on(Events.EPOCH_STARTED)
+    def record(engine):
+        step = next(iter(optimizer.state.values()))["step"].item()
+        seen.append((engine.state.epoch, optimizer.param_groups[0]["lr"], step))
+
+    flow.run()
+    per_epoch = stopped["trainer"]["epoch_length"]
+    rates = [0.001 * (1 - (e - 1) / 12) ** 0.9 for e in range(epoch + 1, 13)]
+    assert [e for e, _, _ in seen] == list(range(epoch + 1, 13))
+    assert [lr for _, lr, _ in seen] == pytest.approx(rates)
+    assert [step for _, _, step in seen] == [per_epoch * (e - 1) for e in range(epoch + 1, 13)]
+
+
+def test_resuming_keeps_the_best_weights(trained, tmp_path):
+    """A first validation after resuming that is worse than the best one before must not overwrite model.pt."""
+    data, _ = trained
+    options = {"dataset_dir": str(data), "output_dir": str(tmp_path), **TINY}
+    run(TRAIN, "training", max_epochs=2, **options)
+    saved = torch.load(tmp_path / "models" / "last_checkpoint_epoch=2.pt", weights_only=True)
+    ((score, _),) = saved["best"]["_saved"]
+    path = tmp_path / "models" / "last_checkpoint_epoch=2.pt"
+    saved["best"]["_saved"] = [(score + 1.0, "model.pt")]  # a Dice that cannot be reached
+    torch.save(saved, path)
+    before = (tmp_path / "models" / "model.pt").read_bytes()
+    run(TRAIN, "training", max_epochs=3, resume=True, **options)
+    assert (tmp_path / "models" / "model.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("files", "run_id", "overrides", "message"),
+    [
+        (TRAIN, "training", {"dataset_dir": "nowhere"}, "dataset_dir nowhere does not exist"),
+        (TRAIN, "training", {"resume": True}, "nothing to resume"),
+        (TRAIN, "training", {"backbone": "pvt_v2_b9"}, "did you mean"),
+        (EVALUATE, "evaluating", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
+        (INFERENCE, "inference", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
+    ],
+)
+def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, message, pairs, tmp_path):
+    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path / "out"), **overrides}
+    with pytest.raises(Exception) as info:  # noqa: PT011 - MONAI's own error types, looked through below
+        run(files, run_id, **options)
+    assert message in str(root_error(info))
+    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_checkpoint_of_another_network(trained, tmp_path):
+    data, out = trained
+    options = {"dataset_dir": str(data), "checkpoint": str(out / "models" / "model.pt"), "output_dir": str(tmp_path)}
+    for files, run_id in ((EVALUATE, "evaluating"), (INFERENCE, "inference")):
+        with pytest.raises(Exception) as info:  # noqa: PT011
+            run(files, run_id, num_workers=0, **options)
+        assert "holds weights of another network" in str(root_error(info))
+
+
+def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
+    done = subprocess.run(
+        [*command, "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"error: dataset_dir {tmp_path} holds no images and masks." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_metadata_agrees_with_the_package():
+    import unetv2_monai
+
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] == unetv2_monai.__version__
+    assert metadata["version"] in metadata["changelog"]

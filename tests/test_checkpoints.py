@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from unetv2_monai import InputError, UNetV2, check_weights, convert_released_state_dict, last_checkpoint
+
+from . import golden
+
+
+def test_conversion_drops_one_layer_only():
+    released = golden.released_state_dict(1)
+    converted = convert_released_state_dict({f"module.{key}": value for key, value in released.items()})
+    assert len(converted) == len(released) - 1
+    assert converted.keys() == UNetV2().state_dict().keys()
+
+
+@pytest.mark.parametrize("change", [{"seg_outs.4.weight": torch.zeros(1)}, {"encoder.conv1.weight": torch.zeros(1)}])
+def test_conversion_refuses_what_it_does_not_know(change):
+    with pytest.raises(ValueError, match=f"unknown entries.*{next(iter(change))}"):
+        convert_released_state_dict(golden.released_state_dict(1) | change)
+    with pytest.raises(ValueError, match="empty"):
+        convert_released_state_dict({})
+
+
+def test_last_checkpoint_is_the_newest_complete_one(tmp_path):
+    for epoch, age in ((9, 100), (10, 50), (2, 10), (3, 0)):
+        path = tmp_path / f"last_checkpoint_epoch={epoch}.pt"
+        torch.save({"epoch": epoch}, path)
+        if epoch == 3:
+            path.write_bytes(path.read_bytes()[:-50])
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert last_checkpoint(str(tmp_path)).endswith("epoch=2.pt")
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(InputError, match="nothing to resume"):
+        last_checkpoint(str(tmp_path))
+
+
+def test_weights_of_this_network(tmp_path):
+    net = UNetV2(backbone="pvt_v2_b0", channels=8)
+    for name, content in (("plain", net.state_dict()), ("nested", {"model": net.state_dict()})):
+        torch.save(content, tmp_path / name)
+        assert check_weights(str(tmp_path / name), net) == str(tmp_path / name)
+
+
+def test_weights_of_another_network(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), path)
+    with pytest.raises(InputError, match=r"model\.pt holds weights of another network.*another shape, such as reduce"):
+        check_weights(str(path), UNetV2(backbone="pvt_v2_b0", channels=16))
+    with pytest.raises(InputError, match=r"missing, such as encoder.*--backbone"):
+        check_weights(str(path), UNetV2(backbone="pvt_v2_b2", channels=8))
+
+
+def test_no_weights(tmp_path):
+    net = UNetV2(backbone="pvt_v2_b0", channels=8)
+    with pytest.raises(InputError, match="no weights at"):
+        check_weights(str(tmp_path / "absent.pt"), net)
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.pt holds no PyTorch weights"):
+        check_weights(str(tmp_path / "text.pt"), net)
