@@ -62,8 +62,8 @@ class TimmEncoder(nn.Module):
             **kwargs,
         )
         self.model = model
-        self.channels: tuple[int, ...] = tuple(model.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(model.feature_info.reduction())
+        self.channels = tuple(model.feature_info.channels())
+        self.strides = tuple(model.feature_info.reduction())
         if any(coarse <= fine for fine, coarse in pairwise(self.strides)):
             raise ValueError(
                 f"{backbone!r} has no feature pyramid: its levels have strides {self.strides}, which must rise. "

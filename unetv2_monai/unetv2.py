@@ -73,8 +73,6 @@ class UNetV2(nn.Module):
     See also: :py:class:`unetv2_monai.SDI`, :py:class:`monai.networks.nets.FlexibleUNet`.
     """
 
-    strides: list[int]
-
     def __init__(
         self,
         spatial_dims: int = 2,
