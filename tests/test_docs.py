@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration page names every option of the configs, with its default, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from .conftest import CONFIGS, ROOT
+
+# where the options end and the components begin
+FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}
+DERIVED = {"resume_from"}
+
+
+@pytest.mark.parametrize("name", FIRST_COMPONENT)
+def test_every_option_is_documented_with_its_default(name):
+    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    keys = list(config)
+    options = {key: config[key] for key in keys[: keys.index(FIRST_COMPONENT[name])]}
+    options = {key: value for key, value in options.items() if key != "imports" and key not in DERIVED}
+
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    section = page.split(f"## {name}.json")[1].split("\n## ")[0]
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
+    assert list(documented) == list(options)
+    for key, value in options.items():
+        if not str(value).startswith("$"):
+            assert documented[key] == f"`{value if isinstance(value, str) else json.dumps(value)}`"
