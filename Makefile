@@ -12,7 +12,7 @@ setup: .venv/installed
 .venv/installed: requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Installing into .venv (torch is large: a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,lint]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint]"
 	@touch $@
 
 # train, evaluate and infer on generated pictures, then show the best, median and worst result
@@ -41,7 +41,7 @@ test-min: .venv-min/installed
 .venv-min/installed: requirements.txt pyproject.toml
 	@test -x .venv-min/bin/python || $(PYTHON) -m venv .venv-min
 	@sed -n 's/>=/==/p' requirements.txt > .venv-min/lowest.txt
-	@.venv-min/bin/python -m pip install --quiet --disable-pip-version-check -r .venv-min/lowest.txt -e ".[test]"
+	@.venv-min/bin/python -m pip install -qq --disable-pip-version-check -r .venv-min/lowest.txt -e ".[test]"
 	@touch $@
 
 lint: setup

@@ -149,7 +149,8 @@ class UNetV2(nn.Module):
                 shrink = self.strides[i] // self.strides[0]
                 out = self.enlarge(head(self.dropout(decoded[i])))
                 for dim, size in enumerate(sizes):
-                    out = out.narrow(dim + 2, 0, (size + shrink - 1) // shrink)
+                    # a copy, as a view would tie an export to sizes that are multiples of the stride, or to others
+                    out = torch.narrow_copy(out, dim + 2, 0, (size + shrink - 1) // shrink)
                 outputs.append(out)
         if self.training and self.deep_supervision:
             return outputs
@@ -160,7 +161,7 @@ class UNetV2(nn.Module):
         pad: list[int] = []
         for dim in range(self.spatial_dims):  # F.pad starts at the last dimension
             size = x.shape[-1 - dim]
-            pad.extend([0, (stride - size % stride) % stride])
+            pad.extend([0, (size + stride - 1) // stride * stride - size])
         return F.pad(x, pad)
 
 
