@@ -7,6 +7,7 @@ For every backbone: parameters, multiply-accumulates (half of torch's FLOP count
 training step. Variants take turns within each round; printed are medians and the ratio to the first variant.
 
     python scripts/benchmark.py --backbones pvt_v2_b0 pvt_v2_b2 --image_size 256
+    python scripts/benchmark.py --count     # parameters and multiply-accumulates of all variants, nothing timed
 """
 
 from __future__ import annotations
@@ -20,6 +21,31 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unetv2_monai import UNetV2
+
+VARIANTS: dict[str, dict] = {
+    "U-Net v2, pvt_v2_b0": {"backbone": "pvt_v2_b0"},
+    "U-Net v2, pvt_v2_b1": {"backbone": "pvt_v2_b1"},
+    "U-Net v2, pvt_v2_b2": {},
+    "U-Net v2, pvt_v2_b4": {"backbone": "pvt_v2_b4"},
+    "b2 without SDI": {"sdi": False},
+    "b2 without attention": {"attention": None},
+    "b2, fusion cat": {"fusion": "cat"},
+    "b2, interpolation": {"upsample": "interp"},
+    "b2, 16 channels": {"channels": 16},
+    "b2, 64 channels": {"channels": 64},
+    "b2, 128 channels": {"channels": 128},
+    "U-Net v2, convnextv2_tiny": {"backbone": "convnextv2_tiny"},
+    "U-Net v2, resnet34": {"backbone": "resnet34"},
+}
+
+
+def print_counts(image_size: int) -> None:
+    print(f"| variant | parameters (M) | GMACs at {image_size} x {image_size} |\n|---|---|---|")
+    for name, arguments in VARIANTS.items():
+        net = UNetV2(**arguments)
+        parameters = sum(parameter.numel() for parameter in net.parameters())
+        operations = macs(net, torch.rand(1, 3, image_size, image_size))
+        print(f"| {name} | {parameters / 1e6:.3f} | {operations / 1e9:.3f} |")
 
 
 def macs(net: torch.nn.Module, x: torch.Tensor) -> int:
@@ -69,7 +95,11 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=256)
     parser.add_argument("--batch_size", type=int, default=4, help="of the training step (default: 4)")
     parser.add_argument("--rounds", type=int, default=10, help="default: 10")
+    parser.add_argument("--count", action="store_true", help="only count parameters and operations of all variants")
     arguments = parser.parse_args()
+    if arguments.count:
+        print_counts(arguments.image_size)
+        return
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from .conftest import CONFIGS, ROOT
 
@@ -29,3 +30,17 @@ def test_every_option_is_documented_with_its_default(name):
     for key, value in options.items():
         if not str(value).startswith("$"):
             assert documented[key] == f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def test_sdi_in_other_networks_as_documented():
+    page = (ROOT / "docs" / "network.md").read_text()
+    code = page.split("## SDI in another network")[1].split("```python\n")[1].split("```")[0]
+    names: dict = {}
+    exec(code, names)
+    for net in (names["flexible"], names["InfusedUNet"](spatial_dims=2, in_channels=3, out_channels=1)):
+        out = net(torch.rand(2, 3, 64, 96))
+        assert out.shape == (2, 1, 64, 96)
+        out.sum().backward()
+        infused = [p for name, p in net.named_parameters() if ".sdi." in name]
+        assert infused
+        assert all(p.grad is not None for p in infused)

@@ -67,16 +67,20 @@ def test_eval_returns_the_finest_head():
         assert torch.equal(net(x), finest)
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 128), (97, 131), (224, 64)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(64, 512), (97, 131), (225, 193), *(pytest.param(n, n, marks=pytest.mark.slow) for n in (224, 352))],
+)
+@pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 1), (1, 3)])
-def test_shapes(height, width, in_channels, out_channels):
+def test_shapes(height, width, batch, in_channels, out_channels):
     net = UNetV2(2, in_channels, out_channels, **SMALL, deep_supervision=True)
-    x = torch.rand(2, in_channels, height, width)
+    x = torch.rand(batch, in_channels, height, width)
     with eval_mode(net):
-        assert net(x).shape == (2, out_channels, height, width)
+        assert net(x).shape == (batch, out_channels, height, width)
     net.train()
     shapes = [tuple(head.shape) for head in net(x)]
-    assert shapes == [(2, out_channels, -(-height // s), -(-width // s)) for s in (1, 2, 4, 8)]
+    assert shapes == [(batch, out_channels, -(-height // s), -(-width // s)) for s in (1, 2, 4, 8)]
 
 
 def test_padding_changes_nothing_that_was_given():
@@ -119,6 +123,128 @@ def test_dropout_acts_in_training_only():
         assert torch.equal(net(x), net(x))
         net.dropout.train()
         assert not torch.equal(net(x), net(x))
+
+
+SWITCHES = [
+    {"attention": "spatial_first"},
+    {"attention": None},
+    {"sdi": False},
+    {"fusion": "add"},
+    {"fusion": "cat"},
+    {"upsample": "interp"},
+    {"norm": "instance"},
+    {"channels": 64},
+    {"attention": None, "sdi": False, "upsample": "interp"},
+]
+EVERY = [
+    {"attention": attention, "fusion": fusion, "sdi": sdi, "upsample": upsample}
+    for attention in ("channel_first", "spatial_first", None)
+    for sdi, fusion in ((False, "mul"), (True, "mul"), (True, "add"), (True, "cat"))
+    for upsample in ("deconv", "interp")
+]
+
+
+@pytest.mark.parametrize(
+    "switches", [*SWITCHES, *(pytest.param(case, marks=pytest.mark.slow) for case in EVERY)], ids=str
+)
+def test_every_switch_trains_a_step_and_scripts(switches):
+    net = UNetV2(**{**SMALL, **switches}, deep_supervision=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    x = torch.rand(2, 3, 64, 96)
+    before = sum(head.square().mean() for head in net(x))
+    before.backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    optimizer.step()
+    assert sum(head.square().mean() for head in net(x)) < before
+    scripted = torch.jit.script(net.eval())
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_order_of_the_attentions():
+    first, second = (loud(UNetV2(**SMALL, attention=f"{kind}_first")).gates[0] for kind in ("channel", "spatial"))
+    assert [type(part).__name__ for part in first] == ["ChannelAttention", "SpatialAttention"]
+    second[1].load_state_dict(first[0].state_dict())
+    second[0].load_state_dict(first[1].state_dict())
+    x = torch.randn(1, 32, 8, 8)
+    torch.testing.assert_close(second(x), first[0](first[1](x)))
+    assert not torch.allclose(second(x), first(x))
+
+
+def test_plain_skips_when_sdi_is_off():
+    """Then level i of the decoder does not see the skip of any other level but through the decoder itself."""
+    net = UNetV2(**SMALL, sdi=False)
+    assert sum(p.numel() for p in net.sdi.parameters()) == 0
+
+
+def test_frozen_encoder():
+    net = UNetV2(2, 3, 1, "resnet18", channels=8, freeze_encoder=True).train()
+    before = {key: value.clone() for key, value in net.encoder.state_dict().items()}
+    net(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is None for p in net.encoder.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in net.encoder.state_dict().items())
+    assert net.heads[0].weight.grad is not None
+    assert net.reduce[0].training
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    x = torch.rand(2, 3, 64, 64)
+    plain, saving = (loud(UNetV2(**SMALL, grad_checkpointing=value)) for value in (False, True))
+    saving.load_state_dict(plain.state_dict())
+    for net in (plain, saving):
+        net(x).square().mean().backward()
+    for (name, ours), theirs in zip(saving.named_parameters(), plain.parameters()):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    with pytest.raises(ValueError, match="grad_checkpointing"):
+        UNetV2(2, 3, 1, "monai:resnet10", grad_checkpointing=True)
+
+
+def test_same_seed_same_network():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(UNetV2(**SMALL).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_bfloat16_autocast_is_finite():
+    net = loud(UNetV2(**SMALL, deep_supervision=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        heads = net(torch.rand(2, 3, 64, 64))
+    assert all(torch.isfinite(head).all() for head in heads)
+
+
+SIZES = [(1, 3, 64, 64), (3, 3, 97, 131), (1, 3, 64, 512)]
+
+
+def test_torch_export_with_dynamic_batch_and_size():
+    net = loud(UNetV2(**SMALL)).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        net, (torch.rand(2, 3, 97, 75),), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
+    )
+    for shape in SIZES:
+        x = torch.rand(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_onnx_with_dynamic_batch_and_size(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net = loud(UNetV2(**SMALL)).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    torch.onnx.export(
+        net, (torch.rand(2, 3, 97, 75),), tmp_path / "net.onnx", dynamo=True, verbose=False,
+        dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    for shape in SIZES:
+        x = torch.rand(shape)
+        (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(out, net(x).numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("deep_supervision", [False, True])

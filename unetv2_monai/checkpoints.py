@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import timm.models
 import torch
 
 from .errors import InputError
 
-__all__ = ["check_weights", "convert_released_state_dict", "last_checkpoint"]
+__all__ = ["check_weights", "convert_released_state_dict", "last_checkpoint", "load_backbone", "load_timm_backbone"]
+
+logger = logging.getLogger(__name__)
 
 # layers of the released network that its forward pass never uses
 UNUSED = ("deconv5.weight",)
@@ -145,3 +151,71 @@ def check_weights(path: str, network: torch.nn.Module) -> str:
         f"{path} holds weights of another network: " + "; ".join(lines) + ". "
         "Set --backbone and --out_channels to what it was trained with."
     )
+
+
+def load_timm_backbone(features: torch.nn.Module, classifier: Any, path: str) -> None:
+    """
+    Load a file of classification weights into the feature extractor of the same timm model.
+
+    Args:
+        features: ``timm.create_model(name, features_only=True)``.
+        classifier: ``timm.create_model(name)`` of the same input channels, which knows how to read the file.
+        path: weights of timm (.safetensors, .pth) or, where timm converts them, of the model's authors.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or does not hold every weight of the extractor.
+    """
+    state_dict = _read_backbone(path)
+    convert = getattr(sys.modules[type(classifier).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        state_dict = convert(state_dict, classifier)
+    first = f"{classifier.pretrained_cfg.get('first_conv')}.weight"
+    if first in state_dict:
+        in_channels = classifier.state_dict()[first].shape[1]
+        state_dict[first] = timm.models.adapt_input_conv(in_channels, state_dict[first])
+    # the extractor may be wrapped ("model.") and may name "stages.0" as "stages_0"
+    load_backbone(features, path, state_dict, lambda key: re.sub(r"^([a-z_]+)_(\d+)\.", r"\1.\2.", key))
+
+
+def load_backbone(
+    model: torch.nn.Module,
+    path: str,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+    alias: Callable[[str], str] = lambda key: key,
+) -> None:
+    """
+    Load weights into a backbone: all of its weights, or an error.
+
+    Args:
+        model: the backbone.
+        path: the file; only named in messages if ``state_dict`` is given.
+        state_dict: the content of the file. Defaults to reading it.
+        alias: another name that an entry of the model may have in the file.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or an entry is missing or of another shape.
+    """
+    content = _read_backbone(path) if state_dict is None else state_dict
+    found, missing = {}, []
+    for key, value in model.state_dict().items():
+        names = [name for name in (key, alias(key), key.removeprefix("model.")) if name in content]
+        if names and content[names[0]].shape == value.shape:
+            found[key] = content[names[0]]
+        elif not key.endswith("num_batches_tracked"):
+            missing.append(key)
+    if missing:
+        raise InputError(
+            f"{path} does not hold the weights of this backbone: {len(missing)} of {len(model.state_dict())} entries "
+            f"are missing or of another shape, such as {missing[0]}. Set --backbone to the model it was made for."
+        )
+    model.load_state_dict(found, strict=False)
+    logger.info(f"{path}: all {len(found)} weights of the backbone loaded, {len(content) - len(found)} not needed.")
+
+
+def _read_backbone(path: str) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise InputError(f"no pretrained weights at {path}. Set --pretrained to a file of them, true or false.")
+    try:
+        return dict(timm.models.load_state_dict(path))
+    except Exception as error:  # unpickling raises almost anything
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}: {error})") from error

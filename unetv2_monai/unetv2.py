@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .attention import ChannelAttention, SpatialAttention
-from .encoders import TimmEncoder
+from .encoders import build_encoder
 from .sdi import LINEAR, SDI
 
 __all__ = ["UNetV2"]
@@ -38,13 +38,15 @@ class UNetV2(nn.Module):
         in_channels: number of channels of the image. Defaults to 3.
         out_channels: number of channels of the output: 1 for one structure with a sigmoid, or the number of classes,
             background included, with a softmax. Defaults to 1.
-        backbone: name of a timm model with a feature pyramid, such as ``"pvt_v2_b0"``, ``"convnextv2_tiny"``,
-            ``"resnet34"``. Defaults to ``"pvt_v2_b2"``, the paper's.
+        backbone: name of a timm model with a feature pyramid (``"pvt_v2_b0"``, ``"convnextv2_tiny"``, ``"resnet34"``),
+            of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``), or a module
+            that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
         channels: number of channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
         deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
-        pretrained: start the encoder from timm's ImageNet weights (downloaded unless cached). Defaults to False.
+        pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
+            them, for PVTv2 also the authors' own: all of the encoder, or there is an error. Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
             ``"spatial_first"`` (the paper's equation) or None for no attention. Defaults to ``"channel_first"``.
         sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
@@ -57,9 +59,18 @@ class UNetV2(nn.Module):
         out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
         backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
             code trains with. Defaults to None.
+        freeze_encoder: keep the encoder as it is: no gradients, and its normalisation layers stay in eval mode.
+            Defaults to False.
+        grad_checkpointing: compute the encoder's activations again in the backward pass instead of keeping them, which
+            saves memory (timm backbones only). Defaults to False.
+
+    Returns:
+        A module. Called with images of any size it gives raw logits at that size: one tensor, or in training with
+        ``deep_supervision`` a list of tensors, see :py:meth:`forward`.
 
     Raises:
         ValueError: when an argument has a value that is not among the allowed ones, or the backbone has no pyramid.
+        InputError: when a file given as ``pretrained`` is missing or is not of this backbone (also a ValueError).
 
     Example::
 
@@ -78,11 +89,11 @@ class UNetV2(nn.Module):
         spatial_dims: int = 2,
         in_channels: int = 3,
         out_channels: int = 1,
-        backbone: str = "pvt_v2_b2",
+        backbone: str | nn.Module = "pvt_v2_b2",
         channels: int = 32,
         deep_supervision: bool = False,
         dropout: float = 0.0,
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         attention: str | None = "channel_first",
         sdi: bool = True,
         fusion: str = "mul",
@@ -90,10 +101,12 @@ class UNetV2(nn.Module):
         norm: str | tuple = "batch",
         out_indices: Sequence[int] | None = None,
         backbone_args: dict[str, Any] | None = None,
+        freeze_encoder: bool = False,
+        grad_checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        if spatial_dims != 2:
-            raise ValueError(f"spatial_dims must be 2, got {spatial_dims}.")
+        if spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         if in_channels < 1 or out_channels < 1 or channels < 1:
             raise ValueError(
                 "in_channels, out_channels and channels must be positive, "
@@ -102,7 +115,17 @@ class UNetV2(nn.Module):
         self.spatial_dims = spatial_dims
         self.deep_supervision = deep_supervision
 
-        self.encoder = TimmEncoder(backbone, in_channels, pretrained, out_indices, **(backbone_args or {}))
+        self.encoder = build_encoder(
+            backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
+        )
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+        if grad_checkpointing:
+            switch: Any = getattr(self.encoder.model, "set_grad_checkpointing", None)
+            if switch is None:
+                raise ValueError(f"grad_checkpointing: {type(self.encoder.model).__name__} has no such mode.")
+            switch(True)
         self.strides = list(self.encoder.strides)
         levels = len(self.strides)
 
@@ -127,11 +150,11 @@ class UNetV2(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """
         Args:
-            x: images of shape (Batch, in_channels, height, width). Sizes that are no multiple of the encoder's largest
-                stride are padded with zeros at the lower and right border, and the output is cropped.
+            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are no multiple of the encoder's
+                largest stride are padded with zeros at the end of each dimension, and the output is cropped.
 
         Returns:
-            Raw logits (no activation) of shape (Batch, out_channels, height, width). While training with
+            Raw logits (no activation) of shape (Batch, out_channels, dim_0, dim_1[, dim_2]). While training with
             ``deep_supervision`` a list of them, finest first, where head i is smaller by
             ``strides[i] / strides[0]``, rounded up.
         """
@@ -155,6 +178,13 @@ class UNetV2(nn.Module):
         if self.training and self.deep_supervision:
             return outputs
         return outputs[0]
+
+    def train(self, mode: bool = True) -> UNetV2:
+        """Switch between training and evaluation, as of every module; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
 
     def _pad(self, x: torch.Tensor) -> torch.Tensor:
         stride = self.strides[-1]
