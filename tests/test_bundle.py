@@ -86,7 +86,8 @@ def test_properties(files, kind, pairs, tmp_path):
 def test_one_preprocessing_in_train_evaluate_and_inference():
     train, inference = (ConfigParser.load_config_file(files[0]) for files in (TRAIN, INFERENCE))
     evaluate = ConfigParser.load_config_files(EVALUATE)
-    assert train["image_transforms"] == inference["preprocessing"]["transforms"]
+    assert train["image_transforms"] == inference["image_transforms"]
+    assert inference["preprocessing"]["transforms"] == "@image_transforms"
     assert train["image_transforms"] == evaluate["image_transforms"]
     for part in ("train", "validate"):
         assert train[part]["preprocessing"]["transforms"].startswith("$@image_transforms + @label_transforms")

@@ -172,9 +172,15 @@ def test_order_of_the_attentions():
 
 
 def test_plain_skips_when_sdi_is_off():
-    """Then level i of the decoder does not see the skip of any other level but through the decoder itself."""
-    net = UNetV2(**SMALL, sdi=False)
-    assert sum(p.numel() for p in net.sdi.parameters()) == 0
+    """Then the finest skip goes to the finest level of the decoder only."""
+    net = loud(UNetV2(**SMALL, sdi=False, deep_supervision=True)).eval()
+    net.training = True  # all heads
+    x = torch.rand(1, 3, 64, 64)
+    before = net(x)
+    net.reduce[0].conv.weight.data.zero_()
+    after = net(x)
+    assert not torch.equal(before[0], after[0])
+    assert all(torch.equal(old, new) for old, new in zip(before[1:], after[1:]))
 
 
 def test_frozen_encoder():

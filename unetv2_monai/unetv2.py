@@ -136,7 +136,7 @@ class UNetV2(nn.Module):
                 for c in self.encoder.channels
             ]
         )
-        self.sdi = SDI(spatial_dims, channels, self.strides, fusion) if sdi else nn.Identity()
+        self.sdi = SDI(spatial_dims, channels, self.strides, fusion) if sdi else None
         self.decoder = Decoder(spatial_dims, channels, self.strides, upsample)
         self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
         self.heads = nn.ModuleList(
@@ -164,7 +164,9 @@ class UNetV2(nn.Module):
         skips: list[torch.Tensor] = []
         for i, (gate, reduce) in enumerate(zip(self.gates, self.reduce)):
             skips.append(reduce(gate(features[i])))
-        decoded = self.decoder(self.sdi(skips))
+        if self.sdi is not None:
+            skips = self.sdi(skips)
+        decoded = self.decoder(skips)
 
         outputs: list[torch.Tensor] = []
         for i, head in enumerate(self.heads):
