@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict] = {
     "U-Net v2, pvt_v2_b2": {},
     "U-Net v2, pvt_v2_b4": {"backbone": "pvt_v2_b4"},
     "b2 without SDI": {"sdi": False},
-    "b2 without attention": {"attention": None},
+    "b2 without attention": {"attention": "none"},
     "b2, fusion cat": {"fusion": "cat"},
     "b2, interpolation": {"upsample": "interp"},
     "b2, 16 channels": {"channels": 16},

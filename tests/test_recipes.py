@@ -20,7 +20,7 @@ VOLUMES, VOLUMES_INFERENCE = (str(CONFIGS / "recipes" / f"{name}.yaml") for name
 ROWS = {
     "attention spatial_first": {"network_def#attention": "spatial_first"},
     "sdi False": {"network_def#sdi": False},
-    "attention None": {"network_def#attention": None},
+    "attention none": {"network_def#attention": "none"},
     "channels 16": {"network_def#channels": 16},
     "fusion add": {"network_def#fusion": "add"},
     "upsample interp": {"network_def#upsample": "interp"},

@@ -127,18 +127,18 @@ def test_dropout_acts_in_training_only():
 
 SWITCHES = [
     {"attention": "spatial_first"},
-    {"attention": None},
+    {"attention": "none"},
     {"sdi": False},
     {"fusion": "add"},
     {"fusion": "cat"},
     {"upsample": "interp"},
     {"norm": "instance"},
     {"channels": 64},
-    {"attention": None, "sdi": False, "upsample": "interp"},
+    {"attention": "none", "sdi": False, "upsample": "interp"},
 ]
 EVERY = [
     {"attention": attention, "fusion": fusion, "sdi": sdi, "upsample": upsample}
-    for attention in ("channel_first", "spatial_first", None)
+    for attention in ("channel_first", "spatial_first", "none")
     for sdi, fusion in ((False, "mul"), (True, "mul"), (True, "add"), (True, "cat"))
     for upsample in ("deconv", "interp")
 ]

@@ -17,7 +17,7 @@ from .sdi import LINEAR, SDI
 
 __all__ = ["UNetV2"]
 
-ATTENTIONS = ("channel_first", "spatial_first", None)
+ATTENTIONS = ("channel_first", "spatial_first", "none")
 UPSAMPLES = ("deconv", "interp")
 
 
@@ -48,7 +48,7 @@ class UNetV2(nn.Module):
         pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
             them, for PVTv2 also the authors' own: all of the encoder, or there is an error. Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
-            ``"spatial_first"`` (the paper's equation) or None for no attention. Defaults to ``"channel_first"``.
+            ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
         sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
             Defaults to True.
         fusion: how SDI fuses the levels: ``"mul"`` (the paper), ``"add"`` or ``"cat"``. Defaults to ``"mul"``.
@@ -94,7 +94,7 @@ class UNetV2(nn.Module):
         deep_supervision: bool = False,
         dropout: float = 0.0,
         pretrained: bool | str = False,
-        attention: str | None = "channel_first",
+        attention: str = "channel_first",
         sdi: bool = True,
         fusion: str = "mul",
         upsample: str = "deconv",
@@ -249,11 +249,11 @@ def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn
     )
 
 
-def _gate(spatial_dims: int, channels: int, attention: str | None) -> nn.Module:
+def _gate(spatial_dims: int, channels: int, attention: str) -> nn.Module:
     """The attention of one level, see :py:class:`UNetV2`."""
     if attention not in ATTENTIONS:
         raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
-    if attention is None:
+    if attention == "none":
         return nn.Identity()
     gate = [ChannelAttention(spatial_dims, channels), SpatialAttention(spatial_dims)]
     return nn.Sequential(*(gate if attention == "channel_first" else reversed(gate)))
