@@ -19,11 +19,11 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
 	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
-		--image_size 128 --max_epochs 30 --batch_size 4
+		--image_size 96 --max_epochs 40 --batch_size 4
 	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
-		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 128
+		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 96
 	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \
-		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 128
+		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 96
 	$(BIN)/python scripts/make_overlays.py $(DEMO)/evaluation $(DEMO)/masks --dataset_dir $(DEMO)/data \
 		--output $(DEMO)/overlay.png
 

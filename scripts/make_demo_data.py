@@ -7,7 +7,7 @@ Tissue with folds, vessels and highlights, lit from one side; on most pictures o
 differ little from what is around them. Several sizes, most not square; PNG and JPEG; masks 0/255. One seed gives the
 same files each time.
 
-    python scripts/make_demo_data.py demo/data --train 160 --test 24
+    python scripts/make_demo_data.py demo/data --train 240 --test 24
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
     soft, mask = np.zeros((height, width)), np.zeros((height, width), bool)
     for _ in range(rng.choice([0, 1, 2], p=[0.05, 0.8, 0.15])):
         alpha, dome = lesion(rng, width, height)
-        tint = rng.uniform(6, 22) * np.array([1.0, rng.uniform(-0.8, 0.4), rng.uniform(-0.8, 0.4)])
+        tint = rng.uniform(14, 34) * np.array([1.0, rng.uniform(-0.8, 0.4), rng.uniform(-0.8, 0.4)])
         grain = 6 * noise(rng, width, height, short / 30)[..., None]
         color += alpha[..., None] * (tint * rng.choice([-1, 1]) + grain)
         relief = relief * (1 - 0.7 * alpha) + rng.uniform(1.2, 2.0) * dome
@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write train/ and test/, each with images/ and masks/")
-    parser.add_argument("--train", type=int, default=160, help="pictures to train on (default: 160)")
+    parser.add_argument("--train", type=int, default=240, help="pictures to train on (default: 240)")
     parser.add_argument("--test", type=int, default=24, help="pictures to test on (default: 24)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     arguments = parser.parse_args()

@@ -118,12 +118,18 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags: set[str] = set()
+    pictures = {}
     for path in (out / "tensorboard").iterdir():
         events = EventAccumulator(str(path)).Reload()
-        tags |= set(events.Tags()["scalars"]) | set(events.Tags()["images"])
+        tags |= set(events.Tags()["scalars"])
+        for tag in events.Tags()["images"]:
+            picture = events.Images(tag)[-1]
+            pictures[tag] = (picture.width, picture.height)
     assert tags >= {"learning_rate", "loss", "train_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
-    assert any("input_0" in tag for tag in tags)
-    assert any("output" in tag for tag in tags)
+    assert pictures["input_0_CHW"] == (32, 32)
+    # upright, at native size
+    assert pictures["input_1_HW_0"] == pictures["output_HW_0"]
+    assert pictures["output_HW_0"] in [(60 + 4 * index, 48) for index in range(6)]
 
 
 def test_same_seed_same_weights(trained, tmp_path):

@@ -92,6 +92,7 @@ def test_no_file_of_another_section_is_opened(tmp_path):
     draw_pair(tmp_path / "train", "b", 40, 32)
     draw_pair(tmp_path / "test", "c", 40, 32)
     (tmp_path / "test" / "images" / "c.png").write_bytes(b"not an image")
+    (tmp_path / "test" / "images" / "unpaired.png").write_bytes(b"not an image")
     assert len(load_datalist(str(tmp_path))["training"]) == 1
 
 
@@ -116,12 +117,26 @@ def test_one_pair_is_not_enough_to_train(tmp_path):
 def test_all_unpaired_files_in_one_error(pairs):
     (pairs / "masks" / "case_0.png").unlink()
     (pairs / "images" / "case_1.jpg").unlink()
-    Image.new("L", (8, 8)).save(pairs / "images" / "case_2.bmp")
+    Image.new("L", (68, 48)).save(pairs / "images" / "case_2.bmp")
     with pytest.raises(InputError) as error:
         load_datalist(str(pairs))
     assert "3 problems" in str(error.value)
     for sentence in ("case_0.png: image without a mask", "case_1.png: mask without an image", "case_2.png: same name"):
         assert sentence in str(error.value)
+
+
+def test_unpaired_and_unreadable_files_in_the_same_error(pairs):
+    (pairs / "masks" / "case_0.png").unlink()
+    (pairs / "images" / "case_1.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"(?s)2 problems.*case_0\.png: image without.*case_1\.jpg: cannot be read"):
+        load_datalist(str(pairs))
+
+
+def test_files_that_datalist_json_names_must_exist(pairs):
+    content = {"training": [{"image": f"images/case_{i}.png", "label": f"masks/case_{i}.png"} for i in (0, 2, 8)]}
+    (pairs / "datalist.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"(?s)2 problems.*images/case_8\.png: listed.*masks/case_8\.png: listed"):
+        load_datalist(str(pairs))
 
 
 def test_all_unusable_files_in_one_error(pairs):

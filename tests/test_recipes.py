@@ -13,6 +13,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from unetv2_monai import UNetV2
+
 from .conftest import CONFIGS, ROOT
 from .test_bundle import EVALUATE, INFERENCE, TINY, TRAIN, run
 
@@ -41,6 +43,24 @@ def train_a_little(files, pairs, out, **overrides) -> None:
 def test_rows_of_the_ablation(row, pairs, tmp_path):
     assert f"--network_def#{row}" in (ROOT / "docs" / "network.md").read_text()
     train_a_little(TRAIN, pairs, tmp_path, **ROWS[row])
+
+
+def test_frozen_encoder_and_gradient_checkpointing(pairs, tmp_path):
+    train_a_little(TRAIN, pairs, tmp_path, **{"network_def#freeze_encoder": True})
+    train_a_little(TRAIN, pairs, tmp_path, **{"network_def#grad_checkpointing": True})
+
+
+def test_compiled(pairs, tmp_path):
+    """Through a backend that starts at once; the weights keep their names."""
+    compiled = "$torch.compile(@network, backend='aot_eager')"
+    train_a_little(TRAIN, pairs, tmp_path, **{"train#trainer#network": compiled})
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert state.keys() == UNetV2(backbone="pvt_v2_b0", channels=8).state_dict().keys()
+
+
+@pytest.mark.slow
+def test_compiled_by_default_backend(pairs, tmp_path):
+    train_a_little(TRAIN, pairs, tmp_path, compile=True)
 
 
 def test_unetplusplus_row(pairs, tmp_path):

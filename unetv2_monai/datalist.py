@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,21 +73,19 @@ def load_datalist(
     """
     root = _existing_folder(dataset_dir)
     errors: list[str] = []
-    found = _read_json(root, errors)
+    wanted = {*sections, "training"} if "validation" in sections else set(sections)
+    found = _read_json(root, wanted, errors)
     if found is None:
-        found = _read_folders(root, errors)
+        found = _read_folders(root, wanted, errors)
     if not found and not errors:
         raise InputError(f"dataset_dir {root} holds no images and masks.\n{LAYOUT}")
-    plain = found.pop("plain", None)
-    if plain is not None:
-        found["test" if "test" in sections else "training"] = plain
-    if errors:
-        raise InputError(_listed(root, errors))
+    if "plain" in found:
+        found["test" if "test" in sections else "training"] = found.pop("plain")
 
     if "validation" in sections and not found.get("validation") and found.get("training"):
         pairs = found["training"]
         held_out = max(1, round(val_fraction * len(pairs)))
-        if len(pairs) < 2:
+        if len(pairs) < 2 and not errors:
             raise InputError(f"dataset_dir {root} holds one pair only, and training needs another one for validation.")
         ratios = [len(pairs) - held_out, held_out]
         found["training"], found["validation"] = partition_dataset(pairs, ratios=ratios, shuffle=True, seed=seed)
@@ -100,16 +99,16 @@ def load_datalist(
 
     lists: dict[str, list[Item]] = {}
     for section in sections:
-        if not found.get(section):
+        if not found.get(section) and not errors:
             has = ", ".join(f"{key} ({len(value)})" for key, value in found.items() if value) or "nothing"
             raise InputError(f"dataset_dir {root} has no {section} pairs; it has {has}.\n{LAYOUT}")
-        lists[section] = sorted(found[section], key=lambda item: item["image"])
+        lists[section] = sorted(found.get(section, []), key=lambda item: item["image"])
     logger.info(f"{root}: " + ", ".join(f"{len(items)} {section}" for section, items in lists.items()) + " pairs.")
     if check:
         pairs = [item for items in lists.values() for item in items]
-        errors = _check(pairs, lambda item: _check_pair(item, out_channels))
-        if errors:
-            raise InputError(_listed(root, errors))
+        errors += _check(pairs, lambda item: _check_pair(item, out_channels))
+    if errors:
+        raise InputError(_listed(root, errors))
     return lists
 
 
@@ -159,8 +158,8 @@ def _listed(root: Path, errors: Sequence[str]) -> str:
     return f"{len(errors)} problem{'s'[: len(errors) > 1]} in {root}:\n  {lines}\nMend or remove these files."
 
 
-def _read_json(root: Path, errors: list[str]) -> dict[str, list[Item]] | None:
-    """Read ``datalist.json``: paths are relative to its folder."""
+def _read_json(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[str, list[Item]] | None:
+    """Read ``datalist.json``, if there is one: paths are relative to its folder."""
     path = root / "datalist.json"
     if not path.is_file():
         return None
@@ -175,25 +174,21 @@ def _read_json(root: Path, errors: list[str]) -> dict[str, list[Item]] | None:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{LAYOUT}") from error
     if not found:
         raise InputError(f"{path} has none of the lists {', '.join(SPLITS)}.\n{LAYOUT}")
-    for items in found.values():
-        errors += [
-            f"{item[k]}: listed in datalist.json, no such file"
-            for item in items
-            for k in item
-            if not Path(item[k]).is_file()
-        ]
+    for section in wanted & found.keys():
+        absent = [file for item in found[section] for file in item.values() if not Path(file).is_file()]
+        errors += [f"{file}: listed in datalist.json, no such file" for file in absent]
+        found[section] = [item for item in found[section] if not set(item.values()) & set(absent)]
     return found
 
 
-def _read_folders(root: Path, errors: list[str]) -> dict[str, list[Item]]:
+def _read_folders(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[str, list[Item]]:
     """Pairs per split folder, or per split file, or under "plain" where nothing says which split they are."""
     found: dict[str, list[Item]] = {}
     for section, names in SPLITS.items():
         for name in names:
-            parents = [root / name, *sorted(p for p in root.glob(f"{name}/*") if p.is_dir())]
-            pairs = [pair for parent in parents for pair in _pairs(parent, errors)]
-            if pairs:
-                found[section] = found.get(section, []) + pairs
+            for parent in (root / name, *sorted(p for p in root.glob(f"{name}/*") if p.is_dir())):
+                if pairs := _pairs(parent, errors if section in wanted else []):
+                    found[section] = found.get(section, []) + pairs
     if found:
         return found
 
@@ -203,7 +198,8 @@ def _read_folders(root: Path, errors: list[str]) -> dict[str, list[Item]]:
         for listing in (root / f"{name}.txt" for name in names):
             if listing.is_file():
                 stems = [_stem(Path(line.strip())) for line in listing.read_text().splitlines() if line.strip()]
-                errors += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
+                if section in wanted:
+                    errors += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
                 found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
     return found or ({"plain": pairs} if pairs else {})
 
