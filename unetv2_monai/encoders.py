@@ -100,18 +100,16 @@ class TimmEncoder(nn.Module):
                 raise ValueError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
             if pretrained is True and not timm.is_model_pretrained(backbone):
                 raise ValueError(f"timm has no weights for {backbone!r}: set pretrained to False or to a file.")
-        if out_indices is None:
-            with torch.device("meta"):
-                whole: Any = timm.create_model(backbone, features_only=True, pretrained=False, **kwargs)
-            out_indices = _coarsest(len(whole.feature_info))
-        model: Any = timm.create_model(
-            backbone,
-            features_only=True,
-            in_chans=in_channels,
-            pretrained=pretrained is True,
-            out_indices=tuple(out_indices),
-            **kwargs,
-        )
+
+        def create(indices: Sequence[int] | None) -> Any:
+            chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
+            return timm.create_model(
+                backbone, features_only=True, in_chans=in_channels, pretrained=pretrained is True, **chosen, **kwargs
+            )
+
+        model = create(out_indices)
+        if out_indices is None and len(model.feature_info) > LEVELS:
+            model = create(_coarsest(len(model.feature_info)))
         if isinstance(pretrained, str):
             load_timm_backbone(model, timm.create_model(backbone, in_chans=in_channels, **kwargs), pretrained)
         self.model = model

@@ -158,8 +158,11 @@ class UNetV2(nn.Module):
             ``deep_supervision`` a list of them, finest first, where head i is smaller by
             ``strides[i] / strides[0]``, rounded up.
         """
-        sizes = x.shape[2:]
-        features = self.encoder(self._pad(x))
+        sizes: list[int] = []
+        for size in x.shape[2:]:
+            sizes.append(size)
+        stride = self.strides[-1]
+        features = self.encoder(_fit(x, [(size + stride - 1) // stride * stride for size in sizes]))
 
         skips: list[torch.Tensor] = []
         for i, (gate, reduce) in enumerate(zip(self.gates, self.reduce)):
@@ -173,9 +176,7 @@ class UNetV2(nn.Module):
             if i == 0 or (self.training and self.deep_supervision):
                 shrink = self.strides[i] // self.strides[0]
                 out = self.enlarge(head(self.dropout(decoded[i])))
-                for dim, size in enumerate(sizes):
-                    # a copy, as a view would tie an export to sizes that are multiples of the stride, or to others
-                    out = torch.narrow_copy(out, dim + 2, 0, (size + shrink - 1) // shrink)
+                out = _fit(out, [(size + shrink - 1) // shrink for size in sizes])
                 outputs.append(out)
         if self.training and self.deep_supervision:
             return outputs
@@ -188,13 +189,13 @@ class UNetV2(nn.Module):
             self.encoder.eval()
         return self
 
-    def _pad(self, x: torch.Tensor) -> torch.Tensor:
-        stride = self.strides[-1]
-        pad: list[int] = []
-        for dim in range(self.spatial_dims):  # F.pad starts at the last dimension
-            size = x.shape[-1 - dim]
-            pad.extend([0, (size + stride - 1) // stride * stride - size])
-        return F.pad(x, pad)
+
+def _fit(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """Pad with zeros, or crop, at the end of each spatial dimension."""
+    pad: list[int] = []
+    for dim in range(len(sizes)):  # F.pad starts at the last dimension
+        pad.extend([0, sizes[-1 - dim] - x.shape[-1 - dim]])
+    return F.pad(x, pad)
 
 
 class Decoder(nn.Module):
