@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Show what the scores mean: image, mask and prediction side by side for the best, the median and the worst image.
+Show what the scores mean: image, mask and prediction side by side for the best (of those with a lesion), the median and
+the worst image.
 
 Reads the per-image scores that ``run evaluating`` wrote and the masks that ``run inference`` wrote for the same images.
 
-    python scripts/make_overlays.py output/evaluation output/masks --output output/overlay.png
+    python scripts/make_overlays.py output/evaluation output/masks --dataset_dir TEST_DIR --output output/overlay.png
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def main() -> None:
     scores = read_scores(arguments.eval_dir, arguments.metric)
     pairs = load_datalist(arguments.dataset_dir, [arguments.section], check=False)[arguments.section]
     labels = {Path(pair["image"]).name: pair["label"] for pair in pairs}
-    chosen = {"best": scores[-1], "median": scores[len(scores) // 2], "worst": scores[0]}
+    lesions = [s for s in scores if np.asarray(to_mask(Image.open(labels[Path(s[1]).name]))).any()]
+    chosen = {"best": (lesions or scores)[-1], "median": scores[len(scores) // 2], "worst": scores[0]}
     rows = [
         row(
             f"{which}: {Path(path).name}  Dice {score:.3f}  (image, mask, prediction)",
@@ -94,7 +96,8 @@ def main() -> None:
     sheet.save(arguments.output)
 
     values = np.array([score for score, _ in scores])
-    print(f"{len(values)} images: mean Dice {values.mean():.3f}, median {np.median(values):.3f}, worst {values[0]:.3f}")
+    median = values[len(values) // 2]
+    print(f"{len(values)} images: mean Dice {values.mean():.3f}, median {median:.3f}, worst {values[0]:.3f}")
     print(f"best, median and worst image: {arguments.output}")
 
 

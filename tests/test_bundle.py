@@ -345,14 +345,21 @@ def test_checkpoint_of_another_network(trained, tmp_path):
         assert "holds weights of another network" in str(root_error(info))
 
 
-def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--val_interval=1", "error: dataset_dir {} holds no images and masks."),
+        ("--backbone=pvt_v2_b00", "error: timm has no"),
+    ],
+)
+def test_on_the_command_line_one_sentence_says_what_is_wrong(option, message, tmp_path):
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
     done = subprocess.run(
-        [*command, "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")],
+        [*command, "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), option],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert f"error: dataset_dir {tmp_path} holds no images and masks." in done.stderr
+    assert message.format(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
 
 

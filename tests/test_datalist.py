@@ -178,6 +178,8 @@ def test_list_images(pairs):
     expected = [f"case_{i}" for i in range(6)]
     assert names(list_images(str(pairs))) == names(list_images(str(pairs / "images"))) == expected
     assert names(list_images(str(pairs / "images" / "case_0.png"))) == ["case_0"]
+    with pytest.raises(InputError, match="masks would overwrite"):
+        list_images(str(pairs), output_dir=str(pairs / "masks" / ".." / "images"))
     (pairs / "images" / "case_1.jpg").write_bytes(b"")
     Image.new("L", (8, 8)).save(pairs / "images" / "case_2.bmp")
     with pytest.raises(InputError, match=r"case_2\.png: same name as case_2\.bmp"):

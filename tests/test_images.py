@@ -79,6 +79,14 @@ def test_one_class_refuses_other_values(values):
         to_mask(Image.fromarray(np.array([values], np.uint8)))
 
 
+def test_a_small_grey_region_is_not_taken_for_noise():
+    values = np.zeros((200, 200), np.uint8)
+    values[50:90, 50:90] = 255
+    values[100:110, 100:110] = 128  # 0.25 % of the pixels
+    with pytest.raises(InputError, match="mask values 0, 128, 255"):
+        to_mask(Image.fromarray(values))
+
+
 def test_classes_from_grey_values_and_palettes():
     values = np.array([[0, 1, 2]], np.uint8)
     palette = Image.fromarray(values, "P")

@@ -66,7 +66,7 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
         The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
 
     Raises:
-        ValueError: when an entry is not one of the released network, with its name.
+        InputError: (a ValueError) when an entry is not one of the released network, with its name.
 
     Example::
 
@@ -85,7 +85,7 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
             converted[ours] = value
     if unknown or not converted:
         found = f"unknown entries {unknown[:3]}, {len(unknown)} in all" if unknown else "it is empty"
-        raise ValueError(f"this is not a state dict of the released U-Net v2: {found}.")
+        raise InputError(f"this is not a state dict of the released U-Net v2: {found}.")
     return converted
 
 
@@ -134,7 +134,7 @@ def check_weights(path: str, network: torch.nn.Module) -> str:
         state_dict = content.get("model", content)
         found = {key: tuple(value.shape) for key, value in state_dict.items()}
     except Exception as error:  # unpickling raises almost anything
-        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if found == wanted:
         return path
@@ -218,4 +218,4 @@ def _read_backbone(path: str) -> dict[str, torch.Tensor]:
     try:
         return dict(timm.models.load_state_dict(path))
     except Exception as error:  # unpickling raises almost anything
-        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}: {error})") from error
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error

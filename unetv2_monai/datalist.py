@@ -112,19 +112,21 @@ def load_datalist(
     return lists
 
 
-def list_images(dataset_dir: str, check: bool = True) -> list[Item]:
+def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = None) -> list[Item]:
     """
     Find the images to segment: those in ``dataset_dir/images`` if it exists, else those in ``dataset_dir``.
 
     Args:
         dataset_dir: the folder, or a single image.
         check: decode every file first. Defaults to True.
+        output_dir: where masks of the same names will be written: must be another folder. Defaults to None.
 
     Returns:
         A list of ``{"image": path}``, sorted.
 
     Raises:
-        InputError: when there is no image, when two would give a mask of the same name, or for all unreadable files.
+        InputError: when there is no image, when two would give a mask of the same name, when masks would overwrite
+            images, or for all unreadable files.
     """
     root = Path(dataset_dir)
     if root.is_file():
@@ -135,6 +137,8 @@ def list_images(dataset_dir: str, check: bool = True) -> list[Item]:
         paths = _files(root)
     if not paths:
         raise InputError(f"dataset_dir {root} holds no image ({', '.join(PICTURES + VOLUMES)}).")
+    if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
+        raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
     errors: list[str] = []
     _by_stem(paths, errors)
     items = [{"image": str(path)} for path in paths]

@@ -19,6 +19,7 @@ from timm.layers import Format
 from torch import nn
 
 from .checkpoints import load_backbone, load_timm_backbone
+from .errors import InputError
 
 __all__ = ["ListEncoder", "TimmEncoder", "build_encoder"]
 
@@ -47,7 +48,8 @@ def build_encoder(
         kwargs: further arguments of the backbone.
 
     Raises:
-        ValueError: when there is no such backbone, it has no feature pyramid, or it cannot do what is asked.
+        InputError: (a ValueError) when there is no such backbone, it has no feature pyramid, or it cannot do what is
+            asked.
     """
     if isinstance(backbone, nn.Module):
         return ListEncoder(backbone, spatial_dims, in_channels, out_indices)
@@ -55,14 +57,14 @@ def build_encoder(
         name = backbone.removeprefix(MONAI)
         known = FLEXUNET_BACKBONE.register_dict
         if name not in known:
-            raise ValueError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
+            raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
         defaults = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained is True}
         model = known[name]["type"](**{**known[name]["parameter"], **defaults, **kwargs})
         if isinstance(pretrained, str):
             load_backbone(model, pretrained)
         return ListEncoder(model, spatial_dims, in_channels, out_indices)
     if spatial_dims != 2:
-        raise ValueError(
+        raise InputError(
             f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
             f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
         )
@@ -83,7 +85,7 @@ class TimmEncoder(nn.Module):
             ``strict_img_size=False`` and Hiera ``img_size`` for sizes other than it was made for.
 
     Raises:
-        ValueError: when timm has no such model, no weights for it, or it has no feature pyramid.
+        InputError: (a ValueError) when timm has no such model, no weights for it, or it has no feature pyramid.
     """
 
     def __init__(
@@ -97,9 +99,9 @@ class TimmEncoder(nn.Module):
         super().__init__()
         if ":" not in backbone:
             if not timm.is_model(backbone):
-                raise ValueError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
+                raise InputError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
             if pretrained is True and not timm.is_model_pretrained(backbone):
-                raise ValueError(f"timm has no weights for {backbone!r}: set pretrained to False or to a file.")
+                raise InputError(f"timm has no weights for {backbone!r}: set pretrained to False or to a file.")
 
         def create(indices: Sequence[int] | None) -> Any:
             chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
@@ -144,7 +146,7 @@ class ListEncoder(nn.Module):
         out_indices: which levels to use, rising; None takes the coarsest four. Defaults to None.
 
     Raises:
-        ValueError: when the levels are no pyramid.
+        InputError: (a ValueError) when the levels are no pyramid.
     """
 
     def __init__(
@@ -160,7 +162,7 @@ class ListEncoder(nn.Module):
         ratios = [{size / n for n in feature.shape[2:]} for feature in used]
         if any(len(ratio) > 1 or not min(ratio).is_integer() for ratio in ratios):
             shapes = [tuple(feature.shape[2:]) for feature in used]
-            raise ValueError(f"{name} shrinks the dimensions of an image of size {size} unequally: {shapes}.")
+            raise InputError(f"{name} shrinks the dimensions of an image of size {size} unequally: {shapes}.")
         self.channels = tuple(feature.shape[1] for feature in used)
         self.strides = tuple(int(min(ratio)) for ratio in ratios)
         _check_pyramid(name, self.strides)
@@ -191,7 +193,7 @@ def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
 
 def _check_pyramid(name: str, strides: Sequence[int]) -> None:
     if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
-        raise ValueError(
+        raise InputError(
             f"{name!r} has no feature pyramid: its levels have strides {tuple(strides)}, which must rise. "
             "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import TracebackType
 
 __all__ = ["InputError"]
@@ -14,12 +15,12 @@ class InputError(ValueError):
     A file, folder or option that was given cannot be used; the message names it and says what to do.
 
     ``monai.bundle`` wraps every error of a config in errors of its own, which would bury the message in a long
-    traceback. So where this exception ends a program, only its message is printed.
+    traceback. So where this exception ends ``python -m monai.bundle``, only its message is printed.
     """
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        if sys.excepthook is sys.__excepthook__:
+        if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
             sys.excepthook = _print_message_alone
 
 

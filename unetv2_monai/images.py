@@ -10,8 +10,8 @@ from .errors import InputError
 
 __all__ = ["to_mask", "to_rgb"]
 
-DARK, BRIGHT = 32, 223  # a lossy 0/255 mask stays below and above these ...
-MAX_BETWEEN = 0.02  # ... but for this share of its pixels, on the outline
+DARK, BRIGHT = 32, 223  # a 0/255 mask stays below and above these ...
+MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... but for this share of its pixels, on the outline
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -64,7 +64,7 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
     if highest <= DARK and lossy:  # an empty mask with compression noise
         return Image.fromarray(np.zeros_like(values))
     between = np.mean((values > DARK) & (values < BRIGHT))
-    if highest < BRIGHT or between > MAX_BETWEEN:
+    if highest < BRIGHT or between > (MAX_BETWEEN_LOSSY if lossy else MAX_BETWEEN):
         raise InputError(
             f"{name}: mask values {_shown(values)}, but a mask of one class holds 0 and 1, or 0 and 255. "
             "Map the values, or for several classes set --out_channels to their number, background included."

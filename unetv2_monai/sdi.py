@@ -10,6 +10,8 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
+from .errors import InputError
+
 __all__ = ["SDI"]
 
 FUSIONS = ("mul", "add", "cat")
@@ -35,7 +37,7 @@ class SDI(nn.Module):
             convolution back to ``channels``). Defaults to ``"mul"``.
 
     Raises:
-        ValueError: when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
+        InputError: (a ValueError) when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
 
     Example::
 
@@ -47,12 +49,12 @@ class SDI(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], fusion: str = "mul") -> None:
         super().__init__()
         if len(strides) < 2 or any(coarse <= fine or coarse % fine for fine, coarse in pairwise(strides)):
-            raise ValueError(
+            raise InputError(
                 "strides must hold at least two levels, finest first, each a multiple of the one before, "
                 f"got {tuple(strides)}."
             )
         if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {FUSIONS}, got {fusion!r}.")
+            raise InputError(f"fusion must be one of {FUSIONS}, got {fusion!r}.")
         self.levels = nn.ModuleList(
             [SDILevel(spatial_dims, channels, strides, level, fusion) for level in range(len(strides))]
         )

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from .attention import ChannelAttention, SpatialAttention
 from .encoders import build_encoder
+from .errors import InputError
 from .sdi import LINEAR, SDI
 
 __all__ = ["UNetV2"]
@@ -69,8 +70,8 @@ class UNetV2(nn.Module):
         ``deep_supervision`` a list of tensors, see :py:meth:`forward`.
 
     Raises:
-        ValueError: when an argument has a value that is not among the allowed ones, or the backbone has no pyramid.
-        InputError: when a file given as ``pretrained`` is missing or is not of this backbone (also a ValueError).
+        InputError: (a ValueError) when an argument has a value that is not among the allowed ones, the backbone has no
+            pyramid, or a file given as ``pretrained`` is missing or is not of this backbone.
 
     Example::
 
@@ -106,9 +107,9 @@ class UNetV2(nn.Module):
     ) -> None:
         super().__init__()
         if spatial_dims not in (2, 3):
-            raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+            raise InputError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         if in_channels < 1 or out_channels < 1 or channels < 1:
-            raise ValueError(
+            raise InputError(
                 "in_channels, out_channels and channels must be positive, "
                 f"got {in_channels}, {out_channels} and {channels}."
             )
@@ -124,7 +125,7 @@ class UNetV2(nn.Module):
         if grad_checkpointing:
             switch: Any = getattr(self.encoder.model, "set_grad_checkpointing", None)
             if switch is None:
-                raise ValueError(f"grad_checkpointing: {type(self.encoder.model).__name__} has no such mode.")
+                raise InputError(f"grad_checkpointing: {type(self.encoder.model).__name__} has no such mode.")
             switch(True)
         self.strides = list(self.encoder.strides)
         levels = len(self.strides)
@@ -212,7 +213,7 @@ class Decoder(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], upsample: str) -> None:
         super().__init__()
         if upsample not in UPSAMPLES:
-            raise ValueError(f"upsample must be one of {UPSAMPLES}, got {upsample!r}.")
+            raise InputError(f"upsample must be one of {UPSAMPLES}, got {upsample!r}.")
         steps = list(pairwise(strides))
         self.enlarge = nn.ModuleList(
             [_enlarge(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
@@ -253,7 +254,7 @@ def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn
 def _gate(spatial_dims: int, channels: int, attention: str) -> nn.Module:
     """The attention of one level, see :py:class:`UNetV2`."""
     if attention not in ATTENTIONS:
-        raise ValueError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
+        raise InputError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
     if attention == "none":
         return nn.Identity()
     gate = [ChannelAttention(spatial_dims, channels), SpatialAttention(spatial_dims)]
