@@ -236,6 +236,7 @@ def test_torch_export_with_dynamic_batch_and_size():
             torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling")
 def test_onnx_with_dynamic_batch_and_size(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
