@@ -55,7 +55,7 @@ def load_datalist(
     ``masks/`` without any split is all training data for training, and all test data for evaluation.
 
     Args:
-        dataset_dir: the folder; the README states the layouts.
+        dataset_dir: the folder; docs/data.md states the layouts.
         sections: which of "training", "validation", "test" to return. No file of another section is opened.
         val_fraction: share of the training pairs held out where there is no validation split. Defaults to 0.1.
         seed: draws the held-out pairs and the subset of ``max_train_images``. Defaults to 0.

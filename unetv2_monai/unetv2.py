@@ -113,7 +113,6 @@ class UNetV2(nn.Module):
                 "in_channels, out_channels and channels must be positive, "
                 f"got {in_channels}, {out_channels} and {channels}."
             )
-        self.spatial_dims = spatial_dims
         self.deep_supervision = deep_supervision
 
         self.encoder = build_encoder(
