@@ -5,8 +5,9 @@ import os
 
 import pytest
 import torch
+from ignite.engine import Engine
 
-from unetv2_monai import InputError, UNetV2, check_weights, convert_released_state_dict, last_checkpoint
+from unetv2_monai import InputError, StrictCheckpointLoader, UNetV2, convert_released_state_dict, last_checkpoint
 
 from . import golden
 
@@ -45,22 +46,25 @@ def test_weights_of_this_network(tmp_path):
     net = UNetV2(backbone="pvt_v2_b0", channels=8)
     for name, content in (("plain", net.state_dict()), ("nested", {"model": net.state_dict()})):
         torch.save(content, tmp_path / name)
-        assert check_weights(str(tmp_path / name), net) == str(tmp_path / name)
+        other = UNetV2(backbone="pvt_v2_b0", channels=8)
+        loader = StrictCheckpointLoader(str(tmp_path / name), {"model": other}, map_location="cpu")
+        loader(Engine(lambda engine, batch: None))
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in other.state_dict().items())
 
 
 def test_weights_of_another_network(tmp_path):
     path = tmp_path / "model.pt"
     torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), path)
     with pytest.raises(InputError, match=r"model\.pt holds weights of another network.*another shape, such as reduce"):
-        check_weights(str(path), UNetV2(backbone="pvt_v2_b0", channels=16))
+        StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b0", channels=16)})
     with pytest.raises(InputError, match=r"missing, such as encoder.*--backbone"):
-        check_weights(str(path), UNetV2(backbone="pvt_v2_b2", channels=8))
+        StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b2", channels=8)})
 
 
 def test_no_weights(tmp_path):
     net = UNetV2(backbone="pvt_v2_b0", channels=8)
     with pytest.raises(InputError, match="no weights at"):
-        check_weights(str(tmp_path / "absent.pt"), net)
+        StrictCheckpointLoader(str(tmp_path / "absent.pt"), {"model": net})
     (tmp_path / "text.pt").write_text("hello")
     with pytest.raises(InputError, match=r"text\.pt holds no PyTorch weights"):
-        check_weights(str(tmp_path / "text.pt"), net)
+        StrictCheckpointLoader(str(tmp_path / "text.pt"), {"model": net})

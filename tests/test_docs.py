@@ -13,7 +13,7 @@ from .conftest import CONFIGS, ROOT
 
 # where the options end and the components begin
 FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}
-DERIVED = {"resume_from"}
+DERIVED = {"code_path", "resume_from", "rank"}
 
 
 @pytest.mark.parametrize("name", FIRST_COMPONENT)

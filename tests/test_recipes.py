@@ -149,7 +149,7 @@ def test_documented_commands_name_files_that_exist():
 
 def test_smoke_overlay(pairs, tmp_path):
     run(
-        [*TRAIN, str(CONFIGS / "smoke.yaml")],
+        [*TRAIN, str(CONFIGS / "options" / "smoke.yaml")],
         "training",
         dataset_dir=str(pairs),
         output_dir=str(tmp_path),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
-from .checkpoints import check_weights, convert_released_state_dict, last_checkpoint
+from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, last_checkpoint
 from .datalist import list_images, load_datalist
 from .errors import InputError
 from .images import to_mask, to_rgb
@@ -13,8 +13,8 @@ __version__ = "0.1.0"
 __all__ = [
     "SDI",
     "InputError",
+    "StrictCheckpointLoader",
     "UNetV2",
-    "check_weights",
     "convert_released_state_dict",
     "last_checkpoint",
     "list_images",

@@ -13,10 +13,18 @@ from typing import Any
 
 import timm.models
 import torch
+from monai.handlers import CheckpointLoader
+from torch.nn.parallel import DistributedDataParallel
 
 from .errors import InputError
 
-__all__ = ["check_weights", "convert_released_state_dict", "last_checkpoint", "load_backbone", "load_timm_backbone"]
+__all__ = [
+    "StrictCheckpointLoader",
+    "convert_released_state_dict",
+    "last_checkpoint",
+    "load_backbone",
+    "load_timm_backbone",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -112,32 +120,38 @@ def last_checkpoint(ckpt_dir: str) -> str:
     return str(max(found, key=lambda path: path.stat().st_mtime))
 
 
-def check_weights(path: str, network: torch.nn.Module) -> str:
+class StrictCheckpointLoader(CheckpointLoader):
     """
-    Make sure that a file holds the weights of this network, before anything runs.
+    MONAI's ``CheckpointLoader`` for weights, which refuses a wrong file when it is built, before anything runs.
 
     Args:
-        path: a file with the plain state dict, or one under the key "model", as training leaves them.
-        network: the network that shall load them.
-
-    Returns:
-        ``path``.
+        load_path: a file with the plain state dict, or one under the key of ``load_dict``, as training leaves them.
+        load_dict: one network, as ``{"model": network}``.
+        kwargs: other arguments of :py:class:`monai.handlers.CheckpointLoader`.
 
     Raises:
         InputError: when there is no such file, when it holds no weights, or those of another network, with the first
             entries that differ.
     """
+
+    def __init__(self, load_path: str, load_dict: dict[str, torch.nn.Module], **kwargs: Any) -> None:
+        ((key, network),) = load_dict.items()
+        _check_weights(load_path, key, network.module if isinstance(network, DistributedDataParallel) else network)
+        super().__init__(load_path, load_dict, **kwargs)
+
+
+def _check_weights(path: str, key: str, network: torch.nn.Module) -> None:
     if not Path(path).is_file():
         raise InputError(f"no weights at {path}. Train first, or set --checkpoint to a file that training wrote.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        state_dict = content.get("model", content)
+        state_dict = content.get(key, content)
         found = {key: tuple(value.shape) for key, value in state_dict.items()}
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if found == wanted:
-        return path
+        return
     differs = [
         f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
     ]
