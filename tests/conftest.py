@@ -2,11 +2,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from unetv2_monai import UNetV2
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "bundle" / "configs"
@@ -40,3 +46,32 @@ def pairs(tmp_path) -> Path:
     for index in range(6):
         draw_pair(folder, f"case_{index}", 60 + 4 * index, 48, "jpg" if index % 2 else "png", seed=index)
     return folder
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory) -> Path:
+    """What scripts/package_bundle.py makes of random weights: the folder with the zip and the unpacked bundle."""
+    folder = tmp_path_factory.mktemp("package")
+    torch.manual_seed(0)
+    torch.save(UNetV2(backbone="pvt_v2_b0").state_dict(), folder / "model.pt")
+    run_script("package_bundle.py", "--checkpoint", folder / "model.pt", "--output_dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def unpacked(package, tmp_path_factory) -> Path:
+    """The packed bundle, unzipped elsewhere."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (archive,) = package.glob("*.zip")
+    with zipfile.ZipFile(archive) as opened:
+        opened.extractall(folder)
+    (bundle,) = folder.iterdir()
+    return bundle
+
+
+def run_script(name: str, *arguments: object) -> str:
+    """What a script of ``scripts/`` prints; fails with its errors."""
+    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
