@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
-from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, last_checkpoint
+from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, existing_file, last_checkpoint
 from .datalist import list_images, load_datalist
 from .errors import InputError
 from .images import to_mask, to_rgb
@@ -16,6 +16,7 @@ __all__ = [
     "StrictCheckpointLoader",
     "UNetV2",
     "convert_released_state_dict",
+    "existing_file",
     "last_checkpoint",
     "list_images",
     "load_datalist",

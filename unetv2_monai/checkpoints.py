@@ -21,6 +21,7 @@ from .errors import InputError
 __all__ = [
     "StrictCheckpointLoader",
     "convert_released_state_dict",
+    "existing_file",
     "last_checkpoint",
     "load_backbone",
     "load_timm_backbone",
@@ -118,6 +119,24 @@ def last_checkpoint(ckpt_dir: str) -> str:
             "Set --output_dir to that of the stopped run, or leave out --resume."
         )
     return str(max(found, key=lambda path: path.stat().st_mtime))
+
+
+def existing_file(path: str) -> str:
+    """
+    Refuse a missing file by our own error, where a library's would be unclear.
+
+    Args:
+        path: of an exported network.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no exported network at {path}. Set --checkpoint to a file that scripts/export.py wrote.")
+    return path
 
 
 class StrictCheckpointLoader(CheckpointLoader):
