@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import signal
 import subprocess
 import sys
@@ -65,23 +64,6 @@ def trained(tmp_path_factory) -> tuple[Path, Path]:
         draw_pair(folder / "data", f"case_{index}", 60 + 4 * index, 48, seed=index)
     run(TRAIN, "training", dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), max_epochs=2, **TINY)
     return folder / "data", folder / "out"
-
-
-@pytest.mark.parametrize(
-    ("files", "kind"),
-    [(TRAIN, "train"), (EVALUATE, "train"), (INFERENCE, "inference")],
-    ids=["train", "evaluate", "inference"],
-)
-def test_properties(files, kind, pairs, tmp_path):
-    flow = ConfigWorkflow(
-        files, workflow_type=kind, dataset_dir=str(pairs), bundle_root=str(tmp_path), output_dir=str(tmp_path), **TINY
-    )
-    if kind == "inference" or files == EVALUATE:
-        save = tmp_path / "models" / "model.pt"
-        save.parent.mkdir()
-        torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), save)
-    flow.initialize()
-    assert flow.check_properties() == []
 
 
 def test_one_preprocessing_in_train_evaluate_and_inference():
@@ -362,11 +344,3 @@ def test_on_the_command_line_one_sentence_says_what_is_wrong(option, message, tm
     assert done.returncode == 1
     assert message.format(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_metadata_agrees_with_the_package():
-    import unetv2_monai
-
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    assert metadata["version"] == unetv2_monai.__version__
-    assert metadata["version"] in metadata["changelog"]
