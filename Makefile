@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min lint bench
+.PHONY: setup demo test test-all test-min package lint bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -30,9 +30,17 @@ demo: setup
 test: setup lint
 	$(BIN)/python -m pytest
 
-# the slow ones too
-test-all: setup lint
+# the slow ones too, and those that need the extras
+test-all: setup lint .venv/extras
 	$(BIN)/python -m pytest -m ""
+
+.venv/extras: .venv/installed
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated]"
+	@touch $@
+
+# dist/*.zip: make package CHECKPOINT=output/models/model.pt
+package: setup
+	$(BIN)/python scripts/package_bundle.py --checkpoint $(or $(CHECKPOINT),bundle/models/model.pt)
 
 # the lowest versions that requirements.txt allows, in an environment of their own
 test-min: .venv-min/installed
