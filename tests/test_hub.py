@@ -61,6 +61,6 @@ def test_model_card_has_the_sections_of_the_zoos_template(unpacked):
     sections = [line.lstrip("# ").lower() for line in card.splitlines() if line.startswith("#")]
     expected = [
         "model overview", "data", "preprocessing", "training configuration", "input", "output", "performance",
-        "limitations", "commands", "references", "license",
+        "limitations", "monai bundle commands", "references", "license",
     ]  # fmt: skip
     assert [section for section in sections if section in expected] == expected
