@@ -48,19 +48,44 @@ def check_versions() -> str:
     return version
 
 
+def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
+    """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
+    shutil.copytree(ROOT / "bundle", folder, ignore=shutil.ignore_patterns("models", "__pycache__", "output"))
+    shutil.copytree(ROOT / "unetv2_monai", folder / "unetv2_monai", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "requirements.txt", folder)
+    if recipe:
+        apply_recipe(folder / "configs", recipe)
+    if options:
+        set_options(folder / "configs", options)
+
+
+def apply_recipe(configs: Path, recipe: str) -> None:
+    """Lay configs/recipes/<recipe>.yaml over train.json, and its _inference and _metadata files over theirs."""
+    overlays = {"train": recipe, "inference": f"{recipe}_inference", "metadata": f"{recipe}_metadata"}
+    if not (configs / "recipes" / f"{recipe}.yaml").is_file():
+        known = sorted(path.stem for path in (configs / "recipes").glob("*.yaml") if "_" not in path.stem)
+        raise InputError(f"--recipe {recipe}: there is {', '.join(known)}.")
+    for name, overlay in overlays.items():
+        path = configs / "recipes" / f"{overlay}.yaml"
+        if path.is_file():
+            merged = ConfigParser.load_config_files([str(configs / f"{name}.json"), str(path)])
+            (configs / f"{name}.json").write_text(json.dumps(merged, indent=4) + "\n")
+
+
 def set_options(configs: Path, options: dict[str, Any]) -> None:
     """Change the defaults of train.json and inference.json, and what metadata.json says of the network."""
-    for name in ("train.json", "inference.json"):
-        config = json.loads((configs / name).read_text())
-        unknown = [key for key in options if key not in config]
-        if unknown:
-            raise InputError(f"--set {unknown[0]}: not an option of {name}. They are listed in docs/configuration.md.")
-        (configs / name).write_text(json.dumps({**config, **options}, indent=4) + "\n")
+    contents = {name: json.loads((configs / name).read_text()) for name in ("train.json", "inference.json")}
+    unknown = [key for key in options if not any(key in content for content in contents.values())]
+    if unknown:
+        raise InputError(f"--set {unknown[0]}: not an option of the configs, see docs/configuration.md.")
+    for name, content in contents.items():
+        content.update({key: value for key, value in options.items() if key in content})
+        (configs / name).write_text(json.dumps(content, indent=4) + "\n")
     metadata = json.loads((configs / "metadata.json").read_text())
     formats = metadata["network_data_format"]
-    size = options.get("image_size", formats["inputs"]["image"]["spatial_shape"])
     for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
-        tensor["spatial_shape"] = [size, size] if isinstance(size, int) else size
+        size = options.get("image_size", tensor["spatial_shape"])
+        tensor["spatial_shape"] = [size] * len(tensor["spatial_shape"]) if isinstance(size, int) else size
     if "out_channels" in options and options["out_channels"] > 1:
         formats["outputs"]["pred"]["num_channels"] = options["out_channels"]
         formats["outputs"]["pred"]["channel_def"] = {
@@ -106,6 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, default=default, help="default: bundle/models/model.pt")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "dist", help="default: dist")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that the weights need")
+    parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
     parser.add_argument("--weights_url", help="leave the weights out and name in large_files.yml where they are")
     arguments = parser.parse_args(argv)
 
@@ -115,12 +141,8 @@ def main(argv: list[str] | None = None) -> None:
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     folder, archive = unfinished / NAME, unfinished / "archive.zip"
-    shutil.copytree(ROOT / "bundle", folder, ignore=shutil.ignore_patterns("models", "__pycache__", "output"))
-    shutil.copytree(ROOT / "unetv2_monai", folder / "unetv2_monai", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", folder)
     try:
-        if options:
-            set_options(folder / "configs", options)
+        copy_bundle(folder, options, arguments.recipe)
         save_weights(arguments.checkpoint, folder / "configs", folder / "models" / "model.pt")
         if arguments.weights_url:
             write_large_files(folder, arguments.weights_url)

@@ -46,7 +46,7 @@ def test_bundle_operator(archive, package, pairs, tmp_path):
     device, inferer = parser.get_parsed_content("device"), parser.get_parsed_content("inferer")
     before, after = (without_files(parser.get_parsed_content(f"{name}processing")) for name in ("pre", "post"))
     assert len(before.transforms) == 4
-    assert [type(t).__name__ for t in after.transforms] == ["Activationsd", "Invertd", "AsDiscreted"]
+    assert [type(t).__name__ for t in after.transforms] == ["Activationsd", "Invertd", "AsDiscreted", "SqueezeDimd"]
     assert list(parser["_meta_"]["network_data_format"]["inputs"]) == ["image"]
     assert list(parser["_meta_"]["network_data_format"]["outputs"]) == ["pred"]
 
@@ -62,4 +62,4 @@ def test_bundle_operator(archive, package, pairs, tmp_path):
 
     run(INFERENCE, "inference", dataset_dir=str(pairs), output_dir=str(tmp_path), checkpoint=str(package / "model.pt"))
     with Image.open(tmp_path / f"{name}.png") as expected:
-        np.testing.assert_array_equal(mask[0].numpy().T * 255, np.asarray(expected))
+        np.testing.assert_array_equal(mask.numpy().T * 255, np.asarray(expected))

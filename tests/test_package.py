@@ -95,7 +95,7 @@ def test_options_that_the_weights_need(tmp_path):
     ("arguments", "message"),
     [
         (["--set", "backbone=pvt_v2_b1"], "holds weights of another network"),
-        (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of train.json"),
+        (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of the configs"),
         (["--checkpoint", "absent.pt"], "no weights at absent.pt"),
     ],
 )

@@ -1,0 +1,140 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""
+Serve the bundle by MONAI Label: segment, correct, train on the corrections, segment better.
+
+    make label-env                                                    # once: an environment of its own
+    python scripts/label_server.py --images DIR --checkpoint output/models/model.pt
+
+starts a server for the images of DIR. Labels, weights and logs go to --work_dir; DIR stays as it is. Started again with
+the same --work_dir, it goes on with the labels and weights that are there. Without --checkpoint it starts from random
+weights: the first predictions mean nothing until something was labelled and trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii.gz", ".nii")
+
+
+def use_label_environment() -> None:
+    """Start this script again where MONAI Label is installed."""
+    if importlib.util.find_spec("monailabel") is None:
+        if not LABEL_PYTHON.exists():
+            sys.exit("error: MONAI Label is not installed. Run: make label-env")
+        os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
+
+
+def prepare_app(arguments: argparse.Namespace) -> Path:
+    """The app with the bundle and its weights in the work folder; what is there already stays."""
+    import torch
+    import yaml
+    from monai.bundle import ConfigParser
+    from package_bundle import NAME, copy_bundle, save_weights
+
+    from unetv2_monai import InputError
+
+    app = arguments.work_dir / "app"
+    weights = app / "model" / NAME / "models" / "model.pt"
+    if weights.is_file():
+        if arguments.checkpoint or arguments.set or arguments.recipe:
+            raise InputError(
+                f"{arguments.work_dir} has weights already. Leave out --checkpoint, --set and --recipe to go on with "
+                "them, or name another --work_dir."
+            )
+        print(f"Going on with the weights in {weights}")
+        return app
+    options = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in arguments.set)}
+    unfinished = arguments.work_dir / "app.unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.copytree(ROOT / "scripts" / "label_app", unfinished, ignore=shutil.ignore_patterns("__pycache__"))
+    bundle = unfinished / "model" / NAME
+    copy_bundle(bundle, options, arguments.recipe)
+    if arguments.checkpoint:
+        save_weights(arguments.checkpoint, bundle / "configs", bundle / "models" / "model.pt")
+    else:
+        print("No --checkpoint: starting from random weights. Label some images and train before you trust anything.")
+        parser = ConfigParser()
+        parser.read_config(str(bundle / "configs" / "inference.json"))
+        torch.manual_seed(0)
+        (bundle / "models").mkdir()
+        torch.save(parser.get_parsed_content("network_def").state_dict(), bundle / "models" / "model.pt")
+    shutil.rmtree(app, ignore_errors=True)
+    unfinished.rename(app)
+    return app
+
+
+def prepare_images(arguments: argparse.Namespace) -> Path:
+    """The folder that MONAI Label reads and writes its labels into: links to the images, unless asked otherwise."""
+    from unetv2_monai import list_images
+
+    if arguments.in_place:
+        return arguments.images.resolve()
+    studies = arguments.work_dir / "images"
+    studies.mkdir(exist_ok=True)
+    for item in list_images(str(arguments.images)):
+        path = Path(item["image"]).resolve()
+        if not (studies / path.name).exists():
+            (studies / path.name).symlink_to(path)
+    return studies
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
+    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: random ones")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that the weights need")
+    parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
+    parser.add_argument("--work_dir", type=Path, default=Path("output/label"), help="default: output/label")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
+    parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
+    arguments = parser.parse_args()
+    use_label_environment()
+
+    from unetv2_monai import InputError
+
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((arguments.host, arguments.port))
+        except OSError as error:
+            raise InputError(
+                f"port {arguments.port} of {arguments.host}: {error.strerror}. Name another --port."
+            ) from None
+    arguments.work_dir = arguments.work_dir.resolve()
+    arguments.work_dir.mkdir(parents=True, exist_ok=True)
+    studies, app = prepare_images(arguments), prepare_app(arguments)
+
+    patterns = [f"*{ending}" for ending in (*ENDINGS, *(ending.upper() for ending in ENDINGS))]
+    environment = {
+        **os.environ,
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(patterns),
+        # two OpenMP runtimes meet in the server and would wait for each other
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "PYTHONWARNINGS": "ignore",
+    }
+    address = f"http://{arguments.host}:{arguments.port}"
+    print(f"MONAI Label at {address} for {arguments.images}; labels in {studies / 'labels'}")
+    print("Clients: CVAT for pictures, 3D Slicer for volumes, or MONAILabelClient in Python: docs/label.md")
+    print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies)]
+    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    os.execve(sys.executable, command, environment)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:  # InputError, which cannot be imported before the environment is the right one
+        sys.exit(f"error: {error}")
