@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min package lint bench
+.PHONY: setup demo test test-all test-min package label-env test-label lint bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -51,6 +51,20 @@ test-min: .venv-min/installed
 	@sed -n 's/>=/==/p' requirements.txt > .venv-min/lowest.txt
 	@.venv-min/bin/python -m pip install -qq --disable-pip-version-check -r .venv-min/lowest.txt -e ".[test]"
 	@touch $@
+
+# MONAI Label, whose dependencies need an environment of their own
+label-env: .venv-label/installed
+
+.venv-label/installed: requirements.txt requirements-label.txt
+	@test -x .venv-label/bin/python || $(PYTHON) -m venv .venv-label
+	@echo "Installing MONAI Label into .venv-label (a few minutes the first time)"
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check -r requirements.txt -c requirements-label.txt
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-label.txt -e .
+	@touch $@
+
+test-label: label-env
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8"
+	.venv-label/bin/python -m pytest tests/test_label.py
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -44,6 +44,8 @@ def split(arguments: argparse.Namespace, options: dict) -> list[Path]:
         raise InputError(f"{arguments.dataset_dir} has {len(pairs)} training pairs, too few for --images_per_site.")
     rest = [len(pairs) - wanted] if wanted < len(pairs) else []
     used = partition_dataset(pairs, ratios=[wanted, *rest], shuffle=True, seed=0)[0]
+    if arguments.in_order:
+        used.sort(key=lambda item: item["image"])
     folders = []
     for index, share in enumerate(partition_dataset(used, num_partitions=arguments.sites)):
         folder = arguments.output_dir / f"site-{index + 1}"
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="default: 10")
     parser.add_argument("--local_epochs", type=int, default=1, help="epochs a round (default: 1)")
     parser.add_argument("--images_per_site", type=int, help="default: all, in equal shares")
+    parser.add_argument("--in_order", action="store_true", help="shares by file name, so that sites differ")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the bundle")
     arguments = parser.parse_args()
     arguments.output_dir = arguments.output_dir.resolve()

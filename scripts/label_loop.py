@@ -1,0 +1,139 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""
+The labelling loop against a running MONAI Label server, with known masks in the annotator's place: how much better do
+predictions get, and what does a client look like in Python?
+
+    python scripts/label_server.py --images DIR/images &
+    python scripts/label_loop.py --url http://127.0.0.1:8000 --dataset_dir DIR --test_dir TEST_DIR --figure loop.png
+
+Each round takes the images that the server is least sure of, corrects them (uploads their masks of DIR), trains, and
+scores TEST_DIR, which the server never gets masks of. Prints a table; the figure shows test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from make_overlays import MASK_COLOR, PREDICTION_COLOR, outlined
+from monailabel.client import MONAILabelClient
+from PIL import Image, ImageDraw
+
+from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
+
+PANEL_HEIGHT = 200
+
+
+def segment(client: MONAILabelClient, model: str, path: str) -> np.ndarray:
+    """The server's mask of an image that it does not have."""
+    file, _ = client.infer(model, image_id="", params={}, file=path)
+    with Image.open(file) as mask:
+        found = np.asarray(mask) > 0
+    Path(file).unlink()
+    return found
+
+
+def read_mask(path: str) -> np.ndarray:
+    with Image.open(path) as mask:
+        return np.asarray(to_mask(mask)) > 0
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    total = first.sum() + second.sum()
+    return 1.0 if total == 0 else float(2 * (first & second).sum() / total)
+
+
+def label(client: MONAILabelClient, masks: dict[str, str], count: int, strategy: str) -> list[str]:
+    """Upload the masks of the next images that the server asks for."""
+    done = []
+    for _ in range(count):
+        image = client.next_sample(strategy, {}).get("id")
+        if image is None:
+            break
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "label.png"
+            Image.fromarray(read_mask(masks[image]).astype(np.uint8)).save(file)
+            client.save_label(image, str(file), "final")
+        done.append(image)
+    return done
+
+
+def train(client: MONAILabelClient, model: str, epochs: int) -> None:
+    client.train_start(model, {"max_epochs": epochs, "multi_gpu": False})
+    while True:
+        time.sleep(1)
+        status = client.train_status()
+        if status["status"] == "DONE":
+            return
+        if status["status"] not in ("SUBMITTED", "RUNNING"):
+            raise InputError("training failed on the server:\n" + "\n".join(status["details"]))
+
+
+def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], target: Path) -> None:
+    """A row per image: the image, every stage's prediction, and the true mask."""
+    rows = []
+    for index, pair in enumerate(pairs):
+        with Image.open(pair["image"]) as opened:
+            image = np.asarray(to_rgb(opened))
+        panels = {"image": image}
+        panels |= {name: outlined(image, masks[index], PREDICTION_COLOR) for name, masks in stages.items()}
+        panels["true mask"] = outlined(image, read_mask(pair["label"]), MASK_COLOR)
+        width = round(PANEL_HEIGHT * image.shape[1] / image.shape[0])
+        strip = Image.new("RGB", (len(panels) * (width + 4), PANEL_HEIGHT + 18), "white")
+        for position, (title, panel) in enumerate(panels.items()):
+            strip.paste(Image.fromarray(panel).resize((width, PANEL_HEIGHT)), (position * (width + 4), 18))
+            ImageDraw.Draw(strip).text((position * (width + 4) + 2, 3), title, fill="black")
+        rows.append(strip)
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    for index, row in enumerate(rows):
+        sheet.paste(row, (0, sum(other.height for other in rows[:index])))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: http://127.0.0.1:8000")
+    parser.add_argument("--dataset_dir", required=True, help="the server's images, with their masks")
+    parser.add_argument("--test_dir", required=True, help="images and masks that the server does not have")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[10, 20], help="images to label, a round each")
+    parser.add_argument("--epochs", type=int, default=50, help="a round (default: 50)")
+    parser.add_argument("--strategy", default="uncertainty", help="default: uncertainty")
+    parser.add_argument("--figure", type=Path, help="PNG of three test images")
+    arguments = parser.parse_args()
+
+    masks = {Path(p["image"]).stem: p["label"] for p in load_datalist(arguments.dataset_dir, ["training"])["training"]}
+    pairs = load_datalist(arguments.test_dir, ["test"])["test"]
+    truth = [read_mask(pair["label"]) for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        client = MONAILabelClient(arguments.url, tmpdir=folder)
+        (model,) = client.info()["models"]
+        stages: dict[str, list[np.ndarray]] = {}
+        labelled = 0
+        print(f"| labelled | Dice of {len(pairs)} test images |\n|---|---|")
+        for count in [0, *arguments.rounds]:
+            if count:
+                labelled += len(label(client, masks, count, arguments.strategy))
+                train(client, model, arguments.epochs)
+            stages[f"{labelled} labelled"] = [segment(client, model, pair["image"]) for pair in pairs]
+            scores = [dice(*both) for both in zip(stages[f"{labelled} labelled"], truth)]
+            print(f"| {labelled} | {np.mean(scores):.4f} |", flush=True)
+    if arguments.figure:
+        # of the last stage: a good, a median and a bad one
+        order = np.argsort(scores)
+        chosen = [int(order[round(share * (len(order) - 1))]) for share in (0.9, 0.5, 0.1)]
+        shown = {name: [masks[index] for index in chosen] for name, masks in stages.items()}
+        draw([pairs[index] for index in chosen], shown, arguments.figure)
+        print(f"test images at the 90th, 50th and 10th percentile of Dice: {arguments.figure}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
