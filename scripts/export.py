@@ -180,9 +180,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"| {name} | `{file}` | {size_mb:.1f} | {opset} | {difference:.1e} | {dice:.6f} | yes |", flush=True)
         if not difference < 1e-4 * max(1.0, largest):
             raise InputError(f"{target} differs from the network by {difference:.1e}: do not use it.")
-    print(
-        f"\nDifferences are of logits, whose largest is {largest:.1f}. Every file was run at {len(noise)} other shapes."
-    )
+    print(f"\nDifferences are of logits as large as {largest:.1f}. Every file was run at {len(noise)} shapes besides.")
 
 
 if __name__ == "__main__":

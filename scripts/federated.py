@@ -129,6 +129,7 @@ def main() -> None:
     weights = {"federated": federate(arguments, options)}
     for site in sites:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
+        alone["val_interval"] = epochs  # nothing is chosen by it
         bundle("training", [TRAIN], **alone)
         (last,) = (site / "alone" / "models").glob(f"last_checkpoint_epoch={epochs}.pt")
         weights[f"{site.name} alone"] = last

@@ -18,7 +18,9 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -130,7 +132,10 @@ def main() -> None:
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies)]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
-    os.execve(sys.executable, command, environment)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # with whatever the server started: training, scoring
+        signal.signal(number, lambda *_: os.killpg(server.pid, signal.SIGTERM))
+    sys.exit(server.wait())
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_correct_train_and_the_new_weights_are_used(server, images):
         back = server.client.download_label(f"case_{index}", "final")
         with Image.open(back) as label:
             np.testing.assert_array_equal(np.asarray(label), np.asarray(stored))
-    server.client.train_start(MODEL, {"max_epochs": 40, "multi_gpu": False})
+    server.client.train_start(MODEL, {"max_epochs": 25, "multi_gpu": False})
     while server.client.train_status()["status"] == "SUBMITTED":
         time.sleep(0.2)
     status, answer = server.post(f"/train/{MODEL}", {"max_epochs": 1})  # one at a time
@@ -201,11 +201,13 @@ def test_polygons_for_cvat(server, images):
 
 
 def test_next_image_by_uncertainty(server):
-    status, answer = server.post(f"/scoring/{MODEL}?run_sync=true", {"simulation_size": 3})
+    unlabelled = {"case_5", "grey", "rgba", "photo", "small"}
+    status, answer = 429, ""
+    while status == 429:  # the server scores by itself after a training
+        status, answer = server.post(f"/scoring/{MODEL}?run_sync=true", {"simulation_size": 3})
+        time.sleep(0.5)
     assert status == 200
-    unlabelled = {"case_5", "grey", "rgba", "photo", "small"}
     assert answer["total"] == len(unlabelled)
-    unlabelled = {"case_5", "grey", "rgba", "photo", "small"}
     store = json.loads((server.work_dir / "images" / "datastore_v2.json").read_text())["objects"]
     scores = {name: item["image"]["info"].get("epistemic_entropy", 0) for name, item in store.items()}
     assert all(0 < scores[name] < 1 for name in unlabelled)
@@ -231,7 +233,7 @@ def test_errors_say_what_is_wrong_and_the_server_lives_on(server, tmp_path):
     assert status == 404
     assert "No image 'nope'" in str(answer)
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(client_module.MONAILabelClientException, match="cannot be segmented"):
+    with pytest.raises(Exception, match="cannot be segmented"):  # their exception's module moves
         server.client.infer(MODEL, "", {}, file=str(tmp_path / "text.png"))
     server.client.infer(MODEL, "case_0", {})
 

@@ -57,6 +57,8 @@ class LabelApp(MONAILabelApp):
         folder = Path(app_dir) / "model"
         self.bundles = {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/configs"))}
         super().__init__(app_dir, studies, conf, name="U-Net v2", description="U-Net v2 by MONAI Label")
+        # scores change with the weights: MONAI Label would score anew for every next image as well
+        self.scores_itself, self._auto_update_scoring = self._auto_update_scoring, False
 
     def init_infers(self):
         return {name: InferTask(path, self.conf) for name, path in self.bundles.items()}
@@ -77,6 +79,21 @@ class LabelApp(MONAILabelApp):
             )
             for name, path in self.bundles.items()
         }
+
+    def on_init_complete(self):
+        super().on_init_complete()
+        if self.scores_itself:
+            self.async_scoring(None)
+
+    def train(self, request):
+        result = super().train(request)
+        if self.scores_itself:
+            self.async_scoring(None)
+        return result
+
+    def scoring(self, request, datastore=None):
+        self.known(request.get("method"))
+        return super().scoring(request, datastore)
 
     def infer(self, request, datastore=None):
         self.known(request.get("model"))
