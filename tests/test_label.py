@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import base64
+import importlib.util
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -18,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +157,16 @@ def test_infer_by_id_and_by_file(name, server, images):
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
+def test_upload(server, images):
+    added = server.client.upload_image(str(images / "images" / "case_1.png"), "uploaded")
+    try:
+        mask, _ = server.client.infer(MODEL, added["image"], {})
+        check_mask(mask, (96, 60))
+    finally:
+        removal = urllib.request.Request(f"{server.url}/datastore/image?id=uploaded", method="DELETE")
+        urllib.request.urlopen(removal, timeout=60).close()
+
+
 def test_the_images_folder_stays_clean(server, images):
     server.client.infer(MODEL, "case_3", {})
     assert sorted(path.name for path in images.iterdir()) == ["images", "masks"]
@@ -188,13 +202,20 @@ def test_correct_train_and_the_new_weights_are_used(server, images):
     assert dice[1] > max(0.7, dice[0])
 
 
-def test_polygons_for_cvat(server, images):
-    """After the training above; as plugins/cvat/detector.py of MONAI Label reads them."""
-    _, answer = server.client.infer(MODEL, "case_5", {"output": "json"})
-    (annotation,) = json.loads(answer)["annotations"]
-    elements = annotation["annotation"]["elements"]
-    assert {element["label"] for element in elements} == {"lesion"}
-    points = np.concatenate([np.array(contour) for element in elements for contour in element["contours"]])
+def test_polygons_for_cvat(server, images, monkeypatch):
+    """After the training above, through the function that MONAI Label's CVAT plugin runs, without CVAT around it."""
+    path = Path(sys.prefix) / "monailabel" / "plugins" / "cvat" / "detector.py"
+    specification = importlib.util.spec_from_file_location("detector", path)
+    detector = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(detector)
+    monkeypatch.setenv("MONAI_LABEL_SERVER", server.url)
+    monkeypatch.setenv("MONAI_LABEL_MODEL", MODEL)
+    context = SimpleNamespace(logger=logging, user_data=SimpleNamespace(), Response=lambda **answer: answer)
+    detector.init_context(context)
+    picture = base64.b64encode((images / "images" / "case_5.png").read_bytes()).decode()
+    shapes = json.loads(detector.handler(context, SimpleNamespace(body={"image": picture}))["body"])
+    assert {(shape["label"], shape["type"]) for shape in shapes} == {("lesion", "polygon")}
+    points = np.concatenate([np.array(shape["points"]).reshape(-1, 2) for shape in shapes])
     rows, columns = np.nonzero(bright(images, "case_5"))
     assert points[:, 0].mean() == pytest.approx(columns.mean(), abs=8)
     assert points[:, 1].mean() == pytest.approx(rows.mean(), abs=8)
