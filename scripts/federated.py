@@ -101,7 +101,7 @@ def bundle(run_id: str, files: list[str], **options: object) -> None:
     subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT})
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_dir", type=Path, required=True, help="images and masks to split among the sites")
     parser.add_argument("--test_dir", type=Path, required=True, help="held-out images and masks")
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--images_per_site", type=int, help="default: all, in equal shares")
     parser.add_argument("--in_order", action="store_true", help="shares by file name, so that sites differ")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the bundle")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.output_dir = arguments.output_dir.resolve()
     if arguments.output_dir.exists():
         raise InputError(f"{arguments.output_dir} exists. Name another --output_dir, or remove it.")

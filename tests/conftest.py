@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -54,7 +56,7 @@ def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     torch.manual_seed(0)
     torch.save(UNetV2(backbone="pvt_v2_b0").state_dict(), folder / "model.pt")
-    run_script("package_bundle.py", "--checkpoint", folder / "model.pt", "--output_dir", folder)
+    script("package_bundle").main(["--checkpoint", str(folder / "model.pt"), "--output_dir", str(folder)])
     return folder
 
 
@@ -67,6 +69,16 @@ def unpacked(package, tmp_path_factory) -> Path:
         opened.extractall(folder)
     (bundle,) = folder.iterdir()
     return bundle
+
+
+def script(name: str) -> ModuleType:
+    """A script of ``scripts/`` as a module, whose ``main`` takes a command line: importing torch anew takes seconds."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def run_script(name: str, *arguments: object) -> str:

@@ -74,8 +74,15 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["train", "inference"])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        ("load", "inference"),
+        ("create_workflow", "train"),
+        pytest.param("load", "train", marks=pytest.mark.slow),
+        pytest.param("create_workflow", "inference", marks=pytest.mark.slow),
+    ],
+)
 def test_python(call, kind, unpacked, elsewhere, pairs):
     draw_pair(elsewhere / "data", "case", 48, 48)  # ./data is the default of dataset_dir
     call = CALLS[call].format(name=unpacked.name, parent=str(unpacked.parent), kind=kind)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 from pathlib import Path
@@ -13,9 +15,9 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import UNetV2
+from unetv2_monai import InputError, UNetV2
 
-from .conftest import CONFIGS, run_script
+from .conftest import CONFIGS, script
 from .test_bundle import INFERENCE, root_error, run
 
 OPTIONS = CONFIGS / "options"
@@ -36,7 +38,9 @@ def exported(tmp_path_factory) -> tuple[Path, str]:
     with torch.no_grad():
         net.heads[0].weight *= 30  # masks of both values
     torch.save(net.state_dict(), folder / "model.pt")
-    return folder, run_script("export.py", "--checkpoint", folder / "model.pt", "--set", "image_size=64")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        script("export").main(["--checkpoint", str(folder / "model.pt"), "--set", "image_size=64"])
+    return folder, printed.getvalue()
 
 
 def test_table(exported):
@@ -103,6 +107,6 @@ def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
 
 def test_wrong_weights_are_refused(tmp_path):
     torch.save(UNetV2(backbone="pvt_v2_b1").state_dict(), tmp_path / "model.pt")
-    with pytest.raises(AssertionError, match="holds weights of another network"):
-        run_script("export.py", "--checkpoint", tmp_path / "model.pt")
+    with pytest.raises(InputError, match="holds weights of another network"):
+        script("export").main(["--checkpoint", str(tmp_path / "model.pt")])
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -13,9 +13,9 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from unetv2_monai import UNetV2
+from unetv2_monai import InputError, UNetV2
 
-from .conftest import CONFIGS, draw_pair, run_script
+from .conftest import CONFIGS, draw_pair, run_script, script
 from .test_bundle import TINY
 
 
@@ -73,5 +73,6 @@ def test_two_sites_together_beat_each_alone(real_data, tmp_path):
 
 def test_output_of_another_run_is_not_overwritten(tmp_path):
     draw_pair(tmp_path / "data", "case", 60, 48)
-    with pytest.raises(AssertionError, match=r"exists\. Name another --output_dir"):
-        run_script("federated.py", "--dataset_dir", tmp_path, "--test_dir", tmp_path, "--output_dir", tmp_path)
+    options = {"dataset_dir": tmp_path, "test_dir": tmp_path, "output_dir": tmp_path}
+    with pytest.raises(InputError, match=r"exists\. Name another --output_dir"):
+        script("federated").main([part for key, value in options.items() for part in (f"--{key}", str(value))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,12 +14,15 @@ import pytest
 import torch
 import yaml
 
-from unetv2_monai import UNetV2, __version__
+from unetv2_monai import InputError, UNetV2, __version__
 
-from .conftest import ROOT, run_script
+from .conftest import ROOT, script
 
-SCRIPT = ROOT / "scripts" / "package_bundle.py"
 NAME = "unetv2_lesion_segmentation"
+
+
+def pack(*arguments: object) -> None:
+    script("package_bundle").main([str(argument) for argument in arguments])
 
 
 def test_contents(unpacked):
@@ -44,7 +48,7 @@ def test_checksums(unpacked):
 def test_same_input_same_bytes(package, tmp_path):
     (first,) = package.glob("*.zip")
     assert first.name == f"{NAME}_v{__version__}.zip"
-    run_script("package_bundle.py", "--checkpoint", package / "model.pt", "--output_dir", tmp_path)
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path)
     assert (tmp_path / first.name).read_bytes() == first.read_bytes()
     with zipfile.ZipFile(first) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
@@ -54,18 +58,14 @@ def test_weights_alone_are_packed(package, tmp_path):
     """A checkpoint of a whole run gives the same package as its weights."""
     weights = torch.load(package / "model.pt", weights_only=True)
     torch.save({"model": weights, "optimizer": {"state": {}}}, tmp_path / "last_checkpoint_epoch=3.pt")
-    run_script(
-        "package_bundle.py", "--checkpoint", tmp_path / "last_checkpoint_epoch=3.pt", "--output_dir", tmp_path / "dist"
-    )
+    pack("--checkpoint", tmp_path / "last_checkpoint_epoch=3.pt", "--output_dir", tmp_path / "dist")
     (first,), (second,) = package.glob("*.zip"), (tmp_path / "dist").glob("*.zip")
     assert first.read_bytes() == second.read_bytes()
 
 
 def test_weights_elsewhere(package, tmp_path):
     url = "https://example.org/model.pt"
-    run_script(
-        "package_bundle.py", "--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url
-    )
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url)
     (entry,) = yaml.safe_load((tmp_path / f"{NAME}_v{__version__}" / NAME / "large_files.yml").read_text())[
         "large_files"
     ]
@@ -78,8 +78,7 @@ def test_weights_elsewhere(package, tmp_path):
 
 def test_options_that_the_weights_need(tmp_path):
     torch.save(UNetV2(backbone="pvt_v2_b1", out_channels=3).state_dict(), tmp_path / "model.pt")
-    run_script(
-        "package_bundle.py", "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
         "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]",
     )  # fmt: skip
     configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
@@ -100,8 +99,14 @@ def test_options_that_the_weights_need(tmp_path):
     ],
 )
 def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tmp_path):
-    command = [sys.executable, str(SCRIPT), "--checkpoint", str(package / "model.pt"), "--output_dir", str(tmp_path)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert message in done.stderr.splitlines()[-1]
+    with pytest.raises(InputError, match=re.escape(message)):
+        pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, *arguments)
     assert not any(tmp_path.iterdir())
+
+
+def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "package_bundle.py"), "--checkpoint", str(tmp_path / "absent.pt")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"error: no weights at {tmp_path / 'absent.pt'}")
+    assert "Traceback" not in done.stderr
