@@ -28,6 +28,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser, ckpt_export
 from monai.metrics import DiceMetric
+from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, StrictCheckpointLoader, list_images
 
@@ -154,15 +155,13 @@ def main(argv: list[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
     torch.manual_seed(0)
-    size = base["image_size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = ensure_tuple_rep(base["image_size"], 2)
     channels = next(network.parameters()).shape[1]
     noise = [torch.randn(n, channels, h, w) for n, h, w in [(1, height, width), *SHAPES]]
     images = images_of(arguments.images, base)
 
-    print(
-        f"| runtime | file | size (MB) | opset | max. difference | Dice, {len(images) or 'no'} images | dynamic axes |"
-    )
+    inputs = f"{len(images)} images" if images else "noise"
+    print(f"| runtime | file | size (MB) | opset | max. difference | Dice, {inputs} | dynamic axes |")
     print("|---|---|---|---|---|---|---|", flush=True)
     largest = 0.0
     for name in arguments.formats:
@@ -176,8 +175,9 @@ def main(argv: list[str] | None = None) -> None:
         exported = config({**options, "checkpoint": str(target)}, overlay)
         inferer, loaded = exported.get_parsed_content("inferer"), exported.get_parsed_content("network")
         difference, largest, dice = compare(lambda x, i=inferer, n=loaded: i(x, n), network, noise, images)
-        size_mb = sum(path.stat().st_size for path in {target, target.with_suffix(".bin")} if path.exists()) / 1e6
-        print(f"| {name} | `{file}` | {size_mb:.1f} | {opset} | {difference:.1e} | {dice:.6f} | yes |", flush=True)
+        parts = [target, target.with_suffix(".bin")] if target.suffix == ".xml" else [target]
+        size = sum(path.stat().st_size for path in parts) / 1e6
+        print(f"| {name} | `{file}` | {size:.1f} | {opset} | {difference:.1e} | {dice:.6f} | yes |", flush=True)
         if not difference < 1e-4 * max(1.0, largest):
             raise InputError(f"{target} differs from the network by {difference:.1e}: do not use it.")
     print(f"\nDifferences are of logits as large as {largest:.1f}. Every file was run at {len(noise)} shapes besides.")
