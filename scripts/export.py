@@ -80,12 +80,12 @@ def export_openvino(network: torch.nn.Module, options: dict[str, Any], target: P
     return opset
 
 
-# name -> file, overlay, packages, exporter
+# name, as in options/inference_<name>.yaml -> runtime, file, packages, exporter
 FORMATS: dict[str, tuple[str, str, list[str], Callable[[torch.nn.Module, dict[str, Any], Path], str]]] = {
-    "TorchScript": ("model.ts", "inference_torchscript.yaml", [], export_torchscript),
-    "torch.export": ("model.pt2", "inference_export.yaml", [], export_program),
-    "ONNX Runtime": ("model.onnx", "inference_onnx.yaml", ["onnx", "onnxscript", "onnxruntime"], export_onnx),
-    "OpenVINO": ("model.xml", "inference_openvino.yaml", ["onnx", "onnxscript", "openvino"], export_openvino),
+    "torchscript": ("TorchScript", "model.ts", [], export_torchscript),
+    "export": ("torch.export", "model.pt2", [], export_program),
+    "onnx": ("ONNX Runtime", "model.onnx", ["onnx", "onnxscript", "onnxruntime"], export_onnx),
+    "openvino": ("OpenVINO", "model.xml", ["onnx", "onnxscript", "openvino"], export_openvino),
 }
 
 
@@ -165,19 +165,19 @@ def main(argv: list[str] | None = None) -> None:
     print("|---|---|---|---|---|---|---|", flush=True)
     largest = 0.0
     for name in arguments.formats:
-        file, overlay, packages, export = FORMATS[name]
+        runtime, file, packages, export = FORMATS[name]
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         if missing:
-            print(f"| {name} | not made: pip install {' '.join(missing)} | | | | | |")
+            print(f"| {runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
         target = folder / file
         opset = export(network, options, target)
-        exported = config({**options, "checkpoint": str(target)}, overlay)
+        exported = config({**options, "checkpoint": str(target)}, f"inference_{name}.yaml")
         inferer, loaded = exported.get_parsed_content("inferer"), exported.get_parsed_content("network")
         difference, largest, dice = compare(lambda x, i=inferer, n=loaded: i(x, n), network, noise, images)
         parts = [target, target.with_suffix(".bin")] if target.suffix == ".xml" else [target]
         size = sum(path.stat().st_size for path in parts) / 1e6
-        print(f"| {name} | `{file}` | {size:.1f} | {opset} | {difference:.1e} | {dice:.6f} | yes |", flush=True)
+        print(f"| {runtime} | `{file}` | {size:.1f} | {opset} | {difference:.1e} | {dice:.6f} | yes |", flush=True)
         if not difference < 1e-4 * max(1.0, largest):
             raise InputError(f"{target} differs from the network by {difference:.1e}: do not use it.")
     print(f"\nDifferences are of logits as large as {largest:.1f}. Every file was run at {len(noise)} shapes besides.")

@@ -114,6 +114,8 @@ def main() -> None:
             raise InputError(
                 f"port {arguments.port} of {arguments.host}: {error.strerror}. Name another --port."
             ) from None
+    if not arguments.images.is_dir():
+        raise InputError(f"--images {arguments.images} is not a folder.")
     arguments.work_dir = arguments.work_dir.resolve()
     arguments.work_dir.mkdir(parents=True, exist_ok=True)
     studies, app = prepare_images(arguments), prepare_app(arguments)

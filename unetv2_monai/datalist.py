@@ -132,7 +132,7 @@ def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = N
     if root.is_file():
         paths = [root]
     else:
-        root = _existing_folder(dataset_dir)
+        root = _existing_folder(dataset_dir, "your images, or to one image.")
         root = root / "images" if (root / "images").is_dir() else root
         paths = _files(root)
     if not paths:
@@ -149,10 +149,10 @@ def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = N
     return items
 
 
-def _existing_folder(dataset_dir: str) -> Path:
+def _existing_folder(dataset_dir: str, layout: str = f"your data.\n{LAYOUT}") -> Path:
     root = Path(dataset_dir)
     if not root.is_dir():
-        raise InputError(f"dataset_dir {root} does not exist. Set --dataset_dir to the folder of your data.\n{LAYOUT}")
+        raise InputError(f"dataset_dir {root} does not exist. Set --dataset_dir to the folder of {layout}")
     return root
 
 
