@@ -114,6 +114,7 @@ def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pair
             np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
 
 
+@pytest.mark.slow
 def test_training_and_evaluation(unpacked, elsewhere, pairs):
     configs = unpacked / "configs"
     shape = ["--dataset_dir", pairs, "--image_size", 32, "--batch_size", 3]

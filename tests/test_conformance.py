@@ -161,6 +161,7 @@ def test_overlays_are_mappings_of_keys_that_exist_or_are_used():
     """A misspelt key of an overlay would be taken in silence."""
     base = {name: ConfigParser.load_config_file(str(CONFIGS / f"{name}.json")) for name in ("train", "inference")}
     known = ids(base["train"]) | ids(base["inference"]) | ids(json.loads((CONFIGS / "evaluate.json").read_text()))
+    known |= ids(METADATA)
     paths = [*CONFIGS.glob("multi_gpu_*.json"), *CONFIGS.glob("recipes/*.yaml"), *CONFIGS.glob("options/*.yaml")]
     assert len(paths) > 8
     for path in paths:

@@ -22,9 +22,10 @@ from .test_bundle import INFERENCE, root_error, run
 
 OPTIONS = CONFIGS / "options"
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
-pytestmark = pytest.mark.skipif(
-    torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling"),
+]
 
 
 @pytest.fixture(scope="module")
