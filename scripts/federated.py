@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import torch
 import yaml
@@ -141,9 +142,9 @@ def main(argv: list[str] | None = None) -> None:
             "evaluating", [TRAIN, EVALUATE], **options, dataset_dir=arguments.test_dir, output_dir=folder,
             eval_dir=folder, checkpoint=path,
         )  # fmt: skip
-        with (folder / "metrics.csv").open() as opened:
-            scores = dict(line.strip().split(",")[:2] for line in opened)
-        rows.append([name, float(scores["val_mean_dice"]), float(scores["val_mean_iou"])])
+        with (folder / "scores.csv").open(newline="") as opened:
+            scores = list(csv.DictReader(opened))
+        rows.append([name, *(fmean(float(row[metric]) for row in scores) for metric in ("dice", "iou"))])
     with (arguments.output_dir / "scores.csv").open("w", newline="") as opened:
         csv.writer(opened).writerows([["weights", "dice", "iou"], *rows])
     print("\n| weights | test Dice | test IoU |\n|---|---|---|")

@@ -26,13 +26,13 @@ MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
 
 
 def read_scores(folder: Path, metric: str) -> list[tuple[float, str]]:
-    """(score, path of the image) of every image that ``MetricsSaver`` wrote, worst first."""
-    path = folder / f"{metric}_raw.csv"
+    """(score, path of the image) of every image that was evaluated, worst first."""
+    path = folder / "scores.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: run evaluating first, or name its eval_dir.")
     with path.open(newline="") as opened:
         rows = list(csv.DictReader(opened))
-    return sorted((float(row["mean"]), row["filename"]) for row in rows)
+    return sorted((float(row[metric]), row["image"]) for row in rows)
 
 
 def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
@@ -65,11 +65,11 @@ def row(title: str, image_path: str, label_path: str, prediction_path: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("eval_dir", type=Path, help="the eval_dir of evaluating, with val_mean_dice_raw.csv")
+    parser.add_argument("eval_dir", type=Path, help="the eval_dir of evaluating, with scores.csv")
     parser.add_argument("masks", type=Path, help="the output_dir of inference on the same images")
     parser.add_argument("--dataset_dir", required=True, help="the data set that was evaluated")
     parser.add_argument("--section", default="test", help="the section that was evaluated (default: test)")
-    parser.add_argument("--metric", default="val_mean_dice", help="default: val_mean_dice")
+    parser.add_argument("--metric", default="dice", help="a column of scores.csv (default: dice)")
     parser.add_argument("--output", type=Path, required=True, help="PNG to write")
     arguments = parser.parse_args()
 

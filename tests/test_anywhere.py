@@ -126,7 +126,7 @@ def test_training_and_evaluation(unpacked, elsewhere, pairs):
     assert not (unpacked / "output").exists()
     files = [str(configs / "train.json"), str(configs / "evaluate.json")]
     bundle_command(elsewhere, "run", "evaluating", "--config_file", files, *shape)
-    assert (elsewhere / "output" / "evaluation" / "metrics.csv").is_file()
+    assert (elsewhere / "output" / "evaluation" / "scores.csv").is_file()
 
 
 def test_verify_net_in_out(unpacked, elsewhere):

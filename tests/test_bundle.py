@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 import subprocess
 import sys
@@ -50,10 +51,10 @@ def root_error(info: pytest.ExceptionInfo) -> BaseException:
     return error
 
 
-def read_csv(path: Path) -> dict[str, float]:
-    with path.open(newline="") as opened:
-        # not "mean", a column that MONAI 1.5 names twice from the second metric on; of one class it is the same
-        return {Path(row["filename"]).name: float(row["class0"]) for row in csv.DictReader(opened)}
+def read_scores(folder: Path, column: str) -> dict[str, float]:
+    """One column of scores.csv, by the name of the image."""
+    with (folder / "scores.csv").open(newline="") as opened:
+        return {Path(row["image"]).name: float(row[column]) for row in csv.DictReader(opened)}
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +151,18 @@ def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
         wrong = (bright != mask).mean()
         expected[f"{index}.png"] = (2 * both / (both + either), both / either, wrong)
     torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
-    run(
+    flow = run(
         EVALUATE, "evaluating", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), network_def=BRIGHT,
         checkpoint=str(tmp_path / "model.pt"), image_size=256, num_workers=0,
     )  # fmt: skip
-    dice, iou = (read_csv(tmp_path / "evaluation" / f"val_mean_{name}_raw.csv") for name in ("dice", "iou"))
-    assert dice == pytest.approx({name: values[0] for name, values in expected.items()}, abs=0.02)
-    assert iou == pytest.approx({name: values[1] for name, values in expected.items()}, abs=0.02)
-    summary = (tmp_path / "evaluation" / "metrics.csv").read_text()
-    scores = {line.split(",")[0]: float(line.split(",")[1]) for line in summary.splitlines()}
-    assert scores["val_mean_dice"] == pytest.approx(np.mean([v[0] for v in expected.values()]), abs=0.02)
-    assert scores["val_mae"] == pytest.approx(np.mean([v[2] for v in expected.values()]), abs=0.02)
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())["data"]
+    for position, name in enumerate(("dice", "iou", "mae")):
+        scores = read_scores(tmp_path / "evaluation", name)
+        assert scores == pytest.approx({key: values[position] for key, values in expected.items()}, abs=0.02)
+        mean = np.mean(list(scores.values()))
+        assert summary[name]["mean"] == pytest.approx(mean)
+        logged = flow.parser.get_parsed_content("validate#evaluator").state.metrics
+        assert logged["val_mae" if name == "mae" else f"val_mean_{name}"] == pytest.approx(mean, abs=1e-5)
 
 
 def test_empty_masks_count_one_if_nothing_is_predicted_and_zero_otherwise(tmp_path):
@@ -177,8 +179,7 @@ def test_empty_masks_count_one_if_nothing_is_predicted_and_zero_otherwise(tmp_pa
         checkpoint=str(tmp_path / "model.pt"), image_size=64, num_workers=0,
     )  # fmt: skip
     for metric in ("dice", "iou"):
-        scores = read_csv(tmp_path / "evaluation" / f"val_mean_{metric}_raw.csv")
-        assert scores == {"nothing.png": 1.0, "something.png": 0.0}
+        assert read_scores(tmp_path / "evaluation", metric) == {"nothing.png": 1.0, "something.png": 0.0}
 
 
 def test_inference_masks_are_upright_and_of_native_size(tmp_path):
@@ -241,7 +242,8 @@ def test_several_classes(tmp_path):
     options = {"dataset_dir": str(tmp_path / "data"), "out_channels": 3, **TINY}
     run(TRAIN, "training", output_dir=str(tmp_path / "out"), max_epochs=1, **options)
     run(EVALUATE, "evaluating", output_dir=str(tmp_path / "out"), **options)
-    assert len(read_csv(tmp_path / "out" / "evaluation" / "val_mean_dice_raw.csv")) == 4
+    with (tmp_path / "out" / "evaluation" / "scores.csv").open(newline="") as opened:
+        assert [row["class"] for row in csv.DictReader(opened)] == ["1", "2"] * 4
     run(
         INFERENCE, "inference", output_dir=str(tmp_path / "masks"), checkpoint=str(tmp_path / "out/models/model.pt"),
         **{k: v for k, v in options.items() if k not in ("batch_size", "learning_rate")},

@@ -168,7 +168,7 @@ def test_overlays_are_mappings_of_keys_that_exist_or_are_used():
         overlay = yaml.safe_load(path.read_text())
         text = path.read_text()
         for key in overlay:
-            name = key.removeprefix("+")
+            name = re.sub(r"#\d+(?=#|$)", "", key.removeprefix("+"))  # an entry of a list
             parent = name.rpartition("#")[0]
             used = f"@{name}" in text or parent in known or name in ("finalize",)
             assert name in known or used, f"{path.name}: {key}"

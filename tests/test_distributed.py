@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import torch
 from unetv2_monai import UNetV2
 
 from .conftest import CONFIGS, ROOT
-from .test_bundle import EVALUATE, TINY, TRAIN, draw_pair, read_csv, run
+from .test_bundle import EVALUATE, TINY, TRAIN, draw_pair, read_scores, run
 
 MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
 
@@ -99,14 +100,14 @@ def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
     run(EVALUATE, "evaluating", output_dir=str(tmp_path / "one"), **options)
     printed = torchrun([*EVALUATE, MULTI_EVALUATE], "evaluating", output_dir=tmp_path / "two", **options)
     assert printed.count("scores of 7 images") == 1
-    for metric in ("dice", "iou"):
-        one, two = (read_csv(tmp_path / n / "evaluation" / f"val_mean_{metric}_raw.csv") for n in ("one", "two"))
+    for metric in ("dice", "mae", "released_dice"):
+        one, two = (read_scores(tmp_path / n / "evaluation", metric) for n in ("one", "two"))
         assert len(one) == 7
         assert two == pytest.approx(one, abs=1e-6)
-    summaries = [(tmp_path / n / "evaluation" / "metrics.csv").read_text().split() for n in ("one", "two")]
-    for first, second in zip(*summaries):
-        assert second.split(",")[0] == first.split(",")[0]
-        assert float(second.split(",")[1]) == pytest.approx(float(first.split(",")[1]), abs=1e-6)
+    one, two = (json.loads((tmp_path / n / "evaluation" / "summary.json").read_text())["data"] for n in ("one", "two"))
+    assert two["images"] == one["images"] == 7
+    assert two["dice"]["mean"] == pytest.approx(one["dice"]["mean"], abs=1e-6)
+    assert two["pooled"]["dice"] == pytest.approx(one["pooled"]["dice"], abs=1e-6)
 
 
 def test_two_go_on_where_two_stopped(data, trained, tmp_path):

@@ -120,16 +120,15 @@ def test_volumes(tmp_path):
     run([*TRAIN, VOLUMES], "training", output_dir=str(out), max_epochs=12, batch_size=2, val_fraction=0.25, **small)
     files = [*TRAIN, VOLUMES, EVALUATE[1]]
     run(files, "evaluating", output_dir=str(out), **small)
-    with (out / "evaluation" / "val_mean_dice_raw.csv").open(newline="") as opened:
+    with (out / "evaluation" / "scores.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
-    assert len(rows) == 4
-    assert {"class0", "class1", "mean"} <= rows[0].keys()  # without the background
+    assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
     run(
         [*INFERENCE, VOLUMES_INFERENCE], "inference", output_dir=str(tmp_path / "masks"),
         checkpoint=str(out / "models" / "model.pt"), **{**small, "dataset_dir": str(tmp_path / "data" / "imagesTr")},
     )  # fmt: skip
-    for row in rows:
-        name = row["filename"].rsplit("/", 1)[1]
+    for first, second in zip(rows[::2], rows[1::2]):
+        name = first["image"].rsplit("/", 1)[1]
         image, label, prediction = (
             nibabel.load(folder / name)
             for folder in (tmp_path / "data" / "imagesTr", tmp_path / "data" / "labelsTr", tmp_path / "masks")
@@ -138,7 +137,7 @@ def test_volumes(tmp_path):
         np.testing.assert_allclose(prediction.affine, image.affine)
         truth, guess = np.asarray(label.dataobj), np.asarray(prediction.dataobj)
         dice = [2 * ((truth == c) & (guess == c)).sum() / ((truth == c).sum() + (guess == c).sum()) for c in (1, 2)]
-        assert [float(row["class0"]), float(row["class1"])] == pytest.approx(dice, abs=1e-4)
+        assert [float(first["dice"]), float(second["dice"])] == pytest.approx(dice, abs=1e-4)
 
 
 def test_documented_commands_name_files_that_exist():

@@ -5,6 +5,7 @@ from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, ex
 from .datalist import list_images, load_datalist
 from .errors import InputError
 from .images import to_mask, to_rgb
+from .scores import ScoreTable
 from .sdi import SDI
 from .unetv2 import UNetV2
 
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SDI",
     "InputError",
+    "ScoreTable",
     "StrictCheckpointLoader",
     "UNetV2",
     "convert_released_state_dict",

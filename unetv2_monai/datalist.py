@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -65,7 +66,8 @@ def load_datalist(
         check: decode every file first: readable, one size per pair, mask values known. Defaults to True.
 
     Returns:
-        For every section a list of ``{"image": path, "label": path}`` in the order of the paths.
+        For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its
+        ``"dataset"`` where ``datalist.json`` or a folder below ``test/`` states it.
 
     Raises:
         InputError: when the folder has no known layout or lacks a section, or for all unpaired, unreadable and
@@ -169,20 +171,23 @@ def _read_json(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[
         return None
     try:
         content = json.loads(path.read_text())
-        found = {
-            section: [{key: str(root / item[key]) for key in ("image", "label")} for item in content[section]]
-            for section in SPLITS
-            if section in content
-        }
+        found = {section: [_item(root, item) for item in content[section]] for section in SPLITS if section in content}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{LAYOUT}") from error
     if not found:
         raise InputError(f"{path} has none of the lists {', '.join(SPLITS)}.\n{LAYOUT}")
     for section in wanted & found.keys():
-        absent = [file for item in found[section] for file in item.values() if not Path(file).is_file()]
+        files = [item[key] for item in found[section] for key in ("image", "label")]
+        absent = [file for file in files if not Path(file).is_file()]
         errors += [f"{file}: listed in datalist.json, no such file" for file in absent]
         found[section] = [item for item in found[section] if not set(item.values()) & set(absent)]
     return found
+
+
+def _item(root: Path, item: dict[str, Any]) -> Item:
+    """One entry of ``datalist.json``; what it says beside image, label and dataset is for people."""
+    paths = {key: str(root / item[key]) for key in ("image", "label")}
+    return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
 
 def _read_folders(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[str, list[Item]]:
@@ -191,7 +196,10 @@ def _read_folders(root: Path, wanted: AbstractSet[str], errors: list[str]) -> di
     for section, names in SPLITS.items():
         for name in names:
             for parent in (root / name, *sorted(p for p in root.glob(f"{name}/*") if p.is_dir())):
-                if pairs := _pairs(parent, errors if section in wanted else []):
+                pairs = _pairs(parent, errors if section in wanted else [])
+                if parent.parent.name == name:  # one of several data sets
+                    pairs = [{**pair, "dataset": parent.name} for pair in pairs]
+                if pairs:
                     found[section] = found.get(section, []) + pairs
     if found:
         return found
