@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 
 from unetv2_monai import UNetV2
 
-from .conftest import CONFIGS, ROOT
-from .test_bundle import EVALUATE, INFERENCE, TINY, TRAIN, run
+from .conftest import CONFIGS, ROOT, draw_pair
+from .test_bundle import EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
 
 VOLUMES, VOLUMES_INFERENCE = (str(CONFIGS / "recipes" / f"{name}.yaml") for name in ("volumes", "volumes_inference"))
 ROWS = {
@@ -63,22 +63,169 @@ def test_compiled_by_default_backend(pairs, tmp_path):
     train_a_little(TRAIN, pairs, tmp_path, compile=True)
 
 
-def test_unetplusplus_row(pairs, tmp_path):
-    pytest.importorskip("segmentation_models_pytorch")
-    recipe = str(CONFIGS / "recipes" / "unetplusplus.yaml")
-    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "image_size": 64, "batch_size": 2}
-    flow = run(
-        [*TRAIN, recipe], "training", max_epochs=1, num_workers=0, encoder_lr_factor=0.5, val_fraction=0.2, **options
-    )
-    network = flow.parser.get_parsed_content("network_def")
-    assert type(network).__name__ == "UnetPlusPlus"
+# every recipe and option of training, with what makes two iterations of it small; several files lie over each other
+SMALL = {"network_def#channels": 8}
+RECIPES = {
+    "recipes/paper": {"pretrained": False, **SMALL},
+    "recipes/released_polyp": {"pretrained": False, "image_size": 64, **SMALL},
+    "recipes/released_isic": {"pretrained": False, "train#trainer#epoch_length": 2, **SMALL},
+    "recipes/recommended": SMALL,
+    "recipes/recommended recipes/small options/ema": SMALL,
+    "recipes/recommended recipes/small options/swa options/finetune": {"swa_start": 1, **SMALL},
+    "recipes/recommended recipes/small options/bf16_cpu options/multi_scale": {"image_size": 64, **SMALL},
+    "recipes/small": SMALL,
+    "recipes/unet": {"backbone": "pvt_v2_b0", "image_size": 64},
+    "recipes/unetplusplus": {"backbone": "pvt_v2_b0", "image_size": 64, "encoder_lr_factor": 0.5},
+    "recipes/flexibleunet": {"image_size": 64},
+    "recipes/segresnet": {},
+    "recipes/segresnet recipes/recommended": {},
+    "options/loss_structure": SMALL,
+    "options/loss_focal": SMALL,
+    "options/loss_tversky": SMALL,
+}
+
+
+@pytest.mark.parametrize("names", RECIPES)
+def test_recipes(names, pairs, tmp_path):
+    """Parse, have the properties of a MONAI training, and train and validate."""
+    if "unet" in names and "flexible" not in names:
+        pytest.importorskip("segmentation_models_pytorch")
+    files = [*TRAIN, *(str(CONFIGS / f"{name}.yaml") for name in names.split())]
+    options = {**TINY, "max_epochs": 1, "val_fraction": 0.2, **RECIPES[names]}
+    options = {key: value for key, value in options.items() if key in RECIPES[names] or "#channels" not in key}
+    if "finetune" in names:
+        options["weights"] = str(tmp_path / "start.pt")
+        torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), tmp_path / "start.pt")
+    flow = run(files, "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
+    assert flow.check_properties() == []
+    trainer = flow.parser.get_parsed_content("train#trainer")
+    assert trainer.state.iteration >= 2
+    assert math.isfinite(trainer.state.metrics["train_loss"])
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert saved.keys() == flow.parser.get_parsed_content("network").state_dict().keys()
+
+
+def test_every_recipe_is_tested():
+    named = {name for names in RECIPES for name in names.split()}
+    elsewhere = {"volumes", "volumes_inference", "volumes_metadata", "released_isic_inference", "smoke", "tta"}
+    for folder in ("recipes", "options"):
+        for path in (CONFIGS / folder).glob("*.yaml"):
+            assert f"{folder}/{path.stem}" in named or path.stem in elsewhere or path.stem.startswith("inference_")
+
+
+def parsed(*names, **options):
+    """The content of configs, with nothing built."""
+    parser = ConfigParser()
+    parser.read_config([TRAIN[0], *(str(CONFIGS / f"{name}.yaml") for name in names)])
+    parser.update({**TINY, "code_path": None, **options})
+    return parser
+
+
+def test_unetplusplus_has_the_encoder():
+    smp = pytest.importorskip("segmentation_models_pytorch")
+    network = parsed("recipes/unetplusplus", **{"network_def#channels": None}).get_parsed_content("network_def")
+    assert isinstance(network, smp.UnetPlusPlus)
     assert network.encoder.out_channels[-4:] == [32, 64, 160, 256]
-    assert len(flow.parser.get_parsed_content("optimizer").param_groups) == 2
+
+
+def test_paper_recipe_is_what_the_paper_states():
+    content = parsed("recipes/paper", pretrained=False, **{"network_def#channels": 32, "learning_rate": 0.001})
+    network, optimizer = (content.get_parsed_content(key) for key in ("network_def", "optimizer"))
+    assert network.reduce[0].conv.out_channels == 32
+    assert "Spatial" in type(network.gates[0][0]).__name__
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults["betas"] == (0.9, 0.999)
+    assert optimizer.defaults["lr"] == 0.001
+    assert (content["max_epochs"], content["lr_scheduler"]["power"]) == (300, 0.9)
+
+
+def test_released_polyp_trains_as_released(pairs, tmp_path):
+    options = {**TINY, "pretrained": False, "backbone": "pvt_v2_b0", "image_size": 64, "gradient_clamp": 1e-4}
+    files = [*TRAIN, str(CONFIGS / "recipes" / "released_polyp.yaml")]
+    flow = workflow(files, "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
+    content = flow.parser.get_parsed_content
+    assert len(content("train#dataset")) == 3 * len(content("datalist")["training"])
+    network, loss = content("network").train(), content("loss")
+    image, label = torch.rand(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    heads = network(image)
+    expected = sum(loss.loss(head, label[..., : head.shape[2], : head.shape[3]]) for head in heads[:2])
+    assert loss(heads, label).item() == pytest.approx(expected.item())
+    loss(heads, label).backward()
+    largest = max(p.grad.abs().max().item() for p in network.parameters() if p.grad is not None)
+    assert largest == pytest.approx(1e-4)
+    batch = {"image": image, "label": label}
+    batch = {key: value.repeat(1, 1, 3, 3)[..., :96, :96] for key, value in batch.items()}
+    sizes = {content("train#trainer").prepare_batch(batch, "cpu", False)[0].shape[-1] for _ in range(40)}
+    assert sizes == {64, 96, 128}  # 0.75 and 1.25 of 96, to whole 32
+
+
+def test_selection_on_test_images_only_where_it_is_asked_for(tmp_path):
+    for split, number in (("train", 4), ("test", 2)):
+        for index in range(number):
+            draw_pair(tmp_path / split, f"{split}{index}", 40, 32, seed=index)
+    names = {}
+    for asked in (False, True):
+        content = parsed("recipes/released_polyp", dataset_dir=str(tmp_path), select_on_test=asked)
+        names[asked] = [item["image"] for item in content.get_parsed_content("validate#dataset").data]
+    assert not any("/test/" in name for name in names[False])
+    assert all("/test/" in name for name in names[True])
+
+
+def test_released_isic_limits_the_norm(pairs, tmp_path):
+    options = {
+        **TINY,
+        "pretrained": False,
+        "backbone": "pvt_v2_b0",
+        "gradient_norm": 1e-3,
+        "max_epochs": 1,
+        "train#trainer#epoch_length": 2,
+    }
+    files = [*TRAIN, str(CONFIGS / "recipes" / "released_isic.yaml")]
+    flow = workflow(files, "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
+    trainer, norms = flow.parser.get_parsed_content("train#trainer"), []
+    parameters = list(flow.parser.get_parsed_content("network").parameters())
+    trainer.add_event_handler(
+        "ITERATION_COMPLETED",
+        lambda engine: norms.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm()),
+    )
+    flow.run()
+    assert [norm.item() for norm in norms] == pytest.approx([1e-3] * 2, rel=1e-3)
+    train, inference = (
+        ConfigParser.load_config_file(str(CONFIGS / "recipes" / f"released_isic{end}.yaml"))
+        for end in ("", "_inference")
+    )
+    assert train["image_transforms#4"] == inference["image_transforms#4"]
+
+
+def test_moving_average_by_hand(pairs, tmp_path):
+    """After two steps with momentum m the average is (1 - m) first + m second; validation and model.pt use it."""
+    overlay = str(CONFIGS / "options" / "ema.yaml")
+    options = {**TINY, "ema#momentum": 0.25, "ema#momentum_warmup": None, "val_fraction": 0.2, "max_epochs": 1}
+    flow = workflow([*TRAIN, overlay], "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
+    network, trainer = (flow.parser.get_parsed_content(key) for key in ("network", "train#trainer"))
+    weight, seen = network.heads[0].weight, []
+    average = weight.detach().clone()
+    trainer.add_event_handler("ITERATION_COMPLETED", lambda engine: seen.append(weight.detach().clone()))
+    flow.run()
+    for value in seen:
+        average = 0.75 * average + 0.25 * value
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)["heads.0.weight"]
+    assert torch.allclose(saved, average, atol=1e-7)
+    assert not torch.allclose(saved, seen[-1], atol=1e-5)
+
+
+def test_flips_leave_a_symmetric_answer_and_average_another():
+    for name, key in (("tta", "validate#inferer"), ("inference_tta", "inferer")):
+        text = ConfigParser.load_config_file(str(CONFIGS / "options" / f"{name}.yaml"))[key]
+        inferer = eval(text.removeprefix("$"), {"torch": torch})
+        image = torch.rand(1, 3, 6, 4)
+        assert torch.equal(inferer(image, lambda x: torch.full_like(x, 3.0)), torch.full_like(image, 3.0))
+        slope = torch.nn.Parameter(torch.rand(1, 3, 6, 4))
+        turned = sum(slope.flip(dims) for dims in ([], [2], [3], [2, 3])) / 4
+        assert torch.allclose(inferer(image, slope.mul), image * turned, atol=1e-6)
 
 
 def test_encoder_learns_at_its_own_rate(pairs):
-    from .test_bundle import workflow
-
     flow = workflow(TRAIN, "training", dataset_dir=str(pairs), encoder_lr_factor=0.1, **TINY)
     network = flow.parser.get_parsed_content("network")
     encoder, others = flow.parser.get_parsed_content("optimizer").param_groups

@@ -5,6 +5,7 @@ from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, ex
 from .datalist import list_images, load_datalist
 from .errors import InputError
 from .images import to_mask, to_rgb
+from .losses import StructureLoss
 from .scores import ScoreTable
 from .sdi import SDI
 from .unetv2 import UNetV2
@@ -16,6 +17,7 @@ __all__ = [
     "InputError",
     "ScoreTable",
     "StrictCheckpointLoader",
+    "StructureLoss",
     "UNetV2",
     "convert_released_state_dict",
     "existing_file",
