@@ -165,6 +165,45 @@ def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
         assert logged["val_mae" if name == "mae" else f"val_mean_{name}"] == pytest.approx(mean, abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def opened_files():
+    """Every file that Python opens while the list is not None; audit hooks cannot be removed."""
+    seen: dict[str, list[str] | None] = {"paths": None}
+
+    def hook(event, arguments):
+        if event == "open" and seen["paths"] is not None:
+            seen["paths"].append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    yield seen
+    seen["paths"] = None
+
+
+@pytest.mark.parametrize("layout", ["folders", "datalist.json", "names"])
+def test_training_opens_no_test_file(layout, opened_files, tmp_path):
+    """Selection cannot see test data: with data checks, caching and validation, none of its files is opened."""
+    folders = {"training": "train", "test": "test"} if layout != "names" else {"training": ".", "test": "."}
+    lists = {}
+    for section, count in (("training", 5), ("test", 3)):
+        names = [f"{section}_{index}" for index in range(count)]
+        for index, name in enumerate(names):
+            draw_pair(tmp_path / "data" / folders[section], name, 48, 40, seed=index)
+        lists[section] = [
+            {key: f"{folders[section]}/{kind}/{name}.png" for key, kind in (("image", "images"), ("label", "masks"))}
+            for name in names
+        ]
+        if layout == "names":
+            listing = tmp_path / "data" / ("train.txt" if section == "training" else "test.txt")
+            listing.write_text("\n".join(names))
+    if layout == "datalist.json":
+        (tmp_path / "data" / "datalist.json").write_text(json.dumps(lists))
+    opened_files["paths"] = []
+    run(TRAIN, "training", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), max_epochs=1, **TINY)
+    paths, opened_files["paths"] = opened_files["paths"], None
+    pictures = {Path(path).stem for path in paths if path.endswith(".png")}
+    assert pictures == {f"training_{index}" for index in range(5)}
+
+
 def test_empty_masks_count_one_if_nothing_is_predicted_and_zero_otherwise(tmp_path):
     for name, value in (("nothing", 0), ("something", 255)):
         image = np.zeros((40, 56), np.uint8)
