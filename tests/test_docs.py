@@ -32,6 +32,13 @@ def test_every_option_is_documented_with_its_default(name):
             assert documented[key] == f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
+def test_every_overlay_is_documented():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    for path in (*CONFIGS.glob("recipes/*.yaml"), *CONFIGS.glob("options/*.yaml")):
+        if path.stem != "volumes_metadata":  # MONAI Label's
+            assert path.name in page, path.name
+
+
 def test_sdi_in_other_networks_as_documented():
     page = (ROOT / "docs" / "network.md").read_text()
     code = page.split("## SDI in another network")[1].split("```python\n")[1].split("```")[0]
