@@ -7,8 +7,9 @@ Serve the bundle by MONAI Label: segment, correct, train on the corrections, seg
     python scripts/label_server.py --images DIR --checkpoint output/models/model.pt
 
 starts a server for the images of DIR. Labels, weights and logs go to --work_dir; DIR stays as it is. Started again with
-the same --work_dir, it goes on with the labels and weights that are there. Without --checkpoint it starts from random
-weights: the first predictions mean nothing until something was labelled and trained on.
+the same --work_dir, it goes on with the labels and weights that are there. Without --checkpoint it starts from the
+weights for polyps that ship with the bundle; with --set or --recipe, which ask for another network, from random ones,
+whose first predictions mean nothing until something was labelled and trained on.
 """
 
 from __future__ import annotations
@@ -62,8 +63,13 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     shutil.copytree(ROOT / "scripts" / "label_app", unfinished, ignore=shutil.ignore_patterns("__pycache__"))
     bundle = unfinished / "model" / NAME
     copy_bundle(bundle, options, arguments.recipe)
-    if arguments.checkpoint:
-        save_weights(arguments.checkpoint, bundle / "configs", bundle / "models" / "model.pt")
+    shipped = ROOT / "bundle" / "models" / "model.pt"
+    checkpoint = arguments.checkpoint
+    if checkpoint is None and shipped.is_file() and not (arguments.set or arguments.recipe):
+        print("No --checkpoint: starting from the weights for polyps that ship with the bundle.")
+        checkpoint = shipped
+    if checkpoint:
+        save_weights(checkpoint, bundle / "configs", bundle / "models" / "model.pt")
     else:
         print("No --checkpoint: starting from random weights. Label some images and train before you trust anything.")
         parser = ConfigParser()
@@ -94,7 +100,7 @@ def prepare_images(arguments: argparse.Namespace) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
-    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: random ones")
+    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: those of the bundle")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that the weights need")
     parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
     parser.add_argument("--work_dir", type=Path, default=Path("output/label"), help="default: output/label")
