@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import yaml
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 
 import unetv2_monai
 from unetv2_monai import InputError, StrictCheckpointLoader
@@ -60,16 +61,35 @@ def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None
 
 
 def apply_recipe(configs: Path, recipe: str) -> None:
-    """Lay configs/recipes/<recipe>.yaml over train.json, and its _inference and _metadata files over theirs."""
-    overlays = {"train": recipe, "inference": f"{recipe}_inference", "metadata": f"{recipe}_metadata"}
-    if not (configs / "recipes" / f"{recipe}.yaml").is_file():
-        known = sorted(path.stem for path in (configs / "recipes").glob("*.yaml") if "_" not in path.stem)
+    """
+    Lay configs/recipes/<recipe>.yaml over train.json, and its _inference and _metadata files over theirs. Where there
+    is no _inference file, inference takes the recipe's network and image size.
+    """
+    folder = configs / "recipes"
+    if not (folder / f"{recipe}.yaml").is_file():
+        known = sorted(
+            path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(("_inference", "_metadata"))
+        )
         raise InputError(f"--recipe {recipe}: there is {', '.join(known)}.")
+    overlays = {"train": recipe, "inference": f"{recipe}_inference", "metadata": f"{recipe}_metadata"}
     for name, overlay in overlays.items():
-        path = configs / "recipes" / f"{overlay}.yaml"
-        if path.is_file():
-            merged = ConfigParser.load_config_files([str(configs / f"{name}.json"), str(path)])
-            (configs / f"{name}.json").write_text(json.dumps(merged, indent=4) + "\n")
+        if (folder / f"{overlay}.yaml").is_file():
+            lay_over(configs / f"{name}.json", ConfigParser.load_config_file(str(folder / f"{overlay}.yaml")))
+    if not (folder / f"{recipe}_inference.yaml").is_file():
+        content = ConfigParser.load_config_file(str(folder / f"{recipe}.yaml"))
+        network = {key: value for key, value in content.items() if key.split("#")[0] == "network_def"}
+        lay_over(configs / "inference.json", network)
+        set_options(
+            configs, {key: content[key] for key in ("backbone", "image_size", "out_channels") if key in content}
+        )
+
+
+def lay_over(path: Path, overlay: dict[str, Any]) -> None:
+    """Write a config with an overlay in it."""
+    parser = ConfigParser(ConfigParser.load_config_file(str(path)))
+    for key, value in overlay.items():
+        merge_kv(parser, key, value)
+    path.write_text(json.dumps(parser.config, indent=4) + "\n")
 
 
 def set_options(configs: Path, options: dict[str, Any]) -> None:

@@ -90,9 +90,26 @@ def test_options_that_the_weights_need(tmp_path):
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
 
 
+def test_recipe_that_the_weights_were_trained_with(tmp_path):
+    network = UNetV2(backbone="pvt_v2_b2", attention="spatial_first")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "paper")
+    configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
+    train, inference, metadata = (
+        json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference", "metadata")
+    )
+    assert train["optimizer"]["_target_"] == "torch.optim.Adam"
+    for config in (train, inference):
+        assert (config["backbone"], config["image_size"]) == ("pvt_v2_b2", 352)
+        assert config["network_def"]["attention"] == "spatial_first"
+    assert not any("#" in key for key in (*train, *inference))
+    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--recipe", "papers"], "--recipe papers: there is flexibleunet, paper,"),
         (["--set", "backbone=pvt_v2_b1"], "holds weights of another network"),
         (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of the configs"),
         (["--checkpoint", "absent.pt"], "no weights at absent.pt"),

@@ -214,6 +214,24 @@ def test_moving_average_by_hand(pairs, tmp_path):
     assert not torch.allclose(saved, seen[-1], atol=1e-5)
 
 
+def test_averages_go_on_after_a_stop(pairs, tmp_path):
+    files = [
+        *TRAIN,
+        *(str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "recipes/small", "options/ema")),
+    ]
+    options = {**TINY, "dataset_dir": str(pairs), "output_dir": str(tmp_path), "val_fraction": 0.2}
+    run(files, "training", max_epochs=1, **options)
+    saved = torch.load(tmp_path / "models" / "last_checkpoint_epoch=1.pt", weights_only=True)["ema"]
+    flow = workflow(files, "training", max_epochs=2, resume=True, **options)
+    trainer, average = flow.parser.get_parsed_content("train#trainer"), flow.parser.get_parsed_content("ema").ema_model
+    found = {}
+    trainer.add_event_handler("EPOCH_STARTED", lambda engine: found.update(average.state_dict()))
+    trainer.add_event_handler("EPOCH_STARTED", lambda engine: found.update({k: v.clone() for k, v in found.items()}))
+    flow.run()
+    assert trainer.state.epoch == 2
+    assert all(torch.equal(found[key], saved[key]) for key in saved)
+
+
 def test_flips_leave_a_symmetric_answer_and_average_another():
     for name, key in (("tta", "validate#inferer"), ("inference_tta", "inferer")):
         text = ConfigParser.load_config_file(str(CONFIGS / "options" / f"{name}.yaml"))[key]
