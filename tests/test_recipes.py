@@ -134,7 +134,7 @@ def test_paper_recipe_is_what_the_paper_states():
     assert network.reduce[0].conv.out_channels == 32
     assert "Spatial" in type(network.gates[0][0]).__name__
     assert type(optimizer) is torch.optim.Adam
-    assert optimizer.defaults["betas"] == (0.9, 0.999)
+    assert tuple(optimizer.defaults["betas"]) == (0.9, 0.999)
     assert optimizer.defaults["lr"] == 0.001
     assert (content["max_epochs"], content["lr_scheduler"]["power"]) == (300, 0.9)
 

@@ -296,7 +296,7 @@ def _network(engine: Any) -> Any:
 def _hd95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
     if not pred.any() or not label.any():
         return float("nan")
-    spacing = None if spacing is None else [float(s) for s in spacing]
+    spacing = None if spacing is None else [float(s) for s in spacing[: pred.ndim]]
     y_pred, y = (convert_to_tensor(mask)[None, None] for mask in (pred, label))
     return compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing).item()
 
