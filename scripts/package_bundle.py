@@ -164,6 +164,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         copy_bundle(folder, options, arguments.recipe)
         save_weights(arguments.checkpoint, folder / "configs", folder / "models" / "model.pt")
+        if not default.is_file() or arguments.checkpoint.read_bytes() != default.read_bytes():
+            lay_over(folder / "configs" / "metadata.json", {"eval_metrics": {}})  # scores of other weights
         if arguments.weights_url:
             write_large_files(folder, arguments.weights_url)
         files = sorted(path for path in folder.rglob("*") if path.is_file())

@@ -90,6 +90,13 @@ def test_options_that_the_weights_need(tmp_path):
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
 
 
+def test_scores_go_with_the_weights_that_have_them(package, tmp_path):
+    pack("--output_dir", tmp_path)
+    for folder, scored in ((tmp_path, True), (package, False)):
+        metadata = folder / f"{NAME}_v{__version__}" / NAME / "configs" / "metadata.json"
+        assert bool(json.loads(metadata.read_text())["eval_metrics"]) == scored
+
+
 def test_recipe_that_the_weights_were_trained_with(tmp_path):
     network = UNetV2(backbone="pvt_v2_b2", attention="spatial_first")
     torch.save(network.state_dict(), tmp_path / "model.pt")
