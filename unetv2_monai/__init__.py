@@ -6,6 +6,7 @@ from .datalist import list_images, load_datalist
 from .errors import InputError
 from .images import to_mask, to_rgb
 from .losses import StructureLoss
+from .multi_scale import MultiScaleBatch
 from .scores import ScoreTable
 from .sdi import SDI
 from .unetv2 import UNetV2
@@ -15,6 +16,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SDI",
     "InputError",
+    "MultiScaleBatch",
     "ScoreTable",
     "StrictCheckpointLoader",
     "StructureLoss",
