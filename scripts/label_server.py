@@ -43,7 +43,7 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     import torch
     import yaml
     from monai.bundle import ConfigParser
-    from package_bundle import NAME, copy_bundle, save_weights
+    from package_bundle import NAME, SHIPPED, copy_bundle, save_weights
 
     from unetv2_monai import InputError
 
@@ -63,11 +63,10 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     shutil.copytree(ROOT / "scripts" / "label_app", unfinished, ignore=shutil.ignore_patterns("__pycache__"))
     bundle = unfinished / "model" / NAME
     copy_bundle(bundle, options, arguments.recipe)
-    shipped = ROOT / "bundle" / "models" / "model.pt"
     checkpoint = arguments.checkpoint
-    if checkpoint is None and shipped.is_file() and not (arguments.set or arguments.recipe):
+    if checkpoint is None and SHIPPED.is_file() and not (arguments.set or arguments.recipe):
         print("No --checkpoint: starting from the weights for polyps that ship with the bundle.")
-        checkpoint = shipped
+        checkpoint = SHIPPED
     if checkpoint:
         save_weights(checkpoint, bundle / "configs", bundle / "models" / "model.pt")
     else:

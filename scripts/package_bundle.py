@@ -31,6 +31,7 @@ import unetv2_monai
 from unetv2_monai import InputError, StrictCheckpointLoader
 
 ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "bundle" / "models" / "model.pt"
 NAME = "unetv2_lesion_segmentation"
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
 
@@ -147,8 +148,7 @@ def write_zip(folder: Path, target: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = ROOT / "bundle" / "models" / "model.pt"
-    parser.add_argument("--checkpoint", type=Path, default=default, help="default: bundle/models/model.pt")
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED, help="default: bundle/models/model.pt")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "dist", help="default: dist")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that the weights need")
     parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         copy_bundle(folder, options, arguments.recipe)
         save_weights(arguments.checkpoint, folder / "configs", folder / "models" / "model.pt")
-        if not default.is_file() or arguments.checkpoint.read_bytes() != default.read_bytes():
+        if not SHIPPED.is_file() or arguments.checkpoint.read_bytes() != SHIPPED.read_bytes():
             lay_over(folder / "configs" / "metadata.json", {"eval_metrics": {}})  # scores of other weights
         if arguments.weights_url:
             write_large_files(folder, arguments.weights_url)

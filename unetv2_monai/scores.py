@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from .unetv2 import UNetV2
 __all__ = ["ScoreTable", "count_scores", "expected_calibration_error", "released_scores", "summarise"]
 
 MEANS = ("dice", "iou", "mae", "hd95", "precision", "recall", "released_dice", "released_iou")
-COUNTS = ("tp", "fp", "fn", "tn")
+COUNTS = ("tp", "fp", "fn")
 BINS = 20
 
 
@@ -119,7 +120,7 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
                 "interval": _interval((values,), lambda x, axis: x.mean(axis=axis), resamples),
                 "images": len(values),
             }
-    counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in COUNTS[:3])
+    counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in COUNTS)
     pooled = count_scores(*(count.sum() for count in counts))
     pooled["dice_interval"] = _interval(counts, _pooled_dice, resamples)  # type: ignore[assignment]
     summary["pooled"] = pooled
@@ -214,12 +215,12 @@ class ScoreTable:
         items = zip(state.batch, state.output, self.released)
         for item, output, released in items:
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
-                pred, prob, label = (output[key][channel].bool() if key != "prob" else output[key][channel].float()
-                                     for key in ("pred", "prob", "label"))  # fmt: skip
+                pred, label = (output[key][channel].bool() for key in ("pred", "label"))
+                prob = output["prob"][channel].float()
                 tp, fp = (pred & label).sum().item(), (pred & ~label).sum().item()
                 fn = (~pred & label).sum().item()
                 row = {"dataset": item.get("dataset", self.dataset)}
-                row |= {"image": str(item["image"].meta["filename_or_obj"]), "class": channel if channel else 1}
+                row |= {"image": str(item["image"].meta["filename_or_obj"]), "class": max(channel, 1)}
                 row |= count_scores(tp, fp, fn) | {"mae": (prob - label.float()).abs().mean().item()}
                 row |= {"hd95": _hd95(pred, label, getattr(output["label"], "pixdim", None))} | released
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
@@ -227,11 +228,11 @@ class ScoreTable:
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
-        gathered = {json.loads(row)["image"] + str(json.loads(row)["class"]): row
-                    for row in string_list_all_gather(self.rows)}  # fmt: skip
+        parsed = [json.loads(row) for row in string_list_all_gather(self.rows)]
         if self.rank > 0:
             return
-        rows = [json.loads(row) for row in gathered.values()]
+        # processes repeat images so that their shares are equal
+        rows = list({(row["image"], row["class"]): row for row in parsed}.values())
         summary = {}
         for name in sorted({_group(row, self.out_channels) for row in rows}):
             group = [row for row in rows if _group(row, self.out_channels) == name]
@@ -239,12 +240,11 @@ class ScoreTable:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         _replace(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
-        path = self.output_dir / "scores.csv"
-        with (partial := path.with_suffix(".partial")).open("w", newline="") as opened:
-            writer = csv.DictWriter(opened, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(partial, path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        _replace(self.output_dir / "scores.csv", text.getvalue())
         print(table(summary))
 
 
@@ -304,5 +304,5 @@ def _hd95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
 def _replace(path: Path, text: str) -> None:
     """Write a file as a whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(text)
+    partial.write_text(text, newline="")
     os.replace(partial, path)
