@@ -132,8 +132,7 @@ def main(argv: list[str] | None = None) -> None:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
         alone["val_interval"] = epochs  # nothing is chosen by it
         bundle("training", [TRAIN], **alone)
-        (last,) = (site / "alone" / "models").glob(f"last_checkpoint_epoch={epochs}.pt")
-        weights[f"{site.name} alone"] = last
+        weights[f"{site.name} alone"] = site / "alone" / "models" / "last.pt"
 
     rows = []
     for name, path in weights.items():

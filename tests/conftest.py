@@ -16,8 +16,9 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
+from .bundle import TINY, TRAIN, run
+
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "bundle" / "configs"
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +49,16 @@ def pairs(tmp_path) -> Path:
     for index in range(6):
         draw_pair(folder, f"case_{index}", 60 + 4 * index, 48, "jpg" if index % 2 else "png", seed=index)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """Data of six pairs, and the output folder of two epochs of training on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    for index in range(6):
+        draw_pair(folder / "data", f"case_{index}", 60 + 4 * index, 48, seed=index)
+    run(TRAIN, "training", dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), max_epochs=2, **TINY)
+    return folder / "data", folder / "out"
 
 
 @pytest.fixture(scope="session")

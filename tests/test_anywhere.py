@@ -15,8 +15,8 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
+from .bundle import INFERENCE, run
 from .conftest import ROOT, draw_pair
-from .test_bundle import INFERENCE, run
 
 # what the editable installation of the project leaves in the interpreter, undone before anything else runs
 NOT_INSTALLED = f"""

@@ -15,56 +15,15 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import InputError, UNetV2, last_checkpoint
+from unetv2_monai import UNetV2, last_checkpoint
 
-from .conftest import CONFIGS, ROOT, draw_pair
+from .bundle import EVALUATE, INFERENCE, TINY, TRAIN, read_scores, root_error, run, workflow
+from .conftest import ROOT, draw_pair
 
-TRAIN = [str(CONFIGS / "train.json")]
-EVALUATE = [*TRAIN, str(CONFIGS / "evaluate.json")]
-INFERENCE = [str(CONFIGS / "inference.json")]
-TINY = {"image_size": 32, "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
 BRIGHT = {"_target_": "tests.networks.Bright"}
-
-
-def workflow(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
-    kind = "train" if "train.json" in config_files[0] else "inference"
-    flow = ConfigWorkflow(config_files, workflow_type=kind, run_id=run_id, **overrides)
-    flow.initialize()
-    return flow
-
-
-def run(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
-    flow = workflow(config_files, run_id, **overrides)
-    flow.run()
-    flow.finalize()
-    return flow
-
-
-def root_error(info: pytest.ExceptionInfo) -> BaseException:
-    """What MONAI's "failed to instantiate" errors were raised from."""
-    error = info.value
-    while error.__cause__ is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error
-
-
-def read_scores(folder: Path, column: str) -> dict[str, float]:
-    """One column of scores.csv, by the name of the image."""
-    with (folder / "scores.csv").open(newline="") as opened:
-        return {Path(row["image"]).name: float(row[column]) for row in csv.DictReader(opened)}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> tuple[Path, Path]:
-    """Data of six pairs, and the output folder of two epochs of training on them."""
-    folder = tmp_path_factory.mktemp("trained")
-    for index in range(6):
-        draw_pair(folder / "data", f"case_{index}", 60 + 4 * index, 48, seed=index)
-    run(TRAIN, "training", dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), max_epochs=2, **TINY)
-    return folder / "data", folder / "out"
 
 
 def test_one_preprocessing_in_train_evaluate_and_inference():
@@ -98,7 +57,7 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
     _, out = trained
     state = torch.load(out / "models" / "model.pt", weights_only=True)
     UNetV2(backbone="pvt_v2_b0", channels=8).load_state_dict(state, strict=True)
-    assert sorted(p.name for p in (out / "models").glob("last*")) == [f"last_checkpoint_epoch={i}.pt" for i in (1, 2)]
+    assert sorted(p.name for p in (out / "models").iterdir()) == ["last.pt", "model.pt"]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags: set[str] = set()
@@ -121,8 +80,7 @@ def test_same_seed_same_weights(trained, tmp_path):
     run(TRAIN, "training", dataset_dir=str(data), output_dir=str(tmp_path), max_epochs=2, **TINY)
     for key in ("model",):
         first, second = (
-            torch.load(folder / "models" / "last_checkpoint_epoch=2.pt", weights_only=True)[key]
-            for folder in (out, tmp_path)
+            torch.load(folder / "models" / "last.pt", weights_only=True)[key] for folder in (out, tmp_path)
         )
         assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -299,7 +257,7 @@ def test_killed_training_resumes_where_it_was(trained, tmp_path):
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while process.poll() is None and not (tmp_path / "models" / "last_checkpoint_epoch=2.pt").exists():
+        while process.poll() is None and not (tmp_path / "models" / "last.pt").exists():
             time.sleep(0.02)
         time.sleep(0.05)
     finally:
@@ -332,9 +290,9 @@ def test_resuming_keeps_the_best_weights(trained, tmp_path):
     data, _ = trained
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path), **TINY}
     run(TRAIN, "training", max_epochs=2, **options)
-    saved = torch.load(tmp_path / "models" / "last_checkpoint_epoch=2.pt", weights_only=True)
+    saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
     ((score, _),) = saved["best"]["_saved"]
-    path = tmp_path / "models" / "last_checkpoint_epoch=2.pt"
+    path = tmp_path / "models" / "last.pt"
     saved["best"]["_saved"] = [(score + 1.0, "model.pt")]  # a Dice that cannot be reached
     torch.save(saved, path)
     before = (tmp_path / "models" / "model.pt").read_bytes()

@@ -16,8 +16,8 @@ from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, verify_metad
 import unetv2_monai
 from unetv2_monai import UNetV2
 
-from .conftest import CONFIGS, ROOT
-from .test_bundle import EVALUATE, INFERENCE, TINY, TRAIN
+from .bundle import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN
+from .conftest import ROOT
 
 SCHEMA = ROOT / "tests" / "data" / "metadata_schema.json"
 METADATA = json.loads((CONFIGS / "metadata.json").read_text())

@@ -16,8 +16,7 @@ from monai.bundle import ConfigParser, ckpt_export
 from monai.data import MetaTensor
 from PIL import Image
 
-from .conftest import CONFIGS
-from .test_bundle import INFERENCE, run
+from .bundle import CONFIGS, INFERENCE, run
 
 
 def without_files(compose):

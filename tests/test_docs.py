@@ -9,7 +9,8 @@ import re
 import pytest
 import torch
 
-from .conftest import CONFIGS, ROOT
+from .bundle import CONFIGS
+from .conftest import ROOT
 
 # where the options end and the components begin
 FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}

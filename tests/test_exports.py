@@ -17,8 +17,8 @@ from PIL import Image
 
 from unetv2_monai import InputError, UNetV2
 
-from .conftest import CONFIGS, script
-from .test_bundle import INFERENCE, root_error, run
+from .bundle import CONFIGS, INFERENCE, root_error, run
+from .conftest import script
 
 OPTIONS = CONFIGS / "options"
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}

@@ -15,8 +15,8 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from unetv2_monai import InputError, UNetV2
 
-from .conftest import CONFIGS, draw_pair, run_script, script
-from .test_bundle import TINY
+from .bundle import CONFIGS, TINY
+from .conftest import draw_pair, run_script, script
 
 
 @pytest.fixture

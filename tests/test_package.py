@@ -57,8 +57,8 @@ def test_same_input_same_bytes(package, tmp_path):
 def test_weights_alone_are_packed(package, tmp_path):
     """A checkpoint of a whole run gives the same package as its weights."""
     weights = torch.load(package / "model.pt", weights_only=True)
-    torch.save({"model": weights, "optimizer": {"state": {}}}, tmp_path / "last_checkpoint_epoch=3.pt")
-    pack("--checkpoint", tmp_path / "last_checkpoint_epoch=3.pt", "--output_dir", tmp_path / "dist")
+    torch.save({"model": weights, "optimizer": {"state": {}}}, tmp_path / "last.pt")
+    pack("--checkpoint", tmp_path / "last.pt", "--output_dir", tmp_path / "dist")
     (first,), (second,) = package.glob("*.zip"), (tmp_path / "dist").glob("*.zip")
     assert first.read_bytes() == second.read_bytes()
 

@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 
 from unetv2_monai import UNetV2
 
-from .conftest import CONFIGS, ROOT, draw_pair
-from .test_bundle import EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
+from .bundle import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
+from .conftest import ROOT, draw_pair
 
 VOLUMES, VOLUMES_INFERENCE = (str(CONFIGS / "recipes" / f"{name}.yaml") for name in ("volumes", "volumes_inference"))
 ROWS = {
@@ -46,8 +46,8 @@ def test_rows_of_the_ablation(row, pairs, tmp_path):
 
 
 def test_frozen_encoder_and_gradient_checkpointing(pairs, tmp_path):
-    train_a_little(TRAIN, pairs, tmp_path, **{"network_def#freeze_encoder": True})
-    train_a_little(TRAIN, pairs, tmp_path, **{"network_def#grad_checkpointing": True})
+    train_a_little(TRAIN, pairs, tmp_path / "frozen", **{"network_def#freeze_encoder": True})
+    train_a_little(TRAIN, pairs, tmp_path / "checkpointing", **{"network_def#grad_checkpointing": True})
 
 
 def test_compiled(pairs, tmp_path):
@@ -81,7 +81,7 @@ RECIPES = {
     "recipes/segresnet recipes/recommended": {},
     "options/loss_structure": SMALL,
     "options/loss_focal": SMALL,
-    "options/loss_tversky": SMALL,
+    "options/loss_tversky options/early_stop options/time_limit": SMALL,
 }
 
 
@@ -198,16 +198,16 @@ def test_released_isic_limits_the_norm(pairs, tmp_path):
 
 
 def test_moving_average_by_hand(pairs, tmp_path):
-    """After two steps with momentum m the average is (1 - m) first + m second; validation and model.pt use it."""
+    """The first step's weights, then decay * average + (1 - decay) * weights; validation and model.pt use it."""
     overlay = str(CONFIGS / "options" / "ema.yaml")
-    options = {**TINY, "ema#momentum": 0.25, "ema#momentum_warmup": None, "val_fraction": 0.2, "max_epochs": 1}
+    options = {**TINY, "ema#decay": 0.75, "ema#use_warmup": False, "val_fraction": 0.2, "max_epochs": 1}
     flow = workflow([*TRAIN, overlay], "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
     network, trainer = (flow.parser.get_parsed_content(key) for key in ("network", "train#trainer"))
     weight, seen = network.heads[0].weight, []
-    average = weight.detach().clone()
     trainer.add_event_handler("ITERATION_COMPLETED", lambda engine: seen.append(weight.detach().clone()))
     flow.run()
-    for value in seen:
+    average = seen[0]
+    for value in seen[1:]:
         average = 0.75 * average + 0.25 * value
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)["heads.0.weight"]
     assert torch.allclose(saved, average, atol=1e-7)
@@ -221,9 +221,9 @@ def test_averages_go_on_after_a_stop(pairs, tmp_path):
     ]
     options = {**TINY, "dataset_dir": str(pairs), "output_dir": str(tmp_path), "val_fraction": 0.2}
     run(files, "training", max_epochs=1, **options)
-    saved = torch.load(tmp_path / "models" / "last_checkpoint_epoch=1.pt", weights_only=True)["ema"]
+    saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)["ema"]
     flow = workflow(files, "training", max_epochs=2, resume=True, **options)
-    trainer, average = flow.parser.get_parsed_content("train#trainer"), flow.parser.get_parsed_content("ema").ema_model
+    trainer, average = flow.parser.get_parsed_content("train#trainer"), flow.parser.get_parsed_content("ema").module
     found = {}
     trainer.add_event_handler("EPOCH_STARTED", lambda engine: found.update(average.state_dict()))
     trainer.add_event_handler("EPOCH_STARTED", lambda engine: found.update({k: v.clone() for k, v in found.items()}))
@@ -319,4 +319,4 @@ def test_smoke_overlay(pairs, tmp_path):
         output_dir=str(tmp_path),
         num_workers=0,
     )
-    assert torch.load(tmp_path / "models" / "last_checkpoint_epoch=2.pt", weights_only=True)["trainer"]["iteration"] > 0
+    assert torch.load(tmp_path / "models" / "last.pt", weights_only=True)["trainer"]["iteration"] > 0

@@ -22,8 +22,8 @@ from unetv2_monai.scores import (
     table,
 )
 
+from .bundle import EVALUATE, run
 from .conftest import draw_pair
-from .test_bundle import EVALUATE, run
 
 
 def test_scores_of_counts():

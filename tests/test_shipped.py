@@ -12,8 +12,8 @@ from PIL import Image
 
 from unetv2_monai import to_mask
 
+from .bundle import INFERENCE, run
 from .conftest import ROOT
-from .test_bundle import INFERENCE, run
 
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
 

@@ -7,6 +7,7 @@ from .errors import InputError
 from .images import to_mask, to_rgb
 from .losses import StructureLoss
 from .multi_scale import MultiScaleBatch
+from .runs import EpochLog, EpochSeed, NaNGuard, RunFolder, StopOnSignal, WholeCheckpointSaver
 from .scores import ScoreTable
 from .sdi import SDI
 from .unetv2 import UNetV2
@@ -15,12 +16,18 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SDI",
+    "EpochLog",
+    "EpochSeed",
     "InputError",
     "MultiScaleBatch",
+    "NaNGuard",
+    "RunFolder",
     "ScoreTable",
+    "StopOnSignal",
     "StrictCheckpointLoader",
     "StructureLoss",
     "UNetV2",
+    "WholeCheckpointSaver",
     "convert_released_state_dict",
     "existing_file",
     "last_checkpoint",

@@ -100,25 +100,24 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
 
 def last_checkpoint(ckpt_dir: str) -> str:
     """
-    The newest complete file that training left in ``ckpt_dir`` to be resumed from.
+    What training left in ``ckpt_dir`` to be resumed from.
 
     Args:
-        ckpt_dir: folder of the ``last_checkpoint_epoch=*.pt`` files.
+        ckpt_dir: folder of ``last.pt``.
 
     Returns:
         Its path.
 
     Raises:
-        InputError: when there is none.
+        InputError: when there is none, or it is no checkpoint.
     """
-    # a file that the end of the run cut short is no zip archive, and the one before it is still there
-    found = [path for path in Path(ckpt_dir).glob("last_checkpoint_epoch=*.pt") if zipfile.is_zipfile(path)]
-    if not found:
+    path = Path(ckpt_dir) / "last.pt"
+    if not zipfile.is_zipfile(path):
+        what = "is no checkpoint" if path.exists() else "does not exist"
         raise InputError(
-            f"nothing to resume: {ckpt_dir} holds no complete last_checkpoint_epoch=*.pt. "
-            "Set --output_dir to that of the stopped run, or leave out --resume."
+            f"nothing to resume: {path} {what}. Set --output_dir to that of the stopped run, or leave out --resume."
         )
-    return str(max(found, key=lambda path: path.stat().st_mtime))
+    return str(path)
 
 
 def existing_file(path: str) -> str:

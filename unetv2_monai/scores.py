@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from monai.utils import convert_to_tensor, string_list_all_gather
 from scipy.stats import bootstrap
 from torch.nn import functional as F
 
+from .files import write_whole
 from .unetv2 import UNetV2
 
 __all__ = ["ScoreTable", "count_scores", "expected_calibration_error", "released_scores", "summarise"]
@@ -237,14 +237,13 @@ class ScoreTable:
         for name in sorted({_group(row, self.out_channels) for row in rows}):
             group = [row for row in rows if _group(row, self.out_channels) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        _replace(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        write_whole(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-        _replace(self.output_dir / "scores.csv", text.getvalue())
+        write_whole(self.output_dir / "scores.csv", text.getvalue())
         print(table(summary))
 
 
@@ -299,10 +298,3 @@ def _hd95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
     spacing = None if spacing is None else [float(s) for s in spacing[: pred.ndim]]
     y_pred, y = (convert_to_tensor(mask)[None, None] for mask in (pred, label))
     return compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing).item()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, newline="")
-    os.replace(partial, path)

@@ -45,6 +45,9 @@ class InferTask(BundleInferTask):
 
 
 class TrainTask(BundleTrainTask):
+    def _update_overrides(self, overrides):
+        return overrides.__ior__({"overwrite": True})  # each training replaces the one before
+
     def _load_checkpoint(self, model_pytorch, pretrained, train_handlers):
         # MONAI Label 0.8.5 fails on {"pretrained": false}
         train_handlers[:] = [handler for handler in train_handlers if handler.get("_target_") != "CheckpointLoader"]
