@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, to_mask, to_rgb
+from unetv2_monai.files import write_whole
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
@@ -87,14 +87,6 @@ def place(name: str, image: Path, mask: Path, output_dir: Path) -> dict[str, str
         entry[key] = str(target.relative_to(output_dir))
         entry[f"{key}_sha256"] = hashlib.sha256(data).hexdigest()
     return entry
-
-
-def write_whole(target: Path, data: bytes) -> None:
-    """Write a file by way of a temporary one, so that it is never half there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, target)
 
 
 def place_all(

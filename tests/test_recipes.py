@@ -107,7 +107,15 @@ def test_recipes(names, pairs, tmp_path):
 
 def test_every_recipe_is_tested():
     named = {name for names in RECIPES for name in names.split()}
-    elsewhere = {"volumes", "volumes_inference", "volumes_metadata", "released_isic_inference", "smoke", "tta"}
+    elsewhere = {
+        "volumes",
+        "volumes_inference",
+        "volumes_metadata",
+        "released_isic_inference",
+        "smoke",
+        "tta",
+        "sliding",
+    }
     for folder in ("recipes", "options"):
         for path in (CONFIGS / folder).glob("*.yaml"):
             assert f"{folder}/{path.stem}" in named or path.stem in elsewhere or path.stem.startswith("inference_")

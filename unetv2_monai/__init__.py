@@ -2,7 +2,7 @@
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
 from .checkpoints import StrictCheckpointLoader, convert_released_state_dict, existing_file, last_checkpoint
-from .datalist import list_images, load_datalist
+from .datalist import list_images, load_datalist, report_images
 from .errors import InputError
 from .images import to_mask, to_rgb
 from .losses import StructureLoss
@@ -33,6 +33,7 @@ __all__ = [
     "last_checkpoint",
     "list_images",
     "load_datalist",
+    "report_images",
     "to_mask",
     "to_rgb",
 ]

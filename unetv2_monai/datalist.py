@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from .errors import InputError
 from .images import to_mask, to_rgb
 
-__all__ = ["list_images", "load_datalist"]
+__all__ = ["list_images", "load_datalist", "report_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ FOLDERS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
 MASK_SUFFIXES = ("", "_segmentation", "_mask", "_label", "_seg", "_gt")
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 MOST_ERRORS = 200
+MOST_VOXELS = 2**29  # pictures: Pillow's own limit, 179 million pixels
 
 LAYOUT = """Expected one of
   DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
@@ -114,7 +116,13 @@ def load_datalist(
     return lists
 
 
-def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = None) -> list[Item]:
+def list_images(
+    dataset_dir: str,
+    check: bool = True,
+    output_dir: str | None = None,
+    broken: list[str] | None = None,
+    skip_finished: bool = False,
+) -> list[Item]:
     """
     Find the images to segment: those in ``dataset_dir/images`` if it exists, else those in ``dataset_dir``.
 
@@ -122,6 +130,9 @@ def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = N
         dataset_dir: the folder, or a single image.
         check: decode every file first. Defaults to True.
         output_dir: where masks of the same names will be written: must be another folder. Defaults to None.
+        broken: a list that takes a sentence for every unreadable file, which is then left out; see
+            :py:func:`report_images`. None raises for them. Defaults to None.
+        skip_finished: leave out images whose mask is in ``output_dir``, whole and of their size. Defaults to False.
 
     Returns:
         A list of ``{"image": path}``, sorted.
@@ -145,10 +156,36 @@ def list_images(dataset_dir: str, check: bool = True, output_dir: str | None = N
     _by_stem(paths, errors)
     items = [{"image": str(path)} for path in paths]
     if check and not errors:
-        errors = _check(items, _check_image)
+        found = _check_each(items, _check_image)
+        if broken is None:
+            errors = [error for error in found if error]
+        else:
+            broken += [error for error in found if error]
+            items = [item for item, error in zip(items, found) if not error]
     if errors:
         raise InputError(_listed(root, errors))
+    if skip_finished and output_dir is not None:
+        unfinished = _check_each(items, lambda item: None if _has_mask(item, Path(output_dir)) else "no mask yet")
+        items = [item for item, reason in zip(items, unfinished) if reason]
     return items
+
+
+def report_images(done: int, broken: Sequence[str], output_dir: str) -> None:
+    """
+    Say at the end how inference went.
+
+    Args:
+        done: number of masks written.
+        broken: what :py:func:`list_images` found.
+        output_dir: where the masks are.
+
+    Raises:
+        InputError: when files were broken: which, and why. On the command line the exit status is then 1.
+    """
+    print(done, "masks in", output_dir)
+    if broken:
+        lines = "\n  ".join(broken)
+        raise InputError(f"{len(broken)} files could not be read, the others are done:\n  {lines}")
 
 
 def _existing_folder(dataset_dir: str, layout: str = f"your data.\n{LAYOUT}") -> Path:
@@ -260,10 +297,15 @@ def _by_stem(paths: Iterable[Path], errors: list[str]) -> dict[str, Path]:
 
 
 def _check(items: Sequence[Item], check: Callable[[Item], str | None]) -> list[str]:
-    """What ``check`` finds wrong with each item, a sentence each."""
+    """What ``check`` finds wrong, a sentence for each item that it finds wrong."""
+    return [error for error in _check_each(items, check) if error]
+
+
+def _check_each(items: Sequence[Item], check: Callable[[Item], str | None]) -> list[str | None]:
+    """What ``check`` says of each item."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda item: _guarded(check, item), items)
-        return [error for error in tqdm(results, "Checking files", len(items), disable=None, leave=False) if error]
+        return list(tqdm(results, "Checking files", len(items), disable=None, leave=False))
 
 
 def _guarded(check: Callable[[Item], str | None], item: Item) -> str | None:
@@ -276,6 +318,19 @@ def _guarded(check: Callable[[Item], str | None], item: Item) -> str | None:
 def _check_image(item: Item) -> str | None:
     _shape(item["image"], to_rgb)
     return None
+
+
+def _has_mask(item: Item, output_dir: Path) -> bool:
+    """Whether inference has written a mask of this image that can be read and has its size."""
+    path = Path(item["image"])
+    for ending in (".png", ".nii.gz"):
+        mask = output_dir / (_stem(path) + ending)
+        if mask.is_file():
+            try:
+                return _shape(str(mask), lambda opened: opened.convert("L")) == _shape(str(path), to_rgb)
+            except InputError:
+                return False
+    return False
 
 
 def _check_pair(item: Item, out_channels: int) -> str | None:
@@ -293,6 +348,9 @@ def _shape(path: str, convert: Callable[[Image.Image], Image.Image], classes: in
             with Image.open(path) as opened:
                 return convert(opened).size
         volume = nibabel.load(path)
+        voxels = math.prod(volume.shape)  # type: ignore[attr-defined]
+        if voxels > MOST_VOXELS:
+            raise InputError(f"{path}: {voxels} voxels, more than the limit of {MOST_VOXELS}")
         values = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
     except InputError:
         raise
