@@ -15,7 +15,7 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint]"
 	@touch $@
 
-# train, evaluate and infer on generated pictures, then show the best, median and worst result
+# train, evaluate and infer on generated pictures, and make the report of it
 demo: setup
 	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
 	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
@@ -24,8 +24,7 @@ demo: setup
 		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 96
 	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \
 		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 96
-	$(BIN)/python scripts/make_overlays.py $(DEMO)/evaluation $(DEMO)/masks --dataset_dir $(DEMO)/data \
-		--output $(DEMO)/overlay.png
+	$(BIN)/python scripts/report.py $(DEMO)
 
 test: setup lint
 	$(BIN)/python -m pytest
@@ -35,7 +34,7 @@ test-all: setup lint .venv/extras
 	$(BIN)/python -m pytest -m ""
 
 .venv/extras: .venv/installed
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,tracking]"
 	@touch $@
 
 # dist/*.zip: make package CHECKPOINT=output/models/model.pt

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from make_overlays import MASK_COLOR, outlined
+from overlay import MASK_COLOR, outlined
 from PIL import Image
 from tqdm import tqdm
 

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from make_overlays import MASK_COLOR, PREDICTION_COLOR, outlined
 from monailabel.client import MONAILabelClient
+from overlay import MASK_COLOR, PREDICTION_COLOR, outlined
 from PIL import Image, ImageDraw
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
