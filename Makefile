@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min package label-env test-label lint bench
+.PHONY: setup demo test test-all test-min package label-env test-label style lint bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -26,12 +26,12 @@ demo: setup
 		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 96
 	$(BIN)/python scripts/report.py $(DEMO)
 
-test: setup lint
+test: setup style
 	$(BIN)/python -m pytest
 
 # the slow ones too, and those that need the extras
 test-all: setup lint .venv/extras
-	$(BIN)/python -m pytest -m ""
+	UNETV2_FUZZ=1000 $(BIN)/python -m pytest -m ""
 
 .venv/extras: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,tracking]"
@@ -65,10 +65,15 @@ test-label: label-env
 	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8"
 	.venv-label/bin/python -m pytest tests/test_label.py
 
-lint: setup
+style: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# style, secrets in tracked files, known vulnerabilities of what is installed (where their database answers)
+lint: style
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
+	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
 bench: setup
 	$(BIN)/python scripts/benchmark.py

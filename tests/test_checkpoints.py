@@ -28,10 +28,10 @@ def test_conversion_refuses_what_it_does_not_know(change):
 def test_nothing_to_resume(tmp_path):
     with pytest.raises(InputError, match=r"last\.pt does not exist"):
         last_checkpoint(str(tmp_path))
-    torch.save({"epoch": 3}, tmp_path / "last.pt")
+    torch.save({"trainer": {"epoch": 3}}, tmp_path / "last.pt")
     assert last_checkpoint(str(tmp_path)) == str(tmp_path / "last.pt")
     (tmp_path / "last.pt").write_bytes(b"cut short")
-    with pytest.raises(InputError, match=r"last\.pt is no checkpoint"):
+    with pytest.raises(InputError, match=r"last\.pt cannot be read"):
         last_checkpoint(str(tmp_path))
 
 

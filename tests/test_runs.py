@@ -12,6 +12,8 @@ import random
 import re
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -258,3 +260,20 @@ def test_time_limit(trained, tmp_path):
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path), "max_epochs": 500, "max_hours": 0, **TINY}
     flow = run(files, "training", **options)
     assert 1 <= flow.parser.get_parsed_content("train#trainer").state.epoch < 100
+
+
+@pytest.mark.slow
+def test_mlflow(trained, tmp_path):
+    """MONAI's own switch: all metrics of all epochs are tracked."""
+    mlflow = pytest.importorskip("mlflow")
+    data, _ = trained
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
+    options = {"dataset_dir": data, "output_dir": tmp_path, "max_epochs": 2, "tracking": "mlflow", **TINY}
+    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    client = mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path / 'mlruns.db'}")
+    (tracked,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    for name in ("train_loss", "val_mean_dice"):
+        values = [metric.value for metric in client.get_metric_history(tracked.info.run_id, name)]
+        assert values == pytest.approx([float(row[name]) for row in metrics(tmp_path)], abs=1e-6)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,8 +111,13 @@ def last_checkpoint(ckpt_dir: str) -> str:
         InputError: when there is none, or it is no checkpoint.
     """
     path = Path(ckpt_dir) / "last.pt"
-    if not zipfile.is_zipfile(path):
-        what = "is no checkpoint" if path.exists() else "does not exist"
+    what = "" if path.exists() else "does not exist"
+    try:
+        if not what and "trainer" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True):
+            what = "holds no run"
+    except Exception as error:  # unpickling raises almost anything
+        what = f"cannot be read ({type(error).__name__})"
+    if what:
         raise InputError(
             f"nothing to resume: {path} {what}. Set --output_dir to that of the stopped run, or leave out --resume."
         )
