@@ -121,7 +121,7 @@ def curves(rows: Sequence[dict[str, str]]) -> plt.Figure:
     """Loss and Dice of every epoch."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     for axis, title, names in (
-        (axes[0], "loss", {"train_loss": "training"}),
+        (axes[0], "loss", {"train_mean_loss": "training"}),
         (axes[1], "mean Dice", {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"}),
     ):
         for name, label in names.items():

@@ -68,7 +68,7 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
         for tag in events.Tags()["images"]:
             picture = events.Images(tag)[-1]
             pictures[tag] = (picture.width, picture.height)
-    assert tags >= {"learning_rate", "loss", "train_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+    assert tags >= {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
     assert pictures["input_0_CHW"] == (32, 32)
     # upright, at native size
     assert pictures["input_1_HW_0"] == pictures["output_HW_0"]

@@ -192,7 +192,7 @@ def test_a_run_says_what_it_was(trained):
     assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3 * 0.5**0.9, 0.0])
     last = load(out, "last.pt")
     assert max(float(row["val_mean_dice"]) for row in rows) == pytest.approx(last["best"]["_saved"][0][0])
-    assert all(math.isfinite(float(row["train_loss"])) for row in rows)
+    assert all(math.isfinite(float(row["train_mean_loss"])) for row in rows)
 
 
 def test_sigterm_ends_cleanly_and_changes_nothing(trained, tmp_path):
@@ -274,6 +274,6 @@ def test_mlflow(trained, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     client = mlflow.tracking.MlflowClient(f"sqlite:///{tmp_path / 'mlruns.db'}")
     (tracked,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    for name in ("train_loss", "val_mean_dice"):
+    for name in ("train_mean_loss", "val_mean_dice"):
         values = [metric.value for metric in client.get_metric_history(tracked.info.run_id, name)]
         assert values == pytest.approx([float(row[name]) for row in metrics(tmp_path)], abs=1e-6)

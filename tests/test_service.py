@@ -117,7 +117,7 @@ def test_training_on_crops(recipe, pairs, tmp_path):
 
 @pytest.mark.slow
 def test_memory_of_a_large_image_stays_bounded(tmp_path):
-    """12 megapixels through windows: the peak in a process of its own stays below 2 GB."""
+    """12 megapixels through windows: the peak in a process of its own stays below 3 GB."""
     draw_pair(tmp_path, "large", 4000, 3000)
     code = (
         "import resource, sys; from tests.bundle import *; run([*INFERENCE, sys.argv[1]], 'inference', num_workers=0,"
@@ -127,4 +127,4 @@ def test_memory_of_a_large_image_stays_bounded(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", code, overlay, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) < 2e6  # kB
+    assert int(done.stdout.split()[-1]) < 3e6  # kB
