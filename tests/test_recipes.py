@@ -78,6 +78,7 @@ RECIPES = {
     "recipes/unetplusplus": {"backbone": "pvt_v2_b0", "image_size": 64, "encoder_lr_factor": 0.5},
     "recipes/flexibleunet": {"image_size": 64},
     "recipes/segresnet": {},
+    "recipes/usual_start": SMALL,
     "recipes/segresnet recipes/recommended": {},
     "options/loss_structure": SMALL,
     "options/loss_focal": SMALL,
@@ -103,6 +104,14 @@ def test_recipes(names, pairs, tmp_path):
     assert math.isfinite(trainer.state.metrics["train_mean_loss"])
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert saved.keys() == flow.parser.get_parsed_content("network").state_dict().keys()
+
+
+def test_usual_start(pairs, tmp_path):
+    """The smoothing of other levels starts small and with biases around zero, not at one."""
+    files = [*TRAIN, str(CONFIGS / "recipes" / "usual_start.yaml")]
+    flow = workflow(files, "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **TINY)
+    biases = [smooth.bias for level in flow.parser.get_parsed_content("network").sdi.levels for smooth in level.smooth]
+    assert all(bias.abs().max() < 0.2 for bias in biases)
 
 
 def test_every_recipe_is_tested():
