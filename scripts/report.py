@@ -6,8 +6,8 @@ outlines, failures by size of the lesion, calibration, data and config.
 
     python scripts/report.py output
 
-reads what ``run training`` and ``run evaluating`` left in ``output`` and writes ``output/report.html``, and its
-pictures to ``output/report/``. The few images that it shows are segmented again with the weights of the run.
+reads what ``run evaluating``, and if it was run there ``run training``, left in ``output``, and writes
+``output/report.html``, and its pictures to ``output/report/``. The few images that it shows are segmented again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import html
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ try:
 except ImportError:
     sys.exit("error: matplotlib is missing: pip install matplotlib")
 
-EVALUATE = Path(__file__).parents[1] / "bundle" / "configs" / "evaluate.json"
 SCORES = {
     "dice": "Dice", "iou": "IoU", "mae": "MAE", "hd95": "HD95", "precision": "precision", "recall": "recall",
 }  # fmt: skip
@@ -56,20 +55,17 @@ h2 { margin-top: 2.5rem }
 """
 
 
-def read(folder: Path, name: str, made_by: str) -> str:
-    """A file of the run."""
-    path = folder / name
+def read(folder: Path, name: str) -> str:
+    """A file that evaluating wrote."""
+    path = folder / "evaluation" / name
     if not path.is_file():
-        raise InputError(f"{path} does not exist: {made_by} writes it. Name the output_dir of a run.")
+        raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
     return path.read_text()
 
 
-def parsed(config: dict[str, Any], work: Path) -> ConfigParser:
-    """The config of the run, with evaluate.json over it."""
-    write_whole(work, json.dumps(config))
-    parser = ConfigParser()
-    parser.read_config([str(work), str(EVALUATE)])
-    work.unlink()
+def parsed(config: dict[str, Any]) -> ConfigParser:
+    """A config as it was run."""
+    parser = ConfigParser(config)
     parser.update({"check_data": False, "num_workers": 0})
     return parser
 
@@ -164,8 +160,8 @@ def scores(summary: dict[str, Any]) -> str:
             low, high = (value or {}).get("interval") or (float("nan"),) * 2
             digits = 1 if score == "hd95" else 3
             cells.append(f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if value else "-")
-        lines.append([*cells, f"{one['pooled']['dice']:.3f}"])
-    return table(["data set (images)", *SCORES.values(), "pooled Dice"], lines)
+        lines.append([*cells, f"{one['pooled']['dice']:.3f}", f"{one['ece']:.3f}", one["missed"]])
+    return table(["data set (images)", *SCORES.values(), "pooled Dice", "ECE", "missed"], lines)
 
 
 def failures(rows: Sequence[dict[str, str]]) -> str:
@@ -179,7 +175,7 @@ def failures(rows: Sequence[dict[str, str]]) -> str:
     free = [row for row in rows if size_of(row) == 0]
     marked = sum(int(row["fp"]) > 0 for row in free)
     text = table(["lesion", "images", "mean Dice", f"Dice below {POOR}", "missed entirely"], lines)
-    text += f"<p>{len(free)} images have an empty mask; on {marked} of them something was marked.</p>"
+    text += f"<p>Images with an empty mask: {len(free)}; something was marked on {marked} of them.</p>"
     poor_rows = sorted((row for row in rows if float(row["dice"]) < POOR), key=lambda row: float(row["dice"]))
     listed = [
         [row["dataset"], Path(row["image"]).name, f"{float(row['dice']):.3f}", f"{100 * size_of(row):.1f} %",
@@ -192,6 +188,22 @@ def failures(rows: Sequence[dict[str, str]]) -> str:
     return text + table(["data set", "image", "Dice", "lesion's share", "what"], listed) + more
 
 
+def about_training(
+    noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]
+) -> list[list[object]]:
+    """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
+    start, lists = noted["starts"][-1], parsed(noted["config"]).get_parsed_content("datalist")
+    best = max((float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice"))
+    about: list[list[object]] = [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
+    if seen := sum(item["image"] in scored for item in lists["training"]):
+        about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
+    about.append(["epochs", f"{epochs[-1]['epoch']}, best validation Dice {best[0]:.3f} in epoch {best[1]}"])
+    about.append(["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"])
+    about.append(["started", ", ".join(one["time"] for one in noted["starts"])])
+    about += [["device", start["device"]], ["git", start["git"]]]
+    return [*about, ["packages", ", ".join(f"{name} {number}" for name, number in start["packages"].items())]]
+
+
 def embedded(content: bytes, text: str) -> str:
     """A PNG as part of the page."""
     return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
@@ -202,14 +214,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("output_dir", type=Path, help="of training and evaluating")
     folder = options.parse_args(arguments).output_dir
 
-    noted = json.loads(read(folder, "run.json", "run training"))
-    epochs = list(csv.DictReader(io.StringIO(read(folder, "metrics.csv", "run training"))))
-    summary = json.loads(read(folder, "evaluation/summary.json", "run evaluating"))
-    rows = list(csv.DictReader(io.StringIO(read(folder, "evaluation/scores.csv", "run evaluating"))))
-    parser = parsed(noted["config"], folder / "report" / "config.json")
-
-    lists = {**parser.get_parsed_content("datalist"), **parser.get_parsed_content("eval_datalist")}
-    items = {item["image"]: item for pairs in lists.values() for item in pairs}
+    summary = json.loads(read(folder, "summary.json"))
+    rows = list(csv.DictReader(io.StringIO(read(folder, "scores.csv"))))
+    config = json.loads(read(folder, "config.json"))
+    parser = parsed(config)
+    section = parser.get_parsed_content("eval_section")
+    items = {item["image"]: item for item in parser.get_parsed_content("eval_datalist")[section]}
     chosen = {
         (name, which): row
         for name in dict.fromkeys(row["dataset"] for row in rows)
@@ -223,35 +233,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
     )
 
-    pictures = {}
-    for name, draw in {
-        "curves": lambda opened: curves(epochs).savefig(opened, format="png", dpi=110),
+    about = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
+    drawn: dict[str, Callable[[io.BytesIO], None]] = {
         "calibration": lambda opened: calibration(summary).savefig(opened, format="png", dpi=110),
         "overlays": lambda opened: overlays.save(opened, "PNG"),
-    }.items():
+    }
+    if (folder / "run.json").is_file() and (folder / "metrics.csv").is_file():
+        noted = json.loads((folder / "run.json").read_text())
+        epochs = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
+        drawn["curves"] = lambda opened: curves(epochs).savefig(opened, format="png", dpi=110)
+        about += about_training(noted, epochs, items)
+    pictures = {}
+    for name, draw in drawn.items():
         buffer = io.BytesIO()
         draw(buffer)
         pictures[name] = buffer.getvalue()
         write_whole(folder / "report" / f"{name}.png", pictures[name])
     plt.close("all")
+    training = ""
+    if "curves" in pictures:
+        training = f"<h2>Training</h2>{embedded(pictures['curves'], 'loss and Dice per epoch')}"
 
-    config, start = noted["config"], noted["starts"][-1]
-    best = max((float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice"))
-    shown = (
-        "backbone",
-        "image_size",
-        "out_channels",
-        "max_epochs",
-        "batch_size",
-        "learning_rate",
-        "seed",
-        "pretrained",
-    )
-    about = [["data", config["dataset_dir"]], *([f"{name} pairs", len(pairs)] for name, pairs in lists.items())]
-    about += [["epochs", f"{epochs[-1]['epoch']}, best validation Dice {best[0]:.3f} in epoch {best[1]}"]]
-    about += [["seconds", f"{sum(float(row['seconds']) for row in epochs):.0f}"]]
-    about += [["started", ", ".join(one["time"] for one in noted["starts"])], ["device", start["device"]]]
-    about += [["git", start["git"]], ["packages", ", ".join(f"{k} {v}" for k, v in start["packages"].items())]]
+    shown = ("backbone", "image_size", "out_channels", "max_epochs", "batch_size", "learning_rate", "seed")
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(folder.name)}</title>
 <style>{STYLE}</style><h1>{html.escape(folder.name)}</h1>{table(["", ""], about)}
 <h2>Scores</h2><p>Means over images at their own size, at probability 0.5, with 95 % intervals (bootstrap); HD95 in
@@ -259,8 +262,8 @@ pixels, or mm for volumes.</p>{scores(summary)}
 <h2>Best, median and worst</h2><p>Image, mask (green) and prediction (yellow).</p>
 {embedded(pictures["overlays"], "best, median and worst")}
 <h2>Where it fails</h2>{failures(rows)}
-<h2>Training</h2>{embedded(pictures["curves"], "loss and Dice per epoch")}
-<h2>Calibration</h2><p>Above the line the network says too little, below it too much.</p>
+{training}
+<h2>Calibration</h2><p>Above the line the network is underconfident, below it overconfident.</p>
 {embedded(pictures["calibration"], "calibration")}
 <h2>Config</h2>{table(["option", "value"], ([key, config.get(key)] for key in shown))}
 <details><summary>all of it</summary><pre>{html.escape(json.dumps(config, indent=1))}</pre></details></html>

@@ -104,7 +104,7 @@ def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pair
     printed = bundle_command(
         elsewhere, "run", "inference", "--config_file", config, "--dataset_dir", pairs, "--image_size", 64
     )
-    assert "6 masks in ./output/masks" in printed
+    assert "6 masks written to ./output/masks" in printed
     run(
         INFERENCE, "inference", dataset_dir=str(pairs), output_dir=str(tmp_path / "masks"), image_size=64,
         checkpoint=str(unpacked / "models" / "model.pt"),

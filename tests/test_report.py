@@ -16,7 +16,7 @@ from PIL import Image
 from unetv2_monai import InputError
 
 from .bundle import EVALUATE, TINY, read_scores, run
-from .conftest import script
+from .conftest import draw_pair, script
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,7 @@ def test_report_states_what_was_scored(reported):
     low, high = summary["dice"]["interval"]
     assert f"{summary['dice']['mean']:.3f} [{low:.3f}, {high:.3f}]" in page
     assert "<td>training pairs</td><td>5</td>" in page
+    assert "5 of the scored images were trained on" in page
     assert "<td>large: over 10 %</td><td>6</td>" in page
     assert "run &lt;1&gt;" in page
     assert "run <1>" not in page
@@ -51,8 +52,7 @@ def test_report_states_what_was_scored(reported):
 def test_overlays_show_the_prediction_that_was_scored(reported, trained):
     data, _ = trained
     module = script("report")
-    noted = json.loads((reported / "run.json").read_text())
-    parser = module.parsed(noted["config"] | {"output_dir": str(reported)}, reported / "config.json")
+    parser = module.parsed(json.loads((reported / "evaluation" / "config.json").read_text()))
     items = parser.get_parsed_content("eval_datalist")["test"]
     dice = read_scores(reported / "evaluation", "dice")
     for path, (image, mask, pred) in module.predict(parser, items).items():
@@ -62,6 +62,20 @@ def test_overlays_show_the_prediction_that_was_scored(reported, trained):
         with Image.open(data / "masks" / name) as opened:
             assert np.array_equal(np.asarray(opened) > 0, mask)
         assert 2 * (mask & pred).sum() / (mask.sum() + pred.sum()) == pytest.approx(dice[name], abs=1e-6)
+
+
+def test_other_images_and_other_weights(trained, tmp_path):
+    """Scores of a data set that was not trained on, by weights from elsewhere, without a training in the folder."""
+    _, out = trained
+    draw_pair(tmp_path / "data", "other", 70, 50, seed=9)
+    draw_pair(tmp_path / "data", "another", 60, 50, seed=8)
+    options = {"dataset_dir": str(tmp_path / "data"), "checkpoint": str(out / "models" / "model.pt"), **TINY}
+    run(EVALUATE, "evaluating", output_dir=str(tmp_path / "out"), **options)
+    script("report").main([str(tmp_path / "out")])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "data (2)" in page
+    assert "<h2>Training" not in page
+    assert "trained on" not in page
 
 
 def test_failures_by_size():
@@ -75,13 +89,13 @@ def test_failures_by_size():
     assert "<td>small: up to 2 % of the image</td><td>1</td><td>0.000</td><td>1</td><td>1</td>" in text
     assert "<td>medium: 2 to 10 %</td><td>1</td><td>1.000</td><td>0</td><td>0</td>" in text
     assert "<td>large: over 10 %</td><td>1</td><td>0.214</td><td>1</td><td>0</td>" in text
-    assert "1 images have an empty mask; on 1 of them something was marked." in text
+    assert "Images with an empty mask: 1; something was marked on 1 of them." in text
     assert "<td>d.png</td><td>0.000</td><td>0.0 %</td><td>empty mask, marked</td>" in text
     assert "<td>c.png</td><td>0.214</td><td>20.0 %</td><td>partly found</td>" in text
 
 
 def test_no_run_there(tmp_path):
-    with pytest.raises(InputError, match=r"run\.json does not exist: run training writes it"):
+    with pytest.raises(InputError, match=r"summary\.json does not exist: run evaluating writes it"):
         script("report").main([str(tmp_path)])
 
 

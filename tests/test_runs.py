@@ -11,6 +11,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from monai.transforms import Compose, RandFlip
 
 from unetv2_monai import EpochSeed
@@ -189,7 +191,7 @@ def test_a_run_says_what_it_was(trained):
     assert began["packages"]["torch"] == torch.__version__.partition("+")[0]
     rows = metrics(out)
     assert [(row["epoch"], row["iteration"]) for row in rows] == [("1", "2"), ("2", "4")]
-    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3 * 0.5**0.9, 0.0])
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-3, 1e-3 * 0.5**0.9])
     last = load(out, "last.pt")
     assert max(float(row["val_mean_dice"]) for row in rows) == pytest.approx(last["best"]["_saved"][0][0])
     assert all(math.isfinite(float(row["train_mean_loss"])) for row in rows)
@@ -277,3 +279,50 @@ def test_mlflow(trained, tmp_path):
     for name in ("train_mean_loss", "val_mean_dice"):
         values = [metric.value for metric in client.get_metric_history(tracked.info.run_id, name)]
         assert values == pytest.approx([float(row[name]) for row in metrics(tmp_path)], abs=1e-6)
+
+
+def test_a_run_is_resumed_by_its_own_options(trained, tmp_path):
+    data, out = trained
+    shutil.copytree(out, tmp_path / "out")
+    before = (tmp_path / "out" / "run.json").read_bytes()
+    options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 2, "resume": True, **TINY}
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        run(TRAIN, "training", **{**options, "image_size": 64, "batch_size": 4})
+    assert "was begun with image_size 32, now 64; batch_size 2, now 4" in str(root_error(info))
+    assert (tmp_path / "out" / "run.json").read_bytes() == before
+    assert (tmp_path / "out" / "models" / "last.pt").read_bytes() == (out / "models" / "last.pt").read_bytes()
+
+
+def test_the_best_epoch_is_remembered(trained, tmp_path):
+    data, out = trained
+    shutil.copytree(out, tmp_path / "out")
+    saved = load(tmp_path / "out", "last.pt")
+    saved["best"] |= {"best_metric": 0.9876, "best_metric_epoch": 1}
+    torch.save(saved, tmp_path / "out" / "models" / "last.pt")
+    options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 3, "resume": True, **TINY}
+    state = run(TRAIN, "training", **options).parser.get_parsed_content("validate#evaluator").state
+    assert (state.best_metric, state.best_metric_epoch) == (0.9876, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--max_epoch=1", "there is no option --max_epoch; did you mean --max_epochs?"),
+        ("--zzz=1", "there is no option --zzz. docs/configuration.md lists them."),
+        ("--network_def#channels=8", None),
+        ("--tracking=none", None),
+        ("--val_interval=2", None),
+    ],
+)
+def test_misspelt_options(option, message, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["run", "training", "--config_file", TRAIN[0], option])
+    name, _, value = option[2:].partition("=")
+    parser = ConfigParser()
+    parser.read_config(TRAIN)
+    parser[name] = value
+    if message is None:
+        parser.get_parsed_content("check_options")
+    else:
+        with pytest.raises(Exception) as info:  # noqa: PT011
+            parser.get_parsed_content("check_options")
+        assert str(root_error(info)) == message

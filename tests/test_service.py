@@ -51,7 +51,7 @@ def test_broken_files_are_listed_and_the_rest_is_done(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert sorted(path.name for path in masks.iterdir()) == [f"case_{index}.png" for index in range(4)]
-    assert "4 masks in" in done.stdout
+    assert "4 masks written to" in done.stdout
     lines = done.stderr[done.stderr.index("error: ") :].splitlines()
     assert lines[0] == "error: 5 files could not be read, the others are done:"
     assert sorted(Path(line.strip().split(": ")[0]).name for line in lines[1:]) == names
@@ -64,7 +64,7 @@ def test_broken_files_are_listed_and_the_rest_is_done(tmp_path):
     os.utime(masks / "case_1.png", (1, 1))
     done = subprocess.run([*command, "--skip_finished", "true"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "1 masks in" in done.stdout
+    assert "1 masks written to" in done.stdout
     with Image.open(cut) as mask:
         assert mask.size == (60, 48)
         mask.load()
@@ -77,8 +77,8 @@ def test_nothing_left_to_do(tmp_path, capsys):
     for _ in range(2):
         run(INFERENCE, "inference", skip_finished=True, **options)
     printed = capsys.readouterr().out
-    assert "1 masks in" in printed
-    assert "0 masks in" in printed
+    assert "1 masks written to" in printed
+    assert "0 masks written to" in printed
 
 
 def test_windows_agree_with_the_whole(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from elsewhere into this network's names, strictly: nothing is skipped in silence."""
+"""Checkpoints that are written whole, and weights from elsewhere, strictly: nothing is skipped in silence."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import timm.models
 import torch
-from monai.handlers import CheckpointLoader
+from ignite.engine import Engine
+from ignite.handlers.checkpoint import BaseSaveHandler
+from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import InputError
+from .files import write_whole
 
 __all__ = [
     "StrictCheckpointLoader",
+    "WholeCheckpointSaver",
     "convert_released_state_dict",
     "existing_file",
     "last_checkpoint",
@@ -122,6 +127,69 @@ def last_checkpoint(ckpt_dir: str) -> str:
             f"nothing to resume: {path} {what}. Set --output_dir to that of the stopped run, or leave out --resume."
         )
     return str(path)
+
+
+class WholeCheckpointSaver(CheckpointSaver):
+    """
+    MONAI's ``CheckpointSaver``, which replaces a file in one step: a process killed at any moment, or a full disk,
+    leaves the last good one.
+
+    Args:
+        save_dir: folder of the files.
+        save_dict: what to save, by name.
+        interval_filename: one file for all saves of ``save_interval``, each replacing the one before.
+        kwargs: other arguments of :py:class:`monai.handlers.CheckpointSaver`.
+
+    Raises:
+        InputError: in training, when a file cannot be written.
+    """
+
+    def __init__(
+        self, save_dir: str, save_dict: dict[str, Any], interval_filename: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(save_dir, save_dict, **kwargs)
+        self.engine: Any = None
+        saver: Any
+        for saver, filename in (
+            (self._key_metric_checkpoint, kwargs.get("key_metric_filename")),
+            (self._interval_checkpoint, interval_filename),
+        ):
+            if saver is not None:
+                saver.save_handler = _WholeFileSaver(Path(save_dir), filename)
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: whose metric or epochs decide.
+        """
+        self.engine = engine
+        super().attach(engine)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
+        assert self._key_metric_checkpoint is not None
+        best = {key: getattr(self.engine.state, key) for key in ("best_metric", "best_metric_epoch")}
+        return {**self._key_metric_checkpoint.state_dict(), **best}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Also for the engine, which logs it."""
+        super().load_state_dict(state_dict)
+        for key in ("best_metric", "best_metric_epoch"):
+            setattr(self.engine.state, key, state_dict[key])
+
+
+class _WholeFileSaver(BaseSaveHandler):
+    def __init__(self, folder: Path, filename: str | None) -> None:
+        self.folder = folder
+        self.filename = filename
+
+    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
+        if idist.get_rank() == 0:
+            write_whole(self.folder / (self.filename or filename), lambda opened: torch.save(checkpoint, opened))
+
+    def remove(self, filename: str) -> None:
+        if self.filename is None and idist.get_rank() == 0:  # else the next file replaces it
+            (self.folder / filename).unlink(missing_ok=True)
 
 
 def existing_file(path: str) -> str:

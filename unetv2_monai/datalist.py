@@ -182,7 +182,7 @@ def report_images(done: int, broken: Sequence[str], output_dir: str) -> None:
     Raises:
         InputError: when files were broken: which, and why. On the command line the exit status is then 1.
     """
-    print(done, "masks in", output_dir)
+    print(done, "masks written to", output_dir)
     if broken:
         lines = "\n  ".join(broken)
         raise InputError(f"{len(broken)} files could not be read, the others are done:\n  {lines}")

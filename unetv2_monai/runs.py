@@ -1,40 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long runs: a folder of their own, whole checkpoints, randomness that a resumed run repeats, clean stops."""
+"""Long runs: a folder of their own, randomness that a resumed run repeats, clean stops."""
 
 from __future__ import annotations
 
 import csv
+import difflib
+import inspect
 import io
 import json
+import logging
 import math
 import platform
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import monai
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.bundle import ConfigParser
 from monai.engines.utils import IterationEvents
-from monai.handlers import CheckpointSaver
 from monai.transforms import Randomizable
 
 from .errors import InputError
 from .files import write_whole
 
-__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "RunFolder", "StopOnSignal", "WholeCheckpointSaver"]
+__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "RunFolder", "StopOnSignal", "check_options"]
 
+logger = logging.getLogger(__name__)
+
+# what a resumed run may have otherwise than before: where and how it runs, not what it computes
+FREE = {
+    "bundle_root", "bundle_dir", "code_path", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data",
+    "cache_rate", "num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval",
+    "max_epochs",
+}  # fmt: skip
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 
 
@@ -60,11 +70,11 @@ class RunFolder:
         self.path = Path(output_dir) / "run.json"
         self.resume = resume
         self.rank = rank
-        parsers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
-        parser = next((found for found in parsers if isinstance(found, ConfigParser)), None)
-        self.config = None if parser is None else parser.get()
+        self.config = config_as_run()
         if rank > 0:
             return
+        if resume and self.path.exists():
+            self._compare()
         if not (resume or overwrite) and self.path.exists() and (Path(ckpt_dir) / "last.pt").exists():
             raise InputError(
                 f"{output_dir} holds a run already. Go on with it by --resume true, name another --output_dir, or "
@@ -77,6 +87,28 @@ class RunFolder:
                 f"{output_dir} cannot be written ({error}). Set --output_dir to another folder."
             ) from error
 
+    def _compare(self) -> None:
+        """Refuse to go on with a run by other options than it was begun with."""
+        before, now = json.loads(self.path.read_text())["config"], self.config
+        differs = [
+            f"{key} {before.get(key)!r}, now {now.get(key)!r}"
+            for key in {**before, **now}
+            if key not in FREE
+            and not isinstance(now.get(key), dict | list)
+            and not isinstance(before.get(key), dict | list)
+            and str(before.get(key)) != str(now.get(key))
+        ]
+        if differs:
+            raise InputError(
+                f"the run in {self.path.parent} was begun with {'; '.join(differs)}. Resume it with the options that "
+                "it was begun with, or name another --output_dir for a new run."
+            )
+        if before.get("max_epochs") != now.get("max_epochs"):
+            logger.warning(
+                f"max_epochs was {before.get('max_epochs')} and is now {now.get('max_epochs')}: the schedule of the "
+                "learning rate, which belongs to it, changes with it."
+            )
+
     def attach(self, engine: Engine) -> None:
         """
         Args:
@@ -86,6 +118,8 @@ class RunFolder:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
+        if self.resume:
+            logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
         starts = json.loads(self.path.read_text())["starts"] if self.resume and self.path.exists() else []
         start = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -99,6 +133,34 @@ class RunFolder:
         write_whole(self.path, json.dumps(content, indent=1, default=str) + "\n")
 
 
+def config_as_run() -> dict[str, Any]:
+    """The config that is being resolved, overlays and options merged into it; empty outside of ``monai.bundle``."""
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
+    parser = next((found for found in callers if isinstance(found, ConfigParser)), None)
+    return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def check_options() -> None:
+    """
+    Refuse options of the command line that nothing in the config refers to, which ``monai.bundle`` would ignore.
+
+    Raises:
+        InputError: with the name that was probably meant.
+    """
+    config = config_as_run()
+    own = set(inspect.signature(monai.bundle.run).parameters)
+    given = [re.split("[=#]", word[2:])[0] for word in sys.argv[1:] if word.startswith("--")]
+    referred = set(
+        re.findall(r"[@%](\w+)", json.dumps({k: v for k, v in config.items() if k not in given}, default=str))
+    )
+    referred |= {name for name in given if isinstance(config.get(name), dict | list)}
+    for name in given:
+        if config and name in config and name not in own | referred:
+            close = difflib.get_close_matches(name, sorted(referred & config.keys()), 1)
+            hint = f"; did you mean --{close[0]}?" if close else ". docs/configuration.md lists them."
+            raise InputError(f"there is no option --{name}{hint}")
+
+
 def _git_state() -> str | None:
     """Commit of this package's working tree, marked where files differ from it; None outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
@@ -106,53 +168,6 @@ def _git_state() -> str | None:
         return subprocess.check_output(command, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-class WholeCheckpointSaver(CheckpointSaver):
-    """
-    MONAI's ``CheckpointSaver``, which replaces a file in one step: a process killed at any moment, or a full disk,
-    leaves the last good one.
-
-    Args:
-        save_dir: folder of the files.
-        save_dict: what to save, by name.
-        interval_filename: one file for all saves of ``save_interval``, each replacing the one before.
-        kwargs: other arguments of :py:class:`monai.handlers.CheckpointSaver`.
-
-    Raises:
-        InputError: in training, when a file cannot be written.
-    """
-
-    def __init__(
-        self, save_dir: str, save_dict: dict[str, Any], interval_filename: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(save_dir, save_dict, **kwargs)
-        saver: Any
-        for saver, filename in (
-            (self._key_metric_checkpoint, kwargs.get("key_metric_filename")),
-            (self._interval_checkpoint, interval_filename),
-        ):
-            if saver is not None:
-                saver.save_handler = _WholeFileSaver(Path(save_dir), filename)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
-        assert self._key_metric_checkpoint is not None
-        return dict(self._key_metric_checkpoint.state_dict())
-
-
-class _WholeFileSaver(BaseSaveHandler):
-    def __init__(self, folder: Path, filename: str | None) -> None:
-        self.folder = folder
-        self.filename = filename
-
-    def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        if idist.get_rank() == 0:
-            write_whole(self.folder / (self.filename or filename), lambda opened: torch.save(checkpoint, opened))
-
-    def remove(self, filename: str) -> None:
-        if self.filename is None and idist.get_rank() == 0:  # else the next file replaces it
-            (self.folder / filename).unlink(missing_ok=True)
 
 
 class EpochSeed:
@@ -192,7 +207,8 @@ class EpochSeed:
 
 class EpochLog:
     """
-    Keep ``metrics.csv``: a row per epoch with learning rate, seconds, and all metrics of training and validation.
+    Keep ``metrics.csv``: a row per epoch with the learning rate at its start, its seconds, and all metrics of training
+    and validation.
 
     Rows after the epoch from which a run was resumed are replaced.
 
@@ -207,6 +223,7 @@ class EpochLog:
         self.validator = validator
         self.rank = rank
         self.started = time.time()
+        self.learning_rate = float("nan")
 
     def attach(self, engine: Engine) -> None:
         """
@@ -219,13 +236,14 @@ class EpochLog:
 
     def _start(self, engine: Engine) -> None:
         self.started = time.time()
+        self.learning_rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
 
     def __call__(self, engine: Engine) -> None:
         state, validated = engine.state, {}
         if self.validator is not None and self.validator.state.epoch == state.epoch:
             validated = self.validator.state.metrics
         row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration}
-        row |= {"learning_rate": engine.optimizer.param_groups[0]["lr"]}  # type: ignore[attr-defined]
+        row |= {"learning_rate": self.learning_rate}
         row |= {"seconds": round(time.time() - self.started, 3), **state.metrics, **validated}
         rows: list[dict[str, Any]] = []
         if self.path.exists():

@@ -20,6 +20,7 @@ from scipy.stats import bootstrap
 from torch.nn import functional as F
 
 from .files import write_whole
+from .runs import config_as_run
 from .unetv2 import UNetV2
 
 __all__ = ["ScoreTable", "count_scores", "expected_calibration_error", "released_scores", "summarise"]
@@ -151,7 +152,7 @@ def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) ->
 class ScoreTable:
     """
     Ignite handler of an evaluator: scores every image at native size, then writes ``scores.csv`` (a row per image and
-    class) and ``summary.json``, and prints a table with one column per data set.
+    class), ``summary.json`` and the ``config.json`` as run, and prints a table with one column per data set.
 
     Per image, at probability 0.5: Dice, IoU, precision, recall, 95 % Hausdorff distance (``hd95``, in pixels, or mm for
     volumes; over images where mask and prediction both have pixels), and the mean absolute error of the probability
@@ -173,6 +174,7 @@ class ScoreTable:
         self.dataset = dataset
         self.out_channels = out_channels
         self.rank = rank
+        self.config = config_as_run()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
         self.decoded: list[torch.Tensor] | None = None
@@ -237,6 +239,7 @@ class ScoreTable:
         for name in sorted({_group(row, self.out_channels) for row in rows}):
             group = [row for row in rows if _group(row, self.out_channels) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
+        write_whole(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_whole(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
         text = io.StringIO()
