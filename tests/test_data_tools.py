@@ -100,8 +100,6 @@ def test_again_changes_nothing_and_mends_what_was_changed(tmp_path):
 
 def test_a_kill_in_between_leaves_whole_files(tmp_path, monkeypatch):
     tool = script("prepare_polyp")
-    import prepare
-
     published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(12)}, "jpg")
     command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
     written, replace = [], os.replace
@@ -112,7 +110,7 @@ def test_a_kill_in_between_leaves_whole_files(tmp_path, monkeypatch):
         written.append(target)
         replace(source, target)
 
-    monkeypatch.setattr(prepare.os, "replace", dying)
+    monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
         tool.main(command)
     assert not (tmp_path / "out" / "datalist.json").exists()
