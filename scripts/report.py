@@ -122,7 +122,8 @@ def curves(rows: Sequence[dict[str, str]]) -> plt.Figure:
     ):
         for name, label in names.items():
             points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
-            axis.plot(*zip(*points), marker="." if len(points) < 50 else None, label=label)
+            if points:
+                axis.plot(*zip(*points), marker="." if len(points) < 50 else None, label=label)
         axis.set(xlabel="epoch", title=title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
@@ -193,11 +194,12 @@ def about_training(
 ) -> list[list[object]]:
     """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
     start, lists = noted["starts"][-1], parsed(noted["config"]).get_parsed_content("datalist")
-    best = max((float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice"))
+    validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
+    best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
     about: list[list[object]] = [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
     if seen := sum(item["image"] in scored for item in lists["training"]):
         about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
-    about.append(["epochs", f"{epochs[-1]['epoch']}, best validation Dice {best[0]:.3f} in epoch {best[1]}"])
+    about.append(["epochs", f"{epochs[-1]['epoch']}, {best}"])
     about.append(["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"])
     about.append(["started", ", ".join(one["time"] for one in noted["starts"])])
     about += [["device", start["device"]], ["git", start["git"]]]

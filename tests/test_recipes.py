@@ -7,6 +7,7 @@ import csv
 import math
 import re
 
+import monai
 import nibabel
 import numpy as np
 import pytest
@@ -252,7 +253,7 @@ def test_averages_go_on_after_a_stop(pairs, tmp_path):
 def test_flips_leave_a_symmetric_answer_and_average_another():
     for name, key in (("tta", "validate#inferer"), ("inference_tta", "inferer")):
         text = ConfigParser.load_config_file(str(CONFIGS / "options" / f"{name}.yaml"))[key]
-        inferer = eval(text.removeprefix("$"), {"torch": torch})
+        inferer = eval(text.removeprefix("$"), {"torch": torch, "monai": monai})
         image = torch.rand(1, 3, 6, 4)
         assert torch.equal(inferer(image, lambda x: torch.full_like(x, 3.0)), torch.full_like(image, 3.0))
         slope = torch.nn.Parameter(torch.rand(1, 3, 6, 4))

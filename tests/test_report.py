@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -76,6 +77,17 @@ def test_other_images_and_other_weights(trained, tmp_path):
     assert "data (2)" in page
     assert "<h2>Training" not in page
     assert "trained on" not in page
+
+
+def test_a_run_that_never_validated(trained):
+    _, out = trained
+    report = script("report")
+    noted = json.loads((out / "run.json").read_text())
+    with (out / "metrics.csv").open(newline="") as opened:
+        epochs = [{**row, "val_mean_dice": ""} for row in csv.DictReader(opened)]
+    about = dict(report.about_training(noted, epochs, ()))
+    assert about["epochs"] == f"{len(epochs)}, never validated"
+    report.curves(epochs)
 
 
 def test_failures_by_size():

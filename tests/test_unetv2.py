@@ -31,11 +31,12 @@ def released(n_classes: int) -> UNetV2:
     return net
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize("case", golden.CASES, ids=lambda case: case["name"])
-def test_same_outputs_as_the_released_network(case):
+def test_same_outputs_as_the_released_network(case, memory_format):
     x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))
     with torch.no_grad():
-        heads = released(case["n_classes"])(x)
+        heads = released(case["n_classes"]).to(memory_format=memory_format)(x)
     assert len(heads) == 4
     for head, expected in zip(heads, golden.outputs(case["name"])):
         np.testing.assert_allclose(head.numpy(), expected, atol=1e-4, rtol=0)

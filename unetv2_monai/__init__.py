@@ -12,6 +12,7 @@ from .datalist import list_images, load_datalist, report_images
 from .errors import InputError
 from .images import to_mask, to_rgb
 from .losses import StructureLoss
+from .memory import keep_memory
 from .multi_scale import MultiScaleBatch
 from .runs import EpochLog, EpochSeed, NaNGuard, RunFolder, StopOnSignal, check_options
 from .scores import ScoreTable
@@ -37,6 +38,7 @@ __all__ = [
     "check_options",
     "convert_released_state_dict",
     "existing_file",
+    "keep_memory",
     "last_checkpoint",
     "list_images",
     "load_datalist",

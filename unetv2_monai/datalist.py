@@ -157,11 +157,8 @@ def list_images(
     items = [{"image": str(path)} for path in paths]
     if check and not errors:
         found = _check_each(items, _check_image)
-        if broken is None:
-            errors = [error for error in found if error]
-        else:
-            broken += [error for error in found if error]
-            items = [item for item, error in zip(items, found) if not error]
+        (errors if broken is None else broken).extend(error for error in found if error)
+        items = [item for item, error in zip(items, found) if not error]
     if errors:
         raise InputError(_listed(root, errors))
     if skip_finished and output_dir is not None:

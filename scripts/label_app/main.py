@@ -46,7 +46,8 @@ class InferTask(BundleInferTask):
 
 class TrainTask(BundleTrainTask):
     def _update_overrides(self, overrides):
-        return overrides.__ior__({"overwrite": True})  # each training replaces the one before
+        overrides["overwrite"] = True  # each training replaces the one before
+        return overrides
 
     def _load_checkpoint(self, model_pytorch, pretrained, train_handlers):
         # MONAI Label 0.8.5 fails on {"pretrained": false}
