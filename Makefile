@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min package label-env test-label style lint bench
+.PHONY: setup demo test test-all test-min package label-env test-label style lint bench bench-full
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -75,5 +75,9 @@ lint: style
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
+# tables of speed and memory: the common cases in about five minutes, or all of docs/performance.md in more than an hour
 bench: setup
 	$(BIN)/python scripts/benchmark.py
+
+bench-full: setup
+	$(BIN)/python scripts/benchmark.py --full

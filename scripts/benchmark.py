@@ -1,125 +1,112 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Size and speed of the network on this machine.
+Speed, memory and size of the network on this machine, beside its exports and other networks.
 
-For every backbone: parameters, multiply-accumulates (half of torch's FLOP count), the time of one image and of one
-training step. Variants take turns within each round; printed are medians and the ratio to the first variant.
+    python scripts/benchmark.py                 # minutes: the common cases
+    python scripts/benchmark.py --full          # more than an hour: every table of docs/performance.md
+    python scripts/benchmark.py --parts counts  # parameters and multiply-accumulates, nothing timed
 
-    python scripts/benchmark.py --backbones pvt_v2_b0 pvt_v2_b2 --image_size 256
-    python scripts/benchmark.py --count     # parameters and multiply-accumulates of all variants, nothing timed
+Tables are printed as they are done; --output_dir gets benchmark.json (all numbers, the machine, the commit) and
+benchmark.png. Leave the machine alone meanwhile. Variants take turns, each in a process of its own; times are medians,
+± half the distance of the quartiles; speed-up is against "released", this network computed as the released code
+computes (weights in NCHW, attention as products and softmax, glibc's usual memory). The floor of "x floor" is the time
+of the multiply-accumulates at the measured rate of large matrix products, or of moving weights and activations once at
+the measured bandwidth, whichever is longer. With a GPU all but the exports run there, "released" in float32.
+
+With --images and --checkpoint (weights of pvt_v2_b0) the masks of every path are compared with plain PyTorch's instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+import io
+import json
+import logging
+import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from benchmarks import commands, networks
+from benchmarks.machine import Row, describe
 
-from unetv2_monai import UNetV2
+from unetv2_monai import InputError
+from unetv2_monai.files import write_whole
 
-VARIANTS: dict[str, dict] = {
-    "U-Net v2, pvt_v2_b0": {"backbone": "pvt_v2_b0"},
-    "U-Net v2, pvt_v2_b1": {"backbone": "pvt_v2_b1"},
-    "U-Net v2, pvt_v2_b2": {},
-    "U-Net v2, pvt_v2_b4": {"backbone": "pvt_v2_b4"},
-    "b2 without SDI": {"sdi": False},
-    "b2 without attention": {"attention": "none"},
-    "b2, fusion cat": {"fusion": "cat"},
-    "b2, interpolation": {"upsample": "interp"},
-    "b2, 16 channels": {"channels": 16},
-    "b2, 64 channels": {"channels": 64},
-    "b2, 128 channels": {"channels": 128},
-    "U-Net v2, convnextv2_tiny": {"backbone": "convnextv2_tiny"},
-    "U-Net v2, resnet34": {"backbone": "resnet34"},
+PARTS: dict[str, Callable[[bool, Path, Row], list[Row]]] = {
+    "inference": networks.inference,
+    "training": networks.training,
+    "peers": networks.peers,
+    "sizes": networks.sizes,
+    "commands": commands.commands,
+    "data": commands.data,
+    "processes": commands.processes,
+    "counts": networks.counts,
 }
+SHORT = ("inference", "training", "sizes", "commands", "data")
 
 
-def print_counts(image_size: int) -> None:
-    print(f"| variant | parameters (M) | GMACs at {image_size} x {image_size} |\n|---|---|---|")
-    for name, arguments in VARIANTS.items():
-        net = UNetV2(**arguments)
-        parameters = sum(parameter.numel() for parameter in net.parameters())
-        operations = macs(net, torch.rand(1, 3, image_size, image_size))
-        print(f"| {name} | {parameters / 1e6:.3f} | {operations / 1e9:.3f} |")
+def draw(parts: dict[str, list[Row]], path: Path) -> None:
+    """Speed-up of the paths, and the time of other networks to ours, where they were measured."""
+    import matplotlib.pyplot as plt
 
-
-def macs(net: torch.nn.Module, x: torch.Tensor) -> int:
-    """Multiply-accumulates of convolutions, linear layers and attention products for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(x[:1])
-    return counter.get_total_flops() // 2
-
-
-def training_step(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    optimizer = torch.optim.AdamW(net.parameters())
-
-    def step() -> None:
-        optimizer.zero_grad()
-        sum(head.square().mean() for head in net.train()(x)).backward()
-        optimizer.step()
-
-    return step
-
-
-def prediction(net: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
-    def predict() -> None:
-        with torch.inference_mode():
-            net.eval()(x)
-
-    return predict
-
-
-def medians(variants: dict[str, Callable[[], None]], device: torch.device, rounds: int) -> dict[str, float]:
-    """Median seconds of each variant; all take one turn a round, after two rounds of warm-up."""
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
-    for _ in range(rounds + 2):
-        for name, call in variants.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            call()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbones", nargs="+", default=["pvt_v2_b0", "pvt_v2_b2"])
-    parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--batch_size", type=int, default=4, help="of the training step (default: 4)")
-    parser.add_argument("--rounds", type=int, default=10, help="default: 10")
-    parser.add_argument("--count", action="store_true", help="only count parameters and operations of all variants")
-    arguments = parser.parse_args()
-    if arguments.count:
-        print_counts(arguments.image_size)
+    bars: list[tuple[str, list[str], list[float]]] = []
+    for row in parts.get("inference", []):
+        title = f"speed-up, {row['network']}, {row['size']} px, batch {row['batch']}"
+        if row["size"] == 352:
+            if not bars or bars[-1][0] != title:
+                bars.append((title, [], []))
+            bars[-1][1].append(row["path"])
+            bars[-1][2].append(row["speed-up"])
+    if peers := parts.get("peers"):
+        bars.append(
+            ("time of one image to ours", [r["network"] for r in peers], [r["prepared, to ours"] for r in peers])
+        )
+    if not bars:
         return
+    figure, axes = plt.subplots(len(bars), 1, figsize=(8, 2.4 * len(bars)), layout="constrained", squeeze=False)
+    for axis, (title, names, values) in zip(axes[:, 0], bars):
+        axis.barh(names[::-1], values[::-1])
+        axis.set_title(title)
+        axis.axvline(1, color="grey", linewidth=1)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    write_whole(path, buffer.getvalue())
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"torch {torch.__version__}, {where}, {arguments.image_size} x {arguments.image_size}")
-    for backbone in arguments.backbones:
-        net = UNetV2(backbone=backbone, deep_supervision=True).to(device)
-        size = arguments.image_size
-        image, batch = (torch.rand(n, 3, size, size, device=device) for n in (1, arguments.batch_size))
-        count = sum(parameter.numel() for parameter in net.parameters())
-        print(f"\n{backbone}: {count / 1e6:.3f} M parameters, {macs(net, image) / 1e9:.3f} GMACs")
-        plain, last = (UNetV2(backbone=backbone, deep_supervision=True).to(device) for _ in range(2))
-        last.to(memory_format=torch.channels_last)
-        inference = {"1 image": prediction(plain, image), "1 image, channels_last": prediction(last, image)}
-        training = {f"training step of {arguments.batch_size}": training_step(net, batch)}
-        for variants in (inference, training):
-            found = medians(variants, device, arguments.rounds)
-            first = next(iter(found.values()))
-            for name, seconds in found.items():
-                print(f"  {name:28s} {1000 * seconds:8.1f} ms  {seconds / first:5.2f}")
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--full", action="store_true", help="all sizes, exports, networks and rounds")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help=f"default: {' '.join(SHORT)}; with --full all")
+    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
+    parser.add_argument("--images", type=Path, help="compare the masks of these images")
+    parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for --images")
+    parser.add_argument("--image_size", type=int, default=256, help="for --images, default: 256")
+    options = parser.parse_args(arguments)
+
+    folder = options.output_dir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "benchmark.json"
+    here = describe()
+    print(json.dumps(here, indent=1))
+    found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
+    for name in ["agreement"] if options.images else options.parts or (PARTS if options.full else SHORT):
+        if options.images:
+            rows = commands.agreement(options.images, options.checkpoint, options.image_size, folder)
+        else:
+            rows = PARTS[name](options.full, folder, here)
+        found[name] = {"machine": here, "full": options.full, "rows": rows}
+        write_whole(file, json.dumps(found, indent=1) + "\n")
+    draw({name: part["rows"] for name, part in found.items()}, folder / "benchmark.png")
+    print(f"\nall numbers: {file}")
 
 
 if __name__ == "__main__":
-    main()
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -83,13 +83,13 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where to write train/ and test/, each with images/ and masks/")
     parser.add_argument("--train", type=int, default=240, help="pictures to train on (default: 240)")
     parser.add_argument("--test", type=int, default=24, help="pictures to test on (default: 24)")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     rng = np.random.default_rng(arguments.seed)
     for split, count in (("train", arguments.train), ("test", arguments.test)):

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forward passes and training steps: this network, its fast paths and exports, and other networks."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import export
+import torch
+
+from unetv2_monai import UNetV2
+
+from .machine import CUDA, Row, count, floor, show
+from .stopwatch import Timing, Variant, start
+
+BACKBONES = ("pvt_v2_b2", "pvt_v2_b0")
+SMP = {"encoder_weights": None, "in_channels": 3, "classes": 1}
+PLANE = {"spatial_dims": 2, "in_channels": 3, "out_channels": 1}
+
+
+def ours(backbone: str) -> Row:
+    return {"_target_": "unetv2_monai.UNetV2", "backbone": backbone}
+
+
+def smp(name: str, encoder: str) -> Row:
+    return {"_target_": f"segmentation_models_pytorch.{name}", "encoder_name": encoder, **SMP}
+
+
+NETWORKS: dict[str, Row] = {
+    "U-Net v2, pvt_v2_b2": ours("pvt_v2_b2"),
+    "U-Net v2, pvt_v2_b0": ours("pvt_v2_b0"),
+    "smp Unet, pvt_v2_b2": smp("Unet", "tu-pvt_v2_b2"),
+    "smp Unet, pvt_v2_b0": smp("Unet", "tu-pvt_v2_b0"),
+    "smp UnetPlusPlus, pvt_v2_b2": smp("UnetPlusPlus", "tu-pvt_v2_b2"),
+    "smp FPN, pvt_v2_b2": smp("FPN", "tu-pvt_v2_b2"),
+    "smp Segformer, mit_b2": smp("Segformer", "mit_b2"),
+    "MONAI FlexibleUNet, efficientnet-b4": {
+        "_target_": "FlexibleUNet", "in_channels": 3, "out_channels": 1, "backbone": "efficientnet-b4",
+    },
+    "MONAI SegResNet, 16": {"_target_": "SegResNet", "init_filters": 16, **PLANE},
+    "MONAI SwinUNETR, 24": {"_target_": "SwinUNETR", "feature_size": 24, **PLANE},
+    "MONAI AttentionUnet, 64 to 1024": {
+        "_target_": "AttentionUnet", "channels": [64, 128, 256, 512, 1024], "strides": [2, 2, 2, 2], **PLANE,
+    },
+}  # fmt: skip
+OF_OURS: dict[str, Row] = {
+    "U-Net v2, pvt_v2_b0": {"backbone": "pvt_v2_b0"},
+    "U-Net v2, pvt_v2_b1": {"backbone": "pvt_v2_b1"},
+    "U-Net v2, pvt_v2_b2": {},
+    "U-Net v2, pvt_v2_b4": {"backbone": "pvt_v2_b4"},
+    "b2 without SDI": {"sdi": False},
+    "b2 without attention": {"attention": "none"},
+    "b2, fusion cat": {"fusion": "cat"},
+    "b2, interpolation": {"upsample": "interp"},
+    "b2, 16 channels": {"channels": 16},
+    "b2, 64 channels": {"channels": 64},
+    "b2, 128 channels": {"channels": 128},
+    "U-Net v2, convnextv2_tiny": {"backbone": "convnextv2_tiny"},
+    "U-Net v2, resnet34": {"backbone": "resnet34"},
+}
+# overlay, options (a checkpoint is a file that export.py makes) and the type whose limit counts
+PATHS: dict[str, tuple[str | None, Row, str]] = {
+    "default": (None, {}, "float32"),
+    "TorchScript": ("inference_torchscript", {"checkpoint": "model.ts"}, "float32"),
+    "torch.export": ("inference_export", {"checkpoint": "model.pt2"}, "float32"),
+    "ONNX Runtime": ("inference_onnx", {"checkpoint": "model.onnx"}, "float32"),
+    "OpenVINO": ("inference_openvino", {"checkpoint": "model.xml"}, "float32"),
+    "bfloat16": ("inference_bf16", {}, "bfloat16"),
+    "OpenVINO, bfloat16": ("inference_openvino", {"checkpoint": "model.xml", "precision": "bf16"}, "bfloat16"),
+}
+
+
+def trained(name: str, work: str) -> Row:
+    """Ours with all its heads in training, as train.json has it."""
+    heads = {"deep_supervision": True} if work == "training" and "U-Net v2" in name else {}
+    return {**NETWORKS[name], **heads}
+
+
+def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None = None) -> Path:
+    """Weights (random ones unless given) and what export.py can make of them here, kept for the next call."""
+    target = folder / "exports" / backbone
+    target.mkdir(parents=True, exist_ok=True)
+    if state is not None or not (target / "model.pt").is_file():
+        torch.save(state or UNetV2(backbone=backbone).state_dict(), target / "model.pt")
+        for name, (_, file, packages, _) in export.FORMATS.items():
+            (target / file).unlink(missing_ok=True)
+            if not CUDA and all(map(importlib.util.find_spec, packages)):
+                options = ["--checkpoint", str(target / "model.pt"), "--formats", name]
+                with contextlib.redirect_stdout(io.StringIO()):
+                    export.main([*options, "--set", f"backbone={backbone}"])
+    return target
+
+
+def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, Variant]:
+    """Those of ``names`` that can run here, after "released"."""
+    own = {"backbone": backbone, "load_pretrain": False}
+    found = {"released": Variant(options=own, released=True)}
+    for name in names:
+        overlay, options, _ = PATHS[name]
+        if "checkpoint" in options:
+            options = {**options, "checkpoint": str(folder / options["checkpoint"])}
+        if Path(options.get("checkpoint", __file__)).is_file() and not (CUDA and overlay):
+            found[name] = Variant(overlays=(f"options/{overlay}.yaml",) if overlay else (), options={**own, **options})
+    return found
+
+
+def cells(timing: Timing, first: Timing, images: int) -> Row:
+    return {
+        "ms an image": 1000 * timing.median / images, "±": 1000 * timing.spread / images,
+        "speed-up": first.median / timing.median, "peak MB": round(timing.peak),
+    }  # fmt: skip
+
+
+def inference(full: bool, folder: Path, here: Row) -> list[Row]:
+    """A forward pass of inference.json and of its overlays."""
+    cases = [(1, 256), (1, 352), (1, 512), (8, 256), (1, 1024), (8, 352), (8, 512)] if full else [(1, 352), (8, 352)]
+    large = [(8, 1024)] if full else []  # memory for a few processes only
+    few = ["default", "OpenVINO", "bfloat16", "OpenVINO, bfloat16"]
+    rows: list[Row] = []
+    for backbone in BACKBONES:
+        target = exported(backbone, folder) if full else folder / "no exports"
+        for names, shapes in ((list(PATHS), cases), (few, large)):
+            if not shapes:
+                continue
+            with start(variants_of(backbone, target, names)) as workers:
+                for batch, size in shapes:
+                    timings, own = workers.take_turns(batch, size, 25), []
+                    for name, timing in timings.items():
+                        kind = PATHS[name][2] if name in PATHS else "float32"
+                        least = floor(ours(backbone), size, here, kind)
+                        row = {"network": backbone, "batch": batch, "size": size, "path": name}
+                        row |= cells(timing, timings["released"], batch)
+                        own.append({**row, "x floor": timing.median / batch / least})
+                    show(f"{backbone}, batch {batch}, {size} x {size}", own)
+                    rows += own
+    return rows
+
+
+def training(full: bool, folder: Path, here: Row) -> list[Row]:
+    """A step of train.json: forward, loss, backward, optimiser."""
+    cases = [(16, 352)] if CUDA else [(4, 256), (4, 352), (16, 256)] if full else [(4, 256)]
+    fast = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
+    rows: list[Row] = []
+    for backbone in BACKBONES if full else BACKBONES[1:]:
+        own: Row = {"backbone": backbone}
+        variants = {
+            "released": Variant("training", options=own, released=True),
+            "default": Variant("training", options=own),
+            fast: Variant("training", (fast,), own),
+        }
+        if full:
+            again = {**own, "network_def#grad_checkpointing": True}
+            variants["grad_checkpointing"] = Variant("training", options=again)
+        with start(variants) as workers:
+            for batch, size in cases:
+                timings = workers.take_turns(batch, size, 30)
+                for name, timing in timings.items():
+                    row = {"network": backbone, "batch": batch, "size": size, "path": name}
+                    rows.append(row | cells(timing, timings["released"], batch))
+    show("A training step", rows)
+    return rows
+
+
+def peers(full: bool, folder: Path, here: Row) -> list[Row]:
+    """Other networks as they come, prepared as ours, and in a training step prepared as ours."""
+    size = 352 if full else 256
+    columns = {"as it comes": ("inference", True, 1, size), "prepared": ("inference", False, 1, size)}
+    if full:
+        columns["training step"] = ("training", False, 4, 256)
+    first, *others = NETWORKS
+    rows: list[Row] = []
+    for begin in range(0, len(others), 5):  # a handful of processes at a time, ours in each
+        names = [first, *others[begin : begin + 5]]
+        found: dict[str, Row] = {name: {} for name in names}
+        for title, (work, released, batch, side) in columns.items():
+            variants = {name: Variant(work, (), {"network_def": trained(name, work)}, released) for name in names}
+            with start(variants) as workers:
+                timings = workers.take_turns(batch, side, 30)
+            for name, timing in timings.items():
+                found[name][f"{title}, ms an image"] = 1000 * timing.median / batch
+                found[name][f"{title}, to ours"] = timing.median / timings[first].median
+                found[name][f"{title}, peak MB"] = round(timing.peak)
+        for name in names[bool(begin) :]:
+            parameters, macs, _ = count(NETWORKS[name], size)
+            rows.append({"network": name, "M parameters": parameters / 1e6, "GMACs": macs / 1e9, **found[name]})
+    show(f"Other networks: one image of {size} x {size}; a step of 4 images of 256 x 256", rows)
+    return rows
+
+
+def sizes(full: bool, folder: Path, here: Row) -> list[Row]:
+    """One image from small to large."""
+    rows: list[Row] = []
+    for backbone in BACKBONES if full else BACKBONES[1:]:
+        with start({"default": Variant(options={"backbone": backbone, "load_pretrain": False})}) as workers:
+            for size in (256, 512, 1024, 2048) if full else (256, 512):
+                timing = workers.take_turns(1, size, 15)["default"]
+                row = {"network": backbone, "size": size, "ms an image": 1000 * timing.median}
+                row |= {"±": 1000 * timing.spread, "ms a megapixel": 1000 * timing.median / size**2 * 2**20}
+                rows.append({**row, "peak MB": round(timing.peak)})
+    show("Size of the image", rows)
+    return rows
+
+
+def counts(full: bool, folder: Path, here: Row) -> list[Row]:
+    """Parameters and multiply-accumulates of our variants, nothing timed."""
+    rows = []
+    for name, arguments in OF_OURS.items():
+        parameters, macs, _ = count({"_target_": "unetv2_monai.UNetV2", **arguments}, 256)
+        rows.append({"variant": name, "parameters (M)": f"{parameters / 1e6:.3f}", "GMACs": f"{macs / 1e9:.3f}"})
+    show("Variants at 256 x 256", rows)
+    return rows
