@@ -15,8 +15,9 @@ import torch
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import InputError, UNetV2, convert_released_state_dict
 
+from . import golden
 from .bundle import CONFIGS, INFERENCE, root_error, run
 from .conftest import script
 
@@ -75,6 +76,24 @@ def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
             assert set(np.unique(expected)) == {0, 255}
 
 
+def test_same_outputs_as_the_released_network(tmp_path):
+    """Every exported file, run through its overlay, on the stored outputs of the released network."""
+    torch.save(convert_released_state_dict(golden.released_state_dict(1)), tmp_path / "model.pt")
+    options = {"backbone": "pvt_v2_b2", "image_size": 64}
+    with contextlib.redirect_stdout(io.StringIO()):
+        script("export").main(
+            ["--checkpoint", str(tmp_path / "model.pt"), "--set", *(f"{key}={value}" for key, value in options.items())]
+        )
+    for runtime, file in FILES.items():
+        parser = script("export").config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
+        inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
+        for case in [case for case in golden.CASES if case["n_classes"] == 1]:
+            x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))
+            with torch.no_grad():
+                found = np.asarray(inferer(x, network))
+            np.testing.assert_allclose(found, golden.outputs(case["name"])[0], atol=1e-4, rtol=0, err_msg=runtime)
+
+
 @pytest.mark.parametrize("runtime", FILES)
 def test_missing_file(runtime, pairs, tmp_path):
     with pytest.raises(Exception) as info:  # noqa: PT011
@@ -103,6 +122,7 @@ def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
     assert trt.pop("evaluator#amp") is False
     assert trt.pop("checkpoint").endswith("model_trt.ts'")
     torchscript.pop("checkpoint")
+    torchscript["network"] = torchscript["network"].removesuffix(".to(memory_format=@memory_format)")  # has its own
     assert trt == torchscript
 
 

@@ -128,7 +128,7 @@ def inference(full: bool, folder: Path, here: Row) -> list[Row]:
                 continue
             with start(variants_of(backbone, target, names)) as workers:
                 for batch, size in shapes:
-                    timings, own = workers.take_turns(batch, size, 25), []
+                    timings, own = workers.take_turns(batch, size, 15), []
                     for name, timing in timings.items():
                         kind = PATHS[name][2] if name in PATHS else "float32"
                         least = floor(ours(backbone), size, here, kind)
@@ -157,7 +157,7 @@ def training(full: bool, folder: Path, here: Row) -> list[Row]:
             variants["grad_checkpointing"] = Variant("training", options=again)
         with start(variants) as workers:
             for batch, size in cases:
-                timings = workers.take_turns(batch, size, 30)
+                timings = workers.take_turns(batch, size, 20)
                 for name, timing in timings.items():
                     row = {"network": backbone, "batch": batch, "size": size, "path": name}
                     rows.append(row | cells(timing, timings["released"], batch))
@@ -179,7 +179,7 @@ def peers(full: bool, folder: Path, here: Row) -> list[Row]:
         for title, (work, released, batch, side) in columns.items():
             variants = {name: Variant(work, (), {"network_def": trained(name, work)}, released) for name in names}
             with start(variants) as workers:
-                timings = workers.take_turns(batch, side, 30)
+                timings = workers.take_turns(batch, side, 20)
             for name, timing in timings.items():
                 found[name][f"{title}, ms an image"] = 1000 * timing.median / batch
                 found[name][f"{title}, to ours"] = timing.median / timings[first].median
