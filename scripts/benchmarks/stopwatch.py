@@ -25,6 +25,7 @@ from typing import Any
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 WARM_UP, FEWEST, MOST = 1, 3, 15  # rounds
+PAUSE = 0.1  # seconds, for the threads of the turn before that still spin
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Workers:
             for name in names:
                 process = self.processes[name]
                 assert process.stdin is not None
+                time.sleep(PAUSE)
                 process.stdin.write(json.dumps([batch, size]) + "\n")
                 process.stdin.flush()
                 turns[name].append(self._answer(name))
