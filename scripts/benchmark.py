@@ -25,7 +25,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks import commands, networks
@@ -34,7 +34,7 @@ from benchmarks.machine import Row, describe
 from unetv2_monai import InputError
 from unetv2_monai.files import write_whole
 
-PARTS: dict[str, Callable[[bool, Path, Row], list[Row]]] = {
+PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
     "inference": networks.inference,
     "training": networks.training,
     "peers": networks.peers,
@@ -97,8 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
             rows = commands.agreement(options.images, options.checkpoint, options.image_size, folder)
         else:
             rows = PARTS[name](options.full, folder, here)
-        found[name] = {"machine": here, "full": options.full, "rows": rows}
-        write_whole(file, json.dumps(found, indent=1) + "\n")
+        found[name] = {"machine": here, "full": options.full, "rows": []}
+        for some in rows:
+            found[name]["rows"] += some
+            write_whole(file, json.dumps(found, indent=1) + "\n")
     draw({name: part["rows"] for name, part in found.items()}, folder / "benchmark.png")
     print(f"\nall numbers: {file}")
 

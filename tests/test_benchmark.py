@@ -80,12 +80,12 @@ def test_a_training_step_learns(monkeypatch):
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     benchmark = script("benchmark")
     monkeypatch.setattr(networks, "OF_OURS", {"b0": {"backbone": "pvt_v2_b0"}})
-    monkeypatch.setitem(benchmark.PARTS, "sizes", lambda full, folder, here: [{"full": full}])
+    monkeypatch.setitem(benchmark.PARTS, "sizes", lambda full, folder, here: iter([[{"full": full}], [{"size": 1}]]))
     benchmark.main(["--parts", "counts", "--output_dir", str(tmp_path)])
     benchmark.main(["--parts", "sizes", "--full", "--output_dir", str(tmp_path)])
     found = json.loads((tmp_path / "benchmark.json").read_text())
     assert found["counts"]["rows"] == [{"variant": "b0", "parameters (M)": "3.636", "GMACs": "0.986"}]
-    assert found["sizes"]["rows"] == [{"full": True}]
+    assert found["sizes"]["rows"] == [{"full": True}, {"size": 1}]
     assert found["counts"]["machine"]["limits"]["float32"] > 0
     assert "| b0 | 3.636 | 0.986 |" in capsys.readouterr().out
 

@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ def training_rate(
     return images / min(float(row["seconds"]) for row in rows[1:])
 
 
-def commands(full: bool, folder: Path, here: Row) -> list[Row]:
+def commands(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """From the start of the process to its end."""
     test = pictures(folder) / "test" / "images"
     one = folder / "one"
@@ -97,6 +97,7 @@ def commands(full: bool, folder: Path, here: Row) -> list[Row]:
             row = {"size": size, "path": name, "s to one mask": first}
             rows.append({**row, "ms each further image": 1000 * (whole - first) / (count - 1)})
     show(f"run inference, pvt_v2_b0, {count} images", rows)
+    yield rows
 
     fast = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
     plain: Row = {**RELEASED, **({"train#trainer#amp": False, "validate#evaluator#amp": False} if CUDA else {})}
@@ -114,10 +115,10 @@ def commands(full: bool, folder: Path, here: Row) -> list[Row]:
     for row in trained:
         row["speed-up"] = row["images a second"] / trained[0]["images a second"]
     show("run training, pvt_v2_b0, batches of 16 at 256 x 256", trained)
-    return rows + trained
+    yield trained
 
 
-def data(full: bool, folder: Path, here: Row) -> list[Row]:
+def data(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """Images a second that train.json's loader gives in one process, without a network; files repeat."""
     rows: list[Row] = []
     script = "import sys; from benchmarks.commands import load; load(*sys.argv[1:])"
@@ -127,7 +128,7 @@ def data(full: bool, folder: Path, here: Row) -> list[Row]:
             done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     show("Loading of training images, 256 x 256, one process", rows)
-    return rows
+    yield rows
 
 
 def load(dataset_dir: str, number: str, cache_rate: str) -> None:
@@ -151,7 +152,7 @@ def load(dataset_dir: str, number: str, cache_rate: str) -> None:
     print(json.dumps({**row, "ms an image of an epoch": 1000 * epoch / images, "MB an image": grown / int(number)}))
 
 
-def processes(full: bool, folder: Path, here: Row) -> list[Row]:
+def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """One and two processes of one thread (or GPU) each, through torchrun."""
     files, own = ["train.json", "multi_gpu_train.json"], {"image_size": 256, "batch_size": 8}
     rates: dict[int, list[float]] = {1: [], 2: []}
@@ -162,10 +163,10 @@ def processes(full: bool, folder: Path, here: Row) -> list[Row]:
     rows = [{"processes": 1, "images a second": one, "efficiency": 1.0}]
     rows.append({"processes": 2, "images a second": two, "efficiency": two / one / 2})
     show("torchrun, pvt_v2_b0, 8 images of 256 x 256 in each process", rows)
-    return rows
+    yield rows
 
 
-def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> list[Row]:
+def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
     """Masks of trained weights (pvt_v2_b0) by each path against plain PyTorch in float32."""
     base = export.config({"image_size": size, "device": torch.device("cpu")})
     network: Any = base.get_parsed_content("network_def").eval()
@@ -192,4 +193,4 @@ def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> list[R
         row = {"path": name, "images": len(inputs), "largest logit": largest, "largest difference": f"{difference:.1e}"}
         rows.append({**row, "Dice": f"{dice:.6f}"})
     show(f"Agreement with plain PyTorch, {size} x {size}", rows)
-    return rows
+    yield rows

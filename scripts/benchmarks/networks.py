@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import export
@@ -115,15 +115,13 @@ def cells(timing: Timing, first: Timing, images: int) -> Row:
     }  # fmt: skip
 
 
-def inference(full: bool, folder: Path, here: Row) -> list[Row]:
+def inference(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """A forward pass of inference.json and of its overlays."""
     cases = [(1, 256), (1, 352), (1, 512), (8, 256), (1, 1024), (8, 352), (8, 512)] if full else [(1, 352), (8, 352)]
     large = [(8, 1024)] if full else []  # memory for a few processes only
-    few = ["default", "OpenVINO", "bfloat16", "OpenVINO, bfloat16"]
-    rows: list[Row] = []
     for backbone in BACKBONES:
         target = exported(backbone, folder) if full else folder / "no exports"
-        for names, shapes in ((list(PATHS), cases), (few, large)):
+        for names, shapes in ((list(PATHS), cases), (["default", "bfloat16"], large)):
             if not shapes:
                 continue
             with start(variants_of(backbone, target, names)) as workers:
@@ -136,11 +134,10 @@ def inference(full: bool, folder: Path, here: Row) -> list[Row]:
                         row |= cells(timing, timings["released"], batch)
                         own.append({**row, "x floor": timing.median / batch / least})
                     show(f"{backbone}, batch {batch}, {size} x {size}", own)
-                    rows += own
-    return rows
+                    yield own
 
 
-def training(full: bool, folder: Path, here: Row) -> list[Row]:
+def training(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """A step of train.json: forward, loss, backward, optimiser."""
     cases = [(16, 352)] if CUDA else [(4, 256), (4, 352), (16, 256)] if full else [(4, 256)]
     fast = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
@@ -162,10 +159,10 @@ def training(full: bool, folder: Path, here: Row) -> list[Row]:
                     row = {"network": backbone, "batch": batch, "size": size, "path": name}
                     rows.append(row | cells(timing, timings["released"], batch))
     show("A training step", rows)
-    return rows
+    yield rows
 
 
-def peers(full: bool, folder: Path, here: Row) -> list[Row]:
+def peers(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """Other networks as they come, prepared as ours, and in a training step prepared as ours."""
     size = 352 if full else 256
     columns = {"as it comes": ("inference", True, 1, size), "prepared": ("inference", False, 1, size)}
@@ -188,10 +185,10 @@ def peers(full: bool, folder: Path, here: Row) -> list[Row]:
             parameters, macs, _ = count(NETWORKS[name], size)
             rows.append({"network": name, "M parameters": parameters / 1e6, "GMACs": macs / 1e9, **found[name]})
     show(f"Other networks: one image of {size} x {size}; a step of 4 images of 256 x 256", rows)
-    return rows
+    yield rows
 
 
-def sizes(full: bool, folder: Path, here: Row) -> list[Row]:
+def sizes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """One image from small to large."""
     rows: list[Row] = []
     for backbone in BACKBONES if full else BACKBONES[1:]:
@@ -202,14 +199,14 @@ def sizes(full: bool, folder: Path, here: Row) -> list[Row]:
                 row |= {"±": 1000 * timing.spread, "ms a megapixel": 1000 * timing.median / size**2 * 2**20}
                 rows.append({**row, "peak MB": round(timing.peak)})
     show("Size of the image", rows)
-    return rows
+    yield rows
 
 
-def counts(full: bool, folder: Path, here: Row) -> list[Row]:
+def counts(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """Parameters and multiply-accumulates of our variants, nothing timed."""
     rows = []
     for name, arguments in OF_OURS.items():
         parameters, macs, _ = count({"_target_": "unetv2_monai.UNetV2", **arguments}, 256)
         rows.append({"variant": name, "parameters (M)": f"{parameters / 1e6:.3f}", "GMACs": f"{macs / 1e9:.3f}"})
     show("Variants at 256 x 256", rows)
-    return rows
+    yield rows

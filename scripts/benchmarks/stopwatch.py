@@ -100,8 +100,9 @@ class Workers:
                 process = self.processes[name]
                 assert process.stdin is not None
                 time.sleep(PAUSE)
-                process.stdin.write(json.dumps([batch, size]) + "\n")
-                process.stdin.flush()
+                with contextlib.suppress(BrokenPipeError):  # the answer below says so
+                    process.stdin.write(json.dumps([batch, size]) + "\n")
+                    process.stdin.flush()
                 turns[name].append(self._answer(name))
             rounds += 1
         return {name: Timing([seconds for seconds, _ in turn[WARM_UP:]], turn[-1][1]) for name, turn in turns.items()}
@@ -111,7 +112,7 @@ class Workers:
         assert out is not None
         line = out.readline()
         if not line:
-            raise RuntimeError(f"{name} stopped; its message is above.")
+            raise RuntimeError(f"{name} stopped: for want of memory, or its message is above.")
         return json.loads(line)
 
     def stop(self) -> None:
