@@ -83,20 +83,20 @@ def commands(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     }
     if not CUDA:
         ways["options/inference_bf16.yaml"] = (["options/inference_bf16.yaml"], {}, {})
+    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(3 if full else 1):
+        for name, (overlays, options, environment) in ways.items():
+            own = {**options, "output_dir": folder / "masks", "check_data": False}
+            files = ["inference.json", *overlays]
+            first, whole = (bundle("inference", files, {**own, "dataset_dir": d}, environment) for d in (one, test))
+            turns[name].append((first, whole))
     rows: list[Row] = []
-    for size in (256, 352) if full else (256,):
-        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-        for _ in range(3 if full else 1):
-            for name, (overlays, options, environment) in ways.items():
-                own = {**options, "image_size": size, "output_dir": folder / "masks", "check_data": False}
-                files = ["inference.json", *overlays]
-                first, whole = (bundle("inference", files, {**own, "dataset_dir": d}, environment) for d in (one, test))
-                turns[name].append((first, whole))
-        for name, seconds in turns.items():
-            first, whole = (statistics.median(values) for values in zip(*seconds))
-            row = {"size": size, "path": name, "s to one mask": first}
-            rows.append({**row, "ms each further image": 1000 * (whole - first) / (count - 1)})
-    show(f"run inference, pvt_v2_b0, {count} images", rows)
+    for name, seconds in turns.items():
+        first, whole = (statistics.median(values) for values in zip(*seconds))
+        rows.append(
+            {"path": name, "s to one mask": first, "ms each further image": 1000 * (whole - first) / (count - 1)}
+        )
+    show(f"run inference, pvt_v2_b0 at 256 x 256, {count} images", rows)
     yield rows
 
     fast = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
@@ -107,7 +107,7 @@ def commands(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
         fast: (["train.json", fast], {}, {}),
     }
     rates: dict[str, list[float]] = {name: [] for name in trainings}
-    for _ in range(3 if full else 1):
+    for _ in range(2 if full else 1):
         for name, (files, options, environment) in trainings.items():
             own = {"image_size": 256, "batch_size": 16, **options}
             rates[name].append(training_rate(folder, files, own, environment))

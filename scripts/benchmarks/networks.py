@@ -169,7 +169,6 @@ def peers(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     if full:
         columns["training step"] = ("training", False, 4, 256)
     first, *others = NETWORKS
-    rows: list[Row] = []
     for begin in range(0, len(others), 5):  # a handful of processes at a time, ours in each
         names = [first, *others[begin : begin + 5]]
         found: dict[str, Row] = {name: {} for name in names}
@@ -181,11 +180,12 @@ def peers(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
                 found[name][f"{title}, ms an image"] = 1000 * timing.median / batch
                 found[name][f"{title}, to ours"] = timing.median / timings[first].median
                 found[name][f"{title}, peak MB"] = round(timing.peak)
+        rows = []
         for name in names[bool(begin) :]:
             parameters, macs, _ = count(NETWORKS[name], size)
             rows.append({"network": name, "M parameters": parameters / 1e6, "GMACs": macs / 1e9, **found[name]})
-    show(f"Other networks: one image of {size} x {size}; a step of 4 images of 256 x 256", rows)
-    yield rows
+        show(f"Other networks: one image of {size} x {size}; a step of 4 images of 256 x 256", rows)
+        yield rows
 
 
 def sizes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
