@@ -4,7 +4,7 @@
 Speed, memory and size of the network on this machine, beside its exports and other networks.
 
     python scripts/benchmark.py                 # minutes: the common cases
-    python scripts/benchmark.py --full          # more than an hour: every table of docs/performance.md
+    python scripts/benchmark.py --full          # more than an hour: all of docs/performance.md but the masks
     python scripts/benchmark.py --parts counts  # parameters and multiply-accumulates, nothing timed
 
 Tables are printed as they are done; --output_dir gets benchmark.json (all numbers, the machine, the commit) and
@@ -14,7 +14,8 @@ computes (weights in NCHW, attention as products and softmax, glibc's usual memo
 of the multiply-accumulates at the measured rate of large matrix products, or of moving weights and activations once at
 the measured bandwidth, whichever is longer. With a GPU all but the exports run there, "released" in float32.
 
-With --images and --checkpoint (weights of pvt_v2_b0) the masks of every path are compared with plain PyTorch's instead.
+With --images nothing is timed: the masks of every path are compared with plain PyTorch's, with the shipped weights or
+other ones of pvt_v2_b0 (--checkpoint).
 """
 
 from __future__ import annotations
