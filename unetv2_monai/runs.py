@@ -127,7 +127,7 @@ class RunFolder:
             "python": platform.python_version(),
             "packages": {name: version(name) for name in PACKAGES},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
-            "git": _git_state(),
+            "git": git_state(),
         }
         content = {"starts": [*starts, start], "config": self.config}
         write_whole(self.path, json.dumps(content, indent=1, default=str) + "\n")
@@ -161,7 +161,7 @@ def check_options() -> None:
             raise InputError(f"there is no option --{name}{hint}")
 
 
-def _git_state() -> str | None:
+def git_state() -> str | None:
     """Commit of this package's working tree, marked where files differ from it; None outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     try:

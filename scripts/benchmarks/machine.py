@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,8 @@ import timm
 import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
+
+from unetv2_monai.runs import git_state
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"
@@ -30,7 +31,6 @@ def describe() -> Row:
             key, _, value = line.partition(":")
             name = value.strip() if key.strip() == "model name" else name
             flags = value if key.strip() == "flags" else flags
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     return {
         "processor": name,
         "instructions": [one for one in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if one in flags.split()],
@@ -38,7 +38,7 @@ def describe() -> Row:
         "gpu": torch.cuda.get_device_name() if CUDA else "none",
         "python": platform.python_version(),
         "packages": {package.__name__: package.__version__ for package in (torch, monai, timm)},
-        "commit": subprocess.run(git, capture_output=True, text=True).stdout.strip() or "unknown",
+        "commit": git_state() or "unknown",
         "date": time.strftime("%Y-%m-%d"),
         "limits": limits(),
     }

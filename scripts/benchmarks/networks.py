@@ -127,12 +127,12 @@ def inference(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
             with start(variants_of(backbone, target, names)) as workers:
                 for batch, size in shapes:
                     timings, own = workers.take_turns(batch, size, 15), []
+                    least = {kind: floor(ours(backbone), size, here, kind) for kind in ("float32", "bfloat16")}
                     for name, timing in timings.items():
                         kind = PATHS[name][2] if name in PATHS else "float32"
-                        least = floor(ours(backbone), size, here, kind)
                         row = {"network": backbone, "batch": batch, "size": size, "path": name}
                         row |= cells(timing, timings["released"], batch)
-                        own.append({**row, "x floor": timing.median / batch / least})
+                        own.append({**row, "x floor": timing.median / batch / least[kind]})
                     show(f"{backbone}, batch {batch}, {size} x {size}", own)
                     yield own
 

@@ -81,23 +81,23 @@ class Workers:
             self.processes[name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
-        for name in variants:
+
+    def wait(self) -> None:
+        """Until all are ready."""
+        for name in self.processes:
             self._answer(name)
 
-    def take_turns(self, batch: int, size: int, seconds: float, names: list[str] | None = None) -> dict[str, Timing]:
+    def take_turns(self, batch: int, size: int, seconds: float) -> dict[str, Timing]:
         """
         Args:
             batch: images at once.
             size: height and width.
             seconds: about how long to take for all rounds together; at least three are made.
-            names: which variants; None for all.
         """
-        names = names or list(self.processes)
-        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        turns: dict[str, list[tuple[float, float]]] = {name: [] for name in self.processes}
         started, rounds = time.perf_counter(), 0
         while rounds < WARM_UP + FEWEST or (rounds < MOST and time.perf_counter() - started < seconds):
-            for name in names:
-                process = self.processes[name]
+            for name, process in self.processes.items():
                 assert process.stdin is not None
                 time.sleep(PAUSE)
                 with contextlib.suppress(BrokenPipeError):  # the answer below says so
@@ -126,6 +126,7 @@ def start(variants: dict[str, Variant]) -> Iterator[Workers]:
     """Workers that are gone afterwards."""
     workers = Workers(variants)
     try:
+        workers.wait()
         yield workers
     finally:
         workers.stop()
