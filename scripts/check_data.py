@@ -31,6 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
+from unetv2_monai.datalist import PICTURES
 
 HASH = 16  # brightness differences between 17 x 16 fields: 256 bits
 TINY = 0.001  # share of the image
@@ -153,10 +154,15 @@ def main(arguments: list[str] | None = None) -> None:
         except InputError as error:
             if f"has no {sections[0]} pairs" not in str(error):
                 raise
-    known = {pair["image"] for section in ("training", "validation") for pair in lists.get(section, [])}
-    if known and known >= {pair["image"] for pair in lists.get("test", [])}:
-        lists.pop("test", None)  # a plain folder is all training, or all test
+    if {"training", "test"} <= lists.keys():
+        try:
+            load_datalist(options.dataset_dir, ["training", "test"], out_channels=options.out_channels, check=False)
+        except InputError:  # a plain folder is all training or all test, not both
+            lists.pop("test")
     jobs = [(section, pair) for section, pairs in lists.items() for pair in pairs]
+    for _, pair in jobs:
+        if not pair["image"].lower().endswith(PICTURES):
+            raise InputError(f"{pair['image']} is no picture. Volumes are checked by training itself (check_data).")
     with ThreadPoolExecutor() as pool:
         results = pool.map(lambda job: examine(*job, options.out_channels), jobs)
         everything = list(tqdm(results, "Checking data", len(jobs), disable=None))

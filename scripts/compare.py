@@ -5,7 +5,7 @@ Train networks under equal terms and tabulate them: same data, augmentation, opt
 on validation images, scores on test images, mean and standard deviation over the seeds, training time of the CPU.
 
 A row is the name of a recipe (unetv2 is train.json alone), then options of its own if it has some. Runs that are
-finished are not run again.
+finished are not run again; one that was stopped starts anew, so that its time counts whole.
 
     python scripts/compare.py --dataset_dir data/polyp --output_dir output/compare --rows unetv2 \\
         "unetv2:network_def#sdi=false" unet unetplusplus flexibleunet segresnet --seeds 0 1 2 \\
@@ -25,6 +25,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from unetv2_monai import InputError
+from unetv2_monai.files import write_whole
 
 CONFIGS = Path(__file__).parents[1] / "bundle" / "configs"
 SCORES = {"Dice": ("dice", "mean"), "IoU": ("iou", "mean"), "pooled Dice": ("pooled", "dice")}
@@ -57,19 +58,24 @@ def bundle(run_id: str, files: list[str], options: dict[str, str], log: Path) ->
 def train_and_score(row: str, seed: int, options: argparse.Namespace) -> dict:
     """One run: what evaluating wrote, and the training time; read where the run is finished already."""
     folder = options.output_dir / re.sub(r"[^\w=.]+", "_", row) / f"seed{seed}"
+    own = dict(item.split("=", 1) for item in [*options.set, *filter(None, row.partition(":")[2].split(","))])
+    terms = {"dataset_dir": options.dataset_dir, "overlays": options.overlays, "set": own}
     if (folder / "result.json").is_file():
-        return json.loads((folder / "result.json").read_text())
+        result = json.loads((folder / "result.json").read_text())
+        if result["terms"] != terms:
+            raise InputError(f"{folder} was run with {result['terms']}, now {terms}. Name another --output_dir.")
+        return result
     folder.mkdir(parents=True, exist_ok=True)
     files = files_of(row, options.overlays)
-    own = dict(item.split("=", 1) for item in [*options.set, *filter(None, row.partition(":")[2].split(","))])
     common = {**own, "dataset_dir": options.dataset_dir, "output_dir": str(folder)}
     started = time.time()
-    seconds = bundle("training", files, {**common, "seed": str(seed)}, folder / "training.log")
+    training = {**common, "seed": str(seed), "overwrite": "true"}
+    seconds = bundle("training", files, training, folder / "training.log")
     wall = time.time() - started
     bundle("evaluating", [*files, str(CONFIGS / "evaluate.json")], common, folder / "evaluating.log")
-    result = {"row": row, "seed": seed, "cpu_seconds": seconds, "wall_seconds": wall}
+    result: dict = {"row": row, "seed": seed, "terms": terms, "cpu_seconds": seconds, "wall_seconds": wall}
     result["summary"] = json.loads((folder / "evaluation" / "summary.json").read_text())
-    (folder / "result.json").write_text(json.dumps(result) + "\n")
+    write_whole(folder / "result.json", json.dumps(result) + "\n")
     return result
 
 
@@ -110,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{row}, seed {seed}", flush=True)
             results.setdefault(row, []).append(train_and_score(row, seed, options))
             table = tabulate(results)
-            (options.output_dir / "results.md").write_text(table + "\n")
+            write_whole(options.output_dir / "results.md", table + "\n")
     print(table)
 
 

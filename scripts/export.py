@@ -97,7 +97,7 @@ def example(network: torch.nn.Module) -> torch.Tensor:
 def config(options: dict[str, Any], *overlays: str) -> ConfigParser:
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "inference.json"), *(str(CONFIGS / "options" / name) for name in overlays)])
-    unknown = [key for key in options if key not in parser]
+    unknown = [key for key in options if key.split("#")[0] not in parser]
     if unknown:
         raise InputError(f"--set {unknown[0]}: not an option of inference.json, see docs/configuration.md.")
     parser.update({**options, "device": torch.device("cpu")})

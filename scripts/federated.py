@@ -51,7 +51,8 @@ def split(arguments: argparse.Namespace, options: dict) -> list[Path]:
     for index, share in enumerate(partition_dataset(used, num_partitions=arguments.sites)):
         folder = arguments.output_dir / f"site-{index + 1}"
         folder.mkdir(parents=True)
-        share = [{key: str(Path(path).resolve()) for key, path in item.items()} for item in share]
+        paths = ("image", "label")
+        share = [{key: str(Path(v).resolve()) if key in paths else v for key, v in item.items()} for item in share]
         (folder / "datalist.json").write_text(json.dumps({"training": share}, indent=1))
         folders.append(folder)
     return folders

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from monailabel.client import MONAILabelClient
-from overlay import MASK_COLOR, PREDICTION_COLOR, outlined
+from overlay import MASK_COLOR, PREDICTION_COLOR, outlined, stacked
 from PIL import Image, ImageDraw
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
@@ -89,11 +89,8 @@ def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], targe
             strip.paste(Image.fromarray(panel).resize((width, PANEL_HEIGHT)), (position * (width + 4), 18))
             ImageDraw.Draw(strip).text((position * (width + 4) + 2, 3), title, fill="black")
         rows.append(strip)
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
-    for index, row in enumerate(rows):
-        sheet.paste(row, (0, sum(other.height for other in rows[:index])))
     target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target)
+    stacked(rows).save(target)
 
 
 def main() -> None:

@@ -27,7 +27,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".nii.gz", ".nii")
 
 
 def use_label_environment() -> None:
@@ -91,8 +90,11 @@ def prepare_images(arguments: argparse.Namespace) -> Path:
     studies.mkdir(exist_ok=True)
     for item in list_images(str(arguments.images)):
         path = Path(item["image"]).resolve()
-        if not (studies / path.name).exists():
-            (studies / path.name).symlink_to(path)
+        link = studies / path.name
+        if link.is_symlink() and link.resolve() != path:  # of an earlier --images
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(path)
     return studies
 
 
@@ -110,6 +112,7 @@ def main() -> None:
     use_label_environment()
 
     from unetv2_monai import InputError
+    from unetv2_monai.datalist import PICTURES, VOLUMES
 
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,7 +128,8 @@ def main() -> None:
     arguments.work_dir.mkdir(parents=True, exist_ok=True)
     studies, app = prepare_images(arguments), prepare_app(arguments)
 
-    patterns = [f"*{ending}" for ending in (*ENDINGS, *(ending.upper() for ending in ENDINGS))]
+    endings = PICTURES + VOLUMES
+    patterns = [f"*{ending}" for ending in (*endings, *(ending.upper() for ending in endings))]
     environment = {
         **os.environ,
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(patterns),

@@ -96,12 +96,11 @@ def lay_over(path: Path, overlay: dict[str, Any]) -> None:
 def set_options(configs: Path, options: dict[str, Any]) -> None:
     """Change the defaults of train.json and inference.json, and what metadata.json says of the network."""
     contents = {name: json.loads((configs / name).read_text()) for name in ("train.json", "inference.json")}
-    unknown = [key for key in options if not any(key in content for content in contents.values())]
+    unknown = [key for key in options if not any(key.split("#")[0] in content for content in contents.values())]
     if unknown:
         raise InputError(f"--set {unknown[0]}: not an option of the configs, see docs/configuration.md.")
     for name, content in contents.items():
-        content.update({key: value for key, value in options.items() if key in content})
-        (configs / name).write_text(json.dumps(content, indent=4) + "\n")
+        lay_over(configs / name, {key: value for key, value in options.items() if key.split("#")[0] in content})
     metadata = json.loads((configs / "metadata.json").read_text())
     formats = metadata["network_data_format"]
     for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):

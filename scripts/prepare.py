@@ -15,9 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, to_mask, to_rgb
+from unetv2_monai.datalist import PICTURES
 from unetv2_monai.files import write_whole
-
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def folder_of(root: Path, names: Sequence[str], what: str) -> Path:
@@ -42,13 +41,13 @@ def pairs_of(images: Path, masks: Path, mask_stem: Callable[[str], str]) -> Iter
     found = {
         path.stem: path
         for path in sorted(images.iterdir())
-        if path.suffix.lower() in ENDINGS and not path.stem.endswith("_superpixels")  # ISIC 2017 mixes them in
+        if path.suffix.lower() in PICTURES and not path.stem.endswith("_superpixels")  # ISIC 2017 mixes them in
     }
-    labels = {mask_stem(path.stem): path for path in sorted(masks.iterdir()) if path.suffix.lower() in ENDINGS}
+    labels = {mask_stem(path.stem): path for path in sorted(masks.iterdir()) if path.suffix.lower() in PICTURES}
     alone = [f"{found[name]}: no mask in {masks}" for name in found.keys() - labels.keys()]
     alone += [f"{labels[name]}: no image in {images}" for name in labels.keys() - found.keys()]
     if alone or not found:
-        raise InputError("\n".join(sorted(alone)) or f"{images} holds no image ({', '.join(ENDINGS)}).")
+        raise InputError("\n".join(sorted(alone)) or f"{images} holds no image ({', '.join(PICTURES)}).")
     for name in sorted(found, key=lambda name: (len(name), name)):
         yield name, found[name], labels[name]
 

@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
             if part == "training" and entries:
                 # CVC-ClinicDB numbers the frames of its videos in order
                 block = 20 if dataset == "clinicdb" else 1
-                entries, held_out = hold_out(entries, round(0.1 * len(entries)), options.seed, block)
+                entries, held_out = hold_out(entries, round(options.val_fraction * len(entries)), options.seed, block)
                 sections["validation"] += held_out
             sections[part] += entries
     write_datalist(

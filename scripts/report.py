@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import copy
 import csv
 import html
 import io
@@ -65,8 +66,12 @@ def read(folder: Path, name: str) -> str:
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
     """A config as it was run."""
+    config = copy.deepcopy(config)
+    config["validate"]["dataloader"].pop("sampler", None)  # of an evaluation in several processes
     parser = ConfigParser(config)
     parser.update({"check_data": False, "num_workers": 0})
+    if "LOCAL_RANK" in str(config["device"]):
+        parser["device"] = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
     return parser
 
 

@@ -42,6 +42,8 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
     tool.bundle = None  # a second training would fail
     tool.main(command)
     assert (tmp_path / "out" / "results.md").read_text() == first
+    with pytest.raises(InputError, match=r"was run with .*'max_epochs': '1'.*, now .*'max_epochs': '2'"):
+        tool.main([*command[:-1], "max_epochs=2"])
 
 
 def test_unknown_row(tmp_path):

@@ -131,6 +131,14 @@ def test_joint_folder(tmp_path):
     assert {entry["dataset"] for entry in content["test"]} == {"kvasir", "cvc300"}
 
 
+def test_share_held_out(tmp_path):
+    published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(20)}, "jpg")
+    command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out"), "--val_fraction", "0.3"]
+    script("prepare_polyp").main(command)
+    content = read(tmp_path / "out")
+    assert (len(content["training"]), len(content["validation"])) == (14, 6)
+
+
 def test_problems_are_named_together_and_no_list_is_written(tmp_path):
     tool = script("prepare_polyp")
     published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(4)}, "jpg")
@@ -231,6 +239,31 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert " x same image in two splits (error" in capsys.readouterr().out
+
+
+def test_a_test_set_within_the_training_set_is_a_leak(tmp_path):
+    names = [f"case{index}" for index in range(4)]
+    for index, name in enumerate(names):
+        draw_pair(tmp_path, name, 40, 32, seed=index)
+    items = [{"image": f"images/{name}.png", "label": f"masks/{name}.png"} for name in names]
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": items, "test": items[:2]}))
+    command = ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        script("check_data").main(command)
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
+    assert len(found["same image in two splits"]) == 2
+    # a plain folder is all training or all test, which is no leak
+    (tmp_path / "datalist.json").unlink()
+    script("check_data").main(command)
+
+
+def test_volumes_are_not_checked_as_pictures(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for index in range(2):
+            (tmp_path / folder / f"{index}.nii.gz").touch()
+    with pytest.raises(InputError, match=r"\.nii\.gz is no picture\. Volumes are checked by training itself"):
+        script("check_data").main(["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
 
 
 def test_names_in_the_report_are_escaped(tmp_path):

@@ -17,7 +17,7 @@ import torch
 from unetv2_monai import UNetV2
 
 from .bundle import CONFIGS, EVALUATE, TINY, TRAIN, read_scores, run
-from .conftest import ROOT, draw_pair
+from .conftest import ROOT, draw_pair, script
 
 MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
 
@@ -108,6 +108,8 @@ def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
     assert two["images"] == one["images"] == 7
     assert two["dice"]["mean"] == pytest.approx(one["dice"]["mean"], abs=1e-6)
     assert two["pooled"]["dice"] == pytest.approx(one["pooled"]["dice"], abs=1e-6)
+    script("report").main([str(tmp_path / "two")])  # in one process
+    assert (tmp_path / "two" / "report.html").is_file()
 
 
 def test_two_go_on_where_two_stopped(data, trained, tmp_path):

@@ -14,7 +14,7 @@ from .conftest import ROOT
 
 # where the options end and the components begin
 FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}
-DERIVED = {"code_path", "check_options", "keep_memory", "resume_from", "rank"}
+DERIVED = {"code_path", "check_options", "keep_memory", "resume_from", "rank", "distributed"}
 
 
 @pytest.mark.parametrize("name", FIRST_COMPONENT)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetv2_monai import StructureLoss
+from unetv2_monai import InputError, StructureLoss
 
 
 def by_hand(logits: np.ndarray, mask: np.ndarray, weighted: bool) -> float:
@@ -31,6 +31,11 @@ def test_structure_loss_by_hand(weighted):
     expected = np.mean([by_hand(one, mask, weighted) for one, mask in zip(logits, masks)])
     loss = StructureLoss(bce_weighting=weighted)
     assert loss(torch.tensor(logits)[:, None], torch.tensor(masks)[:, None]).item() == pytest.approx(expected)
+
+
+def test_several_classes_are_refused():
+    with pytest.raises(InputError, match=r"for one structure \(out_channels 1\), not for 3 channels"):
+        StructureLoss()(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8))
 
 
 def test_the_two_readings_differ_near_the_outline():

@@ -77,14 +77,15 @@ def test_weights_elsewhere(package, tmp_path):
 
 
 def test_options_that_the_weights_need(tmp_path):
-    torch.save(UNetV2(backbone="pvt_v2_b1", out_channels=3).state_dict(), tmp_path / "model.pt")
+    torch.save(UNetV2(backbone="pvt_v2_b1", out_channels=3, channels=16).state_dict(), tmp_path / "model.pt")
     pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
-        "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]",
+        "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]", "network_def#channels=16",
     )  # fmt: skip
     configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
     for name in ("train", "inference"):
         config = json.loads((configs / f"{name}.json").read_text())
         assert (config["backbone"], config["out_channels"], config["image_size"]) == ("pvt_v2_b1", 3, [288, 384])
+        assert config["network_def"]["channels"] == 16
     formats = json.loads((configs / "metadata.json").read_text())["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [288, 384]
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3

@@ -233,6 +233,60 @@ def test_moving_average_by_hand(pairs, tmp_path):
     assert not torch.allclose(saved, seen[-1], atol=1e-5)
 
 
+def test_mean_of_epochs_by_hand(pairs, tmp_path):
+    """The plain mean of the weights at the ends of the epochs, that of the validated epoch included."""
+    overlay = str(CONFIGS / "options" / "swa.yaml")
+    options = {**TINY, "swa_start": 2, "val_fraction": 0.2, "max_epochs": 3}
+    flow = workflow([*TRAIN, overlay], "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
+    network, trainer, evaluator = (
+        flow.parser.get_parsed_content(key) for key in ("network", "train#trainer", "validate#evaluator")
+    )
+    weight, ends, validated = network.heads[0].weight, [], []
+    trainer.add_event_handler(
+        "ITERATION_COMPLETED",
+        lambda engine: engine.state.iteration % engine.state.epoch_length or ends.append(weight.detach().clone()),
+    )
+    evaluator.add_event_handler("STARTED", lambda e: validated.append(e.network.heads[0].weight.detach().clone()))
+    flow.run()
+    expected = [ends[0], ends[1], (ends[1] + ends[2]) / 2]
+    assert all(torch.allclose(found, value, atol=1e-7) for found, value in zip(validated, expected, strict=True))
+
+
+def test_several_processes_keep_what_overlays_start():
+    """Whether multi_gpu_train.json stands before or after them."""
+    multi = str(CONFIGS / "multi_gpu_train.json")
+    plain = ConfigParser.load_config_files([*TRAIN, multi])
+    for path in (*(CONFIGS / "options").glob("*.yaml"), *(CONFIGS / "recipes").glob("*.yaml")):
+        own = ConfigParser.load_config_file(str(path)).get("+initialize")
+        if own:
+            first, last = (ConfigParser() for _ in range(2))
+            first.read_config([*TRAIN, multi, str(path)])
+            last.read_config([*TRAIN, str(path), multi])
+            assert set(own) < set(first["initialize"]) == set(last["initialize"]), path
+            assert first["validate#evaluator#network"] == last["validate#evaluator#network"], path
+    assert plain["distributed"][1].startswith("$torch.distributed.init_process_group(")
+
+
+@pytest.mark.parametrize("recipe", ["paper", "released_polyp", "released_isic"])
+def test_evaluation_needs_no_pretrained_weights(recipe):
+    parser = ConfigParser()
+    parser.read_config([EVALUATE[0], str(CONFIGS / "recipes" / f"{recipe}.yaml"), EVALUATE[1]])
+    assert parser["pretrained"] is False
+
+
+def test_classes_are_not_mixed_at_other_scales():
+    parser = ConfigParser()
+    parser.read_config([*TRAIN, str(CONFIGS / "options" / "multi_scale.yaml")])
+    labels = 2 * (torch.rand(2, 1, 128, 128) > 0.5).float()
+    for classes, mixed in ((3, False), (1, True)):
+        parser.update({"scales": [0.75], "out_channels": classes})
+        parser.parse(reset=True)
+        resized = parser.get_parsed_content("train#trainer#prepare_batch")
+        image, label = resized({"image": torch.rand(2, 3, 128, 128), "label": labels})
+        assert image.shape[2:] == label.shape[2:] == (96, 96)
+        assert (len(label.unique()) > 2) == mixed
+
+
 def test_averages_go_on_after_a_stop(pairs, tmp_path):
     files = [
         *TRAIN,

@@ -289,6 +289,9 @@ def test_a_run_is_resumed_by_its_own_options(trained, tmp_path):
     with pytest.raises(Exception) as info:  # noqa: PT011
         run(TRAIN, "training", **{**options, "image_size": 64, "batch_size": 4})
     assert "was begun with image_size 32, now 64; batch_size 2, now 4" in str(root_error(info))
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        run(TRAIN, "training", **{**options, "optimizer#weight_decay": 0.5})
+    assert "was begun with optimizer#weight_decay 0.0001, now 0.5. Resume" in str(root_error(info))
     assert (tmp_path / "out" / "run.json").read_bytes() == before
     assert (tmp_path / "out" / "models" / "last.pt").read_bytes() == (out / "models" / "last.pt").read_bytes()
 
@@ -310,16 +313,20 @@ def test_the_best_epoch_is_remembered(trained, tmp_path):
         ("--max_epoch=1", "there is no option --max_epoch; did you mean --max_epochs?"),
         ("--zzz=1", "there is no option --zzz. docs/configuration.md lists them."),
         ("--network_def#channels=8", None),
+        ("--network_def#channels=8 --backbone=pvt_v2_b2", None),
+        ("--optimizer#weight_decay=0.1 --learning_rate=0.1", None),
+        ("--network_def#channels=8 --bakbone=1", "there is no option --bakbone; did you mean --backbone?"),
         ("--tracking=none", None),
         ("--val_interval=2", None),
     ],
 )
 def test_misspelt_options(option, message, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["run", "training", "--config_file", TRAIN[0], option])
-    name, _, value = option[2:].partition("=")
+    options = option.split()
+    monkeypatch.setattr(sys, "argv", ["run", "training", "--config_file", TRAIN[0], *options])
     parser = ConfigParser()
     parser.read_config(TRAIN)
-    parser[name] = value
+    for name, _, value in (one[2:].partition("=") for one in options):
+        parser[name] = value
     if message is None:
         parser.get_parsed_content("check_options")
     else:

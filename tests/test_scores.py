@@ -22,7 +22,7 @@ from unetv2_monai.scores import (
     table,
 )
 
-from .bundle import EVALUATE, run
+from .bundle import CONFIGS, EVALUATE, run
 from .conftest import draw_pair
 
 
@@ -151,6 +151,37 @@ def test_released_scores_sum_two_heads(evaluated):
         expected = released_scores(logits[0], torch.from_numpy(mask)[None].float())
         assert float(row["released_dice"]) == pytest.approx(expected["released_dice"], abs=2e-3)
         assert float(row["released_dice"]) != pytest.approx(float(row["dice"]), abs=1e-3)
+
+
+def scored(evaluated, tmp_path, *overlays, **options):
+    folder, _, rows = evaluated
+    files = [EVALUATE[0], *(str(CONFIGS / "options" / f"{name}.yaml") for name in overlays), EVALUATE[1]]
+    run(
+        files, "evaluating", dataset_dir=str(folder / "data"), output_dir=str(tmp_path), num_workers=0,
+        checkpoint=str(folder / "model.pt"), **{"image_size": 64, "network_def#channels": 8, **options},
+    )  # fmt: skip
+    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
+        return rows, list(csv.DictReader(opened))
+
+
+def test_reduced_precision(evaluated, tmp_path):
+    """Outputs in half, weights in single precision, as mixed precision leaves them."""
+    inferer = "$lambda inputs, network: torch.autocast('cpu', torch.bfloat16)(network.__call__)(inputs.as_tensor())"
+    full, half = scored(evaluated, tmp_path, **{"validate#inferer": inferer})
+    for name in ("dice", "released_dice"):
+        assert [float(row[name]) for row in half] == pytest.approx([float(row[name]) for row in full], abs=0.05)
+    assert [row["mae"] for row in half] != [row["mae"] for row in full]
+
+
+@pytest.mark.parametrize("overlay", ["tta", "sliding"])
+def test_several_passes_an_image_are_not_scored_as_released(overlay, evaluated, tmp_path):
+    """Their sum with the second head of the last pass alone would mean nothing."""
+    _, rows = scored(evaluated, tmp_path, overlay, image_size=32)
+    assert len(rows) == 4
+    assert not [name for name in rows[0] if name.startswith("released")]
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert "released_dice" not in summary["a"]
+    assert table(summary).splitlines()[-1].split() == ["IoU", "as", "released", "-", "-"]
 
 
 def test_hausdorff_distance_in_pixels(tmp_path):

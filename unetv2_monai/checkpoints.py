@@ -232,7 +232,7 @@ class StrictCheckpointLoader(CheckpointLoader):
 
 def _check_weights(path: str, key: str, network: torch.nn.Module) -> None:
     if not Path(path).is_file():
-        raise InputError(f"no weights at {path}. Train first, or set --checkpoint to a file that training wrote.")
+        raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state_dict = content.get(key, content)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .errors import InputError
+
 __all__ = ["StructureLoss"]
 
 
@@ -43,7 +45,12 @@ class StructureLoss(nn.Module):
 
         Returns:
             The loss, a scalar.
+
+        Raises:
+            InputError: for several classes, which this loss does not have.
         """
+        if input.shape[1] != 1:
+            raise InputError(f"StructureLoss is for one structure (out_channels 1), not for {input.shape[1]} channels.")
         target = target.to(input.dtype)
         weight = 1 + 5 * (F.avg_pool2d(target, kernel_size=31, stride=1, padding=15) - target).abs()
         bce = F.binary_cross_entropy_with_logits(input, target, reduction="none")

@@ -18,19 +18,21 @@ class MultiScaleBatch:
     ``prepare_batch`` of a MONAI trainer that brings each batch to one of several scales, drawn by torch's seed.
 
     Images and masks are resized alike, bilinearly as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks
-    become soft at their outlines.
+    become soft at their outlines; masks of several classes, which cannot be mixed, by the nearest pixel.
 
     Args:
         scales: factors of the images' size.
         divisor: sizes are rounded to multiples of it, the encoder's largest stride. Defaults to 32.
+        out_channels: of the network; above 1 masks hold class indices. Defaults to 1.
 
     Returns:
         Called with a batch, its images and masks, of shapes (Batch, channels, height, width).
     """
 
-    def __init__(self, scales: Sequence[float], divisor: int = 32) -> None:
+    def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:
         self.scales = tuple(scales)
         self.divisor = divisor
+        self.out_channels = out_channels
 
     def __call__(
         self, batchdata: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **kwargs: Any
@@ -39,8 +41,7 @@ class MultiScaleBatch:
         image, label = prepared
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
         size = [round(n * scale / self.divisor) * self.divisor for n in image.shape[2:]]
-        return self._resize(image, size), self._resize(label, size)
-
-    @staticmethod
-    def _resize(x: torch.Tensor, size: list[int]) -> torch.Tensor:
-        return F.interpolate(x, size, mode="bilinear", align_corners=True)
+        image = F.interpolate(image, size, mode="bilinear", align_corners=True)
+        if self.out_channels > 1:
+            return image, F.interpolate(label, size, mode="nearest-exact")
+        return image, F.interpolate(label, size, mode="bilinear", align_corners=True)

@@ -39,7 +39,7 @@ __all__ = ["EpochLog", "EpochSeed", "NaNGuard", "RunFolder", "StopOnSignal", "ch
 
 logger = logging.getLogger(__name__)
 
-# what a resumed run may have otherwise than before: where and how it runs, not what it computes
+# what a resumed run may have otherwise than before: where and how it runs, not what is trained
 FREE = {
     "bundle_root", "bundle_dir", "code_path", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data",
     "cache_rate", "num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval",
@@ -89,19 +89,17 @@ class RunFolder:
 
     def _compare(self) -> None:
         """Refuse to go on with a run by other options than it was begun with."""
-        before, now = json.loads(self.path.read_text())["config"], self.config
+        before, now = flat(json.loads(self.path.read_text())["config"]), flat(self.config)
         differs = [
             f"{key} {before.get(key)!r}, now {now.get(key)!r}"
             for key in {**before, **now}
-            if key not in FREE
-            and not isinstance(now.get(key), dict | list)
-            and not isinstance(before.get(key), dict | list)
-            and str(before.get(key)) != str(now.get(key))
+            if key.split("#")[0] not in FREE and str(before.get(key)) != str(now.get(key))
         ]
         if differs:
+            more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
             raise InputError(
-                f"the run in {self.path.parent} was begun with {'; '.join(differs)}. Resume it with the options that "
-                "it was begun with, or name another --output_dir for a new run."
+                f"the run in {self.path.parent} was begun with {'; '.join(differs[:5])}{more}. Resume it with the "
+                "options that it was begun with, or name another --output_dir for a new run."
             )
         if before.get("max_epochs") != now.get("max_epochs"):
             logger.warning(
@@ -133,6 +131,14 @@ class RunFolder:
         write_whole(self.path, json.dumps(content, indent=1, default=str) + "\n")
 
 
+def flat(content: Any, path: str = "") -> dict[str, Any]:
+    """All values that are no dict or list, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
+    if not isinstance(content, dict | list):
+        return {path: content}
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    return {k: v for key, value in items for k, v in flat(value, f"{path}#{key}" if path else str(key)).items()}
+
+
 def config_as_run() -> dict[str, Any]:
     """The config that is being resolved, overlays and options merged into it; empty outside of ``monai.bundle``."""
     callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
@@ -150,12 +156,10 @@ def check_options() -> None:
     config = config_as_run()
     own = set(inspect.signature(monai.bundle.run).parameters)
     given = [re.split("[=#]", word[2:])[0] for word in sys.argv[1:] if word.startswith("--")]
-    referred = set(
-        re.findall(r"[@%](\w+)", json.dumps({k: v for k, v in config.items() if k not in given}, default=str))
-    )
-    referred |= {name for name in given if isinstance(config.get(name), dict | list)}
+    used = {key: set(re.findall(r"[@%](\w+)", json.dumps(value, default=str))) for key, value in config.items()}
     for name in given:
-        if config and name in config and name not in own | referred:
+        referred = set().union(*(found for key, found in used.items() if key != name))
+        if name in config and name not in own | referred and not isinstance(config[name], dict | list):
             close = difflib.get_close_matches(name, sorted(referred & config.keys()), 1)
             hint = f"; did you mean --{close[0]}?" if close else ". docs/configuration.md lists them."
             raise InputError(f"there is no option --{name}{hint}")

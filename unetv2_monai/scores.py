@@ -157,7 +157,8 @@ class ScoreTable:
     Per image, at probability 0.5: Dice, IoU, precision, recall, 95 % Hausdorff distance (``hd95``, in pixels, or mm for
     volumes; over images where mask and prediction both have pixels), and the mean absolute error of the probability
     (``mae``). For one class also the released code's own scoring, see :py:func:`released_scores`; networks other than
-    UNetV2 are scored that way by their one output. Works on several processes.
+    UNetV2 are scored that way by their one output. It is left out where an image takes several forward passes (windows,
+    flips). Works on several processes.
 
     Args:
         output_dir: folder to write to.
@@ -166,7 +167,7 @@ class ScoreTable:
         rank: process; the first one writes and prints. Defaults to 0.
 
     Raises:
-        OSError: when ``output_dir`` cannot be written.
+        InputError: when ``output_dir`` cannot be written.
     """
 
     def __init__(self, output_dir: str, dataset: str, out_channels: int = 1, rank: int = 0) -> None:
@@ -177,7 +178,7 @@ class ScoreTable:
         self.config = config_as_run()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
-        self.decoded: list[torch.Tensor] | None = None
+        self.decoded: list[list[torch.Tensor]] = []
         self.hook: Any = None
 
     def attach(self, engine: Engine) -> None:
@@ -197,18 +198,20 @@ class ScoreTable:
             self.hook = network.decoder.register_forward_hook(self._keep_decoded)
 
     def _keep_decoded(self, module: torch.nn.Module, inputs: Any, output: list[torch.Tensor]) -> None:
-        self.decoded = output
+        self.decoded.append(output)
 
+    @torch.no_grad()
     def _score_as_released(self, engine: Engine) -> None:
         """Before postprocessing, where logits and the untouched mask have the same orientation."""
         output: Any = engine.state.output
         logits, labels = output["pred"], output["label"]
+        passes, self.decoded = self.decoded, []
         self.released = [{} for _ in labels]
-        if self.out_channels > 1 or logits.ndim != 4:
+        if self.out_channels > 1 or logits.ndim != 4 or (self.hook and len(passes) != 1):
             return
-        if self.decoded is not None:
+        if passes:
             network = _network(engine)
-            coarse = network.enlarge(network.heads[1](self.decoded[1]))
+            coarse = network.enlarge(network.heads[1](passes[0][1].float()))  # autocast has ended here
             logits = logits + F.interpolate(coarse, size=logits.shape[2:], mode="bilinear", align_corners=False)
         self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
 
@@ -235,6 +238,8 @@ class ScoreTable:
             return
         # processes repeat images so that their shares are equal
         rows = list({(row["image"], row["class"]): row for row in parsed}.values())
+        if not all("released_dice" in row for row in rows):  # some images took one window, some several
+            rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
         summary = {}
         for name in sorted({_group(row, self.out_channels) for row in rows}):
             group = [row for row in rows if _group(row, self.out_channels) == name]
