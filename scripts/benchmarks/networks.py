@@ -117,14 +117,16 @@ def cells(timing: Timing, first: Timing, images: int) -> Row:
 
 def inference(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """A forward pass of inference.json and of its overlays."""
-    cases = [(1, 256), (1, 352), (1, 512), (8, 256), (1, 1024), (8, 352), (8, 512)] if full else [(1, 352), (8, 352)]
-    large = [(8, 1024)] if full else []  # memory for a few processes only
+    names = list(PATHS)
+    groups = [(names, [(1, 352), (8, 352)])]
+    if full:  # the larger the case, the fewer processes have room beside each other
+        groups = [(names, [(1, 256), (1, 352), (1, 512), (8, 256), (8, 352)])]
+        groups += [(half, [(1, 1024), (8, 512)]) for half in (names[:4], names[4:])]
+        groups += [(["default", "bfloat16"], [(8, 1024)])]
     for backbone in BACKBONES:
         target = exported(backbone, folder) if full else folder / "no exports"
-        for names, shapes in ((list(PATHS), cases), (["default", "bfloat16"], large)):
-            if not shapes:
-                continue
-            with start(variants_of(backbone, target, names)) as workers:
+        for some, shapes in groups:
+            with start(variants_of(backbone, target, some)) as workers:
                 for batch, size in shapes:
                     timings, own = workers.take_turns(batch, size, 15), []
                     least = {kind: floor(ours(backbone), size, here, kind) for kind in ("float32", "bfloat16")}
