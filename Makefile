@@ -75,7 +75,7 @@ lint: style
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
-# tables of speed and memory: the common cases in about five minutes, or all of docs/performance.md in more than an hour
+# tables of speed and memory: the common cases in about five minutes, or all of docs/performance.md in about an hour
 bench: setup
 	$(BIN)/python scripts/benchmark.py
 

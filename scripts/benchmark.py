@@ -4,7 +4,7 @@
 Speed, memory and size of the network on this machine, beside its exports and other networks.
 
     python scripts/benchmark.py                 # minutes: the common cases
-    python scripts/benchmark.py --full          # more than an hour: all of docs/performance.md but the masks
+    python scripts/benchmark.py --full          # about an hour: all of docs/performance.md but the masks
     python scripts/benchmark.py --parts counts  # parameters and multiply-accumulates, nothing timed
 
 Tables are printed as they are done; --output_dir gets benchmark.json (all numbers, the machine, the commit) and
