@@ -178,7 +178,8 @@ class ScoreTable:
         self.config = config_as_run()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
-        self.decoded: list[list[torch.Tensor]] = []
+        self.decoded: list[torch.Tensor] = []
+        self.passes = 0
         self.hook: Any = None
 
     def attach(self, engine: Engine) -> None:
@@ -198,20 +199,20 @@ class ScoreTable:
             self.hook = network.decoder.register_forward_hook(self._keep_decoded)
 
     def _keep_decoded(self, module: torch.nn.Module, inputs: Any, output: list[torch.Tensor]) -> None:
-        self.decoded.append(output)
+        self.decoded, self.passes = output, self.passes + 1  # the last alone: windows may be many
 
     @torch.no_grad()
     def _score_as_released(self, engine: Engine) -> None:
         """Before postprocessing, where logits and the untouched mask have the same orientation."""
         output: Any = engine.state.output
         logits, labels = output["pred"], output["label"]
-        passes, self.decoded = self.decoded, []
+        passes, self.passes = self.passes, 0
         self.released = [{} for _ in labels]
-        if self.out_channels > 1 or logits.ndim != 4 or (self.hook and len(passes) != 1):
+        if self.out_channels > 1 or logits.ndim != 4 or (self.hook and passes != 1):
             return
         if passes:
             network = _network(engine)
-            coarse = network.enlarge(network.heads[1](passes[0][1].float()))  # autocast has ended here
+            coarse = network.enlarge(network.heads[1](self.decoded[1].float()))  # autocast has ended here
             logits = logits + F.interpolate(coarse, size=logits.shape[2:], mode="bilinear", align_corners=False)
         self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
 
