@@ -33,7 +33,7 @@ from benchmarks import commands, networks
 from benchmarks.machine import Row, describe
 
 from unetv2_monai import InputError
-from unetv2_monai.files import write_whole
+from unetv2_monai.files import write_atomic
 
 PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
     "inference": networks.inference,
@@ -74,7 +74,7 @@ def draw(parts: dict[str, list[Row]], path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     plt.close(figure)
-    write_whole(path, buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> None:
         found[name] = {"machine": here, "full": options.full, "rows": []}
         for some in rows:
             found[name]["rows"] += some
-            write_whole(file, json.dumps(found, indent=1) + "\n")
+            write_atomic(file, json.dumps(found, indent=1) + "\n")
     draw({name: part["rows"] for name, part in found.items()}, folder / "benchmark.png")
     print(f"\nall numbers: {file}")
 

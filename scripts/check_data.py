@@ -31,7 +31,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
-from unetv2_monai.datalist import PICTURES
+from unetv2_monai.data.datalist import PICTURES
 
 HASH = 16  # brightness differences between 17 x 16 fields: 256 bits
 TINY = 0.001  # share of the image

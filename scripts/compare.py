@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from unetv2_monai import InputError
-from unetv2_monai.files import write_whole
+from unetv2_monai.files import write_atomic
 
 CONFIGS = Path(__file__).parents[1] / "bundle" / "configs"
 SCORES = {"Dice": ("dice", "mean"), "IoU": ("iou", "mean"), "pooled Dice": ("pooled", "dice")}
@@ -75,7 +75,7 @@ def train_and_score(row: str, seed: int, options: argparse.Namespace) -> dict:
     bundle("evaluating", [*files, str(CONFIGS / "evaluate.json")], common, folder / "evaluating.log")
     result: dict = {"row": row, "seed": seed, "terms": terms, "cpu_seconds": seconds, "wall_seconds": wall}
     result["summary"] = json.loads((folder / "evaluation" / "summary.json").read_text())
-    write_whole(folder / "result.json", json.dumps(result) + "\n")
+    write_atomic(folder / "result.json", json.dumps(result) + "\n")
     return result
 
 
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{row}, seed {seed}", flush=True)
             results.setdefault(row, []).append(train_and_score(row, seed, options))
             table = tabulate(results)
-            write_whole(options.output_dir / "results.md", table + "\n")
+            write_atomic(options.output_dir / "results.md", table + "\n")
     print(table)
 
 

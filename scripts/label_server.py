@@ -112,7 +112,7 @@ def main() -> None:
     use_label_environment()
 
     from unetv2_monai import InputError
-    from unetv2_monai.datalist import PICTURES, VOLUMES
+    from unetv2_monai.data.datalist import PICTURES, VOLUMES
 
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -15,8 +15,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, to_mask, to_rgb
-from unetv2_monai.datalist import PICTURES
-from unetv2_monai.files import write_whole
+from unetv2_monai.data.datalist import PICTURES
+from unetv2_monai.files import write_atomic
 
 
 def folder_of(root: Path, names: Sequence[str], what: str) -> Path:
@@ -82,7 +82,7 @@ def place(name: str, image: Path, mask: Path, output_dir: Path) -> dict[str, str
     for key, data in (("image", image.read_bytes()), ("label", content)):
         target = targets[key]
         if not target.is_file() or target.read_bytes() != data:
-            write_whole(target, data)
+            write_atomic(target, data)
         entry[key] = str(target.relative_to(output_dir))
         entry[f"{key}_sha256"] = hashlib.sha256(data).hexdigest()
     return entry
@@ -132,5 +132,5 @@ def hold_out(entries: list[dict[str, str]], count: int, seed: int, block: int = 
 def write_datalist(output_dir: Path, name: str, description: str, sections: dict[str, list]) -> None:
     """``datalist.json`` of the non-empty sections; printed as a summary."""
     content = {"name": name, "description": description, **{key: value for key, value in sections.items() if value}}
-    write_whole(output_dir / "datalist.json", (json.dumps(content, indent=1) + "\n").encode())
+    write_atomic(output_dir / "datalist.json", (json.dumps(content, indent=1) + "\n").encode())
     print(f"{output_dir}/datalist.json: " + ", ".join(f"{len(v)} {k}" for k, v in sections.items() if v) + " pairs")

@@ -31,7 +31,7 @@ from overlay import stacked, strip
 from PIL import Image
 
 from unetv2_monai import InputError, to_rgb
-from unetv2_monai.files import write_whole
+from unetv2_monai.files import write_atomic
 
 try:
     import matplotlib
@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         buffer = io.BytesIO()
         draw(buffer)
         pictures[name] = buffer.getvalue()
-        write_whole(folder / "report" / f"{name}.png", pictures[name])
+        write_atomic(folder / "report" / f"{name}.png", pictures[name])
     plt.close("all")
     training = ""
     if "curves" in pictures:
@@ -275,7 +275,7 @@ pixels, or mm for volumes.</p>{scores(summary)}
 <h2>Config</h2>{table(["option", "value"], ([key, config.get(key)] for key in shown))}
 <details><summary>all of it</summary><pre>{html.escape(json.dumps(config, indent=1))}</pre></details></html>
 """
-    write_whole(folder / "report.html", page)
+    write_atomic(folder / "report.html", page)
     print(f"report: {folder / 'report.html'}; its pictures: {folder / 'report'}")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
-from .bundle import TINY, TRAIN, run
+from .support.workflow import TINY, TRAIN, run
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,8 +9,8 @@ import re
 import pytest
 import torch
 
-from .bundle import CONFIGS
 from .conftest import ROOT
+from .support.workflow import CONFIGS
 
 # where the options end and the components begin
 FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}

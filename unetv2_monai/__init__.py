@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
-from .checkpoints import (
+from .bundle import RunFolder, check_options, keep_memory
+from .data import MultiScaleBatch, list_images, load_datalist, report_images, to_mask, to_rgb
+from .errors import InputError
+from .files import existing_file
+from .handlers import (
+    AtomicCheckpointSaver,
+    EpochLog,
+    EpochSeed,
+    NaNGuard,
+    ScoreTable,
+    StopOnSignal,
     StrictCheckpointLoader,
     WholeCheckpointSaver,
-    convert_released_state_dict,
-    existing_file,
     last_checkpoint,
 )
-from .datalist import list_images, load_datalist, report_images
-from .errors import InputError
-from .images import to_mask, to_rgb
 from .losses import StructureLoss
-from .memory import keep_memory
-from .multi_scale import MultiScaleBatch
-from .runs import EpochLog, EpochSeed, NaNGuard, RunFolder, StopOnSignal, check_options
-from .scores import ScoreTable
-from .sdi import SDI
-from .unetv2 import UNetV2
+from .networks import SDI, UNetV2, load_weights
+from .released import convert_released_state_dict
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SDI",
+    "AtomicCheckpointSaver",
     "EpochLog",
     "EpochSeed",
     "InputError",
@@ -42,6 +44,7 @@ __all__ = [
     "last_checkpoint",
     "list_images",
     "load_datalist",
+    "load_weights",
     "report_images",
     "to_mask",
     "to_rgb",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written as a whole or not at all."""
+"""Files that are written atomically, or must be there."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import BinaryIO
 
 from .errors import InputError
 
-__all__ = ["write_whole"]
+__all__ = ["existing_file", "write_atomic"]
 
 
-def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
     """
-    Write a file so that at any moment the old one or the new one stands there, also if the process is killed.
+    Write a file atomically: at any moment the old or the new content is there, also if the process is killed.
 
     Args:
         path: the file; its folder is made if need be.
@@ -43,3 +43,21 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], object])
     finally:
         if partial.exists():
             partial.unlink()
+
+
+def existing_file(path: str) -> str:
+    """
+    Refuse a missing file by our own error, where a library's would be unclear.
+
+    Args:
+        path: of an exported network.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        InputError: when there is no such file.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no exported network at {path}. Set --checkpoint to a file that scripts/export.py wrote.")
+    return path

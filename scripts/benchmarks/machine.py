@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetv2_monai.runs import git_state
+from unetv2_monai.bundle.run_folder import git_state
 
 CUDA = torch.cuda.is_available()
 DEVICE = "cuda" if CUDA else "cpu"

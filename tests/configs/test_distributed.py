@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two processes on the CPU, through gloo, against one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from unetv2_monai import UNetV2
+
+from ..conftest import ROOT, draw_pair, script
+from ..support.workflow import CONFIGS, EVALUATE, TINY, TRAIN, read_scores, run
+
+MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
+
+
+def torchrun(config_files: list[str], run_id: str, **overrides) -> str:
+    """What `torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...` prints."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "monai.bundle", "run", run_id, "--config_file", str(config_files)]
+    command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Seven pairs: three fall to validation, which two processes cannot share evenly."""
+    folder = tmp_path_factory.mktemp("distributed") / "data"
+    for index in range(7):
+        draw_pair(folder, f"case_{index}", 60 + 4 * index, 48, seed=index)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> tuple[Path, str]:
+    """The output folder of two processes that trained two epochs, and what they printed."""
+    out = tmp_path_factory.mktemp("two")
+    # what each rank holds at the end, buffers of batch norm included
+    keep = out / "keep.yaml"
+    keep.write_text(
+        f'+training:\n  - "$@validate#evaluator.run()"\n'
+        f"  - \"$torch.save(@network_def.state_dict(), '{out}/rank' + str(@rank) + '.pt')\"\n"
+    )
+    printed = torchrun(
+        [*TRAIN, MULTI_TRAIN, str(keep)], "training", dataset_dir=data, output_dir=out, val_fraction=0.4, max_epochs=2,
+        **TINY,
+    )  # fmt: skip
+    return out, printed
+
+
+def test_ranks_hold_identical_weights(trained):
+    out, _ = trained
+    first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_weights_are_saved_once_under_the_networks_own_names(trained):
+    out, _ = trained
+    state = torch.load(out / "models" / "model.pt", weights_only=True)
+    UNetV2(backbone="pvt_v2_b0", channels=8).load_state_dict(state, strict=True)
+    assert sorted(path.name for path in (out / "models").iterdir()) == [
+        "last.pt", "model.pt",
+    ]  # fmt: skip
+
+
+def test_only_the_first_rank_logs(trained):
+    out, printed = trained
+    assert printed.count("weights of the best epoch") == 1
+    assert len(re.findall(r"Epoch\[2\] Metrics -- .*val_mean_dice", printed)) == 1
+    assert len({path.name.split(".")[-2] for path in (out / "tensorboard").iterdir()}) == 1
+
+
+def test_validation_of_two_equals_that_of_one(data, trained):
+    """During training: each rank scores its own share, unevenly split, and the mean is over all images."""
+    out, printed = trained
+    reported = float(re.findall(r"Epoch\[2\] Metrics -- .*?val_mean_dice: (\d\.\d+)", printed)[0])
+    flow = run(
+        EVALUATE, "evaluating", dataset_dir=str(data), output_dir=str(out / "one"), eval_section="validation",
+        val_fraction=0.4, checkpoint=str(out / "rank0.pt"), **TINY,
+    )  # fmt: skip
+    metrics = flow.parser.get_parsed_content("validate#evaluator").state.metrics
+    assert metrics["val_mean_dice"] == pytest.approx(reported, abs=1e-4)
+
+
+def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
+    out, _ = trained
+    options = {"dataset_dir": str(data), "checkpoint": str(out / "models" / "model.pt"), **TINY}
+    run(EVALUATE, "evaluating", output_dir=str(tmp_path / "one"), **options)
+    printed = torchrun([*EVALUATE, MULTI_EVALUATE], "evaluating", output_dir=tmp_path / "two", **options)
+    assert printed.count("scores of 7 images") == 1
+    for metric in ("dice", "mae", "released_dice"):
+        one, two = (read_scores(tmp_path / n / "evaluation", metric) for n in ("one", "two"))
+        assert len(one) == 7
+        assert two == pytest.approx(one, abs=1e-6)
+    one, two = (json.loads((tmp_path / n / "evaluation" / "summary.json").read_text())["data"] for n in ("one", "two"))
+    assert two["images"] == one["images"] == 7
+    assert two["dice"]["mean"] == pytest.approx(one["dice"]["mean"], abs=1e-6)
+    assert two["pooled"]["dice"] == pytest.approx(one["pooled"]["dice"], abs=1e-6)
+    script("report").main([str(tmp_path / "two")])  # in one process
+    assert (tmp_path / "two" / "report.html").is_file()
+
+
+def test_two_go_on_where_two_stopped(data, trained, tmp_path):
+    out, _ = trained
+    shutil.copytree(out / "models", tmp_path / "models")
+    printed = torchrun(
+        [*TRAIN, MULTI_TRAIN], "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=3,
+        resume=True, **TINY,
+    )  # fmt: skip
+    epochs = re.findall(r"Epoch\[(\d+)\] Metrics -- .*train_mean_dice", printed)
+    assert epochs == ["3"]

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fast paths: each is on where it should be and gives the same answer. How fast they are: docs/performance.md."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from PIL import Image
+
+from ..conftest import ROOT
+from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
+
+FAULTS = """
+import resource, sys, torch
+from unetv2_monai import keep_memory
+if "keep" in sys.argv and not keep_memory():
+    sys.exit("unsupported")
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+def test_kept_memory_is_not_faulted_in_again():
+    """Five times 64 MB: 80,000 pages of 4 kB or 160 of 2 MB, each faulted in anew, or none."""
+    command = [sys.executable, "-W", "ignore", "-c", FAULTS]
+    kept, given_back = (
+        subprocess.run([*command, *mode], cwd=ROOT, capture_output=True, text=True) for mode in (["keep"], [])
+    )
+    if "unsupported" in kept.stderr:
+        pytest.skip("no mallopt in this C library")
+    assert int(given_back.stdout) >= 160
+    assert int(kept.stdout) < 40
+
+
+@pytest.mark.parametrize(
+    ("files", "run_id", "inferer"),
+    [(TRAIN, "training", "validate#inferer"), (EVALUATE, "evaluating", "validate#inferer"),
+     (INFERENCE, "inference", "inferer")],
+)  # fmt: skip
+def test_the_network_is_prepared(files, run_id, inferer, pairs, tmp_path):
+    """Weights in channels_last, plain tensors as input: both cost time elsewhere and change nothing."""
+    flow = workflow(files, run_id, dataset_dir=str(pairs), output_dir=str(tmp_path), **TINY)
+    network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", inferer))
+    for name, weight in network.named_parameters():
+        assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last), name
+    seen = []
+    with torch.no_grad():
+        expected = network.eval()(torch.ones(1, 3, 32, 32))
+        found = inferer(MetaTensor(torch.ones(1, 3, 32, 32)), lambda x: seen.append(type(x)) or network(x))
+    assert seen == [torch.Tensor]
+    assert torch.equal(found, expected)
+
+
+def test_bfloat16_gives_almost_the_same_masks(pairs, tmp_path):
+    options = {"dataset_dir": str(pairs), "image_size": 64, "num_workers": 0, "save_probabilities": True}
+    found = {}
+    for name, overlays in (("f32", []), ("bf16", [str(CONFIGS / "options" / "inference_bf16.yaml")])):
+        run([*INFERENCE, *overlays], "inference", output_dir=str(tmp_path / name), **options)
+        found[name] = {}
+        for path in sorted((tmp_path / name).iterdir()):
+            with Image.open(path) as opened:
+                found[name][path.name] = np.asarray(opened).astype(float)
+    assert found["f32"].keys() == found["bf16"].keys()
+    probabilities = [name for name in found["f32"] if "_prob" in name]
+    assert len(probabilities) == 6
+    differences = [np.abs(found["f32"][name] - found["bf16"][name]) / 65535 for name in probabilities]
+    assert max(difference.max() for difference in differences) > 0
+    assert max(difference.mean() for difference in differences) < 0.01
+    for name in found["f32"].keys() - set(probabilities):
+        assert np.mean(found["f32"][name] != found["bf16"][name]) < 0.01

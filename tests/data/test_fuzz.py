@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever stands in the files that come from outside: only our errors come out, and memory stays bounded."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from unetv2_monai import InputError, StrictCheckpointLoader, last_checkpoint, list_images, load_datalist
+from unetv2_monai.data.datalist import MOST_VOXELS
+
+from ..support.networks import Bright
+
+FUZZ = int(os.environ.get("UNETV2_FUZZ", "40"))
+fuzz = settings(
+    max_examples=FUZZ,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+WHOLE = {}
+for ending, mode in (("png", "RGB"), ("jpg", "RGB"), ("bmp", "L"), ("tif", "RGBA"), ("png", "P"), ("tif", "I;16")):
+    buffer = io.BytesIO()
+    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    base = Image.fromarray(picture[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(picture)
+    base.convert(mode).save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
+    WHOLE[ending, mode] = buffer.getvalue()
+
+
+@st.composite
+def mutated(draw, whole: bytes) -> bytes:
+    """A file with some bytes changed, cut out or put in; sometimes cut short."""
+    content = bytearray(whole)
+    for _ in range(draw(st.integers(0, 6))):
+        at = draw(st.integers(0, max(len(content) - 1, 0)))
+        new = draw(st.binary(min_size=0, max_size=8))
+        content[at : at + draw(st.integers(0, 8))] = new
+    return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
+
+
+pictures = st.sampled_from(sorted(WHOLE)).flatmap(
+    lambda key: st.tuples(st.just(key[0]), st.one_of(mutated(WHOLE[key]), st.binary(max_size=200)))
+)
+
+
+def refusal(load: Callable[[], object]) -> str | None:
+    """What our error says; any other passes through and fails the test."""
+    try:
+        load()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@fuzz
+@given(pictures)
+def test_images(tmp_path, found):
+    ending, content = found
+    path = tmp_path / f"image.{ending}"
+    path.write_bytes(content)
+    broken: list[str] = []
+    items = list_images(str(path), broken=broken)
+    assert len(items) + len(broken) == 1
+    assert all(str(path) in line for line in broken)
+
+
+@fuzz
+@given(pictures, st.sampled_from([1, 3]))
+def test_pairs(tmp_path, found, out_channels):
+    """The same bytes as image and as mask."""
+    ending, content = found
+    for folder in ("images", "masks"):
+        (tmp_path / ending / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / ending / folder / f"a.{ending}").write_bytes(content)
+    folder = str(tmp_path / ending)
+    told = refusal(lambda: load_datalist(folder, ["test"], out_channels=out_channels))
+    assert told is None or f"a.{ending}" in told
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+sections = st.dictionaries(
+    st.sampled_from(["training", "validation", "test"]),
+    st.one_of(values, st.lists(st.dictionaries(st.sampled_from(["image", "label", "dataset"]), values, max_size=3))),
+)
+
+
+@fuzz
+@given(st.one_of(values, sections).map(json.dumps) | st.text(max_size=50) | st.binary(max_size=50))
+def test_datalists(tmp_path, content):
+    (tmp_path / "datalist.json").write_bytes(
+        content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    )
+    for wanted in (["training", "validation"], ["test"]):
+        try:
+            lists = load_datalist(str(tmp_path), wanted)
+        except InputError:
+            continue
+        assert all(Path(item["image"]).is_file() for pairs in lists.values() for item in pairs)
+
+
+buffer = io.BytesIO()
+torch.save(Bright().state_dict(), buffer)
+CHECKPOINT = buffer.getvalue()
+
+
+@fuzz
+@given(st.one_of(mutated(CHECKPOINT), st.binary(max_size=200)))
+def test_checkpoints(tmp_path, content):
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    for told in (
+        refusal(lambda: StrictCheckpointLoader(str(path), {"model": Bright()})),
+        refusal(lambda: last_checkpoint(str(tmp_path))),
+    ):
+        assert told is None or str(path) in told
+
+
+class Attack:
+    def __reduce__(self):
+        return (os.mkdir, ("attacked",))
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"gain": Attack()}, tmp_path / "last.pt")
+    with pytest.raises(InputError):
+        StrictCheckpointLoader(str(tmp_path / "last.pt"), {"model": Bright()})
+    with pytest.raises(InputError):
+        last_checkpoint(str(tmp_path))
+    assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_memory_is_bounded_for_volumes(ending, tmp_path):
+    """A head that claims 30000 x 30000 x 30000 voxels is refused before any is read."""
+    path = tmp_path / f"bomb{ending}"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), path)
+    content = bytearray(nibabel.openers.Opener(str(path)).read())
+    content[40:48] = struct.pack("<4h", 3, 30000, 30000, 30000)
+    with nibabel.openers.Opener(str(path), "wb") as opened:
+        opened.write(bytes(content))
+    broken: list[str] = []
+    tracemalloc.start()
+    assert list_images(str(path), broken=broken) == []
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert f"more than the limit of {MOST_VOXELS}" in broken[0]

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Engine
+
+from unetv2_monai import InputError, StrictCheckpointLoader, UNetV2, convert_released_state_dict, last_checkpoint
+
+from .. import golden
+
+
+def test_conversion_drops_one_layer_only():
+    released = golden.released_state_dict(1)
+    converted = convert_released_state_dict({f"module.{key}": value for key, value in released.items()})
+    assert len(converted) == len(released) - 1
+    assert converted.keys() == UNetV2().state_dict().keys()
+
+
+@pytest.mark.parametrize("change", [{"seg_outs.4.weight": torch.zeros(1)}, {"encoder.conv1.weight": torch.zeros(1)}])
+def test_conversion_refuses_what_it_does_not_know(change):
+    with pytest.raises(ValueError, match=f"unknown entries.*{next(iter(change))}"):
+        convert_released_state_dict(golden.released_state_dict(1) | change)
+    with pytest.raises(ValueError, match="empty"):
+        convert_released_state_dict({})
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(InputError, match=r"last\.pt does not exist"):
+        last_checkpoint(str(tmp_path))
+    torch.save({"trainer": {"epoch": 3}}, tmp_path / "last.pt")
+    assert last_checkpoint(str(tmp_path)) == str(tmp_path / "last.pt")
+    (tmp_path / "last.pt").write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"last\.pt cannot be read"):
+        last_checkpoint(str(tmp_path))
+
+
+def test_weights_of_this_network(tmp_path):
+    net = UNetV2(backbone="pvt_v2_b0", channels=8)
+    for name, content in (("plain", net.state_dict()), ("nested", {"model": net.state_dict()})):
+        torch.save(content, tmp_path / name)
+        other = UNetV2(backbone="pvt_v2_b0", channels=8)
+        loader = StrictCheckpointLoader(str(tmp_path / name), {"model": other}, map_location="cpu")
+        loader(Engine(lambda engine, batch: None))
+        assert all(torch.equal(value, net.state_dict()[key]) for key, value in other.state_dict().items())
+
+
+def test_weights_of_another_network(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), path)
+    with pytest.raises(InputError, match=r"model\.pt holds weights of another network.*another shape, such as reduce"):
+        StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b0", channels=16)})
+    with pytest.raises(InputError, match=r"missing, such as encoder.*--backbone"):
+        StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b2", channels=8)})
+
+
+def test_no_weights(tmp_path):
+    net = UNetV2(backbone="pvt_v2_b0", channels=8)
+    with pytest.raises(InputError, match="no weights at"):
+        StrictCheckpointLoader(str(tmp_path / "absent.pt"), {"model": net})
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.pt holds no PyTorch weights"):
+        StrictCheckpointLoader(str(tmp_path / "text.pt"), {"model": net})

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import logging
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from unetv2_monai import InputError, UNetV2
+from unetv2_monai.networks.encoders import ListEncoder, TimmEncoder, build_encoder
+
+FAST = [
+    ("pvt_v2_b0", {}, (4, 8, 16, 32)),
+    ("resnet18", {}, (4, 8, 16, 32)),
+    ("efficientnet_b0", {}, (4, 8, 16, 32)),
+    ("mobilenetv4_conv_small", {}, (4, 8, 16, 32)),
+    ("convnextv2_atto", {}, (4, 8, 16, 32)),
+    ("swin_tiny_patch4_window7_224", {"strict_img_size": False}, (4, 8, 16, 32)),
+]
+SLOW = [
+    ("pvt_v2_b2", {}, (4, 8, 16, 32)),
+    ("pvt_v2_b2_li", {}, (4, 8, 16, 32)),
+    ("hiera_tiny_224", {"img_size": 96}, (4, 8, 16, 32)),
+    ("edgenext_xx_small", {}, (4, 8, 16, 32)),
+    ("regnety_002", {}, (4, 8, 16, 32)),
+    ("tf_efficientnetv2_b0", {}, (4, 8, 16, 32)),
+]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "strides"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)]
+)
+def test_timm_backbones(backbone, arguments, strides):
+    """Channels and strides are those of the features, and the whole network works and learns with them."""
+    net = UNetV2(2, 3, 1, backbone, channels=8, deep_supervision=True, backbone_args=arguments)
+    assert net.encoder.strides == strides
+    for feature, channels, stride in zip(net.encoder(torch.rand(1, 3, 96, 96)), net.encoder.channels, strides):
+        assert feature.shape == (1, channels, 96 // stride, 96 // stride)
+    heads = net(torch.rand(2, 3, 96, 96))
+    assert [tuple(head.shape[2:]) for head in heads] == [(96 // s,) * 2 for s in (1, 2, 4, 8)]
+    sum(head.sum() for head in heads).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("out_indices", "strides"), [((0, 1, 2, 3, 4), (2, 4, 8, 16, 32)), ((1, 2, 3), (4, 8, 16)), ((0, 2, 4), (2, 8, 32))]
+)
+def test_three_to_five_levels(out_indices, strides):
+    """The output has the input's size, whatever the first stride."""
+    net = UNetV2(2, 3, 2, "resnet18", channels=8, out_indices=out_indices, deep_supervision=True)
+    assert net.encoder.strides == strides
+    heads = net(torch.rand(2, 3, 64, 96))
+    assert [tuple(h.shape) for h in heads] == [(2, 2, 64 * strides[0] // s, 96 * strides[0] // s) for s in strides]
+
+
+def test_in_channels_other_than_three():
+    assert UNetV2(2, 5, 1, "pvt_v2_b0").eval()(torch.rand(1, 5, 32, 64)).shape == (1, 1, 32, 64)
+
+
+@pytest.mark.parametrize(("spatial_dims", "size"), [(2, (50, 64)), (3, (35, 51, 36))])
+@pytest.mark.parametrize("backbone", ["monai:resnet10", "monai:resnet50", "monai:efficientnet-b0"])
+def test_monai_backbones(spatial_dims, size, backbone):
+    net = UNetV2(spatial_dims, 1, 3, backbone, channels=8, out_indices=(0, 1, 2, 3), deep_supervision=True)
+    assert net.encoder.strides == (2, 4, 8, 16)
+    heads = net(torch.rand(1, 1, *size))
+    for head, shrink in zip(heads, (1, 2, 4, 8)):
+        assert head.shape == (1, 3, *(-(-n // shrink) for n in size))
+    sum(head.sum() for head in heads).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []  # layer4, the classifier are gone
+    net.eval()
+    scripted = torch.jit.script(net)
+    x = torch.rand(1, 1, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x), net(x))
+
+
+class Pyramid(nn.Module):
+    """A user's own encoder, with a layer that its features do not need."""
+
+    def __init__(self, strides: tuple[int, ...] = (2, 2)) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 3, strides[0], padding=1)
+        self.second = nn.Conv2d(6, 10, 3, strides[1], padding=1)
+        self.classifier = nn.Linear(10, 5)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        first = self.first(x)
+        return [first, self.second(first)]
+
+
+def test_own_module():
+    net = UNetV2(2, 3, 1, Pyramid(), channels=8)
+    assert (net.encoder.channels, net.encoder.strides) == ((6, 10), (2, 4))
+    assert not any("classifier" in name for name, _ in net.named_parameters())
+    assert net.eval()(torch.rand(1, 3, 30, 41)).shape == (1, 1, 30, 41)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "message"),
+    [
+        ("pvt_v2_b22", {}, r"timm has no model 'pvt_v2_b22'; did you mean pvt_v2_b"),
+        ("monai:resnet19", {}, r"MONAI has no backbone 'resnet19'; did you mean monai:resnet1"),
+        ("vit_tiny_patch16_224", {}, r"no feature pyramid.*\(16, 16, 16"),
+        (Pyramid((2, 1)), {}, r"'Pyramid' has no feature pyramid.*\(2, 2\)"),
+        ("pvt_v2_b0", {"spatial_dims": 3}, "two-dimensional.*monai:resnet18"),
+        ("test_vit", {"pretrained": "absent.pth"}, "no pretrained weights at absent.pth"),
+    ],
+)
+def test_impossible_backbones(backbone, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build_encoder(backbone, **arguments)
+
+
+def test_unequal_strides():
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, (2, 1), padding=1)
+
+        def forward(self, x):
+            return [self.conv(x), self.conv(x)]
+
+    with pytest.raises(ValueError, match="unequally"):
+        ListEncoder(Flat(), 2, 3)
+
+
+def official_pvt(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A pvt_v2_b0 classifier's weights in timm's names, and the same in those of the PVT authors."""
+    torch.manual_seed(seed)
+    weights = timm.create_model("pvt_v2_b0").state_dict()
+    official = {}
+    for key, value in weights.items():
+        key = key.replace("patch_embed.", "patch_embed1.", 1) if key.startswith("patch_embed.") else key
+        if key.startswith("stages."):
+            _, stage, part, rest = key.split(".", 3)
+            number = int(stage) + 1
+            rest = rest.replace("mlp.dwconv.", "mlp.dwconv.dwconv.")
+            key = {"downsample": f"patch_embed{number}", "blocks": f"block{number}", "norm": f"norm{number}"}[part]
+            key = f"{key}.{rest}"
+        official[key] = value
+    return weights, official
+
+
+@pytest.mark.parametrize("layout", ["timm", "official", "nested"])
+def test_pretrained_file_of_pvt(layout, tmp_path, caplog):
+    weights, official = official_pvt(1)
+    path = tmp_path / "pvt.pth"
+    torch.save({"timm": weights, "official": official, "nested": {"state_dict": official}}[layout], path)
+    with caplog.at_level(logging.INFO):
+        encoder = TimmEncoder("pvt_v2_b0", pretrained=str(path))
+    assert "2 not needed" in caplog.text  # the classifier's weight and bias
+    reference = timm.create_model("pvt_v2_b0")
+    reference.load_state_dict(weights)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        features = encoder.eval()(x)
+        expected = reference.eval().patch_embed(x)
+        for ours, stage in zip(features, reference.stages):
+            expected = stage(expected)
+            torch.testing.assert_close(ours, expected)
+
+
+def test_pretrained_safetensors_and_grey_images(tmp_path):
+    from safetensors.torch import save_file
+
+    torch.manual_seed(2)
+    weights = timm.create_model("resnet18").state_dict()
+    save_file(weights, tmp_path / "resnet.safetensors")
+    encoder = TimmEncoder("resnet18", in_channels=1, pretrained=str(tmp_path / "resnet.safetensors"))
+    torch.testing.assert_close(encoder.model.conv1.weight, weights["conv1.weight"].sum(dim=1, keepdim=True))
+    torch.testing.assert_close(encoder.model.layer3[1].conv2.weight, weights["layer3.1.conv2.weight"])
+
+
+def test_pretrained_monai_file(tmp_path):
+    source = build_encoder("monai:resnet10", 3, 1, out_indices=(0, 1, 2, 3, 4))
+    torch.save(source.model.state_dict(), tmp_path / "resnet.pt")
+    loaded = build_encoder("monai:resnet10", 3, 1, pretrained=str(tmp_path / "resnet.pt"))
+    torch.testing.assert_close(loaded.model.layer4[0].conv1.weight, source.model.layer4[0].conv1.weight)
+
+
+def test_pretrained_file_is_all_or_nothing(tmp_path):
+    weights, _ = official_pvt(1)
+    path = tmp_path / "pvt.pth"
+    torch.save({key: value for key, value in weights.items() if "stages.2" not in key}, path)
+    with pytest.raises(InputError, match=r"pvt\.pth does not hold.*such as stages_2"):
+        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    with pytest.raises(InputError, match="does not hold the weights of this backbone"):
+        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+    path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="holds no PyTorch weights"):
+        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+
+
+def test_no_silent_random_start():
+    with pytest.raises(ValueError, match="timm has no weights for 'botnet50ts_256'"):
+        TimmEncoder("botnet50ts_256", pretrained=True)

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.networks.utils import eval_mode
+
+from unetv2_monai import UNetV2, convert_released_state_dict
+from unetv2_monai.released import released_key
+
+from .. import golden
+
+SMALL = {"backbone": "pvt_v2_b0", "channels": 16}
+
+
+def loud(net: UNetV2) -> UNetV2:
+    """Weights large enough that outputs depend visibly on the input."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5, generator=generator)
+    return net
+
+
+def released(n_classes: int) -> UNetV2:
+    """Our network with the seeded weights of the released one; all heads, layers in eval mode."""
+    net = UNetV2(out_channels=n_classes, deep_supervision=True)
+    net.load_state_dict(convert_released_state_dict(golden.released_state_dict(n_classes)), strict=True)
+    net.eval().training = True  # the list of heads, while every layer stays in eval mode
+    return net
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("case", golden.CASES, ids=lambda case: case["name"])
+def test_same_outputs_as_the_released_network(case, memory_format):
+    x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))
+    with torch.no_grad():
+        heads = released(case["n_classes"]).to(memory_format=memory_format)(x)
+    assert len(heads) == 4
+    for head, expected in zip(heads, golden.outputs(case["name"])):
+        np.testing.assert_allclose(head.numpy(), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", [c for c in golden.CASES if "loss" in c], ids=lambda case: case["name"])
+def test_same_gradients_as_the_released_network(case):
+    net = released(case["n_classes"])
+    heads = net(golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"])))
+    loss = sum((head**2).mean() for head in heads)
+    loss.backward()
+    assert loss.item() == pytest.approx(case["loss"], rel=1e-3)
+    ours = {name: parameter.grad.norm().item() for name, parameter in net.named_parameters()}
+    expected = {released_key(key): norm for key, norm in case["grad_norm"].items()}
+    assert ours == pytest.approx(expected, rel=1e-3)
+
+
+def test_parameter_count_is_the_released_one_without_its_dead_layer():
+    count = sum(p.numel() for p in UNetV2().parameters())
+    assert count == 25_145_036 - 32 * 32 * 4 * 4
+
+
+def test_eval_returns_the_finest_head():
+    net = released(1)
+    x = golden.image(0, (1, 3, 64, 96))
+    with torch.no_grad():
+        finest = net(x)[0]
+    with eval_mode(net):
+        assert torch.equal(net(x), finest)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(64, 512), (97, 131), (225, 193), *(pytest.param(n, n, marks=pytest.mark.slow) for n in (224, 352))],
+)
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 1), (1, 3)])
+def test_shapes(height, width, batch, in_channels, out_channels):
+    net = UNetV2(2, in_channels, out_channels, **SMALL, deep_supervision=True)
+    x = torch.rand(batch, in_channels, height, width)
+    with eval_mode(net):
+        assert net(x).shape == (batch, out_channels, height, width)
+    net.train()
+    shapes = [tuple(head.shape) for head in net(x)]
+    assert shapes == [(batch, out_channels, -(-height // s), -(-width // s)) for s in (1, 2, 4, 8)]
+
+
+def test_padding_changes_nothing_that_was_given():
+    """A size that is no multiple of 32 equals the same image with zeros to the right and below."""
+    net = loud(UNetV2(**SMALL)).eval()
+    x = torch.rand(1, 3, 70, 90)
+    padded = torch.zeros(1, 3, 96, 96)
+    padded[:, :, :70, :90] = x
+    with torch.no_grad():
+        torch.testing.assert_close(net(x), net(padded)[:, :, :70, :90])
+
+
+def test_every_parameter_learns():
+    net = UNetV2(**SMALL, deep_supervision=True)
+    sum(head.sum() for head in net(torch.rand(2, 3, 64, 64))).backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+def test_without_deep_supervision_one_tensor_and_no_idle_parameter():
+    net = UNetV2(**SMALL)
+    out = net(torch.rand(2, 3, 64, 64))
+    assert out.shape == (2, 1, 64, 64)
+    out.sum().backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None and p.requires_grad] == []
+
+
+def test_both_forms_share_their_weights():
+    net = UNetV2(**SMALL, deep_supervision=True)
+    other = UNetV2(**SMALL, deep_supervision=False)
+    other.load_state_dict(net.state_dict())
+    x = torch.rand(1, 3, 64, 64)
+    with eval_mode(net, other):
+        assert torch.equal(net(x), other(x))
+
+
+def test_dropout_acts_in_training_only():
+    net = loud(UNetV2(**SMALL, dropout=0.5)).eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net(x), net(x))
+        net.dropout.train()
+        assert not torch.equal(net(x), net(x))
+
+
+SWITCHES = [
+    {"attention": "spatial_first"},
+    {"attention": "none"},
+    {"sdi": False},
+    {"fusion": "add"},
+    {"fusion": "cat"},
+    {"upsample": "interp"},
+    {"norm": "instance"},
+    {"channels": 64},
+    {"attention": "none", "sdi": False, "upsample": "interp"},
+]
+EVERY = [
+    {"attention": attention, "fusion": fusion, "sdi": sdi, "upsample": upsample}
+    for attention in ("channel_first", "spatial_first", "none")
+    for sdi, fusion in ((False, "mul"), (True, "mul"), (True, "add"), (True, "cat"))
+    for upsample in ("deconv", "interp")
+]
+
+
+@pytest.mark.parametrize(
+    "switches", [*SWITCHES, *(pytest.param(case, marks=pytest.mark.slow) for case in EVERY)], ids=str
+)
+def test_every_switch_trains_a_step_and_scripts(switches):
+    net = UNetV2(**{**SMALL, **switches}, deep_supervision=True)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
+    x = torch.rand(2, 3, 64, 96)
+    before = sum(head.square().mean() for head in net(x))
+    before.backward()
+    assert [name for name, p in net.named_parameters() if p.grad is None] == []
+    optimizer.step()
+    assert sum(head.square().mean() for head in net(x)) < before
+    scripted = torch.jit.script(net.eval())
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+def test_order_of_the_attentions():
+    first, second = (loud(UNetV2(**SMALL, attention=f"{kind}_first")).gates[0] for kind in ("channel", "spatial"))
+    assert [type(part).__name__ for part in first] == ["ChannelAttention", "SpatialAttention"]
+    second[1].load_state_dict(first[0].state_dict())
+    second[0].load_state_dict(first[1].state_dict())
+    x = torch.randn(1, 32, 8, 8)
+    torch.testing.assert_close(second(x), first[0](first[1](x)))
+    assert not torch.allclose(second(x), first(x))
+
+
+def test_plain_skips_when_sdi_is_off():
+    """Then the finest skip goes to the finest level of the decoder only."""
+    net = loud(UNetV2(**SMALL, sdi=False, deep_supervision=True)).eval()
+    net.training = True  # all heads
+    x = torch.rand(1, 3, 64, 64)
+    before = net(x)
+    net.reduce[0].conv.weight.data.zero_()
+    after = net(x)
+    assert not torch.equal(before[0], after[0])
+    assert all(torch.equal(old, new) for old, new in zip(before[1:], after[1:]))
+
+
+def test_frozen_encoder():
+    net = UNetV2(2, 3, 1, "resnet18", channels=8, freeze_encoder=True).train()
+    before = {key: value.clone() for key, value in net.encoder.state_dict().items()}
+    net(torch.rand(2, 3, 64, 64)).sum().backward()
+    assert all(p.grad is None for p in net.encoder.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in net.encoder.state_dict().items())
+    assert net.heads[0].weight.grad is not None
+    assert net.reduce[0].training
+
+
+def test_gradient_checkpointing_changes_no_gradient():
+    x = torch.rand(2, 3, 64, 64)
+    plain, saving = (loud(UNetV2(**SMALL, grad_checkpointing=value)) for value in (False, True))
+    saving.load_state_dict(plain.state_dict())
+    for net in (plain, saving):
+        net(x).square().mean().backward()
+    for (name, ours), theirs in zip(saving.named_parameters(), plain.parameters()):
+        if theirs.grad is not None:
+            torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
+    with pytest.raises(ValueError, match="grad_checkpointing"):
+        UNetV2(2, 3, 1, "monai:resnet10", grad_checkpointing=True)
+
+
+def test_same_seed_same_network():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(UNetV2(**SMALL).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_bfloat16_autocast_is_finite():
+    net = loud(UNetV2(**SMALL, deep_supervision=True))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        heads = net(torch.rand(2, 3, 64, 64))
+    assert all(torch.isfinite(head).all() for head in heads)
+
+
+SIZES = [(1, 3, 64, 64), (3, 3, 97, 131), (1, 3, 64, 512)]
+
+
+def test_torch_export_with_dynamic_batch_and_size():
+    net = loud(UNetV2(**SMALL)).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    program = torch.export.export(
+        net, (torch.rand(2, 3, 97, 75),), dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},)
+    )
+    for shape in SIZES:
+        x = torch.rand(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling")
+def test_onnx_with_dynamic_batch_and_size(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    net = loud(UNetV2(**SMALL)).eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    torch.onnx.export(
+        net, (torch.rand(2, 3, 97, 75),), tmp_path / "net.onnx", dynamo=True, verbose=False,
+        dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(tmp_path / "net.onnx"))
+    for shape in SIZES:
+        x = torch.rand(shape)
+        (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(out, net(x).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("deep_supervision", [False, True])
+def test_torchscript(deep_supervision, tmp_path):
+    net = loud(UNetV2(**SMALL, deep_supervision=deep_supervision)).eval()
+    torch.jit.save(torch.jit.script(net), tmp_path / "net.ts")
+    loaded = torch.jit.load(tmp_path / "net.ts")
+    for shape in ((1, 3, 64, 64), (2, 3, 75, 130)):
+        x = torch.rand(shape)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(x), net(x), rtol=1e-4, atol=1e-4)
+    assert isinstance(loaded.train()(torch.rand(2, 3, 64, 64)), list) == deep_supervision
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"spatial_dims": 4}, "spatial_dims"),
+        ({"out_channels": 0}, "out_channels"),
+        ({"attention": "both"}, "channel_first"),
+        ({"fusion": "max"}, "mul"),
+        ({"upsample": "nearest"}, "deconv"),
+        ({"backbone": "pvt_v2_b22"}, "did you mean pvt_v2_b"),
+        ({"backbone": "vit_tiny_patch16_224"}, "no feature pyramid"),
+    ],
+)
+def test_wrong_arguments_say_what_is_allowed(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UNetV2(**{**SMALL, **arguments})

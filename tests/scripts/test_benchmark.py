@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What scripts/benchmark.py counts and how it measures. Times themselves are not tested."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from benchmarks import commands, machine, networks
+from benchmarks.stopwatch import Timing, Variant, prepare, start
+
+from unetv2_monai import UNetV2
+
+from ..conftest import script
+
+CONV = {
+    "_target_": "torch.nn.Conv2d",
+    "in_channels": 3,
+    "out_channels": 8,
+    "kernel_size": 3,
+    "padding": 1,
+    "bias": False,
+}
+
+
+def test_median_and_spread():
+    timing = Timing([1.0, 2.0, 3.0, 4.0, 10.0], 0.0)
+    assert timing.median == 3.0
+    assert timing.spread == pytest.approx((7.0 - 1.5) / 2)  # quartiles of five values, by statistics.quantiles
+
+
+def test_counts_and_floor_by_hand():
+    parameters, macs, moved = machine.count(CONV, 10)
+    assert parameters == 3 * 8 * 9
+    assert macs == 3 * 8 * 9 * 100
+    assert moved == 4 * (3 * 8 * 9 + 2 * 8 * 100)
+    slow = {"limits": {"float32": 1e-3, "bfloat16": 4e-3, "bandwidth": 1e9}}  # 1e6 multiply-accumulates a second
+    assert machine.floor(CONV, 10, slow) == pytest.approx(macs / 1e6)
+    assert machine.floor(CONV, 10, slow, "bfloat16") == pytest.approx(macs / 4e6)
+    narrow = {"limits": {"float32": 1e9, "bfloat16": 1e9, "bandwidth": 1e-3}}  # 1e6 bytes a second
+    assert machine.floor(CONV, 10, narrow) == pytest.approx(moved / 1e6)
+    assert machine.floor(CONV, 10, narrow, "bfloat16") == pytest.approx(moved / 2e6)
+
+
+def test_variants_take_turns():
+    variants = {"first": Variant(options={"network_def": CONV, "load_pretrain": False})}
+    variants["second"] = Variant(options={"network_def": CONV, "load_pretrain": False}, released=True)
+    with start(variants) as workers:
+        for size in (32, 64):
+            timings = workers.take_turns(2, size, 0.0)
+            assert list(timings) == ["first", "second"]
+            assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
+            assert all(seconds > 0 for timing in timings.values() for seconds in timing.seconds)
+        assert all(100 < timing.peak < 10_000 for timing in timings.values())
+        processes = list(workers.processes.values())
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_a_variant_that_cannot_run(capfd):
+    with pytest.raises(RuntimeError, match="nobody stopped"), start({"nobody": Variant(overlays=("options/no.yaml",))}):
+        pass
+    assert "no.yaml" in capfd.readouterr().err
+
+
+def test_a_training_step_learns(monkeypatch):
+    """The loss of a batch falls when its step is repeated: optimiser, loss and network are those of train.json."""
+    seen = []
+    forward = UNetV2.forward
+    monkeypatch.setattr(UNetV2, "forward", lambda self, x: seen.append(forward(self, x)) or seen[-1])
+    step = prepare(Variant("training", options={"network_def#channels": 8, "learning_rate": 0.01, "device": "cpu"}))
+    images = torch.rand(2, 3, 32, 32)
+    for _ in range(8):
+        step(images)
+    labels = (images[:, :1] > 0.5).float()
+    error = [torch.nn.functional.binary_cross_entropy_with_logits(heads[0], labels).item() for heads in seen]
+    assert error[-1] < error[0]
+
+
+def test_parts_are_kept(tmp_path, monkeypatch, capsys):
+    benchmark = script("benchmark")
+    monkeypatch.setattr(networks, "OF_OURS", {"b0": {"backbone": "pvt_v2_b0"}})
+    monkeypatch.setitem(benchmark.PARTS, "sizes", lambda full, folder, here: iter([[{"full": full}], [{"size": 1}]]))
+    benchmark.main(["--parts", "counts", "--output_dir", str(tmp_path)])
+    benchmark.main(["--parts", "sizes", "--full", "--output_dir", str(tmp_path)])
+    found = json.loads((tmp_path / "benchmark.json").read_text())
+    assert found["counts"]["rows"] == [{"variant": "b0", "parameters (M)": "3.636", "GMACs": "0.986"}]
+    assert found["sizes"]["rows"] == [{"full": True}, {"size": 1}]
+    assert found["counts"]["machine"]["limits"]["float32"] > 0
+    assert "| b0 | 3.636 | 0.986 |" in capsys.readouterr().out
+
+
+def test_a_command_that_fails_says_why(tmp_path):
+    with pytest.raises(RuntimeError, match="holds no image"):
+        commands.bundle("inference", ["inference.json"], {"dataset_dir": tmp_path}, {})

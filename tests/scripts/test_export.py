@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exported files: as equal as scripts/export.py says, and run by the inference config through their overlays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+
+from unetv2_monai import InputError, UNetV2, convert_released_state_dict
+
+from .. import golden
+from ..conftest import script
+from ..support.workflow import CONFIGS, INFERENCE, root_error, run
+
+OPTIONS = CONFIGS / "options"
+FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling"),
+]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple[Path, str]:
+    """Random weights with loud outputs, exported, and what the script printed."""
+    for package in ("onnxruntime", "onnxscript", "openvino"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("exported")
+    torch.manual_seed(0)
+    net = UNetV2(backbone="pvt_v2_b0")
+    with torch.no_grad():
+        net.heads[0].weight *= 30  # masks of both values
+    torch.save(net.state_dict(), folder / "model.pt")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        script("export").main(["--checkpoint", str(folder / "model.pt"), "--set", "image_size=64"])
+    return folder, printed.getvalue()
+
+
+def test_table(exported):
+    _, printed = exported
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
+    assert [row[1].strip("`") for row in rows[2:]] == list(FILES.values())
+    largest = float(re.search(r"as large as ([\d.]+\d)", printed)[1])
+    assert largest > 0.5
+    for row in rows[2:]:
+        assert float(row[2]) * 1e6 == pytest.approx(3.6e6 * 4, rel=0.2)  # 3.6 M parameters of 4 bytes
+        assert float(row[4]) <= 1e-4 * max(1.0, largest)
+        assert float(row[5]) > 0.999
+        assert row[6] == "yes"
+    assert [row[3] != "-" for row in rows[2:]] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("runtime", FILES)
+def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
+    folder, _ = exported
+    options = {"dataset_dir": str(pairs), "image_size": 64}
+    run(INFERENCE, "inference", checkpoint=str(folder / "model.pt"), output_dir=str(tmp_path / "eager"), **options)
+    run(
+        [*INFERENCE, str(OPTIONS / f"inference_{runtime}.yaml")], "inference", output_dir=str(tmp_path / "exported"),
+        checkpoint=str(folder / FILES[runtime]), **options,
+    )  # fmt: skip
+    for path in (tmp_path / "eager").iterdir():
+        with Image.open(path) as eager, Image.open(tmp_path / "exported" / path.name) as found:
+            expected = np.asarray(eager)
+            assert found.size == eager.size
+            assert np.mean(np.asarray(found) != expected) < 0.001
+            assert set(np.unique(expected)) == {0, 255}
+
+
+def test_same_outputs_as_the_released_network(tmp_path):
+    """Every exported file, run through its overlay, on the stored outputs of the released network."""
+    torch.save(convert_released_state_dict(golden.released_state_dict(1)), tmp_path / "model.pt")
+    options = {"backbone": "pvt_v2_b2", "image_size": 64}
+    with contextlib.redirect_stdout(io.StringIO()):
+        script("export").main(
+            ["--checkpoint", str(tmp_path / "model.pt"), "--set", *(f"{key}={value}" for key, value in options.items())]
+        )
+    for runtime, file in FILES.items():
+        parser = script("export").config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
+        inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
+        for case in [case for case in golden.CASES if case["n_classes"] == 1]:
+            x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))
+            with torch.no_grad():
+                found = np.asarray(inferer(x, network))
+            np.testing.assert_allclose(found, golden.outputs(case["name"])[0], atol=1e-4, rtol=0, err_msg=runtime)
+
+
+@pytest.mark.parametrize("runtime", FILES)
+def test_missing_file(runtime, pairs, tmp_path):
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        run(
+            [*INFERENCE, str(OPTIONS / f"inference_{runtime}.yaml")], "inference", dataset_dir=str(pairs),
+            output_dir=str(tmp_path), checkpoint="absent.model",
+        )  # fmt: skip
+    assert "no exported network at absent.model" in str(root_error(info))
+
+
+def test_torchscript_carries_configs_and_metadata(exported):
+    """With the options that the weights need, as MONAI Deploy reads them."""
+    folder, _ = exported
+    extra = {"inference.json": "", "metadata.json": ""}
+    torch.jit.load(folder / "model.ts", _extra_files=extra)
+    assert json.loads(extra["inference.json"])["image_size"] == 64
+    assert json.loads(extra["metadata.json"])["version"]
+
+
+def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
+    """Not run here: that takes an NVIDIA GPU with torch_tensorrt."""
+    trt, torchscript = (
+        ConfigParser.load_config_file(str(OPTIONS / f"inference_{n}.yaml")) for n in ("trt", "torchscript")
+    )
+    assert trt.pop("+imports") == ["$import torch_tensorrt"]
+    assert trt.pop("evaluator#amp") is False
+    assert trt.pop("checkpoint").endswith("model_trt.ts'")
+    torchscript.pop("checkpoint")
+    torchscript["network"] = torchscript["network"].removesuffix(".to(memory_format=@memory_format)")  # has its own
+    assert trt == torchscript
+
+
+def test_wrong_weights_are_refused(tmp_path):
+    torch.save(UNetV2(backbone="pvt_v2_b1").state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InputError, match="holds weights of another network"):
+        script("export").main(["--checkpoint", str(tmp_path / "model.pt")])
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI's federated client on the bundle as it is, and the job of scripts/federated.py in NVIDIA FLARE's simulator."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
+from monai.fl.utils.exchange_object import ExchangeObject
+
+from unetv2_monai import InputError, UNetV2
+
+from ..conftest import draw_pair, run_script, script
+from ..support.workflow import CONFIGS, TINY
+
+
+@pytest.fixture
+def algo(tmp_path) -> MonaiAlgo:
+    """With the default files of MonaiAlgo."""
+    bundle = Path(shutil.copytree(CONFIGS.parent, tmp_path / "bundle", ignore=shutil.ignore_patterns("models")))
+    for index in range(5):
+        draw_pair(tmp_path / "data", f"case_{index}", 60, 48, seed=index)
+    options = {"dataset_dir": str(tmp_path / "data"), **TINY}
+    algo = MonaiAlgo(str(bundle), train_kwargs=dict(options), eval_kwargs=dict(options))
+    algo.initialize(extra={ExtraItems.CLIENT_NAME: "site-1"})
+    return algo
+
+
+def test_rounds_of_one_epoch(algo, tmp_path):
+    weights = UNetV2(backbone="pvt_v2_b0", channels=8).state_dict()
+    rates = []
+    for _ in range(3):
+        start = {key: value.clone() for key, value in weights.items()}
+        algo.train(ExchangeObject(weights=start))
+        rates.append(algo.trainer.optimizer.param_groups[0]["lr"])
+        sent = algo.get_weights()
+        assert sent.weight_type == WeightType.WEIGHT_DIFF
+        assert sent.weights.keys() == weights.keys()
+        trained = algo.trainer.network.state_dict()
+        for key in ("encoder.model.patch_embed.proj.weight", "heads.0.weight"):
+            assert sent.weights[key].abs().max() > 0
+            torch.testing.assert_close(start[key] + sent.weights[key], trained[key])
+        weights = trained
+    assert algo.trainer.state.epoch == 3
+    # a schedule over the epochs of one round would be at 0 after the first
+    assert rates == pytest.approx([0.001 * (1 - epoch / 100) ** 0.9 for epoch in (1, 2, 3)])
+    assert set(algo.evaluate(ExchangeObject(weights=weights)).metrics) >= {"val_mean_dice", "val_mean_iou", "val_mae"}
+    best = algo.get_weights(extra={ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL})
+    assert best.weights.keys() == weights.keys()
+    assert (tmp_path / "bundle" / "models" / "model.pt").is_file()
+
+
+@pytest.mark.slow
+def test_two_sites_together_beat_each_alone(real_data, tmp_path):
+    """200 polyps a site, taken in order so that the sites differ; the held-out 162 are no site's."""
+    pytest.importorskip("nvflare")
+    polyps = real_data / "polyp"
+    printed = run_script(
+        "federated.py", "--dataset_dir", polyps, "--test_dir", polyps, "--output_dir", tmp_path / "out", "--in_order",
+        "--rounds", 20, "--images_per_site", 200, "--set", "image_size=96", "batch_size=8", "check_data=false",
+    )  # fmt: skip
+    with (tmp_path / "out" / "scores.csv").open() as opened:
+        dice = {row["weights"]: float(row["dice"]) for row in csv.DictReader(opened)}
+    print(printed.split("\n\n")[-1])
+    assert list(dice) == ["federated", "site-1 alone", "site-2 alone"]
+    assert dice["federated"] > max(dice["site-1 alone"], dice["site-2 alone"])
+
+
+def test_output_of_another_run_is_not_overwritten(tmp_path):
+    draw_pair(tmp_path / "data", "case", 60, 48)
+    options = {"dataset_dir": tmp_path, "test_dir": tmp_path, "output_dir": tmp_path}
+    with pytest.raises(InputError, match=r"exists\. Name another --output_dir"):
+        script("federated").main([part for key, value in options.items() for part in (f"--{key}", str(value))])

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The release that scripts/package_bundle.py builds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+import yaml
+
+from unetv2_monai import InputError, UNetV2, __version__
+
+from ..conftest import ROOT, script
+
+NAME = "unetv2_lesion_segmentation"
+
+
+def pack(*arguments: object) -> None:
+    script("package_bundle").main([str(argument) for argument in arguments])
+
+
+def test_contents(unpacked):
+    assert unpacked.name == NAME
+    files = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
+    source = {
+        path.relative_to(root).as_posix()
+        for root, folder in ((ROOT / "bundle", ROOT / "bundle"), (ROOT, ROOT / "unetv2_monai"))
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and "models" not in path.parts and "output" not in path.parts
+    }
+    assert files == source | {"models/model.pt", "requirements.txt", "SHA256SUMS"}
+
+
+def test_checksums(unpacked):
+    lines = (unpacked / "SHA256SUMS").read_text().splitlines()
+    assert len(lines) == sum(path.is_file() for path in unpacked.rglob("*")) - 1
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((unpacked / name).read_bytes()).hexdigest() == digest
+
+
+def test_same_input_same_bytes(package, tmp_path):
+    (first,) = package.glob("*.zip")
+    assert first.name == f"{NAME}_v{__version__}.zip"
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path)
+    assert (tmp_path / first.name).read_bytes() == first.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_weights_alone_are_packed(package, tmp_path):
+    """A checkpoint of a whole run gives the same package as its weights."""
+    weights = torch.load(package / "model.pt", weights_only=True)
+    torch.save({"model": weights, "optimizer": {"state": {}}}, tmp_path / "last.pt")
+    pack("--checkpoint", tmp_path / "last.pt", "--output_dir", tmp_path / "dist")
+    (first,), (second,) = package.glob("*.zip"), (tmp_path / "dist").glob("*.zip")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_weights_elsewhere(package, tmp_path):
+    url = "https://example.org/model.pt"
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url)
+    (entry,) = yaml.safe_load((tmp_path / f"{NAME}_v{__version__}" / NAME / "large_files.yml").read_text())[
+        "large_files"
+    ]
+    weights = tmp_path / f"{NAME}_v{__version__}" / "model.pt"
+    assert entry["hash_val"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert (entry["path"], entry["url"], entry["hash_type"]) == ("models/model.pt", url, "sha256")
+    with zipfile.ZipFile(tmp_path / f"{NAME}_v{__version__}.zip") as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".pt")]
+
+
+def test_options_that_the_weights_need(tmp_path):
+    torch.save(UNetV2(backbone="pvt_v2_b1", out_channels=3, channels=16).state_dict(), tmp_path / "model.pt")
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
+        "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]", "network_def#channels=16",
+    )  # fmt: skip
+    configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
+    for name in ("train", "inference"):
+        config = json.loads((configs / f"{name}.json").read_text())
+        assert (config["backbone"], config["out_channels"], config["image_size"]) == ("pvt_v2_b1", 3, [288, 384])
+        assert config["network_def"]["channels"] == 16
+    formats = json.loads((configs / "metadata.json").read_text())["network_data_format"]
+    assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [288, 384]
+    assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
+
+
+def test_scores_go_with_the_weights_that_have_them(package, tmp_path):
+    pack("--output_dir", tmp_path)
+    for folder, scored in ((tmp_path, True), (package, False)):
+        metadata = folder / f"{NAME}_v{__version__}" / NAME / "configs" / "metadata.json"
+        assert bool(json.loads(metadata.read_text())["eval_metrics"]) == scored
+
+
+def test_recipe_that_the_weights_were_trained_with(tmp_path):
+    network = UNetV2(backbone="pvt_v2_b2", attention="spatial_first")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "paper")
+    configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
+    train, inference, metadata = (
+        json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference", "metadata")
+    )
+    assert train["optimizer"]["_target_"] == "torch.optim.Adam"
+    for config in (train, inference):
+        assert (config["backbone"], config["image_size"]) == ("pvt_v2_b2", 352)
+        assert config["network_def"]["attention"] == "spatial_first"
+    assert not any("#" in key for key in (*train, *inference))
+    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "papers"], "--recipe papers: there is flexibleunet, paper,"),
+        (["--set", "backbone=pvt_v2_b1"], "holds weights of another network"),
+        (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of the configs"),
+        (["--checkpoint", "absent.pt"], "no weights at absent.pt"),
+    ],
+)
+def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tmp_path):
+    with pytest.raises(InputError, match=re.escape(message)):
+        pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, *arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "package_bundle.py"), "--checkpoint", str(tmp_path / "absent.pt")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith(f"error: no weights at {tmp_path / 'absent.pt'}")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Which config is being run. MONAI builds a config's components without telling them; this is the only search of the call
+stack in the package. (The configs' own ``bundle_dir`` searches for the file of the config in the same way, before this
+package can be imported.)
+"""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+__all__ = ["running_config"]
+
+
+def running_config() -> dict[str, Any]:
+    """
+    The config that builds the caller.
+
+    Returns:
+        The content of the nearest ``ConfigParser`` on the call stack, with overlays and options of the command line
+        merged into it and expressions as written; empty outside of a config.
+    """
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
+    parser = next((found for found in callers if isinstance(found, ConfigParser)), None)
+    return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long runs: randomness that a resumed run repeats, metrics per epoch, clean stops."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.transforms import Randomizable
+
+from ..errors import InputError
+from ..files import write_atomic
+
+__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "StopOnSignal"]
+
+
+class EpochSeed:
+    """
+    Draw all randomness of an epoch from the run's seed and the number of the epoch.
+
+    So a run that was stopped and resumed goes on exactly as it would have, whatever was drawn before, and random
+    states need not be saved. Workers of a data loader are seeded by torch's seed when they start, so they must start
+    anew with each epoch (``persistent_workers: false``).
+
+    Args:
+        seed: of the run.
+        rank: of the process, so that processes draw different numbers. Defaults to 0.
+        transform: random transforms of the training data, which keep states of their own. Defaults to None.
+    """
+
+    def __init__(self, seed: int, rank: int = 0, transform: Randomizable | None = None) -> None:
+        self.seed = seed
+        self.rank = rank
+        self.transform = transform
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        value = int(np.random.SeedSequence([self.seed, self.rank, engine.state.epoch]).generate_state(1)[0])
+        random.seed(value)
+        np.random.seed(value)
+        torch.manual_seed(value)
+        if self.transform is not None:
+            self.transform.set_random_state(seed=value)
+
+
+class EpochLog:
+    """
+    Keep ``metrics.csv``: a row per epoch with the learning rate at its start, its seconds, and all metrics of training
+    and validation.
+
+    Rows after the epoch from which a run was resumed are replaced.
+
+    Args:
+        output_dir: folder of the file.
+        validator: the engine whose metrics are added in the epochs that it ran in. Defaults to None.
+        rank: only rank 0 writes. Defaults to 0.
+    """
+
+    def __init__(self, output_dir: str, validator: Engine | None = None, rank: int = 0) -> None:
+        self.path = Path(output_dir) / "metrics.csv"
+        self.validator = validator
+        self.rank = rank
+        self.started = time.time()
+        self.learning_rate = float("nan")
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer. To be attached after the handler that runs the validator.
+        """
+        if self.rank == 0:
+            engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _start(self, engine: Engine) -> None:
+        self.started = time.time()
+        self.learning_rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
+
+    def __call__(self, engine: Engine) -> None:
+        state, validated = engine.state, {}
+        if self.validator is not None and self.validator.state.epoch == state.epoch:
+            validated = self.validator.state.metrics
+        row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration}
+        row |= {"learning_rate": self.learning_rate}
+        row |= {"seconds": round(time.time() - self.started, 3), **state.metrics, **validated}
+        rows: list[dict[str, Any]] = []
+        if self.path.exists():
+            with self.path.open(newline="") as opened:
+                rows = [old for old in csv.DictReader(opened) if int(old["epoch"]) < state.epoch]
+        rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for one in rows for key in one)))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path, text.getvalue())
+
+
+class NaNGuard:
+    """
+    Stop when the loss is no number, before it changes the weights, and keep the batch that it came from.
+
+    Args:
+        output_dir: where ``nan_batch.pt`` is written: images, masks, paths, epoch and iteration.
+
+    Raises:
+        InputError: in training, with the images of that batch.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.path = Path(output_dir) / "nan_batch.pt"
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer.
+        """
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        loss = engine.state.output["loss"].item()  # type: ignore[index]
+        if math.isfinite(loss):
+            return
+        batch: Any = engine.state.batch
+        paths = list(batch.get("path", ["(unknown)"]))
+        content = {key: batch[key] for key in ("image", "label", "path") if key in batch}
+        content |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+        path = self.path.with_stem(f"nan_batch_rank{idist.get_rank()}") if idist.get_rank() else self.path
+        write_atomic(path, lambda opened: torch.save(content, opened))
+        raise InputError(
+            f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}, on "
+            f"{', '.join(paths)}; the batch is kept in {path}. Look at these files, lower --learning_rate, or go on "
+            "from the last epoch by --resume true."
+        )
+
+
+class StopOnSignal:
+    """
+    On SIGTERM, which clusters send before they kill, end the run after the current iteration with exit status 143.
+
+    The last complete epoch is in the checkpoint already; ``--resume true`` repeats the one that was begun, exactly.
+    """
+
+    STATUS = 128 + signal.SIGTERM
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.before: Any = None
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer. Outside of the main thread signals are left as they are.
+        """
+        engine.add_event_handler(Events.STARTED, self._listen)
+        engine.add_event_handler(Events.COMPLETED, self._restore)
+
+    def _listen(self, engine: Engine) -> None:
+        def stop(number: int, frame: Any) -> None:
+            self.stopped = True
+            engine.terminate()
+
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, stop)
+
+    def _restore(self, engine: Engine) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+    def exit_if_stopped(self) -> None:
+        """
+        Raises:
+            SystemExit: with status 143, if the signal came.
+        """
+        if self.stopped:
+            print("stopped by SIGTERM; go on with --resume true", file=sys.stderr)
+            sys.exit(self.STATUS)

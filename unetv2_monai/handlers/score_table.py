@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of an evaluation: one row per image in ``scores.csv``, one summary per data set, printed and written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from monai.utils import string_list_all_gather
+
+from ..bundle.context import running_config
+from ..files import write_atomic
+from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise
+from ..released import TwoFinestHeads, released_scores
+
+__all__ = ["ScoreTable", "table"]
+
+
+class ScoreTable:
+    """
+    Ignite handler of an evaluator: scores every image at native size, then writes ``scores.csv`` (a row per image and
+    class), ``summary.json`` and the ``config.json`` as run, and prints a table with one column per data set.
+
+    Per image, at probability 0.5: Dice, IoU, precision, recall, 95 % Hausdorff distance (``hd95``, in pixels, or mm for
+    volumes; over images where mask and prediction both have pixels), and the mean absolute error of the probability
+    (``mae``). For one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`;
+    networks other than UNetV2 are scored that way by their one output. It is left out where an image takes several
+    forward passes (windows, flips). Works in several processes.
+
+    Args:
+        output_dir: folder to write to.
+        dataset: name of the data set of items without a ``dataset`` of their own.
+        out_channels: channels of the network; classes above 0 are scored. Defaults to 1.
+        rank: process; the first one writes and prints. Defaults to 0.
+
+    Raises:
+        InputError: when ``output_dir`` cannot be written.
+    """
+
+    def __init__(self, output_dir: str, dataset: str, out_channels: int = 1, rank: int = 0) -> None:
+        self.output_dir = Path(output_dir)
+        self.dataset = dataset
+        self.out_channels = out_channels
+        self.rank = rank
+        self.config = running_config()
+        self.rows: list[str] = []
+        self.released: list[dict[str, float]] = []
+        self.heads: TwoFinestHeads | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a :py:class:`monai.engines.SupervisedEvaluator` whose output has ``pred``, ``prob`` and ``label``.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._score_as_released)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.rows = []
+        if self.heads is None and self.out_channels == 1:
+            network: Any = engine.network  # type: ignore[attr-defined]
+            self.heads = TwoFinestHeads(getattr(network, "module", network))  # in DistributedDataParallel
+
+    def _score_as_released(self, engine: Engine) -> None:
+        """Before postprocessing, where logits and the unchanged mask have the same orientation."""
+        output: Any = engine.state.output
+        labels = output["label"]
+        self.released = [{} for _ in labels]
+        if self.heads is not None and output["pred"].ndim == 4:
+            logits = self.heads.logits(output["pred"])
+            if logits is not None:
+                self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
+
+    def _score(self, engine: Engine) -> None:
+        state: Any = engine.state
+        items = zip(state.batch, state.output, self.released)
+        for item, output, released in items:
+            for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
+                pred, label = (output[key][channel].bool() for key in ("pred", "label"))
+                prob = output["prob"][channel].float()
+                tp, fp = (pred & label).sum().item(), (pred & ~label).sum().item()
+                fn = (~pred & label).sum().item()
+                row = {"dataset": item.get("dataset", self.dataset)}
+                row |= {"image": str(item["image"].meta["filename_or_obj"]), "class": max(channel, 1)}
+                row |= count_scores(tp, fp, fn) | {"mae": (prob - label.float()).abs().mean().item()}
+                row |= {"hd95": hausdorff_95(pred, label, getattr(output["label"], "pixdim", None))} | released
+                row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
+                row["bins"] = calibration_bins(prob, label).tolist()
+                self.rows.append(json.dumps(row))
+
+    def _write(self, engine: Engine) -> None:
+        parsed = [json.loads(row) for row in string_list_all_gather(self.rows)]
+        if self.rank > 0:
+            return
+        # processes repeat images so that their shares are equal
+        rows = list({(row["image"], row["class"]): row for row in parsed}.values())
+        if not all("released_dice" in row for row in rows):  # some images took one window, some several
+            rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
+        summary = {}
+        for name in sorted({_group(row, self.out_channels) for row in rows}):
+            group = [row for row in rows if _group(row, self.out_channels) == name]
+            summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
+        write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
+        write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
+        columns = [key for key in rows[0] if key != "bins"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.output_dir / "scores.csv", text.getvalue())
+        print(table(summary))
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summaries as text, one column per data set: means over images with their 95 % intervals, then the rest."""
+
+    def spread(value: dict[str, Any] | None, digits: int = 3) -> str:
+        if value is None:
+            return "-"
+        low, high = value["interval"] or (float("nan"),) * 2
+        return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+    def pooled(one: dict[str, Any]) -> str:
+        low, high = one["pooled"]["dice_interval"] or (float("nan"),) * 2
+        return f"{one['pooled']['dice']:.3f} [{low:.3f}, {high:.3f}]"
+
+    lines: list[tuple[str, Any]] = [
+        ("", lambda name, one: f"{name} ({one['images']})"),
+        ("Dice", lambda name, one: spread(one.get("dice"))),
+        ("IoU", lambda name, one: spread(one.get("iou"))),
+        ("MAE", lambda name, one: spread(one.get("mae"), 4)),
+        ("HD95", lambda name, one: spread(one.get("hd95"), 1)),
+        ("precision", lambda name, one: spread(one.get("precision"))),
+        ("recall", lambda name, one: spread(one.get("recall"))),
+        ("pooled Dice", lambda name, one: pooled(one)),
+        ("pooled IoU", lambda name, one: f"{one['pooled']['iou']:.3f}"),
+        ("ECE", lambda name, one: f"{one['ece']:.4f}"),
+        ("lesions missed", lambda name, one: f"{one['missed']}"),
+        (
+            "lesion-free, left empty",
+            lambda name, one: "{left_empty} of {images}".format(**one["lesion_free"]),
+        ),
+        ("Dice as released", lambda name, one: spread(one.get("released_dice"))),
+        ("IoU as released", lambda name, one: spread(one.get("released_iou"))),
+    ]
+    cells = [[title, *(cell(name, one) for name, one in summary.items())] for title, cell in lines]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
+
+
+def _group(row: dict[str, Any], out_channels: int) -> str:
+    return row["dataset"] if out_channels <= 2 else f"{row['dataset']} class {row['class']}"

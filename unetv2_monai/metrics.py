@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores of masks and of probabilities, and their summaries over images: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import compute_hausdorff_distance
+from monai.utils import convert_to_tensor
+from scipy.stats import bootstrap
+
+__all__ = ["calibration_bins", "count_scores", "expected_calibration_error", "hausdorff_95", "summarise"]
+
+MEANS = ("dice", "iou", "mae", "hd95", "precision", "recall", "released_dice", "released_iou")
+COUNTS = ("tp", "fp", "fn")
+BINS = 20
+
+
+def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
+    """
+    Scores of one structure from its counts of pixels.
+
+    Args:
+        tp, fp, fn: pixels that are true positive, false positive, false negative; of one image, or pooled over many.
+
+    Returns:
+        ``dice``, ``iou``, ``precision`` and ``recall``. Where neither mask nor prediction has a pixel, Dice and IoU are
+        1; precision without any prediction and recall without any lesion are nan.
+    """
+    return {
+        "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
+        "iou": tp / (tp + fp + fn) if tp + fp + fn else 1.0,
+        "precision": tp / (tp + fp) if tp + fp else float("nan"),
+        "recall": tp / (tp + fn) if tp + fn else float("nan"),
+    }
+
+
+def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
+    """
+    95 % Hausdorff distance of the outlines of two masks.
+
+    Args:
+        pred, label: boolean masks of the same shape, in two or three dimensions.
+        spacing: size of a pixel in each dimension; None for distances in pixels.
+
+    Returns:
+        The distance; nan where one of the masks is empty.
+    """
+    if not pred.any() or not label.any():
+        return float("nan")
+    spacing = None if spacing is None else [float(s) for s in spacing[: pred.ndim]]
+    y_pred, y = (convert_to_tensor(mask)[None, None] for mask in (pred, label))
+    return compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing).item()
+
+
+def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarray:
+    """Number of pixels, sum of probabilities and number of lesion pixels in 20 equal bins of probability; (20, 3)."""
+    p, y = probability.flatten().double(), label.flatten().double()
+    index = (p * BINS).long().clamp(0, BINS - 1)
+    sums = [torch.bincount(index, weights=w, minlength=BINS) for w in (torch.ones_like(p), p, y)]
+    return torch.stack(sums, dim=1).cpu().numpy()
+
+
+def expected_calibration_error(bins: np.ndarray) -> float:
+    """
+    Expected calibration error: mean difference of probability and share of lesion pixels, over bins of probability.
+
+    Based on: "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599, equation 3, of the
+    foreground's probability.
+
+    Args:
+        bins: number of pixels, sum of probabilities and number of lesion pixels per bin, of shape (bins, 3).
+
+    Returns:
+        The error, 0 to 1.
+    """
+    return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
+
+
+def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
+    """
+    Summarise the images of one data set (and one class).
+
+    Args:
+        rows: one dictionary per image with the columns of ``scores.csv``.
+        bins: see :py:func:`expected_calibration_error`.
+        resamples: number of bootstrap samples of images. Defaults to 2000.
+
+    Returns:
+        ``images``; per score its ``mean`` over images, ``median`` and 95 % percentile-bootstrap ``interval``; the
+        scores of all pixels ``pooled``; ``ece`` and its ``calibration`` bins; on images with no lesion how many are
+        left empty (``lesion_free``); how many lesions are ``missed``: predictions that touch none of the mask.
+    """
+    summary: dict[str, Any] = {"images": len(rows)}
+    for name in MEANS:
+        values = np.array([row[name] for row in rows if name in row], dtype=float)
+        values = values[np.isfinite(values)]
+        if len(values):
+            summary[name] = {
+                "mean": float(values.mean()),
+                "median": float(np.median(values)),
+                "interval": _interval((values,), lambda x, axis: x.mean(axis=axis), resamples),
+                "images": len(values),
+            }
+    counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in COUNTS)
+    pooled = count_scores(*(count.sum() for count in counts))
+    pooled["dice_interval"] = _interval(counts, _pooled_dice, resamples)  # type: ignore[assignment]
+    summary["pooled"] = pooled
+    summary["ece"] = expected_calibration_error(bins)
+    summary["calibration"] = bins.tolist()
+    lesion_free = [row for row in rows if row["tp"] + row["fn"] == 0]
+    summary["lesion_free"] = {"images": len(lesion_free), "left_empty": sum(row["fp"] == 0 for row in lesion_free)}
+    summary["missed"] = sum(row["tp"] == 0 and row["fn"] > 0 for row in rows)
+    return summary
+
+
+def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
+    total = 2 * tp.sum(axis=axis) + fp.sum(axis=axis) + fn.sum(axis=axis)
+    return np.where(total > 0, 2 * tp.sum(axis=axis) / np.maximum(total, 1), 1.0)
+
+
+def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) -> list[float] | None:
+    """95 % interval over images; None for a single image."""
+    if len(values[0]) < 2:
+        return None
+    result = bootstrap(
+        values, statistic, paired=len(values) > 1, vectorized=True, n_resamples=resamples, batch=200,
+        method="percentile", random_state=0,
+    ).confidence_interval  # fmt: skip
+    return [float(result.low), float(result.high)]

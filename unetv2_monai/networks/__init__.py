@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network and its parts."""
+
+from .attention import ChannelAttention, SpatialAttention
+from .encoders import ListEncoder, TimmEncoder, build_encoder
+from .sdi import SDI
+from .unetv2 import UNetV2
+from .weights import load_backbone, load_timm_backbone, load_weights, read_weights
+
+__all__ = [
+    "SDI",
+    "ChannelAttention",
+    "ListEncoder",
+    "SpatialAttention",
+    "TimmEncoder",
+    "UNetV2",
+    "build_encoder",
+    "load_backbone",
+    "load_timm_backbone",
+    "load_weights",
+    "read_weights",
+]

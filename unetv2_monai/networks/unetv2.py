@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from monai.networks.blocks import Convolution
+from monai.networks.layers.factories import Conv, Dropout
+from torch import nn
+from torch.nn import functional as F
+
+from ..errors import InputError
+from .attention import ChannelAttention, SpatialAttention
+from .encoders import build_encoder
+from .sdi import LINEAR, SDI
+
+__all__ = ["UNetV2"]
+
+ATTENTIONS = ("channel_first", "spatial_first", "none")
+UPSAMPLES = ("deconv", "interp")
+
+
+class UNetV2(nn.Module):
+    """
+    U-Net v2: a pyramid encoder, skip connections that infuse semantics and details into every level, a small decoder.
+
+    Every level of the encoder passes channel and spatial attention and a 1x1 convolution to ``channels`` channels; SDI
+    multiplies it with the smoothed features of all other levels; the decoder adds the levels up from coarse to fine;
+    each level has a 1x1 head. With the defaults this is the network that the authors released, without its one unused
+    layer; ``convert_released_state_dict`` brings their weights here.
+
+    Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
+    https://arxiv.org/abs/2311.17791.
+
+    Args:
+        spatial_dims: number of spatial dimensions. Defaults to 2.
+        in_channels: number of channels of the image. Defaults to 3.
+        out_channels: number of channels of the output: 1 for one structure with a sigmoid, or the number of classes,
+            background included, with a softmax. Defaults to 1.
+        backbone: name of a timm model with a feature pyramid (``"pvt_v2_b0"``, ``"convnextv2_tiny"``, ``"resnet34"``),
+            of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``), or a module
+            that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
+        channels: number of channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
+        deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
+            Defaults to False.
+        dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
+        pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
+            them, for PVTv2 also the authors' own: all of the encoder, or there is an error. Defaults to False.
+        attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
+            ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
+        sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
+            Defaults to True.
+        fusion: how SDI fuses the levels: ``"mul"`` (the paper), ``"add"`` or ``"cat"``. Defaults to ``"mul"``.
+        upsample: how the decoder upsamples: ``"deconv"`` (the released code) or ``"interp"``, linear interpolation
+            without weights. Defaults to ``"deconv"``.
+        norm: normalisation after the 1x1 convolutions, a MONAI layer name or (name, arguments). Defaults to
+            ``"batch"``.
+        out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
+        backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
+            code trains with. Defaults to None.
+        freeze_encoder: keep the encoder's weights: no gradients, and its normalisation layers stay in eval mode.
+            Defaults to False.
+        grad_checkpointing: compute the encoder's activations again in the backward pass instead of keeping them, which
+            saves memory (timm backbones only). Defaults to False.
+
+    Returns:
+        A module. Called with images of any size it gives raw logits at that size: one tensor, or in training with
+        ``deep_supervision`` a list of tensors, see :py:meth:`forward`.
+
+    Raises:
+        InputError: (a ValueError) when an argument has a value that is not among the allowed ones, the backbone has no
+            pyramid, or a file given as ``pretrained`` is missing or is not of this backbone.
+
+    Example::
+
+        import torch
+        from unetv2_monai import UNetV2
+
+        net = UNetV2(spatial_dims=2, in_channels=3, out_channels=1, backbone="pvt_v2_b0", deep_supervision=True)
+        heads = net(torch.rand(2, 3, 256, 320))  # a list: (2, 1, 256, 320), (2, 1, 128, 160), ...
+        logits = net.eval()(torch.rand(2, 3, 256, 320))  # one tensor: (2, 1, 256, 320)
+
+    See also: :py:class:`unetv2_monai.SDI`, :py:class:`monai.networks.nets.FlexibleUNet`.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 2,
+        in_channels: int = 3,
+        out_channels: int = 1,
+        backbone: str | nn.Module = "pvt_v2_b2",
+        channels: int = 32,
+        deep_supervision: bool = False,
+        dropout: float = 0.0,
+        pretrained: bool | str = False,
+        attention: str = "channel_first",
+        sdi: bool = True,
+        fusion: str = "mul",
+        upsample: str = "deconv",
+        norm: str | tuple = "batch",
+        out_indices: Sequence[int] | None = None,
+        backbone_args: dict[str, Any] | None = None,
+        freeze_encoder: bool = False,
+        grad_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        if spatial_dims not in (2, 3):
+            raise InputError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
+        if in_channels < 1 or out_channels < 1 or channels < 1:
+            raise InputError(
+                "in_channels, out_channels and channels must be positive, "
+                f"got {in_channels}, {out_channels} and {channels}."
+            )
+        self.deep_supervision = deep_supervision
+
+        self.encoder = build_encoder(
+            backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
+        )
+        self.freeze_encoder = freeze_encoder
+        if freeze_encoder:
+            self.encoder.requires_grad_(False)
+        if grad_checkpointing:
+            switch: Any = getattr(self.encoder.model, "set_grad_checkpointing", None)
+            if switch is None:
+                raise InputError(f"grad_checkpointing: {type(self.encoder.model).__name__} has no such mode.")
+            switch(True)
+        self.strides = list(self.encoder.strides)
+        levels = len(self.strides)
+
+        self.gates = nn.ModuleList([_gate(spatial_dims, c, attention) for c in self.encoder.channels])
+        self.reduce = nn.ModuleList(
+            [
+                Convolution(spatial_dims, c, channels, kernel_size=1, act=None, norm=norm, bias=False)
+                for c in self.encoder.channels
+            ]
+        )
+        self.sdi = SDI(spatial_dims, channels, self.strides, fusion) if sdi else None
+        self.decoder = Decoder(spatial_dims, channels, self.strides, upsample)
+        self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
+        self.heads = nn.ModuleList(
+            [Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1) for _ in range(levels)]
+        )
+        self.upsample = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
+        if not deep_supervision:
+            # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
+            self.heads[1:].requires_grad_(False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """
+        Args:
+            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are no multiple of the encoder's
+                largest stride are padded with zeros at the end of each dimension, and the output is cropped.
+
+        Returns:
+            Raw logits (no activation) of shape (Batch, out_channels, dim_0, dim_1[, dim_2]). While training with
+            ``deep_supervision`` a list of them, finest first, where head i is smaller by
+            ``strides[i] / strides[0]``, rounded up.
+        """
+        sizes: list[int] = []
+        for size in x.shape[2:]:
+            sizes.append(size)
+        stride = self.strides[-1]
+        features = self.encoder(_fit(x, [(size + stride - 1) // stride * stride for size in sizes]))
+
+        skips: list[torch.Tensor] = []
+        for i, (gate, reduce) in enumerate(zip(self.gates, self.reduce)):
+            skips.append(reduce(gate(features[i])))
+        if self.sdi is not None:
+            skips = self.sdi(skips)
+        decoded = self.decoder(skips)
+
+        outputs: list[torch.Tensor] = []
+        for i, head in enumerate(self.heads):
+            if i == 0 or (self.training and self.deep_supervision):
+                shrink = self.strides[i] // self.strides[0]
+                out = self.upsample(head(self.dropout(decoded[i])))
+                out = _fit(out, [(size + shrink - 1) // shrink for size in sizes])
+                outputs.append(out)
+        if self.training and self.deep_supervision:
+            return outputs
+        return outputs[0]
+
+    def head_logits(self, level: int, decoded: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            level: of the head, 0 for the finest.
+            decoded: what the decoder gives for this level, of shape (Batch, channels, ...).
+
+        Returns:
+            Raw logits of that head, of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
+        """
+        return self.upsample(self.heads[level](self.dropout(decoded)))
+
+    def train(self, mode: bool = True) -> UNetV2:
+        """Switch between training and evaluation, as of every module; a frozen encoder stays in evaluation."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.encoder.eval()
+        return self
+
+
+def _fit(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """Pad with zeros, or crop, at the end of each spatial dimension."""
+    pad: list[int] = []
+    for dim in range(len(sizes)):  # F.pad starts at the last dimension
+        pad.extend([0, sizes[-1 - dim] - x.shape[-1 - dim]])
+    return F.pad(x, pad)
+
+
+class Decoder(nn.Module):
+    """
+    Add the levels up from coarse to fine: each decoded level is upsampled and added to the next finer one.
+
+    Args:
+        spatial_dims: number of spatial dimensions, 2 or 3.
+        channels: number of channels of all levels.
+        strides: stride of every level, finest first.
+        upsample: ``"deconv"`` or ``"interp"``, see :py:class:`UNetV2`.
+    """
+
+    def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], upsample: str) -> None:
+        super().__init__()
+        if upsample not in UPSAMPLES:
+            raise InputError(f"upsample must be one of {UPSAMPLES}, got {upsample!r}.")
+        steps = list(pairwise(strides))
+        # "enlarge" is part of the names of the weights
+        self.enlarge = nn.ModuleList(
+            [_upsample(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
+        )
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        """
+        Args:
+            features: one tensor per level, finest first, of shape (Batch, channels, ...).
+
+        Returns:
+            The decoded levels, finest first, of the same shapes.
+        """
+        out = features[-1]
+        decoded = [out]
+        for i, upsample in enumerate(self.enlarge):
+            out = upsample(out) + features[len(features) - 2 - i]
+            decoded.append(out)
+        return decoded[::-1]
+
+
+def _upsample(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
+    """One step of the decoder, see :py:class:`UNetV2`."""
+    if upsample == "interp":
+        return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)
+    # the kernel is twice the factor, as released, so that neighbouring inputs overlap
+    return Conv[Conv.CONVTRANS, spatial_dims](
+        channels,
+        channels,
+        kernel_size=2 * factor,
+        stride=factor,
+        padding=(factor + 1) // 2,
+        output_padding=factor % 2,
+        bias=False,
+    )
+
+
+def _gate(spatial_dims: int, channels: int, attention: str) -> nn.Module:
+    """The attention of one level, see :py:class:`UNetV2`."""
+    if attention not in ATTENTIONS:
+        raise InputError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
+    if attention == "none":
+        return nn.Identity()
+    gate = [ChannelAttention(spatial_dims, channels), SpatialAttention(spatial_dims)]
+    return nn.Sequential(*(gate if attention == "channel_first" else reversed(gate)))

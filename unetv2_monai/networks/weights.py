@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights from files into networks and their backbones: all of them, or an error that says what differs."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import timm.models
+import torch
+from torch import nn
+
+from ..errors import InputError
+
+__all__ = ["load_backbone", "load_timm_backbone", "load_weights", "read_weights"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> dict[str, torch.Tensor]:
+    """
+    Read a file of weights and compare it with a network.
+
+    Args:
+        path: a file with the plain state dict, or one under ``key``, as training leaves them.
+        network: whose entries and shapes the weights must have.
+        key: name of the state dict in a file that holds more. Defaults to ``"model"``.
+
+    Returns:
+        The state dict, on the CPU.
+
+    Raises:
+        InputError: when there is no such file, when it holds no weights, or those of another network, with the first
+            entries that differ.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state_dict = content.get(key, content)
+        found = {name: tuple(value.shape) for name, value in state_dict.items()}
+    except Exception as error:  # unpickling raises almost anything
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    if found == wanted:
+        return dict(state_dict)
+    differs = [
+        f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
+    ]
+    parts = {
+        "missing": [key for key in wanted if key not in found],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": differs,
+    }
+    lines = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in parts.items() if keys]
+    raise InputError(
+        f"{path} holds weights of another network: " + "; ".join(lines) + ". "
+        "Set --backbone and --out_channels to what it was trained with."
+    )
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """
+    Load a file of weights into a network, strictly.
+
+    Args:
+        network: on any device.
+        path: see :py:func:`read_weights`.
+
+    Raises:
+        InputError: as :py:func:`read_weights`.
+    """
+    network.load_state_dict(read_weights(path, network))
+
+
+def load_timm_backbone(features: nn.Module, classifier: Any, path: str) -> None:
+    """
+    Load a file of classification weights into the feature extractor of the same timm model.
+
+    Args:
+        features: ``timm.create_model(name, features_only=True)``.
+        classifier: ``timm.create_model(name)`` of the same input channels, which knows how to read the file.
+        path: weights of timm (.safetensors, .pth) or, where timm converts them, of the model's authors.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or does not hold every weight of the extractor.
+    """
+    state_dict = _read_backbone(path)
+    convert = getattr(sys.modules[type(classifier).__module__], "checkpoint_filter_fn", None)
+    if convert is not None:
+        state_dict = convert(state_dict, classifier)
+    first = f"{classifier.pretrained_cfg.get('first_conv')}.weight"
+    if first in state_dict:
+        in_channels = classifier.state_dict()[first].shape[1]
+        state_dict[first] = timm.models.adapt_input_conv(in_channels, state_dict[first])
+    # the extractor may be wrapped ("model.") and may name "stages.0" as "stages_0"
+    load_backbone(features, path, state_dict, lambda key: re.sub(r"^([a-z_]+)_(\d+)\.", r"\1.\2.", key))
+
+
+def load_backbone(
+    model: nn.Module,
+    path: str,
+    state_dict: Mapping[str, torch.Tensor] | None = None,
+    alias: Callable[[str], str] = lambda key: key,
+) -> None:
+    """
+    Load weights into a backbone: all of its weights, or an error.
+
+    Args:
+        model: the backbone.
+        path: the file; only named in messages if ``state_dict`` is given.
+        state_dict: the content of the file. Defaults to reading it.
+        alias: another name that an entry of the model may have in the file.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or an entry is missing or of another shape.
+    """
+    content = _read_backbone(path) if state_dict is None else state_dict
+    found, missing = {}, []
+    for key, value in model.state_dict().items():
+        names = [name for name in (key, alias(key), key.removeprefix("model.")) if name in content]
+        if names and content[names[0]].shape == value.shape:
+            found[key] = content[names[0]]
+        elif not key.endswith("num_batches_tracked"):
+            missing.append(key)
+    if missing:
+        raise InputError(
+            f"{path} does not hold the weights of this backbone: {len(missing)} of {len(model.state_dict())} entries "
+            f"are missing or of another shape, such as {missing[0]}. Set --backbone to the model it was made for."
+        )
+    model.load_state_dict(found, strict=False)
+    logger.info(f"{path}: all {len(found)} weights of the backbone loaded, {len(content) - len(found)} not needed.")
+
+
+def _read_backbone(path: str) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise InputError(f"no pretrained weights at {path}. Set --pretrained to a file of them, true or false.")
+    try:
+        return dict(timm.models.load_state_dict(path))
+    except Exception as error:  # unpickling raises almost anything
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error

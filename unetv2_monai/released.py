@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The released U-Net v2: its layers' names, its weights for our network, its own scoring of polyps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .errors import InputError
+from .networks import UNetV2
+
+__all__ = ["TwoFinestHeads", "convert_released_state_dict", "released_key", "released_scores"]
+
+# layers of the released network that its forward pass never uses
+UNUSED = ("deconv5.weight",)
+
+# released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)
+RELEASED = (
+    (r"encoder\.backbone\.patch_embed1\.(.+)", lambda m: f"encoder.model.patch_embed.{m[1]}"),
+    (
+        r"encoder\.backbone\.patch_embed([2-4])\.(.+)",
+        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.downsample.{m[2]}",
+    ),
+    (
+        r"encoder\.backbone\.block([1-4])\.(\d+)\.(.+)",
+        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.blocks.{m[2]}.{m[3].replace('dwconv.dwconv', 'dwconv')}",
+    ),
+    (r"encoder\.backbone\.norm([1-4])\.(.+)", lambda m: f"encoder.model.stages_{int(m[1]) - 1}.norm.{m[2]}"),
+    (r"ca_([1-4])\.fc([12])\.weight", lambda m: f"gates.{int(m[1]) - 1}.0.mlp.{2 * int(m[2]) - 2}.weight"),
+    (r"sa_([1-4])\.conv1\.weight", lambda m: f"gates.{int(m[1]) - 1}.1.conv.weight"),
+    (r"Translayer_([1-4])\.conv\.weight", lambda m: f"reduce.{int(m[1]) - 1}.conv.weight"),
+    (r"Translayer_([1-4])\.bn\.(.+)", lambda m: f"reduce.{int(m[1]) - 1}.adn.N.{m[2]}"),
+    (r"sdi_([1-4])\.convs\.([0-3])\.(.+)", lambda m: f"sdi.levels.{int(m[1]) - 1}.smooth.{m[2]}.{m[3]}"),
+    (r"deconv([2-4])\.weight", lambda m: f"decoder.enlarge.{int(m[1]) - 2}.weight"),
+    (r"seg_outs\.([0-3])\.(.+)", lambda m: f"heads.{3 - int(m[1])}.{m[2]}"),
+)
+
+
+def released_key(key: str) -> str | None:
+    """Our name of an entry of the released network's state dict; None where we have no such layer."""
+    for pattern, ours in RELEASED:
+        if match := re.fullmatch(pattern, key):
+            return ours(match)
+    return None
+
+
+def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """
+    Rename the state dict of the released U-Net v2 (``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2,
+    any PVTv2 encoder) so that ``UNetV2.load_state_dict`` takes it with ``strict=True``.
+
+    Args:
+        state_dict: parameters and buffers under the released names. The prefix ``module.`` of data-parallel training
+            is understood.
+
+    Returns:
+        The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
+
+    Raises:
+        InputError: (a ValueError) when an entry is not one of the released network, with its name.
+
+    Example::
+
+        net = UNetV2(backbone="pvt_v2_b2", out_channels=1)
+        net.load_state_dict(convert_released_state_dict(torch.load("unetv2.pth", weights_only=True)))
+    """
+    converted, unknown = {}, []
+    for key, value in state_dict.items():
+        key = key.removeprefix("module.")
+        if key in UNUSED:
+            continue
+        ours = released_key(key)
+        if ours is None:
+            unknown.append(key)
+        else:
+            converted[ours] = value
+    if unknown or not converted:
+        found = f"unknown entries {unknown[:3]}, {len(unknown)} in all" if unknown else "it is empty"
+        raise InputError(f"this is not a state dict of the released U-Net v2: {found}.")
+    return converted
+
+
+def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
+    """
+    Dice and IoU of one image as the released code of U-Net v2 computes them for polyps.
+
+    The sum of the logits of the two finest heads is upsampled to the size of the mask; its sigmoid is stretched to 0 to
+    1 within the image, then cut at 0.5. The stretching marks something on every image, also on one without a lesion.
+
+    Args:
+        logits: summed logits of shape (1, height, width).
+        label: the mask, 0 and 1, of shape (1, native height, native width).
+
+    Returns:
+        ``released_dice`` and ``released_iou``.
+    """
+    upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
+    probability = torch.sigmoid(upsampled)
+    lowest, highest = probability.min(), probability.max()
+    pred = ((probability - lowest) / (highest - lowest + 1e-8) >= 0.5).float()
+    overlap, total, smooth = (pred * label).sum().item(), (pred.sum() + label.sum()).item(), 1e-5
+    dice = (2 * overlap + smooth) / (total + smooth)
+    return {"released_dice": dice, "released_iou": (overlap + smooth) / (total - overlap + smooth)}
+
+
+class TwoFinestHeads:
+    """
+    The sum of the logits of the two finest heads, which the released code scores.
+
+    In evaluation :py:class:`UNetV2` computes its finest head alone; the second one is computed here, from what its
+    decoder gave in the forward pass before. Networks of other classes are scored by their one output.
+
+    Args:
+        network: in evaluation mode.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network: Any = network if isinstance(network, UNetV2) else None
+        self.decoded: list[torch.Tensor] = []
+        self.passes = 0
+        if self.network is not None:
+            self.network.decoder.register_forward_hook(self._keep)
+
+    def _keep(self, module: nn.Module, inputs: Any, output: list[torch.Tensor]) -> None:
+        self.decoded, self.passes = output, self.passes + 1  # the last pass alone: windows may be many
+
+    @torch.no_grad()
+    def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
+        """
+        Args:
+            finest: logits of the finest head in the last forward pass, of shape (Batch, 1, height, width).
+
+        Returns:
+            The summed logits, of the same shape; None where more than one pass made ``finest`` (windows, flips).
+        """
+        passes, self.passes = self.passes, 0
+        if self.network is None:
+            return finest
+        if passes != 1:
+            return None
+        second = self.network.head_logits(1, self.decoded[1].float())  # autocast has ended here
+        return finest + F.interpolate(second, size=finest.shape[2:], mode="bilinear", align_corners=False)
