@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unetv2_monai import InputError, StrictCheckpointLoader, last_checkpoint, list_images, load_datalist
-from unetv2_monai.data.datalist import MOST_VOXELS
+from unetv2_monai.data.checks import MAX_VOXELS
 
 from ..support.networks import Bright
 
@@ -161,4 +161,4 @@ def test_memory_is_bounded_for_volumes(ending, tmp_path):
     assert list_images(str(path), broken=broken) == []
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
-    assert f"more than the limit of {MOST_VOXELS}" in broken[0]
+    assert f"more than the limit of {MAX_VOXELS}" in broken[0]

@@ -1,8 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """From folders to lists of files, images and masks."""
 
+from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS
 from .datalist import list_images, load_datalist, report_images
 from .images import to_mask, to_rgb
 from .multi_scale import MultiScaleBatch
 
-__all__ = ["MultiScaleBatch", "list_images", "load_datalist", "report_images", "to_mask", "to_rgb"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "VOLUME_ENDINGS",
+    "MultiScaleBatch",
+    "list_images",
+    "load_datalist",
+    "report_images",
+    "to_mask",
+    "to_rgb",
+]

@@ -20,6 +20,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
+from .checks import IMAGE_ENDINGS, MAX_LISTED, MAX_VOXELS, VOLUME_ENDINGS
 from .images import to_mask, to_rgb
 
 __all__ = ["list_images", "load_datalist", "report_images"]
@@ -28,13 +29,10 @@ logger = logging.getLogger(__name__)
 
 Item = dict[str, str]
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VOLUMES = (".nii", ".nii.gz")
+PICTURES, VOLUMES = IMAGE_ENDINGS, VOLUME_ENDINGS  # TODO: removed when no script imports them
 FOLDERS = (("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"))
 MASK_SUFFIXES = ("", "_segmentation", "_mask", "_label", "_seg", "_gt")
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
-MOST_ERRORS = 200
-MOST_VOXELS = 2**29  # pictures: Pillow's own limit, 179 million pixels
 
 LAYOUT = """Expected one of
   DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
@@ -149,7 +147,7 @@ def list_images(
         root = root / "images" if (root / "images").is_dir() else root
         paths = _files(root)
     if not paths:
-        raise InputError(f"dataset_dir {root} holds no image ({', '.join(PICTURES + VOLUMES)}).")
+        raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).")
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
     errors: list[str] = []
@@ -193,8 +191,8 @@ def _existing_folder(dataset_dir: str, layout: str = f"your data.\n{LAYOUT}") ->
 
 
 def _listed(root: Path, errors: Sequence[str]) -> str:
-    more = [f"... and {len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
-    lines = "\n  ".join([*errors[:MOST_ERRORS], *more])
+    more = [f"... and {len(errors) - MAX_LISTED} more"] if len(errors) > MAX_LISTED else []
+    lines = "\n  ".join([*errors[:MAX_LISTED], *more])
     return f"{len(errors)} problem{'s'[: len(errors) > 1]} in {root}:\n  {lines}\nMend or remove these files."
 
 
@@ -275,13 +273,15 @@ def _pairs(parent: Path, errors: list[str]) -> list[Item]:
 
 
 def _files(folder: Path) -> list[Path]:
-    endings = PICTURES + VOLUMES
+    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
     return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
 
 
 def _stem(path: Path) -> str:
     name = path.name
-    ending = next((e for e in sorted(PICTURES + VOLUMES, key=len, reverse=True) if name.lower().endswith(e)), "")
+    ending = next(
+        (e for e in sorted(IMAGE_ENDINGS + VOLUME_ENDINGS, key=len, reverse=True) if name.lower().endswith(e)), ""
+    )
     return name[: len(name) - len(ending)]
 
 
@@ -341,13 +341,13 @@ def _check_pair(item: Item, out_channels: int) -> str | None:
 def _shape(path: str, convert: Callable[[Image.Image], Image.Image], classes: int | None = None) -> tuple[int, ...]:
     """Decode a file and give its width, height (and depth); for masks of volumes check the values too."""
     try:
-        if path.lower().endswith(PICTURES):
+        if path.lower().endswith(IMAGE_ENDINGS):
             with Image.open(path) as opened:
                 return convert(opened).size
         volume = nibabel.load(path)
         voxels = math.prod(volume.shape)  # type: ignore[attr-defined]
-        if voxels > MOST_VOXELS:
-            raise InputError(f"{path}: {voxels} voxels, more than the limit of {MOST_VOXELS}")
+        if voxels > MAX_VOXELS:
+            raise InputError(f"{path}: {voxels} voxels, more than the limit of {MAX_VOXELS}")
         values = np.asanyarray(volume.dataobj)  # type: ignore[attr-defined]
     except InputError:
         raise
