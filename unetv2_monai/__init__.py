@@ -3,12 +3,16 @@
 
 from .bundle import RunFolder, check_options, keep_memory
 from .data import MultiScaleBatch, list_images, load_datalist, report_images, to_mask, to_rgb
-from .errors import InputError
+from .errors import InputError, concise_errors
 from .files import existing_file
 from .handlers import (
     AtomicCheckpointSaver,
+    BroadcastBuffers,
+    ClipGradients,
     EpochLog,
+    EpochMean,
     EpochSeed,
+    MovingAverage,
     NaNGuard,
     ScoreTable,
     StopOnSignal,
@@ -16,6 +20,7 @@ from .handlers import (
     WholeCheckpointSaver,
     last_checkpoint,
 )
+from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer
 from .losses import StructureLoss
 from .networks import SDI, UNetV2, load_weights
 from .released import convert_released_state_dict
@@ -25,11 +30,19 @@ __version__ = "0.1.0"
 __all__ = [
     "SDI",
     "AtomicCheckpointSaver",
+    "AutocastInferer",
+    "BroadcastBuffers",
+    "ClipGradients",
     "EpochLog",
+    "EpochMean",
     "EpochSeed",
+    "FlipInferer",
     "InputError",
+    "MovingAverage",
     "MultiScaleBatch",
     "NaNGuard",
+    "OpenVINOInferer",
+    "PlainInferer",
     "RunFolder",
     "ScoreTable",
     "StopOnSignal",
@@ -38,6 +51,7 @@ __all__ = [
     "UNetV2",
     "WholeCheckpointSaver",
     "check_options",
+    "concise_errors",
     "convert_released_state_dict",
     "existing_file",
     "keep_memory",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception for input that the user has to mend."""
+"""The one exception for input that the user has to fix."""
 
 from __future__ import annotations
 
@@ -7,27 +7,28 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["InputError"]
+__all__ = ["InputError", "concise_errors"]
 
 
 class InputError(ValueError):
+    """A file, folder or option that was given cannot be used; the message names it and says what to do."""
+
+
+def concise_errors() -> None:
     """
-    A file, folder or option that was given cannot be used; the message names it and says what to do.
+    Where an :py:class:`InputError` ends ``python -m monai.bundle``, print its message alone.
 
     ``monai.bundle`` wraps every error of a config in errors of its own, which would bury the message in a long
-    traceback. So where this exception ends ``python -m monai.bundle``, only its message is printed.
+    traceback. A step of ``initialize`` in the configs; in other programs it does nothing.
     """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
-            sys.excepthook = _print_message_alone
+    if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
+        sys.excepthook = _print_message_alone
 
 
 def _print_message_alone(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
+        cause = cause.__cause__  # not __context__: an error that was handled is not the reason of a later one
     if cause is None:
         sys.__excepthook__(kind, error, traceback)
     else:
