@@ -2,13 +2,15 @@
 """From folders to lists of files, images and masks."""
 
 from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS
-from .datalist import list_images, load_datalist, report_images
+from .datalist import load_datalist
+from .image_list import ImageList, list_images, report_images
 from .images import to_mask, to_rgb
 from .multi_scale import MultiScaleBatch
 
 __all__ = [
     "IMAGE_ENDINGS",
     "VOLUME_ENDINGS",
+    "ImageList",
     "MultiScaleBatch",
     "list_images",
     "load_datalist",

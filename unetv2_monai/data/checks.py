@@ -3,9 +3,171 @@
 
 from __future__ import annotations
 
-__all__ = ["IMAGE_ENDINGS", "MAX_LISTED", "MAX_VOXELS", "VOLUME_ENDINGS"]
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..errors import InputError
+from .images import to_mask, to_rgb
+
+__all__ = [
+    "IMAGE_ENDINGS",
+    "MAX_LISTED",
+    "MAX_VOXELS",
+    "VOLUME_ENDINGS",
+    "check_each",
+    "check_pair",
+    "image_size",
+    "list_problems",
+    "mask_size",
+]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUME_ENDINGS = (".nii", ".nii.gz")
 MAX_VOXELS = 2**29  # of a volume; images have Pillow's own limit, 179 million pixels
 MAX_LISTED = 200  # problems in one message
+
+
+def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
+    """
+    Run a check on every item, several at a time, with a progress bar.
+
+    Args:
+        items: entries of a data list.
+        check: raises InputError when an item cannot be used.
+
+    Returns:
+        For every item the sentence of its error, or None.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(lambda item: _error_of(check, item), items)
+        return list(tqdm(results, "Checking files", len(items), disable=None, leave=False))
+
+
+def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
+    """
+    Decode an image and its mask and compare their sizes.
+
+    Args:
+        item: ``{"image": path, "label": path}``.
+        out_channels: channels of the network, which decide the values that a mask may have. Defaults to 1.
+        in_channels: channels that a volume must have; None takes any number. Defaults to None.
+
+    Raises:
+        InputError: when a file cannot be read, the mask has unknown values or the sizes differ.
+    """
+    image = image_size(item["image"], in_channels)
+    mask = mask_size(item["label"], out_channels)
+    if image != mask:
+        name = Path(item["image"]).name
+        raise InputError(f"{item['label']}: mask of {_by(mask)}, but {name} is {_by(image)}")
+
+
+def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
+    """
+    Decode an image or a volume.
+
+    Args:
+        path: the file. Images are converted to RGB, as training does.
+        in_channels: channels that a volume must have: one if it has three dimensions, else the size of the fourth.
+            None takes any number. Defaults to None.
+
+    Returns:
+        Width and height in pixels, or the size of a volume in voxels, without its channels.
+
+    Raises:
+        InputError: when the file cannot be read or has another number of channels.
+    """
+    if _is_image(path):
+        return _convert(path, to_rgb)
+    shape = _volume(path).shape
+    channels = math.prod(shape[3:])
+    if in_channels is not None and channels != in_channels:
+        extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
+        raise InputError(
+            f"{path}: holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}. "
+            f"{extract} --in_channels {channels}."
+        )
+    return shape[:3]
+
+
+def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
+    """
+    Decode a mask or a label volume.
+
+    Args:
+        path: the file.
+        out_channels: channels of the network, which decide the values that the mask may have; None takes any value.
+            Defaults to None.
+
+    Returns:
+        Width and height in pixels, or the shape of a volume, without a fourth dimension of size 1.
+
+    Raises:
+        InputError: when the file cannot be read or has unknown values.
+    """
+    if _is_image(path):
+        return _convert(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
+    values = _volume(path)
+    if out_channels is not None and not np.isin(values, range(max(out_channels, 2))).all():
+        expected = f"expected 0 to {max(out_channels, 2) - 1}"
+        raise InputError(f"{path}: label values {np.unique(values)[:8]}, {expected}")
+    return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
+
+
+def list_problems(root: Path, problems: Sequence[str]) -> str:
+    """One message for all problems of a folder."""
+    more = [f"... and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+    lines = "\n  ".join([*problems[:MAX_LISTED], *more])
+    return f"{len(problems)} problem{'s'[: len(problems) > 1]} in {root}:\n  {lines}\nFix or remove these files."
+
+
+def _error_of(check: Callable[[dict[str, str]], object], item: dict[str, str]) -> str | None:
+    try:
+        check(item)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(IMAGE_ENDINGS)
+
+
+def _convert(path: str, convert: Callable[[Image.Image], Image.Image]) -> tuple[int, int]:
+    with _reading(path), Image.open(path) as opened:
+        converted = convert(opened)
+        converted.load()
+        return converted.size
+
+
+def _volume(path: str) -> np.ndarray:
+    with _reading(path):
+        volume: Any = nibabel.load(path)
+        voxels = math.prod(volume.shape)
+        if voxels > MAX_VOXELS:
+            raise InputError(f"{path}: {voxels} voxels, more than the limit of {MAX_VOXELS}")
+        return np.asanyarray(volume.dataobj)
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # image decoders raise almost anything
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return " x ".join(map(str, size))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of images -> the list that inference takes, checked before use; and the report at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS, check_each, image_size, list_problems, mask_size
+from .folders import Item, existing_folder, list_files, stem, unique_stems
+
+__all__ = ["ImageList", "list_images", "report_images"]
+
+
+class ImageList(list[Item]):
+    """
+    The images to segment, as the data of a MONAI ``Dataset``.
+
+    Args:
+        items: ``{"image": path}`` for every image.
+        broken: a sentence for every file that was left out because it cannot be used.
+    """
+
+    def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = ()) -> None:
+        super().__init__(items)
+        self.broken = list(broken)
+
+
+def list_images(
+    dataset_dir: str,
+    check: bool = True,
+    output_dir: str | None = None,
+    skip_broken: bool = False,
+    skip_finished: bool = False,
+    in_channels: int | None = None,
+) -> ImageList:
+    """
+    Find the images to segment: those in ``dataset_dir/images`` if it exists, else those in ``dataset_dir``.
+
+    Args:
+        dataset_dir: the folder, or a single image.
+        check: decode every file first. Defaults to True.
+        output_dir: where masks of the same names will be written: must be another folder. Defaults to None.
+        skip_broken: leave out files that cannot be used and state them in ``broken`` of the list, for
+            :py:func:`report_images`. False raises for them. Defaults to False.
+        skip_finished: leave out images whose mask is in ``output_dir``, complete and of their size. Defaults to False.
+        in_channels: channels of the network, which volumes must have if files are checked; images become RGB.
+            None takes any number. Defaults to None.
+
+    Returns:
+        A list of ``{"image": path}``, sorted.
+
+    Raises:
+        InputError: when there is no image, when two would give a mask of the same name, when masks would overwrite
+            images, or for all files that cannot be used.
+    """
+    root = Path(dataset_dir)
+    if root.is_file():
+        paths = [root]
+    else:
+        root = existing_folder(dataset_dir, "your images, or to one image.")
+        root = root / "images" if (root / "images").is_dir() else root
+        paths = list_files(root)
+    if not paths:
+        raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).")
+    if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
+        raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
+    _, problems = unique_stems(paths)
+    items = [{"image": str(path)} for path in paths]
+    broken: list[str] = []
+    if check and not problems:
+        errors = check_each(items, lambda item: image_size(item["image"], in_channels))
+        items = [item for item, error in zip(items, errors) if not error]
+        broken = [error for error in errors if error]
+    if problems or (broken and not skip_broken):
+        raise InputError(list_problems(root, problems or broken))
+    if skip_finished and output_dir is not None:
+        unfinished = check_each(items, lambda item: _finished_mask(Path(item["image"]), Path(output_dir)))
+        items = [item for item, reason in zip(items, unfinished) if reason]
+    return ImageList(items, broken)
+
+
+def report_images(done: int, broken: Sequence[str], output_dir: str) -> None:
+    """
+    Say at the end how inference went.
+
+    Args:
+        done: number of masks written.
+        broken: the sentences of :py:class:`ImageList`.
+        output_dir: where the masks are.
+
+    Raises:
+        InputError: when files were broken: which, and why. On the command line the exit status is then 1.
+    """
+    print(done, "masks written to", output_dir)
+    if broken:
+        lines = "\n  ".join(broken)
+        raise InputError(f"{len(broken)} files could not be read, the others are done:\n  {lines}")
+
+
+def _finished_mask(image: Path, output_dir: Path) -> Path:
+    """The mask that inference wrote for an image; InputError if there is none of its size that can be read."""
+    masks = [output_dir / f"{stem(image)}{ending}" for ending in (".png", ".nii.gz")]
+    mask = next((path for path in masks if path.is_file()), None)
+    if mask is None or mask_size(str(mask)) != image_size(str(image)):
+        raise InputError(f"{image}: no mask yet")
+    return mask
