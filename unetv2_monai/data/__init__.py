@@ -2,7 +2,7 @@
 """From folders to lists of files, images and masks."""
 
 from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS
-from .datalist import load_datalist
+from .datalist import find_pairs, load_datalist
 from .image_list import ImageList, list_images, report_images
 from .images import to_mask, to_rgb
 from .multi_scale import MultiScaleBatch
@@ -12,6 +12,7 @@ __all__ = [
     "VOLUME_ENDINGS",
     "ImageList",
     "MultiScaleBatch",
+    "find_pairs",
     "list_images",
     "load_datalist",
     "report_images",

@@ -14,14 +14,39 @@ from monai.data import partition_dataset
 
 from ..errors import InputError
 from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS, check_each, check_pair, list_problems
-from .folders import LAYOUT, Item, existing_folder, find_pairs_in, stem
+from .folders import LAYOUT, existing_folder, list_folders, stem
+from .layouts import Item, explain, read_folder, read_sub_folders
 
-__all__ = ["load_datalist"]
+__all__ = ["find_pairs", "load_datalist"]
 
 logger = logging.getLogger(__name__)
 
 PICTURES, VOLUMES = IMAGE_ENDINGS, VOLUME_ENDINGS  # TODO: removed when no script imports them
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+SPLIT_FOLDERS = frozenset(name for names in SPLITS.values() for name in names)
+
+
+def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
+    """
+    Find all image and mask pairs of a data set, without opening an image.
+
+    Args:
+        dataset_dir: the folder; docs/how-to/data.md states the layouts.
+
+    Returns:
+        The pairs of every section found, ``"training"``, ``"validation"`` and ``"test"``, or of the section
+        ``"plain"`` where nothing says which pairs are for what. A pair is ``{"image": path, "label": path}`` with the
+        name of its ``"dataset"`` where ``datalist.json`` or a folder below a split states it, and of its ``"patient"``
+        where every patient has a folder.
+
+    Raises:
+        InputError: when the folder has no known layout, or for all files without a partner together.
+    """
+    root = existing_folder(dataset_dir)
+    found, problems = _find_sections(root, SPLITS.keys())
+    if problems:
+        raise InputError(list_problems(root, problems))
+    return {section: pairs for section, pairs in found.items() if pairs}
 
 
 def load_datalist(
@@ -37,11 +62,11 @@ def load_datalist(
     """
     Find the image and mask pairs of a data set.
 
-    Without a validation split, a seeded share of the training pairs is held out. A plain folder of ``images/`` and
-    ``masks/`` without any split is all training data for training, and all test data for evaluation.
+    Without a validation split, a seeded share of the training pairs is held out: of whole patients where every patient
+    has a folder. A folder without any split is all training data for training, and all test data for evaluation.
 
     Args:
-        dataset_dir: the folder; docs/data.md states the layouts.
+        dataset_dir: the folder; docs/how-to/data.md states the layouts.
         sections: which of "training", "validation", "test" to return. No file of another section is opened.
         val_fraction: share of the training pairs held out where there is no validation split. Defaults to 0.1.
         seed: draws the held-out pairs and the subset of ``max_train_images``. Defaults to 0.
@@ -53,103 +78,159 @@ def load_datalist(
             None takes any number. Defaults to None.
 
     Returns:
-        For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its
-        ``"dataset"`` where ``datalist.json`` or a folder below ``test/`` states it.
+        For every section a list of pairs as :py:func:`find_pairs` gives them, in the order of the images' paths.
 
     Raises:
         InputError: when the folder has no known layout or lacks a section, or for all unpaired, unreadable and
-            contradictory files at once, each with its name.
+            contradictory files together, each with its name.
     """
     root = existing_folder(dataset_dir)
-    errors: list[str] = []
-    wanted = {*sections, "training"} if "validation" in sections else set(sections)
-    found = _read_json(root, wanted, errors)
-    if found is None:
-        found = _read_folders(root, wanted, errors)
-    if not found and not errors:
-        raise InputError(f"dataset_dir {root} holds no images and masks.\n{LAYOUT}")
+    found, problems = _find_sections(root, {*sections, "training"} if "validation" in sections else set(sections))
     if "plain" in found:
         found["test" if "test" in sections else "training"] = found.pop("plain")
+    training = found.get("training", [])
+    if "validation" in sections and training and not found.get("validation") and not problems:
+        training, found["validation"] = _hold_out(root, training, val_fraction, seed)
+    if max_train_images is not None and "training" in sections and max_train_images < len(training):
+        ratios = [max_train_images, len(training) - max_train_images]
+        training = partition_dataset(training, ratios=ratios, shuffle=True, seed=seed)[0]
+    found["training"] = training
 
-    if "validation" in sections and not found.get("validation") and found.get("training"):
-        pairs = found["training"]
-        held_out = max(1, round(val_fraction * len(pairs)))
-        if len(pairs) < 2 and not errors:
-            raise InputError(f"dataset_dir {root} holds one pair only, and training needs another one for validation.")
-        ratios = [len(pairs) - held_out, held_out]
-        found["training"], found["validation"] = partition_dataset(pairs, ratios=ratios, shuffle=True, seed=seed)
-        logger.info(f"No validation split: {held_out} of {len(pairs)} training pairs are held out (seed {seed}).")
-
-    if max_train_images is not None and "training" in sections and max_train_images < len(found.get("training", [])):
-        rest = len(found["training"]) - max_train_images
-        found["training"] = partition_dataset(
-            found["training"], ratios=[max_train_images, rest], shuffle=True, seed=seed
-        )[0]
-
-    lists: dict[str, list[Item]] = {}
     for section in sections:
-        if not found.get(section) and not errors:
-            has = ", ".join(f"{key} ({len(value)})" for key, value in found.items() if value) or "nothing"
-            raise InputError(f"dataset_dir {root} has no {section} pairs; it has {has}.\n{LAYOUT}")
-        lists[section] = sorted(found.get(section, []), key=lambda item: item["image"])
+        if not found.get(section) and not problems:
+            raise InputError(_lacks(root, section, found))
+    lists = {section: sorted(found.get(section, []), key=lambda item: item["image"]) for section in sections}
     logger.info(f"{root}: " + ", ".join(f"{len(items)} {section}" for section, items in lists.items()) + " pairs.")
     if check:
         pairs = [item for items in lists.values() for item in items]
-        errors += [
-            error for error in check_each(pairs, lambda item: check_pair(item, out_channels, in_channels)) if error
-        ]
-    if errors:
-        raise InputError(list_problems(root, errors))
+        problems += filter(None, check_each(pairs, lambda item: check_pair(item, out_channels, in_channels)))
+    if problems:
+        raise InputError(list_problems(root, problems))
     return lists
 
 
-def _read_json(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[str, list[Item]] | None:
-    """Read ``datalist.json``, if there is one: paths are relative to its folder."""
+def _hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+    """Draw pairs for validation; where pairs have a patient, draw patients with all of their pairs."""
+    by_patient = any("patient" in pair for pair in pairs)
+    units = list(dict.fromkeys(map(_patient, pairs))) if by_patient else range(len(pairs))
+    if len(units) < 2:
+        one = f"the pairs of one patient ({units[0]}) only" if by_patient else "one pair only"
+        raise InputError(f"dataset_dir {root} holds {one}, and training needs another one for validation.")
+    held_out = max(1, round(val_fraction * len(units)))
+    ratios = [len(units) - held_out, held_out]
+    parts = partition_dataset(units, ratios=ratios, shuffle=True, seed=seed)
+    if by_patient:
+        drawn = {*parts[1]}
+        is_drawn = [_patient(pair) in drawn for pair in pairs]
+        parts = [[index for index, value in enumerate(is_drawn) if value == wanted] for wanted in (False, True)]
+    training, validation = ([pairs[index] for index in part] for part in parts)
+    of_patients = f", all of {held_out} of {len(units)} patients," if by_patient else ""
+    shares = f"{len(validation)} of {len(pairs)} training pairs{of_patients}"
+    logger.info(f"No validation split: {shares} are held out (seed {seed}).")
+    return training, validation
+
+
+def _patient(pair: Item) -> str:
+    return pair.get("patient", pair["image"])
+
+
+def _find_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
+    """The pairs of every section, and a sentence for all that is wrong in the wanted ones."""
     path = root / "datalist.json"
-    if not path.is_file():
-        return None
+    found, problems = _read_json(path, wanted) if path.is_file() else _read_folders(root, wanted)
+    if not found and not problems:
+        raise InputError(f"dataset_dir {root} holds no images and masks.\n{_explain_all(root, SPLIT_FOLDERS)}{LAYOUT}")
+    return found, problems
+
+
+def _lacks(root: Path, section: str, found: dict[str, list[Item]]) -> str:
+    has = ", ".join(f"{key} ({len(pairs)})" for key, pairs in found.items() if pairs) or "nothing"
+    hint = "" if (root / "datalist.json").is_file() else _explain_all(root, {*SPLITS[section]})
+    return f"dataset_dir {root} has no {section} pairs; it has {has}.\n{hint}{LAYOUT}"
+
+
+def _read_json(path: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
+    """Read ``datalist.json``: paths are relative to its folder."""
     try:
         content = json.loads(path.read_text())
-        found = {section: [_item(root, item) for item in content[section]] for section in SPLITS if section in content}
+        found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{LAYOUT}") from error
     if not found:
         raise InputError(f"{path} has none of the lists {', '.join(SPLITS)}.\n{LAYOUT}")
-    for section in wanted & found.keys():
+    problems: list[str] = []
+    for section in found.keys() & wanted:
         files = [item[key] for item in found[section] for key in ("image", "label")]
         absent = [file for file in files if not Path(file).is_file()]
-        errors += [f"{file}: listed in datalist.json, no such file" for file in absent]
-        found[section] = [item for item in found[section] if not set(item.values()) & set(absent)]
-    return found
+        problems += [f"{file}: listed in datalist.json, no such file" for file in absent]
+        found[section] = [item for item in found[section] if not {*item.values()} & {*absent}]
+    return found, problems
 
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
-    """One entry of ``datalist.json``; what it says beside image, label and dataset is for people."""
+    """One entry of ``datalist.json``; what it states beside image, label and dataset is for people."""
     paths = {key: str(root / item[key]) for key in ("image", "label")}
     return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
 
-def _read_folders(root: Path, wanted: AbstractSet[str], errors: list[str]) -> dict[str, list[Item]]:
-    """Pairs per split folder, or per split file, or under "plain" where nothing says which split they are."""
+def _read_folders(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
+    """Pairs per split folder, or per split file, or as "plain" where nothing says which split they are."""
     found: dict[str, list[Item]] = {}
-    for section, names in SPLITS.items():
-        for name in names:
-            for parent in (root / name, *sorted(p for p in root.glob(f"{name}/*") if p.is_dir())):
-                pairs = find_pairs_in(parent, errors if section in wanted else [])
-                if parent.parent.name == name:  # one of several data sets
-                    pairs = [{**pair, "dataset": parent.name} for pair in pairs]
-                if pairs:
-                    found[section] = found.get(section, []) + pairs
-    if found:
-        return found
+    problems: list[str] = []
+    read_as = []
+    for section, folder in _split_folders(root):
+        for layout in (read_folder(folder), read_sub_folders(folder, in_split=True)):
+            if layout.pairs:
+                found.setdefault(section, []).extend(layout.pairs)
+            if layout.fits and section in wanted:
+                problems += layout.problems
+                read_as.append(f"{folder.name}/: {layout.name}")
+    if not found and not problems:
+        layout, patients = read_folder(root), read_sub_folders(root, skip=SPLIT_FOLDERS)
+        if layout.fits and patients.pairs:
+            logger.warning(f"{root}: read as {layout.name}; pairs in its other sub-folders are left out.")
+        layout = layout if layout.fits else patients
+        problems += layout.problems
+        read_as += [layout.name] if layout.fits else []
+        found, unknown = _read_split_files(root, layout.pairs, wanted)
+        problems += unknown
+    if read_as:
+        logger.info(f"{root}: read as {'; '.join(read_as)}.")
+    return found, problems
 
-    pairs = find_pairs_in(root, errors)
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    folders = list_folders(root)
+    return [
+        (section, folder)
+        for section, names in SPLITS.items()
+        for name in names
+        for folder in folders
+        if folder.name.lower() == name
+    ]
+
+
+def _read_split_files(
+    root: Path, pairs: list[Item], wanted: AbstractSet[str]
+) -> tuple[dict[str, list[Item]], list[str]]:
+    """Sort pairs by the names in train.txt, val.txt and test.txt; all are "plain" if there is no such file."""
+    found: dict[str, list[Item]] = {}
+    problems = []
     by_stem = {stem(Path(pair["image"])): pair for pair in pairs}
     for section, names in SPLITS.items():
         for listing in (root / f"{name}.txt" for name in names):
-            if listing.is_file():
-                stems = [stem(Path(line.strip())) for line in listing.read_text().splitlines() if line.strip()]
-                if section in wanted:
-                    errors += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
-                found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
-    return found or ({"plain": pairs} if pairs else {})
+            if not listing.is_file():
+                continue
+            if any("patient" in pair for pair in pairs):  # names repeat
+                return {}, [f"{listing}: cannot list names in folders of patients; write a datalist.json instead"]
+            stems = [stem(Path(line.strip())) for line in listing.read_text().splitlines() if line.strip()]
+            if section in wanted:
+                problems += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
+            found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
+    return found or ({"plain": pairs} if pairs else {}), problems
+
+
+def _explain_all(root: Path, splits: AbstractSet[str]) -> str:
+    """A line for the folder and each of the named splits in it: what was seen, and which layouts are nearest."""
+    folders = [folder for _, folder in _split_folders(root) if folder.name.lower() in splits] or [root]
+    return "".join(f"In {folder}: {explain(folder)}.\n" for folder in folders)

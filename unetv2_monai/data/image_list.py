@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import InputError
 from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS, check_each, image_size, list_problems, mask_size
-from .folders import Item, existing_folder, list_files, stem, unique_stems
+from .folders import existing_folder, list_files, stem, unique_stems
+from .layouts import Item, image_folder, read_suffixes
 
 __all__ = ["ImageList", "list_images", "report_images"]
+
+logger = logging.getLogger(__name__)
 
 
 class ImageList(list[Item]):
@@ -36,7 +40,9 @@ def list_images(
     in_channels: int | None = None,
 ) -> ImageList:
     """
-    Find the images to segment: those in ``dataset_dir/images`` if it exists, else those in ``dataset_dir``.
+    Find the images to segment: those in ``dataset_dir/images`` (or ``image``) if it exists, else in ``dataset_dir``.
+
+    If every image there has a mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
 
     Args:
         dataset_dir: the folder, or a single image.
@@ -60,8 +66,12 @@ def list_images(
         paths = [root]
     else:
         root = existing_folder(dataset_dir, "your images, or to one image.")
-        root = root / "images" if (root / "images").is_dir() else root
+        root = image_folder(root)
         paths = list_files(root)
+        pairs = read_suffixes(root)
+        if pairs.pairs and not pairs.problems:
+            logger.info(f"{root}: {len(pairs.pairs)} masks beside their images are left out.")
+            paths = [Path(pair["image"]) for pair in pairs.pairs]
     if not paths:
         raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).")
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
