@@ -26,12 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from overlay import MASK_COLOR, outlined
+from common.overlay import MASK_COLOR, outlined
 from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
-from unetv2_monai.data.datalist import PICTURES
+from unetv2_monai.data import IMAGE_ENDINGS as PICTURES
 
 HASH = 16  # brightness differences between 17 x 16 fields: 256 bits
 TINY = 0.001  # share of the image

@@ -1,14 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Federated learning in the NVIDIA FLARE simulator: several sites train one network and share weights, not images.
+Simulate federated learning with NVIDIA FLARE: several sites train one network and share weights, not images.
 
     pip install -e ".[federated]"
     python scripts/federated.py --dataset_dir DIR --test_dir TEST_DIR --sites 2 --rounds 10
 
-splits the training pairs of DIR among the sites, trains by federated averaging with the bundle as it is, then trains
-every site alone for as many epochs, and scores them all on TEST_DIR. Weights are those of the last round and of the
-last epoch, so the test images choose nothing. At a real site, NVIDIA FLARE runs scripts/federated_client.py.
+splits the training pairs of DIR among the sites and trains by federated averaging with the unchanged bundle. Then it
+trains every site alone for as many epochs, and scores all networks on TEST_DIR. The weights scored are those of the
+last round and of the last epoch, so that the test images choose nothing. At a real site, NVIDIA FLARE runs
+scripts/federated_client.py.
 """
 
 from __future__ import annotations
@@ -18,25 +19,34 @@ import csv
 import json
 import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
-import yaml
-from monai.bundle import ConfigParser
+from common.bundle import BUNDLE, ROOT, read_config, run_bundle
+from common.command import new_parser, run
+from common.options import add_set, values_of
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist
+from unetv2_monai.networks import read_weights
 
-ROOT = Path(__file__).resolve().parents[1]
-TRAIN, EVALUATE = (str(ROOT / "bundle" / "configs" / f"{name}.json") for name in ("train", "evaluate"))
-# two processes on one machine would fight for its cores
+# of all processes: the sites share the cores of one machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-def split(arguments: argparse.Namespace, options: dict) -> list[Path]:
+@dataclass(frozen=True)
+class Scores:
+    """Means over the test images."""
+
+    dice: float
+    iou: float
+
+
+def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Path]:
     """A folder for every site, with a datalist.json of its share of the training pairs."""
     classes = options.get("out_channels", 1)
     pairs = load_datalist(str(arguments.dataset_dir), ["training"], out_channels=classes)["training"]
@@ -58,29 +68,29 @@ def split(arguments: argparse.Namespace, options: dict) -> list[Path]:
     return folders
 
 
-def federate(arguments: argparse.Namespace, options: dict) -> Path:
-    """Run server and sites here; returns the file of the averaged weights."""
+def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
+    """Run the server and the sites on this machine; returns the file of the averaged weights."""
     try:
         from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
         from nvflare.recipe.sim_env import SimEnv
     except ImportError:
         raise InputError('nvflare is missing: pip install "unetv2-monai[federated]"') from None
-    parser = ConfigParser()
-    parser.read_config(TRAIN)
-    parser.update(options)
+    parser = read_config(["train.json"], options)
     torch.manual_seed(parser["seed"])
+    network = parser.get_parsed_content("network_def")
     first = arguments.output_dir / "first.pt"
-    torch.save(parser.get_parsed_content("network_def").state_dict(), first)
+    torch.save(network.state_dict(), first)
     keys = [key for key in parser["network_def"] if not key.startswith("_")]
-    network = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys}
+    values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys}
     site = str(arguments.output_dir / "{site}")
-    client = ["--bundle", str(ROOT / "bundle"), "--dataset_dir", site, "--output_dir", site]
-    client += ["--local_epochs", str(arguments.local_epochs), "--set", *arguments.set]
+    client = ["--bundle", str(BUNDLE), "--dataset_dir", site, "--output_dir", site]
+    client += ["--local_epochs", str(arguments.local_epochs), "--set"]
+    client += [f"{key}={text}" for key, text in arguments.set.items()]
     if any(" " in part for part in client):  # NVIDIA FLARE cuts the line there, quoted or not
         raise InputError("NVIDIA FLARE takes no spaces in paths or options: name another --output_dir or --set.")
     recipe = FedAvgRecipe(
         name="unetv2",
-        model={"class_path": "unetv2_monai.UNetV2", "args": network},
+        model={"class_path": "unetv2_monai.UNetV2", "args": values},
         initial_ckpt=str(first),
         min_clients=arguments.sites,
         num_rounds=arguments.rounds,
@@ -89,22 +99,24 @@ def federate(arguments: argparse.Namespace, options: dict) -> Path:
         key_metric="val_mean_dice",
     )
     simulator = arguments.output_dir / "simulator"
-    run = recipe.execute(SimEnv(num_clients=arguments.sites, workspace_root=str(simulator)))
-    (saved,) = Path(run.get_result(clean_up=False)).rglob("FL_global_model.pt")
-    content = torch.load(saved, map_location="cpu", weights_only=True)
+    job = recipe.execute(SimEnv(num_clients=arguments.sites, workspace_root=str(simulator)))
+    (saved,) = Path(job.get_result(clean_up=False)).rglob("FL_global_model.pt")
     target = arguments.output_dir / "federated.pt"
-    torch.save(content.get("model", content), target)
+    torch.save(read_weights(saved, network), target)
     return target
 
 
-def bundle(run_id: str, files: list[str], **options: object) -> None:
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
-    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT})
+def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any]) -> Scores:
+    """Mean scores of one network over the test images."""
+    own = {**options, "dataset_dir": test_dir, "output_dir": folder, "eval_dir": folder, "checkpoint": weights}
+    run_bundle("evaluating", ["train.json", "evaluate.json"], own)
+    with (folder / "scores.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    return Scores(*(fmean(float(row[name]) for row in rows) for name in ("dice", "iou")))
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", type=Path, required=True, help="images and masks to split among the sites")
     parser.add_argument("--test_dir", type=Path, required=True, help="held-out images and masks")
     parser.add_argument("--output_dir", type=Path, default=Path("output/federated"), help="default: output/federated")
@@ -113,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--local_epochs", type=int, default=1, help="epochs a round (default: 1)")
     parser.add_argument("--images_per_site", type=int, help="default: all, in equal shares")
     parser.add_argument("--in_order", action="store_true", help="shares by file name, so that sites differ")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the bundle")
+    add_set(parser, "options of the bundle")
     arguments = parser.parse_args(argv)
     arguments.output_dir = arguments.output_dir.resolve()
     if arguments.output_dir.exists():
@@ -121,8 +133,8 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.update(ENVIRONMENT)
 
     epochs = arguments.rounds * arguments.local_epochs
-    arguments.set += [f"lr_scheduler#total_iters={epochs}"]  # the learning rate falls over all rounds
-    options = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in arguments.set)}
+    arguments.set["lr_scheduler#total_iters"] = str(epochs)  # the learning rate falls over all rounds
+    options = values_of(arguments.set)
     try:
         sites = split(arguments, options)
     except BaseException:
@@ -132,28 +144,21 @@ def main(argv: list[str] | None = None) -> None:
     for site in sites:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
         alone["val_interval"] = epochs  # nothing is chosen by it
-        bundle("training", [TRAIN], **alone)
+        run_bundle("training", ["train.json"], alone)
         weights[f"{site.name} alone"] = site / "alone" / "models" / "last.pt"
 
-    rows = []
+    scores = {}
     for name, path in weights.items():
         folder = arguments.output_dir / "scores" / name.replace(" ", "_")
-        bundle(
-            "evaluating", [TRAIN, EVALUATE], **options, dataset_dir=arguments.test_dir, output_dir=folder,
-            eval_dir=folder, checkpoint=path,
-        )  # fmt: skip
-        with (folder / "scores.csv").open(newline="") as opened:
-            scores = list(csv.DictReader(opened))
-        rows.append([name, *(fmean(float(row[metric]) for row in scores) for metric in ("dice", "iou"))])
+        scores[name] = score(path, folder, arguments.test_dir, options)
     with (arguments.output_dir / "scores.csv").open("w", newline="") as opened:
-        csv.writer(opened).writerows([["weights", "dice", "iou"], *rows])
+        writer = csv.writer(opened)
+        writer.writerow(["weights", "dice", "iou"])
+        writer.writerows([name, one.dice, one.iou] for name, one in scores.items())
     print("\n| weights | test Dice | test IoU |\n|---|---|---|")
-    for name, dice, iou in rows:
-        print(f"| {name} | {dice:.4f} | {iou:.4f} |")
+    for name, one in scores.items():
+        print(f"| {name} | {one.dice:.4f} | {one.iou:.4f} |")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-One site of a federation under NVIDIA FLARE: trains the bundle on the site's own images through MONAI's MonaiAlgo.
+Train as one site of a federation: the bundle on the site's own images, by MONAI's MonaiAlgo.
 
-NVIDIA FLARE starts it, in the simulator (scripts/federated.py) or at a site, where --dataset_dir is that site's folder;
-{site} in a path stands for the site's name.
+NVIDIA FLARE starts this script, in its simulator (scripts/federated.py) or at a real site. --dataset_dir is the site's
+folder; {site} in a path stands for the site's name. A site gets this file alone, so it imports nothing from
+scripts/common.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import nvflare.client as flare
 import yaml
@@ -21,19 +23,24 @@ from nvflare.apis.fl_constant import FLMetaKey
 from nvflare.app_common.abstract.fl_model import FLModel
 
 
+def option(item: str) -> tuple[str, Any]:
+    key, text = item.split("=", 1)
+    return key, yaml.safe_load(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--dataset_dir", required=True, help="the site's images and masks")
     parser.add_argument("--output_dir", required=True, help="what the site keeps")
     parser.add_argument("--local_epochs", type=int, default=1, help="epochs a round (default: 1)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options of the bundle")
+    parser.add_argument("--set", nargs="+", type=option, default=[], metavar="KEY=VALUE", help="options of the bundle")
     arguments = parser.parse_args()
 
     flare.init()
     site = flare.get_site_name()
     output_dir = arguments.output_dir.format(site=site)
-    options = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in arguments.set)}
+    options = dict(arguments.set)
     options |= {"dataset_dir": arguments.dataset_dir.format(site=site), "output_dir": output_dir}
     options |= {"ckpt_dir": f"{output_dir}/models"}  # not the bundle's own, which several sites may share
     algo = MonaiAlgo(

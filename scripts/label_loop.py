@@ -1,32 +1,31 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-The labelling loop against a running MONAI Label server, with known masks in the annotator's place: how much better do
-predictions get, and what does a client look like in Python?
+Measure how much predictions improve by labelling with a running MONAI Label server. Known masks take the place of an
+annotator. It is also an example of a client in Python.
 
     python scripts/label_server.py --images DIR/images &
     python scripts/label_loop.py --url http://127.0.0.1:8000 --dataset_dir DIR --test_dir TEST_DIR --figure loop.png
 
-Each round takes the images that the server is least sure of, corrects them (uploads their masks of DIR), trains, and
-scores TEST_DIR, which the server never gets masks of. Prints a table; the figure shows test images.
+Each round takes the images that the server is least sure of, uploads their masks of DIR, trains, and scores the images
+of TEST_DIR, whose masks the server never gets. Prints a table of the rounds; --figure draws some test images.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from common.command import new_parser, run
+from common.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from monailabel.client import MONAILabelClient
-from overlay import MASK_COLOR, PREDICTION_COLOR, outlined, stacked
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
 
-PANEL_HEIGHT = 200
+PANEL_HEIGHT = 200  # pixels
 
 
 def segment(client: MONAILabelClient, model: str, path: str) -> np.ndarray:
@@ -83,18 +82,13 @@ def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], targe
         panels = {"image": image}
         panels |= {name: outlined(image, masks[index], PREDICTION_COLOR) for name, masks in stages.items()}
         panels["true mask"] = outlined(image, read_mask(pair["label"]), MASK_COLOR)
-        width = round(PANEL_HEIGHT * image.shape[1] / image.shape[0])
-        strip = Image.new("RGB", (len(panels) * (width + 4), PANEL_HEIGHT + 18), "white")
-        for position, (title, panel) in enumerate(panels.items()):
-            strip.paste(Image.fromarray(panel).resize((width, PANEL_HEIGHT)), (position * (width + 4), 18))
-            ImageDraw.Draw(strip).text((position * (width + 4) + 2, 3), title, fill="black")
-        rows.append(strip)
+        rows.append(side_by_side(list(panels.values()), list(panels), PANEL_HEIGHT))
     target.parent.mkdir(parents=True, exist_ok=True)
     stacked(rows).save(target)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: http://127.0.0.1:8000")
     parser.add_argument("--dataset_dir", required=True, help="the server's images, with their masks")
     parser.add_argument("--test_dir", required=True, help="images and masks that the server does not have")
@@ -130,7 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Serve the bundle by MONAI Label: segment, correct, train on the corrections, segment better.
+Start a MONAI Label server for a folder of images: segment, correct, train on the corrections, segment better.
 
-    make label-env                                                    # once: an environment of its own
+    make label-env                                                    # once: an environment for MONAI Label
     python scripts/label_server.py --images DIR --checkpoint output/models/model.pt
 
-starts a server for the images of DIR. Labels, weights and logs go to --work_dir; DIR stays as it is. Started again with
-the same --work_dir, it goes on with the labels and weights that are there. Without --checkpoint it starts from the
-weights for polyps that ship with the bundle; with --set or --recipe, which ask for another network, from random ones,
-whose first predictions mean nothing until something was labelled and trained on.
+Labels, weights and logs go to --work_dir; DIR is not changed. Started again with the same --work_dir, the server
+continues with the labels and weights that are there. Without --checkpoint it begins with the weights for polyps that
+come with the bundle; with --set or --recipe, which define another network, it begins with random weights, whose
+predictions mean nothing until some images are labelled and trained on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from common.command import new_parser, run
+from common.options import add_set, values_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
@@ -40,9 +44,7 @@ def use_label_environment() -> None:
 def prepare_app(arguments: argparse.Namespace) -> Path:
     """The app with the bundle and its weights in the work folder; what is there already stays."""
     import torch
-    import yaml
-    from monai.bundle import ConfigParser
-    from package_bundle import NAME, SHIPPED, copy_bundle, save_weights
+    from common.packing import NAME, SHIPPED, copy_bundle, new_network, save_weights
 
     from unetv2_monai import InputError
 
@@ -56,7 +58,7 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
             )
         print(f"Going on with the weights in {weights}")
         return app
-    options = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in arguments.set)}
+    options = values_of(arguments.set)
     unfinished = arguments.work_dir / "app.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(ROOT / "scripts" / "label_app", unfinished, ignore=shutil.ignore_patterns("__pycache__"))
@@ -70,11 +72,9 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
         save_weights(checkpoint, bundle / "configs", bundle / "models" / "model.pt")
     else:
         print("No --checkpoint: starting from random weights. Label some images and train before you trust anything.")
-        parser = ConfigParser()
-        parser.read_config(str(bundle / "configs" / "inference.json"))
         torch.manual_seed(0)
         (bundle / "models").mkdir()
-        torch.save(parser.get_parsed_content("network_def").state_dict(), bundle / "models" / "model.pt")
+        torch.save(new_network(bundle / "configs").state_dict(), bundle / "models" / "model.pt")
     shutil.rmtree(app, ignore_errors=True)
     unfinished.rename(app)
     return app
@@ -98,21 +98,21 @@ def prepare_images(arguments: argparse.Namespace) -> Path:
     return studies
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
     parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: those of the bundle")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="options that the weights need")
+    add_set(parser, "options that the weights need")
     parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
     parser.add_argument("--work_dir", type=Path, default=Path("output/label"), help="default: output/label")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="default: 8000")
     parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     use_label_environment()
 
     from unetv2_monai import InputError
-    from unetv2_monai.data.datalist import PICTURES, VOLUMES
+    from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
 
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -128,7 +128,7 @@ def main() -> None:
     arguments.work_dir.mkdir(parents=True, exist_ok=True)
     studies, app = prepare_images(arguments), prepare_app(arguments)
 
-    endings = PICTURES + VOLUMES
+    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
     patterns = [f"*{ending}" for ending in (*endings, *(ending.upper() for ending in endings))]
     environment = {
         **os.environ,
@@ -139,7 +139,7 @@ def main() -> None:
     }
     address = f"http://{arguments.host}:{arguments.port}"
     print(f"MONAI Label at {address} for {arguments.images}; labels in {studies / 'labels'}")
-    print("Clients: CVAT for pictures, 3D Slicer for volumes, or MONAILabelClient in Python: docs/label.md")
+    print("Clients: CVAT for images, 3D Slicer for volumes, or MONAILabelClient in Python: docs/how-to/label.md")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies)]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
@@ -150,7 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:  # InputError, which cannot be imported before the environment is the right one
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,145 +1,177 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Make one data set of published polyp data sets, unpacked as their publishers ship them: images/, masks/ and
-datalist.json with split, source, licence and SHA-256 of every file.
-
-Kvasir-SEG and CVC-ClinicDB are split as in the usual benchmark: 1450 pairs to train on and 100 and 62 to test on. A
-tenth of the training pairs is held out for validation, of CVC-ClinicDB in runs of 20 frames, since it numbers the
-frames of its videos. ETIS, CVC-ColonDB and CVC-300 are tests. Instead of the five, --joint takes the folder that PraNet
-and later papers share, with TrainDataset/ and TestDataset/.
-
-Run it again at any time: it goes on where it was stopped, and mends what was changed.
+Make one data set of published polyp data sets: images/, masks/ and datalist.json with the split, the source, the
+licence and the SHA-256 of every file. Name the folders as they are after unpacking the publishers' archives.
 
     python scripts/prepare_polyp.py --kvasir Kvasir-SEG --clinicdb CVC-ClinicDB --output_dir data/polyp
+
+The split is that of the usual benchmark. Kvasir-SEG and CVC-ClinicDB: 1450 pairs to train on, 100 and 62 to test on. A
+tenth of the training pairs is held out for validation; of CVC-ClinicDB in runs of 20 neighbours, since it numbers the
+frames of its videos. ETIS, CVC-ColonDB and CVC-300 are test sets only. Instead of these five, --joint takes the folder
+of PraNet and later papers, with TrainDataset/ and TestDataset/.
+
+Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from prepare import folder_of, hold_out, pairs_of, place_all, write_datalist
+from common.command import new_parser, run
+from common.datasets import Entry, Origin, Pair, find_folder, hold_out, match_pairs, store_all, write_datalist
 
 from unetv2_monai import InputError
 
-# data set -> folders of images, folders of masks, source, terms
+
+@dataclass(frozen=True)
+class Published:
+    """
+    A data set as it is published.
+
+    Args:
+        images, masks: names that their folders may have.
+        source: where it is published.
+        licence: terms of its use.
+        joint: its name in the joint folder.
+        block: neighbours that are held out together. Defaults to 1.
+    """
+
+    images: tuple[str, ...]
+    masks: tuple[str, ...]
+    source: str
+    licence: str
+    joint: str
+    block: int = 1
+
+
 DATASETS = {
-    "kvasir": (
-        ["images"],
-        ["masks"],
-        "https://datasets.simula.no/kvasir-seg/",
-        "research and education",
+    "kvasir": Published(
+        images=("images",),
+        masks=("masks",),
+        source="https://datasets.simula.no/kvasir-seg/",
+        licence="research and education",
+        joint="Kvasir",
     ),
-    "clinicdb": (
-        ["Original", "PNG/Original", "TIF/Original", "images"],
-        ["Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"],
-        "https://polyp.grand-challenge.org/CVCClinicDB/",
-        "research, with citation",
+    "clinicdb": Published(
+        images=("Original", "PNG/Original", "TIF/Original", "images"),
+        masks=("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
+        source="https://polyp.grand-challenge.org/CVCClinicDB/",
+        licence="research, with citation",
+        joint="CVC-ClinicDB",
+        block=20,  # it numbers the frames of its videos in order
     ),
-    "colondb": (
-        ["images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"],
-        ["masks", "GT", "CVC-ColonDB/masks", "Ground Truth"],
-        "http://vi.cvc.uab.es/colon-qa/cvccolondb/",
-        "research, with citation",
+    "colondb": Published(
+        images=("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
+        masks=("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"),
+        source="http://vi.cvc.uab.es/colon-qa/cvccolondb/",
+        licence="research, with citation",
+        joint="CVC-ColonDB",
     ),
-    "cvc300": (
-        ["bbdd", "CVC-300/bbdd", "images"],
-        ["gtpolyp", "CVC-300/gtpolyp", "masks"],
-        "http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
-        "research, with citation",
+    "cvc300": Published(
+        images=("bbdd", "CVC-300/bbdd", "images"),
+        masks=("gtpolyp", "CVC-300/gtpolyp", "masks"),
+        source="http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
+        licence="research, with citation",
+        joint="CVC-300",
     ),
-    "etis": (
-        ["ETIS-LaribPolypDB", "images", "Original"],
-        ["Ground Truth", "GroundTruth", "masks"],
-        "https://polyp.grand-challenge.org/EtisLarib/",
-        "research, with citation",
+    "etis": Published(
+        images=("ETIS-LaribPolypDB", "images", "Original"),
+        masks=("Ground Truth", "GroundTruth", "masks"),
+        source="https://polyp.grand-challenge.org/EtisLarib/",
+        licence="research, with citation",
+        joint="ETIS-LaribPolypDB",
     ),
 }
-JOINT = {"kvasir": "Kvasir", "clinicdb": "CVC-ClinicDB", "colondb": "CVC-ColonDB", "cvc300": "CVC-300"}
-JOINT["etis"] = "ETIS-LaribPolypDB"
+TEST_NAMES = Path(__file__).parent / "common" / "polyp_test_names.txt"
 
 
 def test_names() -> dict[str, set[str]]:
     """Names of the test images of Kvasir-SEG and CVC-ClinicDB."""
     names: dict[str, set[str]] = {"kvasir": set(), "clinicdb": set()}
-    for line in Path(__file__).with_name("polyp_test_names.txt").read_text().splitlines():
+    for line in TEST_NAMES.read_text().splitlines():
         if not line.startswith("#"):
             dataset, name = line.split()
             names[dataset].add(name)
     return names
 
 
-def mask_stem(stem: str) -> str:
+def image_stem(mask: str) -> str:
     """ETIS and CVC-ColonDB put a p before the number of the image."""
-    return stem[1:] if stem[:1] == "p" and stem[1:].isdigit() else stem
+    return mask[1:] if mask[:1] == "p" and mask[1:].isdigit() else mask
 
 
-def found_pairs(dataset: str, root: Path) -> list[tuple[str, Path, Path]]:
-    images, masks, _, _ = DATASETS[dataset]
-    if not root.is_dir():
-        raise InputError(f"--{dataset} {root} does not exist.")
-    return list(pairs_of(folder_of(root, images, "images"), folder_of(root, masks, "masks"), mask_stem))
+def split_separate(folders: dict[str, Path]) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
+    """Training and test pairs of data sets as their publishers ship them."""
+    train, test = {}, {}
+    tested = test_names()
+    for dataset, root in folders.items():
+        published = DATASETS[dataset]
+        if not root.is_dir():
+            raise InputError(f"--{dataset} {root} does not exist.")
+        images, masks = find_folder(root, published.images, "images"), find_folder(root, published.masks, "masks")
+        pairs = match_pairs(images, masks, image_stem)
+        names = tested.get(dataset, {pair.name for pair in pairs})
+        test[dataset] = [pair for pair in pairs if pair.name in names]
+        train[dataset] = [pair for pair in pairs if pair.name not in names]
+    return train, test
 
 
-def joint_pairs(root: Path, part: str) -> list[tuple[str, Path, Path]]:
-    folder = folder_of(root, [part], "the joint data")
-    images = folder_of(folder, ["images", "image"], "images")
-    return list(pairs_of(images, folder_of(folder, ["masks", "mask"], "masks"), mask_stem))
+def split_joint(root: Path) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
+    """Training and test pairs of the joint folder."""
+
+    def pairs_of(parent: Path, name: str) -> list[Pair]:
+        folder = find_folder(parent, [name], "the joint data")
+        images = find_folder(folder, ["images", "image"], "images")
+        return match_pairs(images, find_folder(folder, ["masks", "mask"], "masks"), image_stem)
+
+    tests = root / "TestDataset"
+    test = {key: pairs_of(tests, one.joint) for key, one in DATASETS.items() if (tests / one.joint).is_dir()}
+    train: dict[str, list[Pair]] = {}
+    for pair in pairs_of(root, "TrainDataset"):  # Kvasir's names are words, CVC-ClinicDB's numbers
+        train.setdefault("clinicdb" if pair.name.isdigit() else "kvasir", []).append(pair)
+    return train, test
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for dataset, (images, masks, source, _) in DATASETS.items():
-        parser.add_argument(f"--{dataset}", type=Path, metavar="DIR",
-                            help=f"{source} with {images[0]}/ and {masks[0]}/")  # fmt: skip
+def store_named(dataset: str, pairs: Sequence[Pair], output_dir: Path) -> list[Entry]:
+    """Put pairs into ``output_dir`` with the data set's name before their own, since numbers repeat among data sets."""
+    named = [Pair(f"{dataset}_{pair.name}", pair.image, pair.mask) for pair in pairs]
+    return store_all(named, output_dir, Origin(dataset, DATASETS[dataset].source, DATASETS[dataset].licence))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    for dataset, published in DATASETS.items():
+        content = f"{published.source} with {published.images[0]}/ and {published.masks[0]}/"
+        parser.add_argument(f"--{dataset}", type=Path, metavar="DIR", help=content)
     parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: TrainDataset/ and TestDataset/SET/")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
     parser.add_argument(
         "--val_fraction", type=float, default=0.1, help="share of training pairs held out (default: 0.1)"
     )
     parser.add_argument("--seed", type=int, default=0, help="draws the held-out pairs (default: 0)")
-    options = parser.parse_args(arguments)
-    given = {dataset: path for dataset in DATASETS if (path := getattr(options, dataset)) is not None}
-    if bool(given) == bool(options.joint):
+    arguments = parser.parse_args(argv)
+    folders = {dataset: path for dataset in DATASETS if (path := getattr(arguments, dataset)) is not None}
+    if bool(folders) == bool(arguments.joint):
         raise InputError(f"Name the folder of at least one data set (--{', --'.join(DATASETS)}), or --joint.")
 
     # everything is found before anything is written
-    train: dict[str, list] = {}
-    test: dict[str, list] = {}
-    if options.joint:
-        tests = options.joint / "TestDataset"
-        test = {key: joint_pairs(tests, name) for key, name in JOINT.items() if (tests / name).is_dir()}
-        for pair in joint_pairs(options.joint, "TrainDataset"):  # Kvasir's names are words, CVC-ClinicDB's numbers
-            train.setdefault("clinicdb" if pair[0].isdigit() else "kvasir", []).append(pair)
-    else:
-        names = test_names()
-        for dataset, root in given.items():
-            pairs = found_pairs(dataset, root)
-            held = names.get(dataset)
-            test[dataset] = [pair for pair in pairs if held is None or pair[0] in held]
-            train[dataset] = [pair for pair in pairs if held is not None and pair[0] not in held]
+    train, test = split_joint(arguments.joint) if arguments.joint else split_separate(folders)
 
-    options.output_dir.mkdir(parents=True, exist_ok=True)
-    sections: dict[str, list] = {"training": [], "validation": [], "test": []}
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    sections: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
     for dataset in DATASETS:
-        for part, pairs in (("training", train.get(dataset, [])), ("test", test.get(dataset, []))):
-            named = [(f"{dataset}_{name}", image, mask) for name, image, mask in pairs]
-            entries = place_all(named, options.output_dir, dataset, *DATASETS[dataset][2:])
-            if part == "training" and entries:
-                # CVC-ClinicDB numbers the frames of its videos in order
-                block = 20 if dataset == "clinicdb" else 1
-                entries, held_out = hold_out(entries, round(options.val_fraction * len(entries)), options.seed, block)
-                sections["validation"] += held_out
-            sections[part] += entries
-    write_datalist(
-        options.output_dir, "polyps", "images of colonoscopy and masks of polyps; test sets are PraNet's", sections
-    )
+        entries = store_named(dataset, train.get(dataset, []), arguments.output_dir)
+        count = round(arguments.val_fraction * len(entries))
+        training, validation = hold_out(entries, count, arguments.seed, DATASETS[dataset].block)
+        sections["training"] += training
+        sections["validation"] += validation
+        sections["test"] += store_named(dataset, test.get(dataset, []), arguments.output_dir)
+    description = "images of colonoscopy and masks of polyps; test sets are PraNet's"
+    write_datalist(arguments.output_dir, "polyps", description, sections)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -1,59 +1,133 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Turn a run into one page that needs no other file: curves, scores with intervals, best, median and worst image with
-outlines, failures by size of the lesion, calibration, data and config.
+Make one page of a run: learning curves, scores with intervals, the best, the median and the worst image with outlines,
+failures by size of the lesion, calibration, the data and the config.
 
     python scripts/report.py output
 
-reads what ``run evaluating``, and if it was run there ``run training``, left in ``output``, and writes
-``output/report.html``, and its pictures to ``output/report/``. The few images that it shows are segmented again.
+reads what `run evaluating` left in `output`, and `run training` if it was run there. It segments the few images that it
+shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
 from __future__ import annotations
 
-import argparse
-import base64
 import copy
 import csv
-import html
 import io
 import json
-import sys
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
+from common.command import new_parser, run
+from common.figures import new_figure, to_png
+from common.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
+from common.pages import data_uri, render
 from monai.bundle import ConfigParser
-from overlay import stacked, strip
 from PIL import Image
 
-from unetv2_monai import InputError, to_rgb
+from unetv2_monai import InputError, load_weights, to_rgb
 from unetv2_monai.files import write_atomic
 
-try:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-except ImportError:
-    sys.exit("error: matplotlib is missing: pip install matplotlib")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCORES = {
     "dice": "Dice", "iou": "IoU", "mae": "MAE", "hd95": "HD95", "precision": "precision", "recall": "recall",
 }  # fmt: skip
-SIZES = ((0, 0.02, "small: up to 2 % of the image"), (0.02, 0.1, "medium: 2 to 10 %"), (0.1, 1, "large: over 10 %"))
-POOR, SHOWN = 0.5, 50
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 }
-td, th { border: 1px solid #ccc; padding: .2rem .6rem; text-align: left }
-img { max-width: 100%; height: auto }
-pre { background: #f5f5f5; padding: 1rem; overflow: auto }
-h2 { margin-top: 2.5rem }
-"""
+OPTIONS = ("backbone", "image_size", "out_channels", "max_epochs", "batch_size", "learning_rate", "seed")
+POOR, MOST_LISTED = 0.5, 50  # Dice; images
+PANEL_HEIGHT = 240  # pixels
+
+Cells = list[object]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A group of lesions: of more than ``low`` and up to ``high`` of the image."""
+
+    low: float
+    high: float
+    title: str
+
+
+SIZES = (
+    Size(0, 0.02, "small: up to 2 % of the image"),
+    Size(0.02, 0.1, "medium: 2 to 10 %"),
+    Size(0.1, 1, "large: over 10 %"),
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row of ``scores.csv``; the counts are pixels."""
+
+    dataset: str
+    image: str
+    dice: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> Scored:
+        counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
+        return cls(row["dataset"], row["image"], float(row["dice"]), **counts)
+
+    @property
+    def name(self) -> str:
+        return Path(self.image).name
+
+    @property
+    def lesion(self) -> float:
+        """Share of the image that the lesion has."""
+        return (self.tp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
+
+    @property
+    def failure(self) -> str:
+        """In words."""
+        return "empty mask, marked" if self.lesion == 0 else "missed" if self.tp == 0 else "partly found"
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """RGB image (height, width, 3), mask and prediction (height, width) of one case."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    prediction: np.ndarray
+
+    def row(self, title: str) -> Image.Image:
+        """All three side by side."""
+        panels = [self.image]
+        for mask, color in ((self.mask, MASK_COLOR), (self.prediction, PREDICTION_COLOR)):
+            panels.append(outlined(self.image, mask, color))
+        return side_by_side(panels, [title], PANEL_HEIGHT)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """
+    Args:
+        limit: Dice below which an image is poor.
+        by_size: a row of cells for each of ``SIZES``.
+        empty: number of images without a lesion.
+        marked: on how many of them something was marked.
+        poor: a row of cells for each poor image, the worst first.
+        more: number of poor images that are not listed.
+    """
+
+    limit: float
+    by_size: list[Cells]
+    empty: int
+    marked: int
+    poor: list[Cells]
+    more: int
 
 
 def read(folder: Path, name: str) -> str:
@@ -64,8 +138,13 @@ def read(folder: Path, name: str) -> str:
     return path.read_text()
 
 
+def read_rows(text: str) -> list[dict[str, str]]:
+    """The content of a CSV file."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
 def parsed(config: dict[str, Any]) -> ConfigParser:
-    """A config as it was run."""
+    """A config as it was run, for one process on the device that is here."""
     config = copy.deepcopy(config)
     config["validate"]["dataloader"].pop("sampler", None)  # of an evaluation in several processes
     parser = ConfigParser(config)
@@ -75,12 +154,13 @@ def parsed(config: dict[str, Any]) -> ConfigParser:
     return parser
 
 
-def predict(parser: ConfigParser, items: Sequence[dict[str, str]]) -> dict[str, tuple[np.ndarray, ...]]:
-    """Path of an image -> image, mask and prediction at native size; of volumes the slice with most of the mask."""
+def predict(parser: ConfigParser, items: Sequence[dict[str, str]]) -> dict[str, Segmented]:
+    """By the path of the image, at native size; of volumes the slice with most of the mask."""
     parser["validate#dataset#data"] = list(items)
-    parser["validate#handlers"] = parser["validate#handlers"][:1]  # the weights, no scores
+    parser["validate#handlers"] = []
+    load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
     evaluator = parser.get_parsed_content("validate#evaluator")
-    found: dict[str, tuple[np.ndarray, ...]] = {}
+    found: dict[str, Segmented] = {}
 
     def keep(engine: Any) -> None:
         for item, output in zip(engine.state.batch, engine.state.output):
@@ -94,39 +174,37 @@ def predict(parser: ConfigParser, items: Sequence[dict[str, str]]) -> dict[str, 
     return found
 
 
-def planes(path: str, mask: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, ...]:
-    """RGB image, mask and prediction in two dimensions."""
+def planes(path: str, mask: np.ndarray, pred: np.ndarray) -> Segmented:
+    """Two dimensions of an image or a volume, rows first."""
     if mask.ndim == 2:
         with Image.open(path) as opened:
-            return np.asarray(to_rgb(opened)), mask.T, pred.T
+            return Segmented(np.asarray(to_rgb(opened)), mask.T, pred.T)
     index = int(mask.sum(axis=(0, 1)).argmax())
     grey = np.asanyarray(nibabel.load(path).dataobj)[..., index].astype(float)  # type: ignore[attr-defined]
     grey = 255 * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-9)
-    return np.repeat(grey[..., None], 3, axis=2).astype(np.uint8), mask[..., index], pred[..., index]
+    return Segmented(np.repeat(grey[..., None], 3, axis=2).astype(np.uint8), mask[..., index], pred[..., index])
 
 
-def size_of(row: dict[str, str]) -> float:
-    """Share of the image that the lesion has."""
-    tp, fp, fn, tn = (int(row[name]) for name in ("tp", "fp", "fn", "tn"))
-    return (tp + fn) / max(tp + fp + fn + tn, 1)
-
-
-def best_median_worst(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
-    """Of one data set; the best of those with a lesion, since nothing marked where nothing is scores 1 as well."""
-    ranked = sorted(rows, key=lambda row: float(row["dice"]))
-    lesions = [row for row in ranked if size_of(row) > 0] or ranked
+def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
+    """Of one data set; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
+    ranked = sorted(rows, key=lambda row: row.dice)
+    lesions = [row for row in ranked if row.lesion > 0] or ranked
     return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
-def curves(rows: Sequence[dict[str, str]]) -> plt.Figure:
+def curves(epochs: Sequence[dict[str, str]]) -> Figure:
     """Loss and Dice of every epoch."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    for axis, title, names in (
-        (axes[0], "loss", {"train_mean_loss": "training"}),
-        (axes[1], "mean Dice", {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"}),
+    figure = new_figure(10, 3.6)
+    for axis, title, names in zip(
+        figure.subplots(1, 2),
+        ("loss", "mean Dice"),
+        (
+            {"train_mean_loss": "training"},
+            {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
+        ),
     ):
         for name, label in names.items():
-            points = [(int(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
+            points = [(int(row["epoch"]), float(row[name])) for row in epochs if row.get(name)]
             if points:
                 axis.plot(*zip(*points), marker="." if len(points) < 50 else None, label=label)
         axis.set(xlabel="epoch", title=title)
@@ -136,9 +214,10 @@ def curves(rows: Sequence[dict[str, str]]) -> plt.Figure:
     return figure
 
 
-def calibration(summary: dict[str, Any]) -> plt.Figure:
+def calibration(summary: dict[str, Any]) -> Figure:
     """Share of lesion pixels against the probability that the network states."""
-    figure, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+    figure = new_figure(4.6, 4.2)
+    axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for name, one in summary.items():
         bins = np.array([row for row in one["calibration"] if row[0] > 0])
@@ -148,60 +227,44 @@ def calibration(summary: dict[str, Any]) -> plt.Figure:
     return figure
 
 
-def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """An HTML table; everything is escaped."""
-    titles = list(header)
-    lines = ["".join(f"<th>{html.escape(str(cell))}</th>" for cell in titles)] if any(titles) else []
-    lines += ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
-
-
-def scores(summary: dict[str, Any]) -> str:
-    """Means over images with 95 % intervals."""
-    lines = []
+def score_rows(summary: dict[str, Any]) -> list[Cells]:
+    """A row per data set: means over images with 95 % intervals."""
+    rows: list[Cells] = []
     for name, one in summary.items():
-        cells = [f"{name} ({one['images']})"]
+        cells: Cells = [f"{name} ({one['images']})"]
         for score in SCORES:
             value = one.get(score)
             low, high = (value or {}).get("interval") or (float("nan"),) * 2
             digits = 1 if score == "hd95" else 3
             cells.append(f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if value else "-")
-        lines.append([*cells, f"{one['pooled']['dice']:.3f}", f"{one['ece']:.3f}", one["missed"]])
-    return table(["data set (images)", *SCORES.values(), "pooled Dice", "ECE", "missed"], lines)
+        rows.append([*cells, f"{one['pooled']['dice']:.3f}", f"{one['ece']:.3f}", one["missed"]])
+    return rows
 
 
-def failures(rows: Sequence[dict[str, str]]) -> str:
-    """Scores by size of the lesion, images without one, and the images below ``POOR``."""
-    lines = []
-    for low, high, title in SIZES:
-        group = [row for row in rows if low < size_of(row) <= high]
-        dice = f"{np.mean([float(row['dice']) for row in group]):.3f}" if group else "-"
-        poor = sum(float(row["dice"]) < POOR for row in group)
-        lines.append([title, len(group), dice, poor, sum(row["tp"] == "0" for row in group)])
-    free = [row for row in rows if size_of(row) == 0]
-    marked = sum(int(row["fp"]) > 0 for row in free)
-    text = table(["lesion", "images", "mean Dice", f"Dice below {POOR}", "missed entirely"], lines)
-    text += f"<p>Images with an empty mask: {len(free)}; something was marked on {marked} of them.</p>"
-    poor_rows = sorted((row for row in rows if float(row["dice"]) < POOR), key=lambda row: float(row["dice"]))
-    listed = [
-        [row["dataset"], Path(row["image"]).name, f"{float(row['dice']):.3f}", f"{100 * size_of(row):.1f} %",
-         "empty mask, marked" if size_of(row) == 0 else "missed" if row["tp"] == "0" else "partly found"]
-        for row in poor_rows[:SHOWN]
-    ]  # fmt: skip
-    if not listed:
-        return text + f"<p>No image has a Dice below {POOR}.</p>"
-    more = f"<p>... and {len(poor_rows) - SHOWN} more</p>" if len(poor_rows) > SHOWN else ""
-    return text + table(["data set", "image", "Dice", "lesion's share", "what"], listed) + more
+def failures(rows: Sequence[Scored]) -> Failures:
+    """What went wrong, by size of the lesion and by image."""
+    by_size: list[Cells] = []
+    for size in SIZES:
+        group = [row for row in rows if size.low < row.lesion <= size.high]
+        dice = f"{np.mean([row.dice for row in group]):.3f}" if group else "-"
+        poor = sum(row.dice < POOR for row in group)
+        by_size.append([size.title, len(group), dice, poor, sum(row.tp == 0 for row in group)])
+    empty = [row for row in rows if row.lesion == 0]
+    worst = sorted((row for row in rows if row.dice < POOR), key=lambda row: row.dice)
+    listed: list[Cells] = [
+        [row.dataset, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", row.failure]
+        for row in worst[:MOST_LISTED]
+    ]
+    marked = sum(row.fp > 0 for row in empty)
+    return Failures(POOR, by_size, len(empty), marked, listed, len(worst) - len(listed))
 
 
-def about_training(
-    noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]
-) -> list[list[object]]:
+def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]) -> list[Cells]:
     """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
     start, lists = noted["starts"][-1], parsed(noted["config"]).get_parsed_content("datalist")
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
     best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
-    about: list[list[object]] = [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
+    about: list[Cells] = [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
     if seen := sum(item["image"] in scored for item in lists["training"]):
         about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
     about.append(["epochs", f"{epochs[-1]['epoch']}, {best}"])
@@ -211,76 +274,54 @@ def about_training(
     return [*about, ["packages", ", ".join(f"{name} {number}" for name, number in start["packages"].items())]]
 
 
-def embedded(content: bytes, text: str) -> str:
-    """A PNG as part of the page."""
-    return f'<img alt="{html.escape(text)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> None:
+    options = new_parser(__doc__)
     options.add_argument("output_dir", type=Path, help="of training and evaluating")
-    folder = options.parse_args(arguments).output_dir
+    folder = options.parse_args(argv).output_dir
 
     summary = json.loads(read(folder, "summary.json"))
-    rows = list(csv.DictReader(io.StringIO(read(folder, "scores.csv"))))
+    rows = [Scored.from_row(row) for row in read_rows(read(folder, "scores.csv"))]
     config = json.loads(read(folder, "config.json"))
+    images = {"calibration": to_png(calibration(summary))}
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
     items = {item["image"]: item for item in parser.get_parsed_content("eval_datalist")[section]}
+    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
+    if (folder / "run.json").is_file() and (folder / "metrics.csv").is_file():
+        epochs = read_rows((folder / "metrics.csv").read_text())
+        images["curves"] = to_png(curves(epochs))
+        about += about_training(json.loads((folder / "run.json").read_text()), epochs, items)
+
     chosen = {
         (name, which): row
-        for name in dict.fromkeys(row["dataset"] for row in rows)
-        for which, row in best_median_worst([row for row in rows if row["dataset"] == name]).items()
+        for name in dict.fromkeys(row.dataset for row in rows)
+        for which, row in best_median_worst([row for row in rows if row.dataset == name]).items()
     }
-    found = predict(parser, [items[path] for path in dict.fromkeys(row["image"] for row in chosen.values())])
-    overlays = stacked(
-        [
-            strip(f"{name}, {which}: {Path(row['image']).name}  Dice {float(row['dice']):.3f}", *found[row["image"]])
-            for (name, which), row in chosen.items()
-        ]
+    found = predict(parser, [items[path] for path in dict.fromkeys(row.image for row in chosen.values())])
+    overlays = [
+        found[row.image].row(f"{name}, {which}: {row.name}  Dice {row.dice:.3f}")
+        for (name, which), row in chosen.items()
+    ]
+    buffer = io.BytesIO()
+    stacked(overlays).save(buffer, "PNG")
+    images["overlays"] = buffer.getvalue()
+
+    for name, content in images.items():
+        write_atomic(folder / "report" / f"{name}.png", content)
+    page = render(
+        "report.html.j2",
+        title=folder.name,
+        about=about,
+        score_names=["data set (images)", *SCORES.values(), "pooled Dice", "ECE", "missed"],
+        scores=score_rows(summary),
+        failures=failures(rows),
+        images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
+        options=[[key, config.get(key)] for key in OPTIONS],
+        config=json.dumps(config, indent=1),
     )
-
-    about = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
-    drawn: dict[str, Callable[[io.BytesIO], None]] = {
-        "calibration": lambda opened: calibration(summary).savefig(opened, format="png", dpi=110),
-        "overlays": lambda opened: overlays.save(opened, "PNG"),
-    }
-    if (folder / "run.json").is_file() and (folder / "metrics.csv").is_file():
-        noted = json.loads((folder / "run.json").read_text())
-        epochs = list(csv.DictReader(io.StringIO((folder / "metrics.csv").read_text())))
-        drawn["curves"] = lambda opened: curves(epochs).savefig(opened, format="png", dpi=110)
-        about += about_training(noted, epochs, items)
-    pictures = {}
-    for name, draw in drawn.items():
-        buffer = io.BytesIO()
-        draw(buffer)
-        pictures[name] = buffer.getvalue()
-        write_atomic(folder / "report" / f"{name}.png", pictures[name])
-    plt.close("all")
-    training = ""
-    if "curves" in pictures:
-        training = f"<h2>Training</h2>{embedded(pictures['curves'], 'loss and Dice per epoch')}"
-
-    shown = ("backbone", "image_size", "out_channels", "max_epochs", "batch_size", "learning_rate", "seed")
-    page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(folder.name)}</title>
-<style>{STYLE}</style><h1>{html.escape(folder.name)}</h1>{table(["", ""], about)}
-<h2>Scores</h2><p>Means over images at their own size, at probability 0.5, with 95 % intervals (bootstrap); HD95 in
-pixels, or mm for volumes.</p>{scores(summary)}
-<h2>Best, median and worst</h2><p>Image, mask (green) and prediction (yellow).</p>
-{embedded(pictures["overlays"], "best, median and worst")}
-<h2>Where it fails</h2>{failures(rows)}
-{training}
-<h2>Calibration</h2><p>Above the line the network is underconfident, below it overconfident.</p>
-{embedded(pictures["calibration"], "calibration")}
-<h2>Config</h2>{table(["option", "value"], ([key, config.get(key)] for key in shown))}
-<details><summary>all of it</summary><pre>{html.escape(json.dumps(config, indent=1))}</pre></details></html>
-"""
     write_atomic(folder / "report.html", page)
-    print(f"report: {folder / 'report.html'}; its pictures: {folder / 'report'}")
+    print(f"report: {folder / 'report.html'}; its images: {folder / 'report'}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

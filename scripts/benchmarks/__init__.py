@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of ../benchmark.py."""
+"""What ``benchmark.py`` measures."""

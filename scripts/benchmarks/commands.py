@@ -3,119 +3,127 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
-import os
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import export
-import make_demo_data
 import torch
-from monai.bundle import ConfigParser
+from common.bundle import read_config, run_bundle
+from common.demo_images import write_demo_data
+from common.exports import compare, images_of, inference_config, runner
 
-from unetv2_monai import InputError, StrictCheckpointLoader
+from unetv2_monai import load_weights
 
 from .machine import CUDA, Row, show
 from .networks import PATHS, exported
-from .stopwatch import CONFIGS, peak
-
-PLAIN = {"TIMM_FUSED_ATTN": "0"}
-RELEASED = {"memory_format": "$torch.contiguous_format", "keep_memory#_disabled_": True}
+from .stopwatch import RELEASED_ENVIRONMENT, RELEASED_OPTIONS, own_process, peak
 
 
-def bundle(run_id: str, files: Sequence[str], options: Row, environment: dict[str, str], processes: int = 0) -> float:
-    """Seconds of a command of monai.bundle, with ``processes`` through torchrun."""
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
-    command = [sys.executable, "-W", "ignore", *launch, "-m", "monai.bundle", "run", run_id, "--config_file"]
-    command.append(str([str(CONFIGS / name) for name in files]))
-    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    begun = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
-    return time.perf_counter() - begun
+@dataclass(frozen=True)
+class Command:
+    """
+    A command of the bundle.
+
+    Args:
+        files: config and overlays.
+        options: of the command line. Defaults to none.
+        environment: variables of the process. Defaults to none.
+    """
+
+    files: tuple[str, ...]
+    options: Row = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, run_id: str, options: Row, folder: Path, processes: int = 0) -> float:
+        """Seconds from the start of the process to its end, with further ``options``; its log goes to ``folder``."""
+        given = {**self.options, **options}
+        log = folder / "command.log"
+        return run_bundle(run_id, self.files, given, self.environment, processes, log).wall
 
 
-def pictures(folder: Path) -> Path:
-    """72 generated pictures to train on, of which 64 are trained on, and 33 to segment."""
-    data = folder / "pictures"
+def demo_images(folder: Path) -> Path:
+    """72 generated images to train on, of which 64 are trained on, and 33 to segment."""
+    data = folder / "images"
     if not data.is_dir():
-        with contextlib.redirect_stdout(io.StringIO()):
-            make_demo_data.main([str(data), "--train", "72", "--test", "33"])
+        write_demo_data(data, train=72, test=33)
     return data
 
 
-def training_rate(
-    folder: Path, files: list[str], options: Row, environment: dict[str, str], processes: int = 0
-) -> float:
+def training_rate(folder: Path, command: Command, batch_size: int, processes: int = 0) -> float:
     """Images a second of the training command in its fastest epoch but the first."""
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
-    own = {"dataset_dir": pictures(folder) / "train", "output_dir": out, "max_epochs": 4, "val_interval": 1000}
-    own |= {"val_fraction": 0.11, "check_data": False, **options}
-    bundle("training", files, own, environment, processes)
+    own = {"dataset_dir": demo_images(folder) / "train", "output_dir": out, "max_epochs": 4, "val_interval": 1000}
+    own |= {"val_fraction": 0.11, "check_data": False, "image_size": 256, "batch_size": batch_size}
+    command.run("training", own, folder, processes)
     with (out / "metrics.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
-    images = int(rows[0]["iteration"]) * options["batch_size"] * max(processes, 1)
+    images = int(rows[0]["iteration"]) * batch_size * max(processes, 1)
     return images / min(float(row["seconds"]) for row in rows[1:])
 
 
 def commands(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
-    """From the start of the process to its end."""
-    test = pictures(folder) / "test" / "images"
+    """Inference from the start of the process to its end, and the rate of training."""
+    yield inference_command(3 if full else 1, folder)
+    yield training_command(2 if full else 1, folder)
+
+
+def inference_command(rounds: int, folder: Path) -> list[Row]:
+    test = demo_images(folder) / "test" / "images"
     one = folder / "one"
     one.mkdir(exist_ok=True)
     shutil.copy(min(test.iterdir()), one)
     count = len(list(test.iterdir()))
-    released = {**RELEASED, "inferer": "$monai.inferers.SimpleInferer()"}
-    ways: dict[str, tuple[list[str], Row, dict[str, str]]] = {
-        "released": ([], released, PLAIN),
-        "default": ([], {}, {}),
+    released = {**RELEASED_OPTIONS, "inferer": "$monai.inferers.SimpleInferer()"}
+    ways = {
+        "released": Command(("inference.json",), released, RELEASED_ENVIRONMENT),
+        "default": Command(("inference.json",)),
     }
     if not CUDA:
-        ways["options/inference_bf16.yaml"] = (["options/inference_bf16.yaml"], {}, {})
-    turns: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(3 if full else 1):
-        for name, (overlays, options, environment) in ways.items():
-            own = {**options, "output_dir": folder / "masks", "check_data": False}
-            files = ["inference.json", *overlays]
-            first, whole = (bundle("inference", files, {**own, "dataset_dir": d}, environment) for d in (one, test))
-            turns[name].append((first, whole))
+        ways["options/inference_bf16.yaml"] = Command(("inference.json", "options/inference_bf16.yaml"))
+    firsts: dict[str, list[float]] = {name: [] for name in ways}
+    wholes: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, command in ways.items():
+            own = {"output_dir": folder / "masks", "check_data": False}
+            firsts[name].append(command.run("inference", {**own, "dataset_dir": one}, folder))
+            wholes[name].append(command.run("inference", {**own, "dataset_dir": test}, folder))
     rows: list[Row] = []
-    for name, seconds in turns.items():
-        first, whole = (statistics.median(values) for values in zip(*seconds))
+    for name in ways:
+        first, whole = statistics.median(firsts[name]), statistics.median(wholes[name])
         rows.append(
             {"path": name, "s to one mask": first, "ms each further image": 1000 * (whole - first) / (count - 1)}
         )
     show(f"run inference, pvt_v2_b0 at 256 x 256, {count} images", rows)
-    yield rows
+    return rows
 
+
+def training_command(rounds: int, folder: Path) -> list[Row]:
     fast = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
-    plain: Row = {**RELEASED, **({"train#trainer#amp": False, "validate#evaluator#amp": False} if CUDA else {})}
-    trainings: dict[str, tuple[list[str], Row, dict[str, str]]] = {
-        "released": (["train.json"], plain, PLAIN),
-        "default": (["train.json"], {}, {}),
-        fast: (["train.json", fast], {}, {}),
+    plain: Row = {**RELEASED_OPTIONS}
+    if CUDA:
+        plain |= {"train#trainer#amp": False, "validate#evaluator#amp": False}
+    ways = {
+        "released": Command(("train.json",), plain, RELEASED_ENVIRONMENT),
+        "default": Command(("train.json",)),
+        fast: Command(("train.json", fast)),
     }
-    rates: dict[str, list[float]] = {name: [] for name in trainings}
-    for _ in range(2 if full else 1):
-        for name, (files, options, environment) in trainings.items():
-            own = {"image_size": 256, "batch_size": 16, **options}
-            rates[name].append(training_rate(folder, files, own, environment))
-    trained: list[Row] = [{"path": name, "images a second": statistics.median(found)} for name, found in rates.items()]
-    for row in trained:
-        row["speed-up"] = row["images a second"] / trained[0]["images a second"]
-    show("run training, pvt_v2_b0, batches of 16 at 256 x 256", trained)
-    yield trained
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, command in ways.items():
+            rates[name].append(training_rate(folder, command, 16))
+    rows: list[Row] = [{"path": name, "images a second": statistics.median(found)} for name, found in rates.items()]
+    for row in rows:
+        row["speed-up"] = row["images a second"] / rows[0]["images a second"]
+    show("run training, pvt_v2_b0, batches of 16 at 256 x 256", rows)
+    return rows
 
 
 def data(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
@@ -124,19 +132,17 @@ def data(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     script = "import sys; from benchmarks.commands import load; load(*sys.argv[1:])"
     for number in (100, 1000, 10_000) if full else (100, 300):
         for cache in (1.0, 0.0):
-            command = [sys.executable, "-W", "ignore", "-c", script, str(pictures(folder)), str(number), str(cache)]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True)
+            command = [sys.executable, "-W", "ignore", "-c", script, str(demo_images(folder)), str(number), str(cache)]
+            done = subprocess.run(command, capture_output=True, text=True, env=own_process(), check=True)
             rows.append(json.loads(done.stdout.splitlines()[-1]))
     show("Loading of training images, 256 x 256, one process", rows)
     yield rows
 
 
 def load(dataset_dir: str, number: str, cache_rate: str) -> None:
-    """One process of :py:func:`data`: the first and the second epoch."""
-    parser = ConfigParser()
-    parser.read_config(str(CONFIGS / "train.json"))
+    """One process of :py:func:`data`: fill the cache, then one epoch."""
     own = {"dataset_dir": dataset_dir, "check_data": False, "num_workers": 0, "cache_rate": float(cache_rate)}
-    parser.update({**own, "train#dataset#progress": False})
+    parser = read_config(["train.json"], {**own, "train#dataset#progress": False})
     items = parser.get_parsed_content("datalist")["training"]
     parser["train#dataset#data"] = [items[index % len(items)] for index in range(int(number))]
     parser.parse(reset=True)
@@ -154,11 +160,11 @@ def load(dataset_dir: str, number: str, cache_rate: str) -> None:
 
 def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """One and two processes of one thread (or GPU) each, through torchrun."""
-    files, own = ["train.json", "multi_gpu_train.json"], {"image_size": 256, "batch_size": 8}
+    command = Command(("train.json", "multi_gpu_train.json"), environment={"OMP_NUM_THREADS": "1"})
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3 if full else 1):
         for number in rates:
-            rates[number].append(training_rate(folder, files, own, {"OMP_NUM_THREADS": "1"}, number))
+            rates[number].append(training_rate(folder, command, 8, number))
     one, two = (statistics.median(found) for found in rates.values())
     rows = [{"processes": 1, "images a second": one, "efficiency": 1.0}]
     rows.append({"processes": 2, "images a second": two, "efficiency": two / one / 2})
@@ -168,29 +174,19 @@ def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
 
 def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
     """Masks of trained weights (pvt_v2_b0) by each path against plain PyTorch in float32."""
-    base = export.config({"image_size": size, "device": torch.device("cpu")})
-    network: Any = base.get_parsed_content("network_def").eval()
-    StrictCheckpointLoader(str(checkpoint), {"model": network})
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    network.load_state_dict(state.get("model", state))
+    config = inference_config({"image_size": size})
+    network: torch.nn.Module = config.get_parsed_content("network_def").eval()
+    load_weights(network, checkpoint)
     target = exported("pvt_v2_b0", folder / "agreement", network.state_dict())
-    inputs = export.images_of(images, base)
-    if not inputs:
-        raise InputError(f"{images} holds no images.")
+    inputs = images_of(images, config)
     rows: list[Row] = []
-    for name, (overlay, options, _) in PATHS.items():
-        file = target / options.get("checkpoint", "model.pt")
-        if not file.is_file():
+    for name, path in PATHS.items():
+        options = path.options_in(target)
+        if options is None:
             continue
-        overlays = [f"{overlay}.yaml"] if overlay else []
-        parser = export.config({"image_size": size, **options, "checkpoint": str(file)}, *overlays)
-        inferer, loaded = (parser.get_parsed_content(key) for key in ("inferer", "network"))
-        if overlay in (None, "inference_bf16"):
-            loaded.load_state_dict(network.state_dict())
-        with torch.no_grad():
-            loaded.eval()
-            difference, largest, dice = export.compare(lambda x, i=inferer, n=loaded: i(x, n), network, [], inputs)
-        row = {"path": name, "images": len(inputs), "largest logit": largest, "largest difference": f"{difference:.1e}"}
-        rows.append({**row, "Dice": f"{dice:.6f}"})
+        parser = inference_config({"image_size": size, **options}, *path.overlays)
+        found = compare(runner(parser, None if path.file else network.state_dict()), network, [], inputs)
+        row: Row = {"path": name, "images": len(inputs), "largest logit": found.largest}
+        rows.append({**row, "largest difference": f"{found.difference:.1e}", "Dice": f"{found.dice:.6f}"})
     show(f"Agreement with plain PyTorch, {size} x {size}", rows)
     yield rows

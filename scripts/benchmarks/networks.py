@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import export
 import torch
+from common.exports import FORMATS, export
 
 from unetv2_monai import UNetV2
 
@@ -62,49 +60,79 @@ OF_OURS: dict[str, Row] = {
     "U-Net v2, convnextv2_tiny": {"backbone": "convnextv2_tiny"},
     "U-Net v2, resnet34": {"backbone": "resnet34"},
 }
-# overlay, options (a checkpoint is a file that export.py makes) and the type whose limit counts
-PATHS: dict[str, tuple[str | None, Row, str]] = {
-    "default": (None, {}, "float32"),
-    "TorchScript": ("inference_torchscript", {"checkpoint": "model.ts"}, "float32"),
-    "torch.export": ("inference_export", {"checkpoint": "model.pt2"}, "float32"),
-    "ONNX Runtime": ("inference_onnx", {"checkpoint": "model.onnx"}, "float32"),
-    "OpenVINO": ("inference_openvino", {"checkpoint": "model.xml"}, "float32"),
-    "bfloat16": ("inference_bf16", {}, "bfloat16"),
-    "OpenVINO, bfloat16": ("inference_openvino", {"checkpoint": "model.xml", "precision": "bf16"}, "bfloat16"),
+
+
+@dataclass(frozen=True)
+class InferencePath:
+    """
+    A way to compute the masks.
+
+    Args:
+        overlay: file in configs/options without its ending. Defaults to None: inference.json alone.
+        file: that the overlay runs, in the folder of :py:func:`exported`. Defaults to None: it runs PyTorch's network.
+        options: of the config. Defaults to none.
+        dtype: whose limits of the machine count. Defaults to ``"float32"``.
+    """
+
+    overlay: str | None = None
+    file: str | None = None
+    options: Row = field(default_factory=dict)
+    dtype: str = "float32"
+
+    @property
+    def overlays(self) -> list[str]:
+        return [f"{self.overlay}.yaml"] if self.overlay else []
+
+    def options_in(self, folder: Path) -> Row | None:
+        """Options that name the file in ``folder``; None where it is missing."""
+        if self.file is None:
+            return self.options
+        return {**self.options, "checkpoint": str(folder / self.file)} if (folder / self.file).is_file() else None
+
+
+PATHS = {
+    "default": InferencePath(),
+    "TorchScript": InferencePath("inference_torchscript", "model.ts"),
+    "torch.export": InferencePath("inference_export", "model.pt2"),
+    "ONNX Runtime": InferencePath("inference_onnx", "model.onnx"),
+    "OpenVINO": InferencePath("inference_openvino", "model.xml"),
+    "bfloat16": InferencePath("inference_bf16", dtype="bfloat16"),
+    "OpenVINO, bfloat16": InferencePath("inference_openvino", "model.xml", {"precision": "bf16"}, "bfloat16"),
 }
 
 
 def trained(name: str, work: str) -> Row:
-    """Ours with all its heads in training, as train.json has it."""
+    """A network's config for this work; ours has all its heads in training, as in train.json."""
     heads = {"deep_supervision": True} if work == "training" and "U-Net v2" in name else {}
     return {**NETWORKS[name], **heads}
 
 
 def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None = None) -> Path:
-    """Weights (random ones unless given) and what export.py can make of them here, kept for the next call."""
+    """Weights (random ones unless given) in all formats that can be made here, kept for the next call."""
     target = folder / "exports" / backbone
     target.mkdir(parents=True, exist_ok=True)
     if state is not None or not (target / "model.pt").is_file():
-        torch.save(state or UNetV2(backbone=backbone).state_dict(), target / "model.pt")
-        for name, (_, file, packages, _) in export.FORMATS.items():
-            (target / file).unlink(missing_ok=True)
-            if not CUDA and all(map(importlib.util.find_spec, packages)):
-                options = ["--checkpoint", str(target / "model.pt"), "--formats", name]
-                with contextlib.redirect_stdout(io.StringIO()):
-                    export.main([*options, "--set", f"backbone={backbone}"])
+        network = UNetV2(backbone=backbone).eval()
+        if state is not None:
+            network.load_state_dict(state)
+        torch.save(network.state_dict(), target / "model.pt")
+        for name, one in FORMATS.items():
+            (target / one.file).unlink(missing_ok=True)
+            if not CUDA and not one.missing_packages():
+                export(name, network, {"backbone": backbone}, target, [torch.randn(2, 3, 97, 75)])
     return target
 
 
 def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, Variant]:
-    """Those of ``names`` that can run here, after "released"."""
+    """Variants of the paths in ``names`` that can run here, after "released"."""
     own = {"backbone": backbone, "load_pretrain": False}
     found = {"released": Variant(options=own, released=True)}
     for name in names:
-        overlay, options, _ = PATHS[name]
-        if "checkpoint" in options:
-            options = {**options, "checkpoint": str(folder / options["checkpoint"])}
-        if Path(options.get("checkpoint", __file__)).is_file() and not (CUDA and overlay):
-            found[name] = Variant(overlays=(f"options/{overlay}.yaml",) if overlay else (), options={**own, **options})
+        path = PATHS[name]
+        options = path.options_in(folder)
+        if options is not None and not (CUDA and path.overlay):
+            overlays = tuple(f"options/{overlay}" for overlay in path.overlays)
+            found[name] = Variant(overlays=overlays, options={**own, **options})
     return found
 
 
@@ -131,7 +159,7 @@ def inference(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
                     timings, own = workers.take_turns(batch, size, 15), []
                     least = {kind: floor(ours(backbone), size, here, kind) for kind in ("float32", "bfloat16")}
                     for name, timing in timings.items():
-                        kind = PATHS[name][2] if name in PATHS else "float32"
+                        kind = PATHS[name].dtype if name in PATHS else "float32"
                         row = {"network": backbone, "batch": batch, "size": size, "path": name}
                         row |= cells(timing, timings["released"], batch)
                         own.append({**row, "x floor": timing.median / batch / least[kind]})
@@ -164,22 +192,34 @@ def training(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     yield rows
 
 
+@dataclass(frozen=True)
+class Case:
+    """What other networks are timed at; see :py:class:`Variant` for ``work`` and ``released``."""
+
+    work: str
+    released: bool
+    batch: int
+    size: int
+
+
 def peers(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
-    """Other networks as they come, prepared as ours, and in a training step prepared as ours."""
+    """Other networks: with PyTorch's defaults, prepared like ours, and in a training step prepared like ours."""
     size = 352 if full else 256
-    columns = {"as it comes": ("inference", True, 1, size), "prepared": ("inference", False, 1, size)}
+    columns = {"unprepared": Case("inference", True, 1, size), "prepared": Case("inference", False, 1, size)}
     if full:
-        columns["training step"] = ("training", False, 4, 256)
+        columns["training step"] = Case("training", False, 4, 256)
     first, *others = NETWORKS
     for begin in range(0, len(others), 5):  # a handful of processes at a time, ours in each
         names = [first, *others[begin : begin + 5]]
         found: dict[str, Row] = {name: {} for name in names}
-        for title, (work, released, batch, side) in columns.items():
-            variants = {name: Variant(work, (), {"network_def": trained(name, work)}, released) for name in names}
+        for title, case in columns.items():
+            variants = {
+                name: Variant(case.work, (), {"network_def": trained(name, case.work)}, case.released) for name in names
+            }
             with start(variants) as workers:
-                timings = workers.take_turns(batch, side, 20)
+                timings = workers.take_turns(case.batch, case.size, 20)
             for name, timing in timings.items():
-                found[name][f"{title}, ms an image"] = 1000 * timing.median / batch
+                found[name][f"{title}, ms an image"] = 1000 * timing.median / case.batch
                 found[name][f"{title}, to ours"] = timing.median / timings[first].median
                 found[name][f"{title}, peak MB"] = round(timing.peak)
         rows = []

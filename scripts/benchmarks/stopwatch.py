@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Time variants of a network against each other, each in a process of its own (for ../benchmark.py).
+Time variants of a network against each other, each in a process of its own.
 
-A process of its own gives every variant its own environment, memory and peak. They take turns, so that what else the
-machine does falls on all of them. A variant is what the bundle's configs make of it: the same keys, overlays and
-options as on the command line.
+A process of its own gives every variant its own environment, memory and peak. They take turns, so that other load of
+the machine falls on all of them. A variant is defined by the bundle's configs: the same keys, overlays and options as
+on the command line.
 """
 
 from __future__ import annotations
@@ -23,9 +22,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
+SCRIPTS = Path(__file__).parents[1]
 WARM_UP, FEWEST, MOST = 1, 3, 15  # rounds
 PAUSE = 0.1  # seconds, for the threads of the turn before that still spin
+# as the released code computes: attention as matrix products with a softmax, weights in NCHW, glibc's usual memory
+RELEASED_ENVIRONMENT = {"TIMM_FUSED_ATTN": "0"}
+RELEASED_OPTIONS = {"memory_format": "$torch.contiguous_format", "keep_memory#_disabled_": True}
+
+
+def own_process() -> dict[str, str]:
+    """Environment of a process that imports this package with ``python -m`` or ``-c``."""
+    path = [str(SCRIPTS), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 @dataclass(frozen=True)
@@ -76,23 +84,23 @@ class Workers:
     def __init__(self, variants: dict[str, Variant]) -> None:
         self.processes = {}
         for name, variant in variants.items():
-            environment = {**os.environ, **({"TIMM_FUSED_ATTN": "0"} if variant.released else {})}
-            command = [sys.executable, "-W", "ignore", __file__, json.dumps(asdict(variant))]
+            environment = {**own_process(), **(RELEASED_ENVIRONMENT if variant.released else {})}
+            command = [sys.executable, "-W", "ignore", "-m", "benchmarks.stopwatch", json.dumps(asdict(variant))]
             self.processes[name] = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
 
     def wait(self) -> None:
-        """Until all are ready."""
+        """Return when all are ready."""
         for name in self.processes:
             self._answer(name)
 
     def take_turns(self, batch: int, size: int, seconds: float) -> dict[str, Timing]:
         """
         Args:
-            batch: images at once.
+            batch: number of images in a forward pass.
             size: height and width.
-            seconds: about how long to take for all rounds together; at least three are made.
+            seconds: about how long all rounds together may take; at least three are made.
         """
         turns: dict[str, list[tuple[float, float]]] = {name: [] for name in self.processes}
         started, rounds = time.perf_counter(), 0
@@ -112,7 +120,7 @@ class Workers:
         assert out is not None
         line = out.readline()
         if not line:
-            raise RuntimeError(f"{name} stopped: for want of memory, or its message is above.")
+            raise RuntimeError(f"{name} stopped: out of memory, or for the reason above.")
         return json.loads(line)
 
     def stop(self) -> None:
@@ -123,7 +131,7 @@ class Workers:
 
 @contextlib.contextmanager
 def start(variants: dict[str, Variant]) -> Iterator[Workers]:
-    """Workers that are gone afterwards."""
+    """Start workers, and stop them at the end of the ``with`` block."""
     workers = Workers(variants)
     try:
         workers.wait()
@@ -133,17 +141,14 @@ def start(variants: dict[str, Variant]) -> Iterator[Workers]:
 
 
 def prepare(variant: Variant) -> Callable[[Any], None]:
-    """What is timed, for a batch of images."""
+    """Build the network; returns what is timed, for a batch of images."""
     import torch
-    from monai.bundle import ConfigParser
+    from common.bundle import read_config
 
     torch.manual_seed(0)
     training = variant.work == "training"
-    parser = ConfigParser()
     files = ["train.json" if training else "inference.json", *variant.overlays]
-    parser.read_config([str(CONFIGS / name) for name in files])
-    released = {"memory_format": "$torch.contiguous_format", "keep_memory#_disabled_": True} if variant.released else {}
-    parser.update({**released, **variant.options})
+    parser = read_config(files, {**(RELEASED_OPTIONS if variant.released else {}), **variant.options})
 
     parser.get_parsed_content("keep_memory")
     network = parser.get_parsed_content("network")

@@ -2,8 +2,8 @@
 """
 The MONAI Label app that scripts/label_server.py starts: the bundles in ``model/`` beside this file.
 
-MONAI Label's own ``monaibundle`` app serves the same bundles. This one adds what pictures need: polygons for CVAT, the
-next image by uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
+MONAI Label's own ``monaibundle`` app serves the same bundles. This one adds polygons for CVAT, the next image by
+uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class LabelApp(MONAILabelApp):
         self.bundles = {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/configs"))}
         super().__init__(app_dir, studies, conf, name="U-Net v2", description="U-Net v2 by MONAI Label")
         # scores change with the weights: MONAI Label would score anew for every next image as well
-        self.scores_itself, self._auto_update_scoring = self._auto_update_scoring, False
+        self.scores_itself: bool = self._auto_update_scoring
+        self._auto_update_scoring: bool = False
 
     def init_infers(self):
         return {name: InferTask(path, self.conf) for name, path in self.bundles.items()}

@@ -10,7 +10,7 @@ import torch
 from benchmarks import commands, machine, networks
 from benchmarks.stopwatch import Timing, Variant, prepare, start
 
-from unetv2_monai import UNetV2
+from unetv2_monai import InputError, UNetV2
 
 from ..conftest import script
 
@@ -91,5 +91,5 @@ def test_parts_are_kept(tmp_path, monkeypatch, capsys):
 
 
 def test_a_command_that_fails_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match="holds no image"):
-        commands.bundle("inference", ["inference.json"], {"dataset_dir": tmp_path}, {})
+    with pytest.raises(InputError, match="holds no image"):
+        commands.Command(("inference.json",)).run("inference", {"dataset_dir": tmp_path}, tmp_path)

@@ -39,7 +39,7 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
     result = json.loads((folder / "result.json").read_text())
     assert result["cpu_seconds"] > 1
     assert (folder / "models" / "model.pt").is_file()
-    tool.bundle = None  # a second training would fail
+    tool.run_bundle = None  # a second training would fail
     tool.main(command)
     assert (tmp_path / "out" / "results.md").read_text() == first
     with pytest.raises(InputError, match=r"was run with .*'max_epochs': '1'.*, now .*'max_epochs': '2'"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from common.exports import inference_config
 from monai.bundle import ConfigParser
 from PIL import Image
 
@@ -85,7 +86,7 @@ def test_same_outputs_as_the_released_network(tmp_path):
             ["--checkpoint", str(tmp_path / "model.pt"), "--set", *(f"{key}={value}" for key, value in options.items())]
         )
     for runtime, file in FILES.items():
-        parser = script("export").config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
+        parser = inference_config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
         inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
         for case in [case for case in golden.CASES if case["n_classes"] == 1]:
             x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))

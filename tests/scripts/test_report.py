@@ -12,6 +12,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from common.pages import render
 from PIL import Image
 
 from unetv2_monai import InputError
@@ -43,8 +44,8 @@ def test_report_states_what_was_scored(reported):
     assert "run <1>" not in page
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
     for name in ("curves", "calibration", "overlays"):
-        with Image.open(io.BytesIO((reported / "report" / f"{name}.png").read_bytes())) as picture:
-            assert picture.size > (300, 300)
+        with Image.open(io.BytesIO((reported / "report" / f"{name}.png").read_bytes())) as opened:
+            assert opened.size > (300, 300)
     assert sorted(path.name for path in (reported / "report").iterdir()) == [
         "calibration.png", "curves.png", "overlays.png",
     ]  # fmt: skip
@@ -56,7 +57,8 @@ def test_overlays_show_the_prediction_that_was_scored(reported, trained):
     parser = module.parsed(json.loads((reported / "evaluation" / "config.json").read_text()))
     items = parser.get_parsed_content("eval_datalist")["test"]
     dice = read_scores(reported / "evaluation", "dice")
-    for path, (image, mask, pred) in module.predict(parser, items).items():
+    for path, found in module.predict(parser, items).items():
+        image, mask, pred = found.image, found.mask, found.prediction
         with Image.open(path) as opened:
             assert image.shape[:2] == mask.shape == pred.shape == opened.size[::-1]
         name = path.rpartition("/")[2]
@@ -66,7 +68,7 @@ def test_overlays_show_the_prediction_that_was_scored(reported, trained):
 
 
 def test_other_images_and_other_weights(trained, tmp_path):
-    """Scores of a data set that was not trained on, by weights from elsewhere, without a training in the folder."""
+    """Scores of a data set that was not trained on, by weights of another run, without a training in the folder."""
     _, out = trained
     draw_pair(tmp_path / "data", "other", 70, 50, seed=9)
     draw_pair(tmp_path / "data", "another", 60, 50, seed=8)
@@ -97,7 +99,9 @@ def test_failures_by_size():
         return {"dataset": "d", "image": name, "dice": str(dice), **{key: str(value) for key, value in counts.items()}}
 
     rows = [row("a.png", 0, 5, 10), row("b.png", 50, 0, 0), row("c.png", 60, 300, 140), row("d.png", 0, 7, 0)]
-    text = script("report").failures(rows)
+    report = script("report")
+    failures = report.failures([report.Scored.from_row(each) for each in rows])
+    text = render("failures.html.j2", failures=failures)
     assert "<td>small: up to 2 % of the image</td><td>1</td><td>0.000</td><td>1</td><td>1</td>" in text
     assert "<td>medium: 2 to 10 %</td><td>1</td><td>1.000</td><td>0</td><td>0</td>" in text
     assert "<td>large: over 10 %</td><td>1</td><td>0.214</td><td>1</td><td>0</td>" in text
@@ -112,7 +116,7 @@ def test_no_run_there(tmp_path):
 
 
 def test_in_a_browser(reported, tmp_path):
-    """Chromium draws the page: text, and the three pictures with the colours of outlines."""
+    """Chromium draws the page: text, and the three images with the colours of outlines."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no Chromium here")

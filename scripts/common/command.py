@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a command begins and ends: its ``--help``, and one sentence instead of a traceback for an error of its user."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+
+__all__ = ["new_parser", "run"]
+
+
+def new_parser(doc: str | None) -> argparse.ArgumentParser:
+    """
+    Args:
+        doc: the docstring of the command, which ``--help`` prints as it is written.
+
+    Returns:
+        A parser without arguments.
+    """
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def run(main: Callable[[], None], quiet: bool = False) -> None:
+    """
+    Run a command. An ``InputError`` ends it with its message alone and exit status 1; any other error has a traceback.
+
+    Args:
+        main: the command.
+        quiet: hide warnings and log messages of libraries. Defaults to False.
+    """
+    if quiet:
+        warnings.filterwarnings("ignore")
+        logging.disable(logging.WARNING)
+    try:
+        main()
+    except ValueError as error:
+        from unetv2_monai import InputError  # not above: label_server.py starts in environments without the package
+
+        if not isinstance(error, InputError):
+            raise
+        sys.exit(f"error: {error}")

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network in the formats of other runtimes, and how far their outputs differ from its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser, ckpt_export
+from monai.metrics import DiceMetric
+
+from unetv2_monai import InputError, list_images
+
+from .bundle import CONFIGS, read_config
+from .options import refuse_unknown
+
+__all__ = ["FORMATS", "Agreement", "Exported", "Format", "compare", "export", "images_of", "inference_config", "runner"]
+
+Options = Mapping[str, Any]
+Run = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """
+    Args:
+        runtime: its name.
+        file: name of the file that is written.
+        export: writes the network to a path, with the options of its config; returns the ONNX opset, or ``"-"``.
+        packages: that it takes besides PyTorch. Defaults to none.
+    """
+
+    runtime: str
+    file: str
+    export: Callable[[torch.nn.Module, Options, Path], str]
+    packages: tuple[str, ...] = ()
+
+    def missing_packages(self) -> list[str]:
+        return [package for package in self.packages if importlib.util.find_spec(package) is None]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """
+    Args:
+        difference: the largest absolute difference of the logits.
+        largest: the largest absolute logit.
+        dice: mean Dice of the masks.
+    """
+
+    difference: float
+    largest: float
+    dice: float
+
+
+@dataclass(frozen=True)
+class Exported:
+    """
+    Args:
+        path: the file.
+        opset: of ONNX, or ``"-"``.
+        agreement: with the network in PyTorch.
+    """
+
+    path: Path
+    opset: str
+    agreement: Agreement
+
+    @property
+    def size(self) -> float:
+        """In MB, with the weights that OpenVINO keeps in a file of their own."""
+        parts = [self.path, self.path.with_suffix(".bin")] if self.path.suffix == ".xml" else [self.path]
+        return sum(part.stat().st_size for part in parts) / 1e6
+
+
+def export_torchscript(network: torch.nn.Module, options: Options, target: Path) -> str:
+    """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
+    with tempfile.TemporaryDirectory() as folder:
+        config, weights = Path(folder) / "inference.json", Path(folder) / "model.pt"
+        config.write_text(json.dumps({**ConfigParser.load_config_file(str(CONFIGS / "inference.json")), **options}))
+        torch.save(network.state_dict(), weights)
+        ckpt_export(
+            net_id="network_def", filepath=str(target), ckpt_file=str(weights), config_file=str(config),
+            meta_file=str(CONFIGS / "metadata.json"),
+        )  # fmt: skip
+    return "-"
+
+
+def export_program(network: torch.nn.Module, options: Options, target: Path) -> str:
+    free = torch.export.Dim.DYNAMIC
+    program = torch.export.export(network, (_example(network),), dynamic_shapes=({0: free, 2: free, 3: free},))
+    torch.export.save(program, target)
+    return "-"
+
+
+def export_onnx(network: torch.nn.Module, options: Options, target: Path) -> str:
+    import onnx
+
+    free = torch.export.Dim.DYNAMIC
+    torch.onnx.export(
+        network, (_example(network),), target, dynamo=True, external_data=False, verbose=False, input_names=["image"],
+        output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
+    )  # fmt: skip
+    return str(onnx.load(target, load_external_data=False).opset_import[0].version)
+
+
+def export_openvino(network: torch.nn.Module, options: Options, target: Path) -> str:
+    """From ONNX, whose shapes are free."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        opset = export_onnx(network, options, path)
+        openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
+    return opset
+
+
+# by the name of the overlay that runs the file: options/inference_<name>.yaml
+FORMATS = {
+    "torchscript": Format("TorchScript", "model.ts", export_torchscript),
+    "export": Format("torch.export", "model.pt2", export_program),
+    "onnx": Format("ONNX Runtime", "model.onnx", export_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": Format("OpenVINO", "model.xml", export_openvino, ("onnx", "onnxscript", "openvino")),
+}
+
+
+def _example(network: torch.nn.Module) -> torch.Tensor:
+    """Of a shape that nothing can be specialised on: no size is 1, equal to another or divisible by 32."""
+    return torch.rand(2, next(network.parameters()).shape[1], 97, 75)
+
+
+def inference_config(options: Options, *overlays: str) -> ConfigParser:
+    """
+    Args:
+        options: of inference.json.
+        overlays: files in ``configs/options``.
+
+    Returns:
+        inference.json on the CPU.
+
+    Raises:
+        InputError: when an option is none of inference.json.
+    """
+    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)])
+    refuse_unknown(options, parser)
+    parser.update({**options, "device": torch.device("cpu")})
+    return parser
+
+
+def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None) -> Run:
+    """
+    Args:
+        parser: of :py:func:`inference_config`.
+        state: weights to load into its network. Defaults to None: its network is an exported file, or has weights.
+
+    Returns:
+        From a batch of preprocessed images to logits, as inference computes them.
+    """
+    inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
+    if state is not None:
+        network.load_state_dict(state)
+    network.eval()
+    return lambda x: inferer(x, network)
+
+
+def images_of(folder: Path, parser: ConfigParser) -> list[torch.Tensor]:
+    """All images of a folder, preprocessed, each as a batch of one."""
+    preprocessing = parser.get_parsed_content("preprocessing")
+    return [preprocessing(item)["image"].as_tensor()[None] for item in list_images(str(folder))]
+
+
+def _to_mask(logits: torch.Tensor) -> torch.Tensor:
+    """(batch, classes without background, height, width)"""
+    if logits.shape[1] == 1:
+        return (logits >= 0).float()
+    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1)[:, 1:].float()
+
+
+@torch.no_grad()
+def compare(
+    run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
+) -> Agreement:
+    """
+    Compare a runtime with the network itself.
+
+    Args:
+        run: of the runtime.
+        network: in PyTorch, with the same weights.
+        noise: batches whose logits are compared, and whose masks where there are no images.
+        images: batches whose logits and masks are compared.
+
+    Raises:
+        InputError: when an output has another shape.
+    """
+    difference, largest, dice = 0.0, 0.0, DiceMetric(ignore_empty=False)
+    for index, x in enumerate([*noise, *images]):
+        expected, found = network(x), torch.as_tensor(run(x))
+        if found.shape != expected.shape:
+            raise InputError(f"input {tuple(x.shape)} gave {tuple(found.shape)} instead of {tuple(expected.shape)}.")
+        difference = max(difference, (found - expected).abs().max().item())
+        largest = max(largest, expected.abs().max().item())
+        if index >= len(noise) or not images:
+            dice(_to_mask(found), _to_mask(expected))
+    return Agreement(difference, largest, float(torch.as_tensor(dice.aggregate())))
+
+
+def export(
+    name: str,
+    network: torch.nn.Module,
+    options: Options,
+    folder: Path,
+    noise: Sequence[torch.Tensor],
+    images: Sequence[torch.Tensor] = (),
+) -> Exported:
+    """
+    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch.
+
+    Args:
+        name: of the format.
+        network: in eval mode.
+        options: of inference.json that the network was built with.
+        folder: for the file.
+        noise, images: see :py:func:`compare`.
+
+    Raises:
+        InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more).
+    """
+    target = folder / FORMATS[name].file
+    opset = FORMATS[name].export(network, options, target)
+    exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{name}.yaml")
+    found = compare(runner(exported), network, noise, images)
+    if not found.difference < 1e-4 * max(1.0, found.largest):
+        raise InputError(f"{target} differs from the network by {found.difference:.1e}: do not use it.")
+    return Exported(target, opset, found)

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diagrams by matplotlib, which is an extra: without a window and without global state."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from unetv2_monai import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["new_figure", "to_png"]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """
+    Args:
+        width, height: in inches.
+
+    Raises:
+        InputError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("matplotlib is missing: pip install matplotlib") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Options of the bundle on a command line: ``--set KEY=VALUE KEY=VALUE ...``.
+
+Only the standard library is imported at the top: label_server.py parses its command line before it changes to the
+environment that has the packages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["add_set", "key_and_text", "refuse_unknown", "values_of"]
+
+
+def add_set(parser: argparse.ArgumentParser, help: str) -> None:
+    """
+    Add ``--set``, which fills a dict with the text of every key; :py:func:`values_of` reads the texts.
+
+    Args:
+        parser: of a command.
+        help: what the options are for.
+    """
+    parser.add_argument(
+        "--set", nargs="*", type=key_and_text, action=_Collect, default={}, metavar="KEY=VALUE", help=help
+    )
+
+
+def key_and_text(item: str) -> tuple[str, str]:
+    """
+    Args:
+        item: ``KEY=VALUE``; the value may hold further ``=``.
+
+    Returns:
+        Key and text.
+
+    Raises:
+        argparse.ArgumentTypeError: when there is no ``=``, or nothing before it.
+    """
+    key, sign, text = item.partition("=")
+    if not key or not sign:
+        raise argparse.ArgumentTypeError(f"{item!r} is not of the form KEY=VALUE, such as image_size=352")
+    return key, text
+
+
+class _Collect(argparse.Action):
+    """Of a key that is given twice, the last text counts."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})
+
+
+def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
+    """
+    Args:
+        texts: of the options, in YAML.
+
+    Returns:
+        Their values. ``1e-4``, which is text in YAML 1.1, is a number here, as on the command line of ``monai.bundle``.
+
+    Raises:
+        InputError: for a text that is not YAML.
+    """
+    import yaml
+
+    from unetv2_monai import InputError
+
+    values = {}
+    for key, text in texts.items():
+        try:
+            values[key] = float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {key}={text}: the value is not valid YAML.") from error
+    return values
+
+
+def refuse_unknown(options: Iterable[str], *configs: Any) -> None:
+    """
+    Args:
+        options: keys, those of deeper entries such as ``network_def#dropout``.
+        configs: dicts or ``ConfigParser``.
+
+    Raises:
+        InputError: for the first option whose topmost key is in none of the configs.
+    """
+    from unetv2_monai import InputError
+
+    for key in options:
+        if not any(key.split("#")[0] in config for config in configs):
+            raise InputError(f"--set {key}: not an option of the configs, see docs/reference/options.md.")

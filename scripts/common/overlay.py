@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images with outlined masks, side by side and one above the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["MASK_COLOR", "PREDICTION_COLOR", "outlined", "side_by_side", "stacked"]
+
+MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
+TITLE_HEIGHT, GAP = 18, 4  # pixels
+
+
+def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+    """
+    Args:
+        image: (height, width, 3), 0 to 255.
+        mask: (height, width), boolean.
+        color: of the outline and, transparent, of its inside.
+
+    Returns:
+        A copy of the image with the mask drawn on it.
+    """
+    out = image.astype(float)
+    out[mask] = 0.7 * out[mask] + 0.3 * np.array(color)
+    thick = max(1, min(mask.shape) // 150)
+    inside = mask.copy()
+    for _ in range(thick):
+        padded = np.pad(inside, 1, mode="edge")
+        inside = inside & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    out[mask & ~inside] = color
+    return out.astype(np.uint8)
+
+
+def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:
+    """
+    Args:
+        panels: images of one size, (height, width, 3).
+        titles: stand above the panels, from the left; a single long one may reach over all of them.
+        height: of every panel in the result, in pixels.
+
+    Returns:
+        The panels in a row.
+    """
+    width = round(height * panels[0].shape[1] / panels[0].shape[0])
+    row = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + TITLE_HEIGHT), "white")
+    for index, panel in enumerate(panels):
+        row.paste(Image.fromarray(panel).resize((width, height)), (index * (width + GAP), TITLE_HEIGHT))
+    for index, title in enumerate(titles):
+        place = (index * (width + GAP) + 2, 1)
+        ImageDraw.Draw(row).text(place, title, fill="black", font=ImageFont.load_default(13))
+    return row
+
+
+def stacked(rows: Sequence[Image.Image]) -> Image.Image:
+    """One image of several, each below the one before."""
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
