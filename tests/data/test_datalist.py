@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unetv2_monai import InputError, list_images, load_datalist
+from unetv2_monai import InputError, load_datalist
+from unetv2_monai.data import find_pairs
 
 from ..conftest import draw_pair
 
@@ -96,6 +97,44 @@ def test_no_file_of_another_section_is_opened(tmp_path):
     assert len(load_datalist(str(tmp_path))["training"]) == 1
 
 
+def test_find_pairs(pairs):
+    assert {section: names(items) for section, items in find_pairs(str(pairs)).items()} == {
+        "plain": [f"case_{i}" for i in range(6)]
+    }
+    (pairs / "val.txt").write_text("case_1\n")
+    (pairs / "test.txt").write_text("case_4\ncase_5\n")
+    found = find_pairs(str(pairs))
+    assert {section: names(items) for section, items in found.items()} == {
+        "validation": ["case_1"],
+        "test": ["case_4", "case_5"],
+    }
+    assert found["validation"] == [
+        {"image": str(pairs / "images" / "case_1.jpg"), "label": str(pairs / "masks" / "case_1.png")}
+    ]
+    (pairs / "images" / "case_1.jpg").write_bytes(b"not an image")  # files are not opened
+    assert find_pairs(str(pairs)) == found
+
+
+def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
+    for folder in ("train", "test/one", "test/two"):
+        draw_pair(tmp_path / folder, "a", 40, 32)
+    found = find_pairs(str(tmp_path))
+    assert {section: [item.get("dataset") for item in items] for section, items in found.items()} == {
+        "training": [None],
+        "test": ["one", "two"],
+    }
+    (tmp_path / "test" / "two" / "masks" / "a.png").unlink()
+    with pytest.raises(InputError, match=r"(?s)1 problem in .*two/images/a\.png: image without a mask in masks/"):
+        find_pairs(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ['{"training": []}', '{"validation": [], "test": []}'])
+def test_find_pairs_in_an_empty_datalist_json(tmp_path, content):
+    (tmp_path / "datalist.json").write_text(content)
+    with pytest.raises(InputError, match="holds no images and masks"):
+        find_pairs(str(tmp_path))
+
+
 def test_missing_folder():
     with pytest.raises(InputError, match=r"dataset_dir nowhere does not exist.*--dataset_dir"):
         load_datalist("nowhere")
@@ -104,8 +143,6 @@ def test_missing_folder():
 def test_empty_folder(tmp_path):
     with pytest.raises(InputError, match="holds no images and masks"):
         load_datalist(str(tmp_path))
-    with pytest.raises(InputError, match="holds no image"):
-        list_images(str(tmp_path))
 
 
 def test_one_pair_is_not_enough_to_train(tmp_path):
@@ -121,6 +158,7 @@ def test_all_unpaired_files_in_one_error(pairs):
     with pytest.raises(InputError) as error:
         load_datalist(str(pairs))
     assert "3 problems" in str(error.value)
+    assert str(error.value).endswith("Fix or remove these files.")
     for sentence in ("case_0.png: image without a mask", "case_1.png: mask without an image", "case_2.png: same name"):
         assert sentence in str(error.value)
 
@@ -174,21 +212,6 @@ def test_volumes(tmp_path):
         load_datalist(str(tmp_path), ["test"], out_channels=3)
 
 
-def test_list_images(pairs):
-    expected = [f"case_{i}" for i in range(6)]
-    assert names(list_images(str(pairs))) == names(list_images(str(pairs / "images"))) == expected
-    assert names(list_images(str(pairs / "images" / "case_0.png"))) == ["case_0"]
-    with pytest.raises(InputError, match="masks would overwrite"):
-        list_images(str(pairs), output_dir=str(pairs / "masks" / ".." / "images"))
-    (pairs / "images" / "case_1.jpg").write_bytes(b"")
-    Image.new("L", (8, 8)).save(pairs / "images" / "case_2.bmp")
-    with pytest.raises(InputError, match=r"case_2\.png: same name as case_2\.bmp"):
-        list_images(str(pairs))
-    (pairs / "images" / "case_2.bmp").unlink()
-    with pytest.raises(InputError, match=r"case_1\.jpg: cannot be read"):
-        list_images(str(pairs))
-
-
 @pytest.mark.parametrize(
     ("folder", "section", "count"),
     [
@@ -199,6 +222,6 @@ def test_list_images(pairs):
         ("raw/isic2017", "test", 6),
     ],
 )
-def test_public_data_sets_as_they_come(real_data, folder, section, count):
+def test_public_data_sets_as_published(real_data, folder, section, count):
     sections = ["training", "validation"] if section == "training" else [section]
     assert len(load_datalist(str(real_data / folder), sections)[section]) == count

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever stands in the files that come from outside: only our errors come out, and memory stays bounded."""
+"""Files with any content: no other error than InputError is raised, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ fuzz = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-WHOLE = {}
+INTACT = {}
 for ending, mode in (("png", "RGB"), ("jpg", "RGB"), ("bmp", "L"), ("tif", "RGBA"), ("png", "P"), ("tif", "I;16")):
     buffer = io.BytesIO()
-    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
-    base = Image.fromarray(picture[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(picture)
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    base = Image.fromarray(pixels[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(pixels)
     base.convert(mode).save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
-    WHOLE[ending, mode] = buffer.getvalue()
+    INTACT[ending, mode] = buffer.getvalue()
 
 
 @st.composite
-def mutated(draw, whole: bytes) -> bytes:
+def mutated(draw, intact: bytes) -> bytes:
     """A file with some bytes changed, cut out or put in; sometimes cut short."""
-    content = bytearray(whole)
+    content = bytearray(intact)
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, max(len(content) - 1, 0)))
         new = draw(st.binary(min_size=0, max_size=8))
@@ -51,13 +51,13 @@ def mutated(draw, whole: bytes) -> bytes:
     return bytes(content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content)
 
 
-pictures = st.sampled_from(sorted(WHOLE)).flatmap(
-    lambda key: st.tuples(st.just(key[0]), st.one_of(mutated(WHOLE[key]), st.binary(max_size=200)))
+image_files = st.sampled_from(sorted(INTACT)).flatmap(
+    lambda key: st.tuples(st.just(key[0]), st.one_of(mutated(INTACT[key]), st.binary(max_size=200)))
 )
 
 
 def refusal(load: Callable[[], object]) -> str | None:
-    """What our error says; any other passes through and fails the test."""
+    """The message of an InputError; any other error fails the test."""
     try:
         load()
     except InputError as error:
@@ -66,7 +66,7 @@ def refusal(load: Callable[[], object]) -> str | None:
 
 
 @fuzz
-@given(pictures)
+@given(image_files)
 def test_images(tmp_path, found):
     ending, content = found
     path = tmp_path / f"image.{ending}"
@@ -77,7 +77,7 @@ def test_images(tmp_path, found):
 
 
 @fuzz
-@given(pictures, st.sampled_from([1, 3]))
+@given(image_files, st.sampled_from([1, 3]))
 def test_pairs(tmp_path, found, out_channels):
     """The same bytes as image and as mask."""
     ending, content = found
@@ -85,8 +85,8 @@ def test_pairs(tmp_path, found, out_channels):
         (tmp_path / ending / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / ending / folder / f"a.{ending}").write_bytes(content)
     folder = str(tmp_path / ending)
-    told = refusal(lambda: load_datalist(folder, ["test"], out_channels=out_channels))
-    assert told is None or f"a.{ending}" in told
+    message = refusal(lambda: load_datalist(folder, ["test"], out_channels=out_channels))
+    assert message is None or f"a.{ending}" in message
 
 
 values = st.recursive(
@@ -124,11 +124,11 @@ CHECKPOINT = buffer.getvalue()
 def test_checkpoints(tmp_path, content):
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    for told in (
+    for message in (
         refusal(lambda: StrictCheckpointLoader(str(path), {"model": Bright()})),
         refusal(lambda: last_checkpoint(str(tmp_path))),
     ):
-        assert told is None or str(path) in told
+        assert message is None or str(path) in message
 
 
 class Attack:
@@ -148,7 +148,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_memory_is_bounded_for_volumes(ending, tmp_path):
-    """A head that claims 30000 x 30000 x 30000 voxels is refused before any is read."""
+    """A header that claims 30000 x 30000 x 30000 voxels is refused before any is read."""
     path = tmp_path / f"bomb{ending}"
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), path)
     content = bytearray(nibabel.openers.Opener(str(path)).read())

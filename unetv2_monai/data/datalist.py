@@ -7,13 +7,14 @@ import json
 import logging
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from monai.data import partition_dataset
 
 from ..errors import InputError
-from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS, check_each, check_pair, list_problems
+from .checks import check_each, check_pair, list_problems
 from .folders import LAYOUT, existing_folder, list_folders, stem
 from .layouts import Item, explain, read_folder, read_sub_folders
 
@@ -21,7 +22,6 @@ __all__ = ["find_pairs", "load_datalist"]
 
 logger = logging.getLogger(__name__)
 
-PICTURES, VOLUMES = IMAGE_ENDINGS, VOLUME_ENDINGS  # TODO: removed when no script imports them
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 SPLIT_FOLDERS = frozenset(name for names in SPLITS.values() for name in names)
 
@@ -46,6 +46,8 @@ def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
     found, problems = _find_sections(root, SPLITS.keys())
     if problems:
         raise InputError(list_problems(root, problems))
+    if not any(found.values()):
+        raise InputError(f"dataset_dir {root} holds no images and masks: its datalist.json or train.txt is empty.")
     return {section: pairs for section, pairs in found.items() if pairs}
 
 
@@ -78,7 +80,8 @@ def load_datalist(
             None takes any number. Defaults to None.
 
     Returns:
-        For every section a list of pairs as :py:func:`find_pairs` gives them, in the order of the images' paths.
+        For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its
+        ``"dataset"`` where ``datalist.json`` or a folder below a split states it.
 
     Raises:
         InputError: when the folder has no known layout or lacks a section, or for all unpaired, unreadable and
@@ -99,7 +102,7 @@ def load_datalist(
     for section in sections:
         if not found.get(section) and not problems:
             raise InputError(_lacks(root, section, found))
-    lists = {section: sorted(found.get(section, []), key=lambda item: item["image"]) for section in sections}
+    lists = {section: sorted(map(_unmarked, found.get(section, [])), key=itemgetter("image")) for section in sections}
     logger.info(f"{root}: " + ", ".join(f"{len(items)} {section}" for section, items in lists.items()) + " pairs.")
     if check:
         pairs = [item for items in lists.values() for item in items]
@@ -111,27 +114,27 @@ def load_datalist(
 
 def _hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Draw pairs for validation; where pairs have a patient, draw patients with all of their pairs."""
-    by_patient = any("patient" in pair for pair in pairs)
-    units = list(dict.fromkeys(map(_patient, pairs))) if by_patient else range(len(pairs))
-    if len(units) < 2:
-        one = f"the pairs of one patient ({units[0]}) only" if by_patient else "one pair only"
-        raise InputError(f"dataset_dir {root} holds {one}, and training needs another one for validation.")
-    held_out = max(1, round(val_fraction * len(units)))
-    ratios = [len(units) - held_out, held_out]
-    parts = partition_dataset(units, ratios=ratios, shuffle=True, seed=seed)
-    if by_patient:
-        drawn = {*parts[1]}
-        is_drawn = [_patient(pair) in drawn for pair in pairs]
-        parts = [[index for index, value in enumerate(is_drawn) if value == wanted] for wanted in (False, True)]
-    training, validation = ([pairs[index] for index in part] for part in parts)
-    of_patients = f", all of {held_out} of {len(units)} patients," if by_patient else ""
+    groups: dict[str | int, list[Item]] = {}
+    for index, pair in enumerate(pairs):
+        groups.setdefault(pair.get("patient", index), []).append(pair)
+    patients = [name for name in groups if isinstance(name, str)]
+    if len(groups) < 2:
+        one = f"the folder of one patient only ({patients[0]}/)" if patients else "one pair only"
+        hint = f" If {patients[0]}/ is the whole data set, set --dataset_dir to it." if patients else ""
+        raise InputError(f"dataset_dir {root} holds {one}, and training needs another one for validation.{hint}")
+    held_out = max(1, round(val_fraction * len(groups)))
+    ratios = [len(groups) - held_out, held_out]
+    parts = partition_dataset(list(groups.values()), ratios=ratios, shuffle=True, seed=seed)
+    training, validation = ([pair for group in part for pair in group] for part in parts)
+    of_patients = f" ({held_out} of {len(groups)} patients)" if patients else ""
     shares = f"{len(validation)} of {len(pairs)} training pairs{of_patients}"
     logger.info(f"No validation split: {shares} are held out (seed {seed}).")
     return training, validation
 
 
-def _patient(pair: Item) -> str:
-    return pair.get("patient", pair["image"])
+def _unmarked(pair: Item) -> Item:
+    """A pair without its patient, which was only for the hold-out: a batch needs the same keys in all of its items."""
+    return {key: value for key, value in pair.items() if key != "patient"}
 
 
 def _find_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
@@ -139,14 +142,21 @@ def _find_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list
     path = root / "datalist.json"
     found, problems = _read_json(path, wanted) if path.is_file() else _read_folders(root, wanted)
     if not found and not problems:
-        raise InputError(f"dataset_dir {root} holds no images and masks.\n{_explain_all(root, SPLIT_FOLDERS)}{LAYOUT}")
+        seen = _explain([folder for _, folder in _split_folders(root)] or [root])
+        raise InputError(f"dataset_dir {root} holds no images and masks.\n{seen}{LAYOUT}")
     return found, problems
 
 
 def _lacks(root: Path, section: str, found: dict[str, list[Item]]) -> str:
     has = ", ".join(f"{key} ({len(pairs)})" for key, pairs in found.items() if pairs) or "nothing"
-    hint = "" if (root / "datalist.json").is_file() else _explain_all(root, {*SPLITS[section]})
-    return f"dataset_dir {root} has no {section} pairs; it has {has}.\n{hint}{LAYOUT}"
+    listed = (root / "datalist.json").is_file()
+    seen = _explain([folder for name, folder in _split_folders(root) if name == section and not listed])
+    return f"dataset_dir {root} has no {section} pairs; it has {has}.\n{seen}{LAYOUT}"
+
+
+def _explain(folders: Sequence[Path]) -> str:
+    """A line for each folder: what was seen in it, and which layouts are nearest to that."""
+    return "".join(f"In {folder}: {explain(folder)}.\n" for folder in folders)
 
 
 def _read_json(path: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
@@ -182,16 +192,16 @@ def _read_folders(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
         for layout in (read_folder(folder), read_sub_folders(folder, in_split=True)):
             if layout.pairs:
                 found.setdefault(section, []).extend(layout.pairs)
-            if layout.fits and section in wanted:
+            if section in wanted:
                 problems += layout.problems
-                read_as.append(f"{folder.name}/: {layout.name}")
+                read_as += [f"{folder.name}/: {layout.name}"] if layout.pairs else []
     if not found and not problems:
         layout, patients = read_folder(root), read_sub_folders(root, skip=SPLIT_FOLDERS)
         if layout.fits and patients.pairs:
             logger.warning(f"{root}: read as {layout.name}; pairs in its other sub-folders are left out.")
         layout = layout if layout.fits else patients
         problems += layout.problems
-        read_as += [layout.name] if layout.fits else []
+        read_as += [layout.name] if layout.pairs else []
         found, unknown = _read_split_files(root, layout.pairs, wanted)
         problems += unknown
     if read_as:
@@ -228,9 +238,3 @@ def _read_split_files(
                 problems += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
             found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
     return found or ({"plain": pairs} if pairs else {}), problems
-
-
-def _explain_all(root: Path, splits: AbstractSet[str]) -> str:
-    """A line for the folder and each of the named splits in it: what was seen, and which layouts are nearest."""
-    folders = [folder for _, folder in _split_folders(root) if folder.name.lower() in splits] or [root]
-    return "".join(f"In {folder}: {explain(folder)}.\n" for folder in folders)

@@ -31,9 +31,9 @@ NUMBERED = re.compile(
 )  # no years
 SPLIT_LIKE = re.compile(r"train|test|valid|(^|[^a-z])(val|dev|eval)([^a-z]|$)", re.IGNORECASE)
 
-TWO_FOLDERS = "images/ beside masks/ (or labels/, GT/, ground_truth/, annotations/, segmentations/)"
-ONE_FOLDER = "one folder of both, with a_mask.png as the mask of a.jpg (or _segmentation, _label, _seg, _gt)"
-PER_PATIENT = "one folder per patient, each with images/ and masks/ or with a.jpg and a_mask.png"
+TWO_FOLDERS = "images/ and masks/ (or labels/, GT/, ground_truth/, annotations/, segmentations/)"
+ONE_FOLDER = "a.jpg and a_mask.png (or a_segmentation, a_label, a_seg, a_gt) in one folder"
+PER_PATIENT = "one folder per patient with images/ and masks/, or with a.jpg and a_mask.png"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,9 @@ def read_folder(folder: Path) -> Layout:
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout("")
     names = " and as ".join(layout.name for layout in layouts)
-    return Layout(names, problems=[f"{folder}: can be read as {names}. Keep one, or list the pairs in datalist.json"])
+    return Layout(
+        names, problems=[f"{folder}: can be read as {names}. Keep one of them, or list the pairs in datalist.json"]
+    )
 
 
 def read_suffixes(folder: Path) -> Layout:
@@ -106,9 +108,9 @@ def read_suffixes(folder: Path) -> Layout:
     pairs, unpaired = _match(
         {name: path for name, path in files.items() if name not in masks},
         {name: path for name, path in files.items() if name in masks},
-        f"beside it (its name and {' or '.join(MASK_SUFFIXES)})",
+        f"beside it (its name with {', '.join(MASK_SUFFIXES[:-1])} or {MASK_SUFFIXES[-1]})",
     )
-    return Layout(f"images and masks together in {folder.name}/, by suffix", pairs, problems + unpaired, mixed=True)
+    return Layout(f"images and masks (by suffix) in {folder.name}/", pairs, problems + unpaired, mixed=True)
 
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
@@ -145,9 +147,9 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
             names |= {"patient": part.name} if not in_split or numbered or layout.mixed else {}
             pairs += [{**pair, **names} for pair in layout.pairs]
             problems += layout.problems
-    kinds = sorted({"both kinds, by suffix" if layout.mixed else layout.name for layout in fitting.values()})
+    kinds = sorted({"images and masks (by suffix)" if layout.mixed else layout.name for layout in fitting.values()})
     kind = "patient" if any("patient" in pair for pair in pairs) else "data set"
-    return Layout(f"{len(fitting)} folders, one per {kind}, of {' or '.join(kinds)}", pairs, problems)
+    return Layout(f"folders of one {kind} each ({len(fitting)}) with {' or '.join(kinds)}", pairs, problems)
 
 
 def image_folder(folder: Path) -> Path:
@@ -185,7 +187,7 @@ def explain(folder: Path) -> str:
     if loose:
         return f"found {len(loose)} image files, none with a mask beside it; expected {ONE_FOLDER}, or {TWO_FOLDERS}"
     if others:
-        return f"found images in {_names(others)} but no masks to them; expected {TWO_FOLDERS}, or {PER_PATIENT}"
+        return f"found images in {_names(others)} but no masks for them; expected {TWO_FOLDERS}, or {PER_PATIENT}"
     return f"found no images; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
 
 
