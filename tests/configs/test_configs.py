@@ -26,15 +26,20 @@ from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, read_scores, ro
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
 
 
+IMAGE_PARTS = ("load_image", "channel_first", "upright", "resize", "normalize")
+
+
 def test_one_preprocessing_in_train_evaluate_and_inference():
     train, inference = (ConfigParser.load_config_file(files[0]) for files in (TRAIN, INFERENCE))
     evaluate = ConfigParser.load_config_files(EVALUATE)
-    assert train["image_transforms"] == inference["image_transforms"]
+    assert train["image_transforms"] == inference["image_transforms"] == [f"@{part}" for part in IMAGE_PARTS]
     assert inference["preprocessing"]["transforms"] == "@image_transforms"
-    assert train["image_transforms"] == evaluate["image_transforms"]
-    for part in ("train", "validate"):
-        assert train[part]["preprocessing"]["transforms"].startswith("$@image_transforms + @label_transforms")
-    for knob in ("backbone", "out_channels", "image_size"):
+    for part in ("image_transforms", *IMAGE_PARTS):
+        assert train[part] == inference[part] == evaluate[part]
+    for transforms in (train["train"]["deterministic_transforms"], train["validate"]["preprocessing"]["transforms"]):
+        assert transforms.startswith("$@image_transforms + @label_transforms")
+    assert train["train"]["preprocessing"]["transforms"].startswith("$@train#deterministic_transforms + ")
+    for knob in ("backbone", "in_channels", "out_channels", "image_size"):
         assert train[knob] == inference[knob]
 
 

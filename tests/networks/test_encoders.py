@@ -197,3 +197,20 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
 def test_no_silent_random_start():
     with pytest.raises(ValueError, match="timm has no weights for 'botnet50ts_256'"):
         TimmEncoder("botnet50ts_256", pretrained=True)
+
+
+def test_backbone_of_one_size_says_what_to_set():
+    net = UNetV2(backbone="hiera_tiny_224", channels=8).eval()
+    with pytest.raises(InputError, match=r"built for images of 224 x 224, got 96 x 128.*'img_size': \[96, 128\]"):
+        net(torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
+    other = UNetV2(backbone="hiera_tiny_224", channels=8, backbone_args={"img_size": [96, 128]}).eval()
+    assert other(torch.rand(1, 3, 90, 128)).shape == (1, 1, 90, 128)
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    def create_model(*args, **kwargs):
+        raise FileNotFoundError("no connection")
+
+    monkeypatch.setattr("timm.create_model", create_model)
+    with pytest.raises(InputError, match=r"'pvt_v2_b0' could not be downloaded.*Set --pretrained to a file"):
+        TimmEncoder("pvt_v2_b0", pretrained=True)

@@ -12,7 +12,13 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["running_config"]
+__all__ = ["running_config", "running_parser"]
+
+
+def running_parser() -> ConfigParser | None:
+    """The nearest ``ConfigParser`` on the call stack, which builds the caller; None outside of a config."""
+    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
+    return next((found for found in callers if isinstance(found, ConfigParser)), None)
 
 
 def running_config() -> dict[str, Any]:
@@ -20,9 +26,8 @@ def running_config() -> dict[str, Any]:
     The config that builds the caller.
 
     Returns:
-        The content of the nearest ``ConfigParser`` on the call stack, with overlays and options of the command line
-        merged into it and expressions as written; empty outside of a config.
+        The content of :py:func:`running_parser`, with overlays and options of the command line merged into it and
+        expressions as written; empty outside of a config.
     """
-    callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
-    parser = next((found for found in callers if isinstance(found, ConfigParser)), None)
+    parser = running_parser()
     return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}

@@ -1,36 +1,148 @@
 # SPDX-License-Identifier: Apache-2.0
-"""options"""
+"""Options are checked before anything is loaded: their names, and their values by the table of options."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import inspect
 import json
 import re
 import sys
+from pydoc import locate
+from typing import Any
 
 import monai
+import torch
+from monai.bundle import ConfigParser
+from monai.bundle.config_item import ConfigComponent
 
 from ..errors import InputError
-from .context import running_config
+from .context import running_parser
+from .option_table import DEVICE, OPTIONS, Kind
 
 __all__ = ["check_options"]
+
+REFERENCE = "docs/reference/options.md"
 
 
 def check_options() -> None:
     """
-    Refuse options of the command line that nothing in the config refers to, which ``monai.bundle`` would ignore.
+    Check the options of the config that is being run, before anything is loaded.
+
+    On the command line the words true, false and null become the values that they mean, which Fire, the parser of
+    ``monai.bundle``, would leave as text.
 
     Raises:
-        InputError: with the name that was probably meant.
+        InputError: for an option of the command line that nothing in the config refers to, with the name that was
+            probably meant; for a value of another kind than the table states; for a GPU that is not there; for
+            tracking by a package that is not installed.
     """
-    config = running_config()
+    parser = running_parser()
+    if parser is None:
+        return
+    given = options_given()
+    for path in given:
+        replace_word(parser, path)
+    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    for path in given:
+        check_name(config, path)
+    for table in OPTIONS.values():
+        for name, option in table.items():
+            if name in config:
+                check_value(name, config[name], option.kind)
+    check_device(config.get("device"))
+    if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
+        raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")
+
+
+def options_given() -> list[str]:
+    """Paths of the options on the command line, such as ``network_def#dropout``."""
     own = set(inspect.signature(monai.bundle.run).parameters)
-    given = [re.split("[=#]", word[2:])[0] for word in sys.argv[1:] if word.startswith("--")]
-    used = {key: set(re.findall(r"[@%](\w+)", json.dumps(value, default=str))) for key, value in config.items()}
-    for name in given:
-        referred = set().union(*(found for key, found in used.items() if key != name))
-        if name in config and name not in own | referred and not isinstance(config[name], dict | list):
-            close = difflib.get_close_matches(name, sorted(referred & config.keys()), 1)
-            hint = f"; did you mean --{close[0]}?" if close else ". docs/configuration.md lists them."
-            raise InputError(f"there is no option --{name}{hint}")
+    words = [re.match(r"--?([A-Za-z_][^=]*)", word) for word in sys.argv[1:]]
+    # Fire takes - for _ in names, and MONAI :: for #
+    paths = [word[1].replace("::", "#").replace("-", "_") for word in words if word]
+    return [path for path in paths if path.split("#")[0] not in own]
+
+
+def replace_word(parser: ConfigParser, path: str) -> None:
+    """Make true, false and null of the words, in the config and in what MONAI has read of it already."""
+    words = {"true": True, "false": False, "null": None}
+    if path in parser and isinstance(parser[path], str) and parser[path].lower() in words:
+        value = words[parser[path].lower()]
+        *parents, last = path.split("#")
+        place: Any = parser["#".join(parents)] if parents else parser.config
+        place[int(last) if isinstance(place, list) else last] = value
+        if path in parser.ref_resolver.items:
+            parser.ref_resolver.items[path].update_config(value)
+
+
+def check_name(config: dict[str, Any], path: str) -> None:
+    """Refuse an option of the command line that has no effect."""
+    first, *deeper = path.split("#")
+    if first not in config or any(part.isdigit() for part in deeper):
+        return
+    others = json.dumps({key: value for key, value in config.items() if key != first}, default=str)
+    referred = set(re.findall(r"[@%]([\w#]+)", others.replace("::", "#")))
+    names = {name.split("#")[0] for name in referred}
+    plain = not isinstance(config[first], dict | list)
+    if first not in names and (plain or (deeper and "_target_" not in config[first])):
+        raise unknown(path, first, names & config.keys())
+    everywhere = set(re.findall(r"[@%]([\w#]+)", json.dumps(config, default=str).replace("::", "#")))
+    parent: Any = config
+    for depth, part in enumerate([first, *deeper]):
+        here = "#".join([first, *deeper][: depth + 1])
+        if depth and isinstance(parent, dict) and not re.fullmatch("_.*_", part):
+            known = parameters_of(parent)
+            if known is not None and part not in known:
+                raise unknown(path, here, {f"{here.rpartition('#')[0]}#{name}" for name in known})
+            section = depth == 1 and "_target_" not in config[first]
+            if section and not any(name == here or name.startswith(f"{here}#") for name in everywhere):
+                raise unknown(path, here, {name for name in everywhere if name.startswith(f"{first}#")})
+        parent = parent.get(part) if isinstance(parent, dict) else None
+
+
+def parameters_of(component: dict[str, Any]) -> set[str] | None:
+    """Names of the arguments that a component of a config takes; None where it takes any."""
+    if "_target_" not in component:
+        return None
+    target: Any = component["_target_"]
+    if isinstance(target, str):
+        target = locate(ConfigComponent(config=component).resolve_module_name())
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return None
+    return {one.name for one in parameters}
+
+
+def unknown(path: str, wrong: str, known: set[str]) -> InputError:
+    close = difflib.get_close_matches(wrong, sorted(known), 1)
+    meant = path.replace(wrong, close[0], 1) if close else ""
+    return InputError(
+        f"there is no option --{path}" + (f"; did you mean --{meant}?" if close else f". {REFERENCE} lists them.")
+    )
+
+
+def check_value(name: str, value: Any, kind: Kind) -> None:
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        return  # computed by the config
+    if not kind.accepts(value):
+        raise InputError(f"--{name} must be {kind.name}, got {value!r}.")
+
+
+def check_device(device: Any) -> None:
+    """Refuse a device that is not there."""
+    if device is None or (isinstance(device, str) and device.startswith(("$", "@"))):
+        return
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"--device must be {DEVICE.name}, got {device!r}.") from None
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(
+            f"--device {device}: PyTorch finds {count or 'no'} GPU{'s'[: count > 1]} here. Set --device cpu."
+        )

@@ -16,6 +16,7 @@ import timm
 import torch
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from timm.layers import Format
+from timm.models.hiera import Hiera
 from torch import nn
 
 from ..errors import InputError
@@ -105,9 +106,14 @@ class TimmEncoder(nn.Module):
 
         def create(indices: Sequence[int] | None) -> Any:
             chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
-            return timm.create_model(
-                backbone, features_only=True, in_chans=in_channels, pretrained=pretrained is True, **chosen, **kwargs
-            )
+            chosen |= {"features_only": True, "in_chans": in_channels, "pretrained": pretrained is True}
+            try:
+                return timm.create_model(backbone, **chosen, **kwargs)
+            except OSError as error:  # only pretrained weights come from files or the network
+                raise InputError(
+                    f"the weights of {backbone!r} could not be downloaded ({type(error).__name__}). "
+                    "Set --pretrained to a file of them, or to false."
+                ) from error
 
         model = create(out_indices)
         if out_indices is None and len(model.feature_info) > LEVELS:
@@ -118,7 +124,23 @@ class TimmEncoder(nn.Module):
         self.channels = tuple(model.feature_info.channels())
         self.strides = tuple(model.feature_info.reduction())
         _check_pyramid(backbone, self.strides)
+        if isinstance(getattr(model, "model", None), Hiera):  # adds a table of positions, which has one size
+            self._only_size(backbone, kwargs.get("img_size") or timm.get_pretrained_cfg(backbone).input_size[1:])
         self.permute = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
+
+    def _only_size(self, backbone: str, img_size: int | Sequence[int]) -> None:
+        """Say what to set where a backbone that is built for one size gets another one."""
+        height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
+
+        def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+            found = tuple(inputs[0].shape[2:])
+            if found != (height, width):
+                raise InputError(
+                    f"{backbone!r} is built for images of {height} x {width}, got {found[0]} x {found[1]}. Set "
+                    f"backbone_args to {{'img_size': [{found[0]}, {found[1]}]}}."
+                )
+
+        self.register_forward_pre_hook(check)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The options of the configs in one table: type, range and meaning. ``check_options`` refuses other values, and
+``scripts/document_options.py`` writes docs/reference/options.md from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+__all__ = ["DEVICE", "OPTIONS", "Kind", "Option"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """
+    A kind of value.
+
+    Args:
+        name: for messages, such as "a positive integer".
+        accepts: whether a value is of this kind.
+    """
+
+    name: str
+    accepts: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One option.
+
+    Args:
+        kind: what its value may be.
+        meaning: for the reference, in Markdown.
+        default: for the reference, where the config computes it.
+    """
+
+    kind: Kind
+    meaning: str
+    default: str = ""
+
+
+def is_integer(value: Any, least: float = -math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_size(value: Any) -> bool:
+    return is_integer(value, 1) or (
+        isinstance(value, list | tuple) and len(value) in (2, 3) and all(is_integer(n, 1) for n in value)
+    )
+
+
+def or_null(kind: Kind) -> Kind:
+    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
+
+
+FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value))
+POSITIVE = Kind("a positive integer", lambda value: is_integer(value, 1))
+NATURAL = Kind("an integer of 0 or more", lambda value: is_integer(value, 0))
+RATE = Kind("a number of 0 or more", lambda value: is_number(value, 0) and math.isfinite(value))
+ABOVE_ZERO = Kind("a number above 0", lambda value: is_number(value, 0) and 0 < value < math.inf)
+SHARE = Kind("a number from 0 to 1", lambda value: is_number(value, 0, 1))
+PART = Kind("a number above 0 and below 1", lambda value: is_number(value, 0, 1) and 0 < value < 1)
+SIZE = Kind("a positive integer, or a list of two or three", is_size)
+FILE_OR_FLAG = Kind("true, false, or a file", lambda value: isinstance(value, bool | str))
+BACKBONE = Kind("the name of a backbone", lambda value: isinstance(value, str) and bool(value))
+DEVICE = Kind("a device such as cpu, cuda or cuda:1", lambda value: isinstance(value, str | torch.device | int))
+SECTION = Kind("training, validation or test", lambda value: value in ("training", "validation", "test"))
+SCALES = Kind(
+    "a list of numbers above 0",
+    lambda value: isinstance(value, list | tuple) and bool(value) and all(ABOVE_ZERO.accepts(one) for one in value),
+)
+ANY = Kind("anything", lambda value: True)
+
+DATA = Option(TEXT, "the data set, see [your own data](../how-to/data.md)")
+WORKERS = Option(NATURAL, "processes that load and augment images", "4 with a GPU, else 0")
+ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
+FORMAT = Option(
+    ANY,
+    "how weights lie in memory, see [performance](../results/performance.md); `channels_last_3d` for volumes",
+    "channels last",
+)
+HERE = Option(TEXT, "where the config's bundle is, whatever the current folder is", "found automatically")
+CHANNELS = Option(POSITIVE, "channels of an image: 3 for colour, which images of all modes are converted to")
+
+# config -> option, in the order of the config
+OPTIONS: dict[str, dict[str, Option]] = {
+    "train": {
+        "bundle_root": Option(
+            TEXT,
+            "the bundle's folder. Where it is set, as MONAI Label does, training writes its weights to "
+            "`<bundle_root>/models/` and replaces those that are there",
+        ),
+        "bundle_dir": HERE,
+        "dataset_dir": DATA,
+        "output_dir": Option(TEXT, "everything that a run writes", "`<bundle_root>/output`"),
+        "ckpt_dir": Option(
+            TEXT, "`model.pt` (best validation Dice) and `last.pt` (to resume)", "`<output_dir>/models`"
+        ),
+        "log_dir": Option(TEXT, "curves and images for TensorBoard", "`<output_dir>/tensorboard`"),
+        "backbone": Option(BACKBONE, "any timm model with a feature pyramid; `pvt_v2_b2` is the paper's"),
+        "pretrained": Option(
+            FILE_OR_FLAG, "start the encoder from timm's ImageNet weights (`true`: downloaded), or from a file of them"
+        ),
+        "in_channels": CHANNELS,
+        "out_channels": Option(POSITIVE, "1 for one structure; for several the number of classes, background included"),
+        "image_size": Option(SIZE, "images are resized to it; `[height, width]` for other than square"),
+        "max_epochs": Option(POSITIVE, "epochs to train"),
+        "batch_size": Option(POSITIVE, "images of one step, in each process"),
+        "learning_rate": Option(RATE, "of AdamW, falling to 0 by a polynomial of power 0.9"),
+        "encoder_lr_factor": Option(
+            RATE,
+            "the encoder learns at `learning_rate` times this; 0.1 is usual for a pretrained one. A network without an "
+            "`encoder` learns at it as a whole; recipes with an optimiser of their own do not have this option",
+        ),
+        "val_interval": Option(POSITIVE, "epochs between validations"),
+        "val_fraction": Option(PART, "share of the training pairs held out where there is no validation split"),
+        "max_train_images": Option(or_null(POSITIVE), "train on a subset of so many images, drawn by `seed`"),
+        "check_data": Option(FLAG, "decode every file before training and report all problems together"),
+        "cache_rate": Option(SHARE, "share of the loaded and resized images kept in memory"),
+        "num_workers": WORKERS,
+        "tensorboard_images": Option(FLAG, "images of the validation in TensorBoard"),
+        "compile": Option(FLAG, "train through `torch.compile`, which takes minutes to start"),
+        "seed": Option(NATURAL, "of weights, augmentation, order and splits"),
+        "deterministic": Option(
+            FLAG,
+            "`false` lets cuDNN choose its fastest kernels and keeps loader processes from epoch to epoch: faster, but "
+            "a run is no longer repeated exactly",
+        ),
+        "overwrite": Option(FLAG, "replace a run that is in `output_dir`; without it training refuses"),
+        "resume": Option(FLAG, "continue the run in `output_dir`"),
+        "device": ON,
+        "memory_format": FORMAT,
+    },
+    "evaluate": {
+        "eval_section": Option(SECTION, "which pairs to score; a plain folder of pairs is all test"),
+        "eval_dir": Option(
+            TEXT,
+            "`scores.csv` with a row per image, `summary.json` with means, medians and intervals per data set, "
+            "`config.json` as run",
+            "`<output_dir>/evaluation`",
+        ),
+        "checkpoint": Option(TEXT, "the weights", "`<ckpt_dir>/model.pt`"),
+    },
+    "inference": {
+        "bundle_root": Option(TEXT, "the bundle's folder"),
+        "bundle_dir": HERE,
+        "dataset_dir": Option(TEXT, "a folder of images (or its `images/`), or one image"),
+        "output_dir": Option(
+            TEXT,
+            "one PNG per image, of its name and size: 0 and 255, or class indices",
+            "`<bundle_root>/output/masks`",
+        ),
+        "checkpoint": Option(TEXT, "the weights", "`<bundle_dir>/models/model.pt`"),
+        "load_pretrain": Option(FLAG, "`false` runs without weights"),
+        "backbone": Option(BACKBONE, "as trained"),
+        "in_channels": CHANNELS,
+        "out_channels": Option(POSITIVE, "as trained"),
+        "image_size": Option(SIZE, "as trained"),
+        "check_data": Option(FLAG, "decode every image first: broken ones are left out"),
+        "skip_finished": Option(FLAG, "leave out images that have a complete mask of their size in `output_dir`"),
+        "save_probabilities": Option(
+            FLAG, "also write `NAME_prob.png`, 16 bits, 65535 for probability 1 (one structure only)"
+        ),
+        "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
+        "device": ON,
+        "memory_format": FORMAT,
+    },
+    "overlays": {
+        "weights": Option(TEXT, "`finetune.yaml`: the weights to start from", "those of the bundle"),
+        "patience": Option(POSITIVE, "`early_stop.yaml`: validations without a better score before training stops"),
+        "max_hours": Option(RATE, "`time_limit.yaml`: hours before training stops"),
+        "swa_start": Option(POSITIVE, "`swa.yaml`: the first epoch of the mean", "three quarters of `max_epochs`"),
+        "scales": Option(SCALES, "`multi_scale.yaml`, `released_polyp.yaml`: factors of `image_size`"),
+        "bce_weighting": Option(
+            FLAG,
+            "`loss_structure.yaml`, `released_polyp.yaml`: weight the cross-entropy near outlines",
+        ),
+        "weight_decay": Option(RATE, "`recommended.yaml`: of the optimiser"),
+        "warmup_epochs": Option(RATE, "`recommended.yaml`: epochs in which the learning rate rises"),
+        "select_on_test": Option(FLAG, "`released_polyp.yaml`: choose the best epoch on the test images, as released"),
+        "gradient_clamp": Option(ABOVE_ZERO, "`released_polyp.yaml`: each gradient is cut to plus or minus this"),
+        "gradient_norm": Option(ABOVE_ZERO, "`released_isic.yaml`: longer gradients are shortened to this"),
+        "precision": Option(
+            Kind("f32 or bf16", lambda value: value in ("f32", "bf16")), "`inference_openvino.yaml`: `f32` or `bf16`"
+        ),
+    },
+}
