@@ -97,3 +97,21 @@ def test_names_in_the_report_are_escaped(tmp_path):
         draw_pair(tmp_path / "data", f"<b>{index}", 40, 32, seed=index)
     script("check_data").main(["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")])
     assert "<b>" not in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test", ""])
+def test_a_data_set_with_one_split_alone(split, tmp_path, monkeypatch, capsys):
+    """Which splits there are is not read from the texts of errors."""
+    for index in range(4):
+        draw_pair(tmp_path / "data" / split, f"case{index}", 40, 32, seed=index)
+    monkeypatch.setattr(InputError, "__str__", lambda self: "in other words")
+    script("check_data").main(["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")])
+    rows = json.loads((tmp_path / "out" / "report.json").read_text())["splits"][1:]
+    found = {row[0]: int(row[1]) for row in rows}
+    training = {"training": 3, "validation": 1}  # a tenth, and one at least, is held out
+    assert found == {"train": training, "": training, "val": {"validation": 4}, "test": {"test": 4}}[split]
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    with pytest.raises(InputError, match="holds no images and masks"):
+        script("check_data").main(["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
