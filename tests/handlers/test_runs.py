@@ -22,7 +22,6 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 from monai.transforms import Compose, RandFlip
 
 from unetv2_monai import EpochSeed
@@ -305,31 +304,3 @@ def test_the_best_epoch_is_remembered(trained, tmp_path):
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 3, "resume": True, **TINY}
     state = run(TRAIN, "training", **options).parser.get_parsed_content("validate#evaluator").state
     assert (state.best_metric, state.best_metric_epoch) == (0.9876, 1)
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--max_epoch=1", "there is no option --max_epoch; did you mean --max_epochs?"),
-        ("--zzz=1", "there is no option --zzz. docs/configuration.md lists them."),
-        ("--network_def#channels=8", None),
-        ("--network_def#channels=8 --backbone=pvt_v2_b2", None),
-        ("--optimizer#weight_decay=0.1 --learning_rate=0.1", None),
-        ("--network_def#channels=8 --bakbone=1", "there is no option --bakbone; did you mean --backbone?"),
-        ("--tracking=none", None),
-        ("--val_interval=2", None),
-    ],
-)
-def test_misspelt_options(option, message, monkeypatch):
-    options = option.split()
-    monkeypatch.setattr(sys, "argv", ["run", "training", "--config_file", TRAIN[0], *options])
-    parser = ConfigParser()
-    parser.read_config(TRAIN)
-    for name, _, value in (one[2:].partition("=") for one in options):
-        parser[name] = value
-    if message is None:
-        parser.get_parsed_content("check_options")
-    else:
-        with pytest.raises(Exception) as info:  # noqa: PT011
-            parser.get_parsed_content("check_options")
-        assert str(root_error(info)) == message

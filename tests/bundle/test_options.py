@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options are checked before anything is loaded; each wrong one is answered by one sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from unetv2_monai.bundle.option_table import OPTIONS
+
+from ..support.workflow import CONFIGS, INFERENCE, TRAIN, root_error
+
+
+def check(files: list[str], arguments: list[str], monkeypatch) -> ConfigParser:
+    """What ``check_options`` makes of a command line; values arrive as Fire passes them."""
+    monkeypatch.setattr(sys, "argv", ["run", "training", "--config_file", files[0], *arguments])
+    parser = ConfigParser()
+    parser.read_config(files)
+    for name, _, value in (argument[2:].partition("=") for argument in arguments):
+        try:
+            parser[name.replace("-", "_")] = json.loads(value)
+            if value in ("true", "false", "null"):
+                parser[name.replace("-", "_")] = value
+        except json.JSONDecodeError:
+            parser[name.replace("-", "_")] = value
+    parser.parse()
+    parser.get_parsed_content("check_options")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--max_epoch=1", "there is no option --max_epoch; did you mean --max_epochs?"),
+        ("--zzz=1", "there is no option --zzz. docs/reference/options.md lists them."),
+        ("--learning-ratee=5", "there is no option --learning_ratee; did you mean --learning_rate?"),
+        ("--network_def#channels=8 --bakbone=1", "there is no option --bakbone; did you mean --backbone?"),
+        (
+            "--network_def#dropuot=0.1",
+            "there is no option --network_def#dropuot; did you mean --network_def#dropout?",
+        ),
+        (
+            "--train#trainer#max_epoch=3",
+            "there is no option --train#trainer#max_epoch; did you mean --train#trainer#max_epochs?",
+        ),
+        ("--train#cropps=[]", "there is no option --train#cropps; did you mean --train#crops?"),
+        (
+            "--optimizer#weight_deacy=0",
+            "there is no option --optimizer#weight_deacy; did you mean --optimizer#weight_decay?",
+        ),
+    ],
+)
+def test_misspelt_options(option, message, monkeypatch):
+    with pytest.raises(Exception) as info:  # noqa: PT011 - MONAI's own error types, looked through below
+        check(TRAIN, option.split(), monkeypatch)
+    assert str(root_error(info)) == message
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--network_def#channels=8",
+        "--network_def#channels=8 --backbone=pvt_v2_b2",
+        "--network_def#backbone_args#drop_path_rate=0.2",
+        "--optimizer#weight_decay=0.1 --learning_rate=0.1",
+        "--learning-rate=0.1",
+        "--train#trainer#max_epochs=3",
+        "--train#dataloader#timeout=3",
+        "--keep_memory#_disabled_=True",
+        "--tracking=none",
+        "--val_interval=2",
+        "--image_size=[24,40]",
+        "--max_train_images=null",
+        "--device=cpu",
+    ],
+)
+def test_right_options(option, monkeypatch):
+    check(TRAIN, option.split(), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--learning_rate=1e-4x", "--learning_rate must be a number of 0 or more, got '1e-4x'."),
+        ("--max_epochs=0", "--max_epochs must be a positive integer, got 0."),
+        ("--batch_size=0", "--batch_size must be a positive integer, got 0."),
+        ("--image_size=-5", "--image_size must be a positive integer, or a list of two or three, got -5."),
+        ('--image_size="256"', "--image_size must be a positive integer, or a list of two or three, got '256'."),
+        ("--val_fraction=1", "--val_fraction must be a number above 0 and below 1, got 1."),
+        ("--cache_rate=2", "--cache_rate must be a number from 0 to 1, got 2."),
+        ("--resume=yes", "--resume must be true or false, got 'yes'."),
+        ("--max_train_images=0", "--max_train_images must be a positive integer, or null, got 0."),
+        ("--batch_size=true", "--batch_size must be a positive integer, got True."),
+        ("--device=gpu", "--device must be a device such as cpu, cuda or cuda:1, got 'gpu'."),
+    ],
+)
+def test_wrong_values(option, message, monkeypatch):
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check(TRAIN, [option], monkeypatch)
+    assert str(root_error(info)) == message
+
+
+def test_values_of_files_are_checked_too(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("batch_size: many\n")
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check([*TRAIN, str(tmp_path / "mine.yaml")], [], monkeypatch)
+    assert str(root_error(info)) == "--batch_size must be a positive integer, got 'many'."
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check(INFERENCE, ["--device=cuda"], monkeypatch)
+    assert "--device cuda: PyTorch finds no GPU" in str(root_error(info))
+
+
+def test_words_of_the_command_line(monkeypatch):
+    """Fire leaves true, false and null as text, and every text but the empty one is true."""
+    options = ["--pretrained=true", "--check_data=false", "--max_train_images=null", "--network_def#sdi=false"]
+    parser = check(TRAIN, options, monkeypatch)
+    for key, value in (("pretrained", True), ("check_data", False), ("max_train_images", None)):
+        assert parser[key] is value
+        assert parser.get_parsed_content(key) is value
+    assert parser["network_def"]["sdi"] is False
+    parser.parse()
+    assert parser.get_parsed_content("network_def#sdi") is False
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learning-ratee", "5"], "error: there is no option --learning_ratee; did you mean --learning_rate?"),
+        (["--learning_rate", "1e-4x"], "error: --learning_rate must be a number of 0 or more, got '1e-4x'."),
+        (
+            ["--image_size", '"256"'],
+            "error: --image_size must be a positive integer, or a list of two or three, got '256'.",
+        ),
+        (["--network_def#dropuot", "0.1"], "error: there is no option --network_def#dropuot; did you mean"),
+        (["--tracking", "mlflow"], "error: --tracking mlflow: MLflow is not installed. Run: pip install mlflow"),
+    ],
+)
+def test_one_sentence_on_the_command_line(options, message, pairs, tmp_path):
+    """Through Fire, with data that would do."""
+    hide = "import runpy, sys; sys.modules['mlflow'] = None;"
+    hide += "runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", hide, "run", "training", "--config_file", TRAIN[0]]
+    command += ["--dataset_dir", str(pairs), "--output_dir", str(tmp_path / "out"), *options]
+    done = subprocess.run(command, cwd=CONFIGS.parents[1], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "models").exists()
+
+
+def test_the_table_names_the_options_of_the_configs():
+    for name in ("train", "evaluate", "inference"):
+        config = json.loads((CONFIGS / f"{name}.json").read_text())
+        for option, entry in OPTIONS[name].items():
+            assert option in config
+            value = config[option]
+            assert str(value).startswith("$") or entry.kind.accepts(value), option
+            assert not str(value).startswith("$") or entry.default, (
+                f"{option}: the reference needs its default in words"
+            )
