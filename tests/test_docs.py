@@ -94,6 +94,14 @@ def test_named_files_exist(page):
     assert missing == []
 
 
+def test_code_and_configs_name_pages_that_exist():
+    files = [ROOT / "Makefile", ROOT / "pyproject.toml", *CONFIGS.rglob("*.yaml"), *CONFIGS.rglob("*.json")]
+    for room in ("unetv2_monai", "scripts", "tests"):
+        files += [path for path in (ROOT / room).rglob("*.py") if path != Path(__file__)]
+    named = {(name_of(path), page) for path in files for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text())}
+    assert [(path, page) for path, page in sorted(named) if not (ROOT / page).exists()] == []
+
+
 @pytest.mark.parametrize("page", REPOSITORY, ids=name_of)
 def test_commands_have_the_options_that_they_name(page):
     makefile = (ROOT / "Makefile").read_text()
