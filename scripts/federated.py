@@ -31,8 +31,7 @@ from common.command import new_parser, run
 from common.options import add_set, values_of
 from monai.data import partition_dataset
 
-from unetv2_monai import InputError, load_datalist
-from unetv2_monai.networks import read_weights
+from unetv2_monai import InputError, load_datalist, load_weights
 
 # of all processes: the sites share the cores of one machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -102,7 +101,8 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
     job = recipe.execute(SimEnv(num_clients=arguments.sites, workspace_root=str(simulator)))
     (saved,) = Path(job.get_result(clean_up=False)).rglob("FL_global_model.pt")
     target = arguments.output_dir / "federated.pt"
-    torch.save(read_weights(saved, network), target)
+    load_weights(network, saved)
+    torch.save(network.state_dict(), target)
     return target
 
 

@@ -1,0 +1,91 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""
+Write docs/reference/options.md: every option of the configs with its type, default and meaning, from the table that the
+options are checked by (unetv2_monai/bundle/option_table.py).
+
+    python scripts/document_options.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from common.bundle import CONFIGS, ROOT
+from common.command import new_parser, run
+
+from unetv2_monai.bundle.option_table import OPTIONS
+from unetv2_monai.files import write_atomic
+
+PAGE = ROOT / "docs" / "reference" / "options.md"
+HEAD = """\
+# Options
+
+This page answers: which options do the configs have, what may their values be, and what are the defaults?
+
+Set an option on the command line, `--batch_size 8`, or in a small file of your own that follows the config:
+`--config_file "['bundle/configs/train.json','mine.yaml']"`. Set a deeper key by its path: `--network_def#dropout 0.1`,
+`--optimizer#weight_decay 0.01`, `--train#trainer#amp false`.
+
+All options are checked before anything is loaded. A value of another type, a misspelt option on the command line, also
+in the last part of a path, and a GPU that is not there end the command with one sentence. A misspelt key in a file of
+your own is not noticed, except by its lack of effect: compare it with these tables.
+
+`scripts/document_options.py` writes this page.
+"""
+SECTIONS = {
+    "train": """## train.json
+
+Run with `python -m monai.bundle run training --config_file bundle/configs/train.json`. Mixed precision is used on a
+GPU.
+""",
+    "evaluate": """## evaluate.json
+
+Follows `train.json`: `--config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"`, run id
+`evaluating`. Set `dataset_dir`, `output_dir`, `backbone`, `image_size` and `out_channels` as for training. [What each
+score means](scores.md).
+""",
+    "inference": """## inference.json
+
+Run with `python -m monai.bundle run inference --config_file bundle/configs/inference.json`. Set `backbone`,
+`image_size` and `out_channels` as for training.
+""",
+    "overlays": """## Options of overlays
+
+An overlay that has options of its own is named first. [All overlays](configs.md#overlays).
+""",
+}
+
+
+def shown(value: Any) -> str:
+    """A default as it is written on a command line."""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def page() -> str:
+    """The content of docs/reference/options.md."""
+    parts = [HEAD]
+    for section, head in SECTIONS.items():
+        config = {} if section == "overlays" else json.loads((CONFIGS / f"{section}.json").read_text())
+        with_default = section != "overlays"
+        lines = [
+            "| key | default | type | meaning |" if with_default else "| key | type | meaning |",
+            "|---|---|---|---|" if with_default else "|---|---|---|",
+        ]
+        for name, option in OPTIONS[section].items():
+            default = [option.default or shown(config[name])] if with_default else []
+            lines.append("| " + " | ".join([f"`{name}`", *default, option.kind.name, option.meaning]) + " |")
+        parts.append(head + "\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    new_parser(__doc__).parse_args(argv)
+    write_atomic(PAGE, page())
+    print(f"written: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    run(main)
