@@ -88,6 +88,26 @@ def test_subset_is_drawn_after_the_hold_out(pairs):
     assert set(names(part["training"])) < set(names(whole["training"]))
 
 
+@pytest.mark.parametrize(
+    ("seed", "training", "validation"),
+    [
+        (0, ["01", "02", "04", "06", "07"], ["00", "03", "12", "15"]),
+        (3, ["02", "04", "06", "07", "18"], ["00", "03", "08", "10"]),
+    ],
+)
+def test_draws_of_a_seed_stay(tmp_path, seed, training, validation):
+    """Published scores name a seed: these are the draws of version 0.1."""
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for index in range(20):
+            (tmp_path / kind / f"{index:02}.png").write_bytes(b"")
+    lists = load_datalist(str(tmp_path), val_fraction=0.2, seed=seed, max_train_images=5, check=False)
+    assert {section: names(items) for section, items in lists.items()} == {
+        "training": training,
+        "validation": validation,
+    }
+
+
 def test_no_file_of_another_section_is_opened(tmp_path):
     draw_pair(tmp_path / "train", "a", 40, 32)
     draw_pair(tmp_path / "train", "b", 40, 32)

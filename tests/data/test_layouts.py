@@ -219,7 +219,7 @@ def test_a_patient_without_masks_is_refused(tmp_path):
     message = refusal(tmp_path)
     assert "2 problems" in message
     assert f"{tmp_path / 'patient2'}: found images/ but no folder of masks; expected images/ and masks/" in message
-    assert f"{tmp_path / 'patient3'}: found 1 image files, none with a mask beside it; expected a.jpg and" in message
+    assert f"{tmp_path / 'patient3'}: found 1 image file, none with a mask beside it; expected a.jpg and" in message
 
 
 def test_one_patient_is_not_enough_to_train(tmp_path):
@@ -233,6 +233,11 @@ def test_one_patient_is_not_enough_to_train(tmp_path):
 def test_what_looks_like_a_split_is_no_patient(tmp_path, name):
     files(tmp_path, f"{name}/images/a.png", f"{name}/masks/a.png", "x/images/a.png", "x/masks/a.png")
     assert f"{tmp_path / name}: a patient or a split? Name splits train, val and test, or write" in refusal(tmp_path)
+
+
+def test_a_split_folder_without_pairs_is_no_patient(tmp_path):
+    files(tmp_path, *patients(3, "images/a.png", "masks/a.png"), "test/images/b.png", "VAL/c.png")
+    assert [len(items) for items in load_datalist(str(tmp_path), check=False).values()] == [2, 1]
 
 
 def test_split_files_cannot_name_pairs_of_patients(tmp_path):

@@ -83,9 +83,8 @@ def read_folder(folder: Path) -> Layout:
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout("")
     names = " and as ".join(layout.name for layout in layouts)
-    return Layout(
-        names, problems=[f"{folder}: can be read as {names}. Keep one of them, or list the pairs in datalist.json"]
-    )
+    problem = f"{folder}: can be read as {names}. Keep one of them, or list the pairs in datalist.json"
+    return Layout(names, problems=[problem])
 
 
 def read_suffixes(folder: Path) -> Layout:
@@ -110,7 +109,7 @@ def read_suffixes(folder: Path) -> Layout:
         {name: path for name, path in files.items() if name in masks},
         f"beside it (its name with {', '.join(MASK_SUFFIXES[:-1])} or {MASK_SUFFIXES[-1]})",
     )
-    return Layout(f"images and masks (by suffix) in {folder.name}/", pairs, problems + unpaired, mixed=True)
+    return Layout(f"images and masks (by suffix) in {folder.resolve().name}/", pairs, problems + unpaired, mixed=True)
 
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
@@ -185,7 +184,8 @@ def explain(folder: Path) -> str:
         without = "which hold no pairs (their sub-folders are not read)"
         return f"found {_names(images + masks)}, {without}; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
     if loose:
-        return f"found {len(loose)} image files, none with a mask beside it; expected {ONE_FOLDER}, or {TWO_FOLDERS}"
+        count = f"{len(loose)} image file{'s'[: len(loose) > 1]}"
+        return f"found {count}, none with a mask beside it; expected {ONE_FOLDER}, or {TWO_FOLDERS}"
     if others:
         return f"found images in {_names(others)} but no masks for them; expected {TWO_FOLDERS}, or {PER_PATIENT}"
     return f"found no images; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
