@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -147,27 +146,6 @@ def test_overlays_as_in_the_tutorial(tmp_path, monkeypatch):
     drawn = np.asarray(Image.open(tmp_path / "output" / "overlays" / "a.png").convert("RGB"))
     assert (drawn[mask == 0] == 100).all()
     assert (drawn[mask == 255] != 100).any(axis=-1).all()
-
-
-# where the options end and the components begin
-FIRST_COMPONENT = {"train": "datalist", "evaluate": "eval_datalist", "inference": "network_def"}
-DERIVED = {"code_path", "check_options", "keep_memory", "resume_from", "rank", "distributed"}
-
-
-@pytest.mark.parametrize("name", FIRST_COMPONENT)
-def test_every_option_is_documented_with_its_default(name):
-    config = json.loads((CONFIGS / f"{name}.json").read_text())
-    keys = list(config)
-    options = {key: config[key] for key in keys[: keys.index(FIRST_COMPONENT[name])]}
-    options = {key: value for key, value in options.items() if key != "imports" and key not in DERIVED}
-
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    section = page.split(f"## {name}.json")[1].split("\n## ")[0]
-    documented = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section, re.MULTILINE))
-    assert list(documented) == list(options)
-    for key, value in options.items():
-        if not str(value).startswith("$"):
-            assert documented[key] == f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def test_every_overlay_is_documented():
