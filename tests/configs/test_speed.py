@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fast paths: each is on where it should be and gives the same answer. How fast they are: docs/results/performance.md."""
+"""Fast paths are on where they should be and give the same answer. How fast: docs/results/performance.md."""
 
 from __future__ import annotations
 

@@ -5,24 +5,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from unetv2_monai import InputError, StrictCheckpointLoader, UNetV2, convert_released_state_dict, last_checkpoint
-
-from .. import golden
-
-
-def test_conversion_drops_one_layer_only():
-    released = golden.released_state_dict(1)
-    converted = convert_released_state_dict({f"module.{key}": value for key, value in released.items()})
-    assert len(converted) == len(released) - 1
-    assert converted.keys() == UNetV2().state_dict().keys()
-
-
-@pytest.mark.parametrize("change", [{"seg_outs.4.weight": torch.zeros(1)}, {"encoder.conv1.weight": torch.zeros(1)}])
-def test_conversion_refuses_what_it_does_not_know(change):
-    with pytest.raises(ValueError, match=f"unknown entries.*{next(iter(change))}"):
-        convert_released_state_dict(golden.released_state_dict(1) | change)
-    with pytest.raises(ValueError, match="empty"):
-        convert_released_state_dict({})
+from unetv2_monai import InputError, StrictCheckpointLoader, UNetV2, last_checkpoint
 
 
 def test_nothing_to_resume(tmp_path):

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unetv2_monai.handlers.score_table import table
+from unetv2_monai.metrics import (
+    calibration_bins,
+    count_scores,
+    expected_calibration_error,
+    hausdorff_95,
+    summarise,
+)
+
+
+def test_scores_of_counts():
+    # 6 of 8 marked pixels are right, 6 of 12 lesion pixels are found
+    assert count_scores(6, 2, 6) == pytest.approx({"dice": 0.6, "iou": 6 / 14, "precision": 0.75, "recall": 0.5})
+    nothing = count_scores(0, 0, 0)
+    assert (nothing["dice"], nothing["iou"]) == (1.0, 1.0)
+    assert math.isnan(nothing["precision"])
+    assert math.isnan(nothing["recall"])
+    assert count_scores(0, 5, 0)["dice"] == 0.0
+
+
+def test_calibration_error_by_hand():
+    probability = torch.tensor([0.02, 0.04, 0.96, 0.98, 0.72, 0.74, 1.0])
+    label = torch.tensor([0, 0, 1, 1, 1, 0, 1])
+    bins = calibration_bins(probability, label)
+    assert bins.shape == (20, 3)
+    assert bins[0].tolist() == pytest.approx([2, 0.06, 0])
+    assert bins[14].tolist() == pytest.approx([2, 1.46, 1])
+    assert bins[19].tolist() == pytest.approx([3, 2.94, 3])  # 1.0 belongs to the last bin
+    expected = (2 * abs(0.03 - 0) + 2 * abs(0.73 - 0.5) + 3 * abs(0.98 - 1)) / 7
+    assert expected_calibration_error(bins) == pytest.approx(expected)
+    # a perfectly calibrated and a perfectly wrong map
+    half = calibration_bins(torch.full((10,), 0.5), torch.tensor([0, 1] * 5))
+    assert expected_calibration_error(half) == pytest.approx(0)
+    wrong = calibration_bins(torch.ones(10), torch.zeros(10))
+    assert expected_calibration_error(wrong) == pytest.approx(1)
+
+
+def rows_of(counts):
+    rows = []
+    for tp, fp, fn in counts:
+        row = {"tp": tp, "fp": fp, "fn": fn, "tn": 100 - tp - fp - fn, **count_scores(tp, fp, fn)}
+        rows.append({**row, "mae": (fp + fn) / 100, "hd95": float(tp) if tp else float("nan")})
+    return rows
+
+
+def test_pooled_scores_differ_from_means_over_images():
+    counts = [(90, 0, 0), (0, 0, 1), (0, 0, 0), (0, 4, 0)]  # all of a large lesion, a missed small one, two without
+    summary = summarise(rows_of(counts), np.zeros((20, 3)))
+    assert summary["images"] == 4
+    assert summary["dice"]["mean"] == pytest.approx((1 + 0 + 1 + 0) / 4)
+    assert summary["pooled"]["dice"] == pytest.approx(180 / 185)
+    assert summary["pooled"]["iou"] == pytest.approx(90 / 95)
+    assert summary["mae"]["mean"] == pytest.approx((0 + 0.01 + 0 + 0.04) / 4)
+    assert summary["hd95"] == {"mean": 90.0, "median": 90.0, "interval": None, "images": 1}
+    assert summary["recall"]["images"] == 2
+    assert summary["lesion_free"] == {"images": 2, "left_empty": 1}
+    assert summary["missed"] == 1
+    assert "1 of 2" in table({"set": summary})
+
+
+def test_interval_is_that_of_the_mean():
+    """95 % of the mean of 400 values is mean +- 1.96 standard errors, from theory; the bootstrap must find it."""
+    rng = np.random.default_rng(0)
+    rows = [{**row, "dice": value} for row, value in zip(rows_of([(5, 1, 1)] * 400), rng.uniform(0.6, 1.0, 400))]
+    summary = summarise(rows, np.zeros((20, 3)))["dice"]
+    values = np.array([row["dice"] for row in rows])
+    error = 1.96 * values.std() / math.sqrt(len(values))
+    assert summary["interval"] == pytest.approx([values.mean() - error, values.mean() + error], abs=1.5e-3)
+    again = summarise(rows, np.zeros((20, 3)))["dice"]
+    assert again == summary  # the same numbers every time
+
+
+def test_hausdorff_distance_in_pixels():
+    """A square of 10 pixels moved by 7 to the right: no distance between the outlines exceeds 7, and 5 % are 7."""
+    first, second = torch.zeros(2, 40, 60, dtype=torch.bool)
+    first[10:20, 10:20] = True
+    second[10:20, 17:27] = True
+    assert hausdorff_95(first, second, None) == pytest.approx(7.0)
+    assert hausdorff_95(first, second, torch.tensor([1.0, 0.5])) == pytest.approx(3.5)
+    assert math.isnan(hausdorff_95(first, torch.zeros_like(first), None))
