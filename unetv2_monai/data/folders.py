@@ -32,20 +32,22 @@ def list_files(folder: Path) -> list[Path]:
     """The images and volumes of a folder, sorted, without hidden files and sub-folders."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(ENDINGS) and e.name[0] != "." and not e.is_dir()]
-    return sorted(folder / name for name in names)
+    return [folder / name for name in sorted(names)]
 
 
 def list_folders(folder: Path) -> list[Path]:
     """The sub-folders of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
-    return sorted(folder / name for name in names)
+    return [folder / name for name in sorted(names)]
 
 
 def stem(path: Path) -> str:
     """The name of a file without the ending of an image or volume."""
-    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
-    return path.name[: len(path.name) - len(ending)]
+    name = path.name
+    lower = name.lower()
+    ending = next((ending for ending in ENDINGS if lower.endswith(ending)), "")
+    return name[: len(name) - len(ending)]
 
 
 def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
