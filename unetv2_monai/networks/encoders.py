@@ -124,13 +124,13 @@ class TimmEncoder(nn.Module):
         self.channels = tuple(model.feature_info.channels())
         self.strides = tuple(model.feature_info.reduction())
         _check_pyramid(backbone, self.strides)
-        if isinstance(getattr(model, "model", None), Hiera):  # adds a table of positions, which has one size
-            self._only_size(backbone, kwargs.get("img_size") or timm.get_pretrained_cfg(backbone).input_size[1:])
+        hiera = getattr(model, "model", None)
+        if isinstance(hiera, Hiera):  # adds a table of positions, which has one size
+            self._only_size(backbone, *(n * s for n, s in zip(hiera.tokens_spatial_shape, hiera.patch_stride)))
         self.permute = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
 
-    def _only_size(self, backbone: str, img_size: int | Sequence[int]) -> None:
+    def _only_size(self, backbone: str, height: int, width: int) -> None:
         """Say what to set where a backbone that is built for one size gets another one."""
-        height, width = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
 
         def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
             found = tuple(inputs[0].shape[2:])
