@@ -15,7 +15,7 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint]"
 	@touch $@
 
-# train, evaluate and infer on generated pictures, and make the report of it
+# train, evaluate and infer on generated images, and write the report
 demo: setup
 	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
 	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \

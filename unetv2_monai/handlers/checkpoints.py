@@ -131,4 +131,4 @@ class StrictCheckpointLoader(CheckpointLoader):
         super().__init__(load_path, load_dict, **kwargs)
 
 
-WholeCheckpointSaver = AtomicCheckpointSaver  # its name in the configs of runs before 0.2.0, which can be resumed
+WholeCheckpointSaver = AtomicCheckpointSaver  # its former name, in the config.json of evaluations that report.py reads
