@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documentation: links lead somewhere, commands name what exists, code runs, and every option is listed."""
+"""The documentation: links lead somewhere, commands name what exists, code runs, overlays are listed."""
 
 from __future__ import annotations
 
