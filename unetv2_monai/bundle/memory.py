@@ -15,8 +15,9 @@ def keep_memory() -> bool:
     Keep the memory that tensors on the CPU free for the next ones, instead of giving it back to the system.
 
     A network allocates every activation anew. glibc gives large blocks back as soon as they are freed, so that each
-    forward pass has its pages mapped, zeroed and faulted in again, up to half of its time (docs/performance.md). The
-    peak of the memory stays what it was; the process holds it until it ends.
+    forward pass has its pages mapped, zeroed and faulted in again, up to half of its time. The cost is memory: freed
+    blocks are not always the size that is needed next, so the peak is higher, by up to a third for one large image
+    through windows, and the process holds it until it ends (docs/results/performance.md).
 
     Returns:
         True if done, False where the C library has no such setting (macOS, Windows, musl).
