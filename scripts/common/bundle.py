@@ -91,4 +91,6 @@ def run_bundle(
 
 def _last_message(log: Path) -> str:
     """The message of an InputError, or the end of a traceback."""
-    return ("\n" + log.read_text().strip()).rpartition("\nerror: ")[2][-2000:]
+    text = "\n" + log.read_text().strip()
+    _, found, message = text.rpartition("\nerror: ")
+    return message[:2000] if found else text[-2000:]

@@ -83,7 +83,7 @@ def test_a_test_set_within_the_training_set_is_a_leak(tmp_path):
     script("check_data").main(command)
 
 
-def test_volumes_are_not_checked_as_pictures(tmp_path):
+def test_volumes_are_not_checked_as_images(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         for index in range(2):

@@ -97,15 +97,15 @@ def label_server(work_dir: Path, *arguments: object) -> list[str]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Pictures of every kind, none of them square."""
+    """Images of every mode, none of them square."""
     folder = tmp_path_factory.mktemp("images")
     for index in range(6):
         draw_pair(folder, f"case_{index}", 90 + 6 * index, 60, seed=index)
-    with Image.open(folder / "images" / "case_0.png") as picture:
-        picture.convert("L").save(folder / "images" / "grey.png")
-        picture.convert("RGBA").save(folder / "images" / "rgba.png")
-        picture.save(folder / "images" / "photo.JPG", quality=95)
-        picture.save(folder / "images" / "small.jpeg", quality=95)
+    with Image.open(folder / "images" / "case_0.png") as image:
+        image.convert("L").save(folder / "images" / "grey.png")
+        image.convert("RGBA").save(folder / "images" / "rgba.png")
+        image.save(folder / "images" / "photo.JPG", quality=95)
+        image.save(folder / "images" / "small.jpeg", quality=95)
     return folder
 
 
@@ -174,7 +174,7 @@ def test_the_images_folder_stays_clean(server, images):
 
 
 def test_correct_train_and_the_new_weights_are_used(server, images):
-    """Upright throughout: an L drawn by hand comes back as it went in, and is learnt where it lies."""
+    """Upright throughout: a label comes back as it was sent, and is learnt in its place."""
     weights = server.work_dir / "app" / "model" / MODEL / "models" / "model.pt"
     before = weights.read_bytes()
     first, _ = server.client.infer(MODEL, "case_5", {})
@@ -212,8 +212,8 @@ def test_polygons_for_cvat(server, images, monkeypatch):
     monkeypatch.setenv("MONAI_LABEL_MODEL", MODEL)
     context = SimpleNamespace(logger=logging, user_data=SimpleNamespace(), Response=lambda **answer: answer)
     detector.init_context(context)
-    picture = base64.b64encode((images / "images" / "case_5.png").read_bytes()).decode()
-    shapes = json.loads(detector.handler(context, SimpleNamespace(body={"image": picture}))["body"])
+    content = base64.b64encode((images / "images" / "case_5.png").read_bytes()).decode()
+    shapes = json.loads(detector.handler(context, SimpleNamespace(body={"image": content}))["body"])
     assert {(shape["label"], shape["type"]) for shape in shapes} == {("lesion", "polygon")}
     points = np.concatenate([np.array(shape["points"]).reshape(-1, 2) for shape in shapes])
     rows, columns = np.nonzero(bright(images, "case_5"))

@@ -80,7 +80,7 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path, capsys):
         assert set(np.unique(np.asarray(mask))) == {0, 255}
 
 
-def test_again_changes_nothing_and_mends_what_was_changed(tmp_path):
+def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):
     tool = script("prepare_polyp")
     published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(12)}, "jpg")
     command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
@@ -98,7 +98,7 @@ def test_again_changes_nothing_and_mends_what_was_changed(tmp_path):
     assert not list((tmp_path / "out").rglob("*.partial"))
 
 
-def test_a_kill_in_between_leaves_whole_files(tmp_path, monkeypatch):
+def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
     tool = script("prepare_polyp")
     published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(12)}, "jpg")
     command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
