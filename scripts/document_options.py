@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from common.bundle import CONFIGS, ROOT
 from common.command import new_parser, run
+from monai.bundle import ConfigParser
 
 from unetv2_monai.bundle.option_table import OPTIONS
 from unetv2_monai.files import write_atomic
@@ -31,7 +33,8 @@ Set an option on the command line, `--batch_size 8`, or in a small file of your 
 
 All options are checked before anything is loaded. A value of another type, a misspelt option on the command line, also
 in the last part of a path, and a GPU that is not there end the command with one sentence. A misspelt key in a file of
-your own is not noticed, except by its lack of effect: compare it with these tables.
+your own is not noticed, except by its lack of effect: compare it with these tables. Arguments of MONAI's `run` itself,
+such as `--tracking`, are not listed here.
 
 `scripts/document_options.py` writes this page.
 """
@@ -54,7 +57,7 @@ Run with `python -m monai.bundle run inference --config_file bundle/configs/infe
 """,
     "overlays": """## Options of overlays
 
-An overlay that has options of its own is named first. [All overlays](configs.md#overlays).
+[All overlays](configs.md#overlays).
 """,
 }
 
@@ -68,16 +71,16 @@ def page() -> str:
     """The content of docs/reference/options.md."""
     parts = [HEAD]
     for section, head in SECTIONS.items():
-        config = {} if section == "overlays" else json.loads((CONFIGS / f"{section}.json").read_text())
-        with_default = section != "overlays"
-        lines = [
-            "| key | default | type | meaning |" if with_default else "| key | type | meaning |",
-            "|---|---|---|---|" if with_default else "|---|---|---|",
-        ]
+        own = section != "overlays"
+        config = json.loads((CONFIGS / f"{section}.json").read_text()) if own else {}
+        rows = [["key", "default", "type", "meaning"] if own else ["key", "overlay", "default", "type", "meaning"]]
+        rows.append(["---"] * len(rows[0]))
         for name, option in OPTIONS[section].items():
-            default = [option.default or shown(config[name])] if with_default else []
-            lines.append("| " + " | ".join([f"`{name}`", *default, option.kind.name, option.meaning]) + " |")
-        parts.append(head + "\n" + "\n".join(lines) + "\n")
+            defaults = [config] if own else [ConfigParser.load_config_file(CONFIGS / f"{f}.yaml") for f in option.files]
+            default = option.default or " or ".join(dict.fromkeys(shown(one[name]) for one in defaults))
+            files = [] if own else [", ".join(f"`{Path(file).name}.yaml`" for file in option.files)]
+            rows.append([f"`{name}`", *files, default, option.kind.name, option.meaning])
+        parts.append(head + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
     return "\n".join(parts)
 
 

@@ -96,7 +96,8 @@ class OpenVINOInferer(Inferer):
     """
     Run an OpenVINO file on the CPU in place of the network.
 
-    It is compiled for each shape that comes, in half a second: with free shapes it takes two to four times as long.
+    Compiles the model once for each input shape, in half a second to one second; a model with free shapes takes two to
+    four times as long for an image.
 
     Args:
         path: the ``.xml`` file that ``scripts/export.py`` wrote.

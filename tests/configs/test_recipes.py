@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 
-import nibabel
-import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -17,7 +14,6 @@ from unetv2_monai import UNetV2
 from ..conftest import ROOT, draw_pair
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
 
-VOLUMES, VOLUMES_INFERENCE = (str(CONFIGS / "recipes" / f"{name}.yaml") for name in ("volumes", "volumes_inference"))
 ROWS = {
     "attention spatial_first": {"network_def#attention": "spatial_first"},
     "sdi False": {"network_def#sdi": False},
@@ -80,6 +76,7 @@ RECIPES = {
     "recipes/usual_start": SMALL,
     "recipes/recommended recipes/segresnet": {},
     "options/gpu_fast": {"compile": False, **SMALL},
+    "recipes/recommended options/gpu_fast": {"compile": False, "backbone": "pvt_v2_b0", **SMALL},
     "options/loss_structure": SMALL,
     "options/loss_focal": SMALL,
     "options/loss_tversky options/early_stop options/time_limit": SMALL,
@@ -333,60 +330,6 @@ def test_encoder_learns_at_its_own_rate(pairs):
     assert (encoder["lr"], others["lr"]) == pytest.approx((0.0001, 0.001))
     assert len(encoder["params"]) == len(list(network.encoder.parameters()))
     assert len(encoder["params"]) + len(others["params"]) == len(list(network.parameters()))
-
-
-def write_volume(path, values: np.ndarray, affine: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(values, affine), path)
-
-
-def test_volumes_are_preprocessed_alike_in_training_and_inference():
-    train, inference = (ConfigParser.load_config_file(path) for path in (VOLUMES, VOLUMES_INFERENCE))
-    keys = ("load_image", "orient", "normalize", "image_transforms", "image_size", "spatial_size")
-    for key in (*keys, "in_channels", "out_channels", "backbone", "network_def#out_indices"):
-        assert train[key] == inference[key]
-    assert train["validate#inferer"] == inference["inferer"]
-
-
-def test_volumes(tmp_path):
-    """Training, evaluation and inference on NIfTI; predicted labels lie where their image lies."""
-    rng = np.random.default_rng(0)
-    affine = np.array([[-1.5, 0, 0, 10], [0, 0, 2, -5], [0, -1, 0, 3], [0, 0, 0, 1.0]])  # turned and flipped
-    for index in range(4):
-        shape = (18 + index, 21, 17)
-        label = np.zeros(shape, np.uint8)
-        label[3:9, 4:12, 3:9], label[9:14, 8:16, 6:14] = 1, 2
-        image = (rng.normal(0, 5, shape) + 60 * label).astype(np.float32)
-        write_volume(tmp_path / "data" / "imagesTr" / f"v{index}.nii.gz", image, affine)
-        write_volume(tmp_path / "data" / "labelsTr" / f"v{index}.nii.gz", label, affine)
-    small = {
-        "image_size": [16, 16, 16],
-        "network_def#channels": 8,
-        "num_workers": 0,
-        "dataset_dir": str(tmp_path / "data"),
-    }
-    out = tmp_path / "out"
-    run([*TRAIN, VOLUMES], "training", output_dir=str(out), max_epochs=12, batch_size=2, val_fraction=0.25, **small)
-    files = [*TRAIN, VOLUMES, EVALUATE[1]]
-    run(files, "evaluating", output_dir=str(out), **small)
-    with (out / "evaluation" / "scores.csv").open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
-    run(
-        [*INFERENCE, VOLUMES_INFERENCE], "inference", output_dir=str(tmp_path / "masks"),
-        checkpoint=str(out / "models" / "model.pt"), **{**small, "dataset_dir": str(tmp_path / "data" / "imagesTr")},
-    )  # fmt: skip
-    for first, second in zip(rows[::2], rows[1::2]):
-        name = first["image"].rsplit("/", 1)[1]
-        image, label, prediction = (
-            nibabel.load(folder / name)
-            for folder in (tmp_path / "data" / "imagesTr", tmp_path / "data" / "labelsTr", tmp_path / "masks")
-        )
-        assert prediction.shape == image.shape
-        np.testing.assert_allclose(prediction.affine, image.affine)
-        truth, guess = np.asarray(label.dataobj), np.asarray(prediction.dataobj)
-        dice = [2 * ((truth == c) & (guess == c)).sum() / ((truth == c).sum() + (guess == c).sum()) for c in (1, 2)]
-        assert [float(first["dice"]), float(second["dice"])] == pytest.approx(dice, abs=1e-4)
 
 
 def test_smoke_overlay(pairs, tmp_path):

@@ -20,7 +20,7 @@ def volume(path: Path, *shape: int) -> str:
 
 def test_sizes(tmp_path):
     Image.new("RGBA", (8, 5)).save(tmp_path / "a.png")
-    assert image_size(str(tmp_path / "a.png"), in_channels=1) == (8, 5)
+    assert image_size(str(tmp_path / "a.png"), in_channels=3) == (8, 5)
     assert mask_size(str(tmp_path / "a.png")) == (8, 5)
     for shape in ((5, 6, 7), (5, 6, 7, 1), (5, 6, 7, 2)):
         assert image_size(volume(tmp_path / "a.nii.gz", *shape)) == (5, 6, 7)
@@ -84,3 +84,9 @@ def test_long_lists_of_problems_are_cut():
     message = list_problems(Path("data"), [f"{index}.png: cannot be read" for index in range(203)])
     assert message.startswith("203 problems in data:\n  0.png: cannot be read\n  1.png")
     assert message.endswith("199.png: cannot be read\n  ... and 3 more\nFix or remove these files.")
+
+
+def test_images_have_three_channels(pairs):
+    with pytest.raises(InputError, match=r"images are converted to RGB, but the network takes 1 channels\..*3"):
+        load_datalist(str(pairs), ["training"], in_channels=1)
+    assert load_datalist(str(pairs), ["training"], in_channels=3)["training"]

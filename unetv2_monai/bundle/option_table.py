@@ -39,11 +39,13 @@ class Option:
         kind: what its value may be.
         meaning: for the reference, in Markdown.
         default: for the reference, where the config computes it.
+        files: the overlays that have the option, if it is one of overlays.
     """
 
     kind: Kind
     meaning: str
     default: str = ""
+    files: tuple[str, ...] = ()
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:
@@ -65,7 +67,7 @@ def or_null(kind: Kind) -> Kind:
 
 
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-TEXT = Kind("a text", lambda value: isinstance(value, str) and bool(value))
+PATH = Kind("a path", lambda value: isinstance(value, str) and bool(value))
 POSITIVE = Kind("a positive integer", lambda value: is_integer(value, 1))
 NATURAL = Kind("an integer of 0 or more", lambda value: is_integer(value, 0))
 RATE = Kind("a number of 0 or more", lambda value: is_number(value, 0) and math.isfinite(value))
@@ -81,34 +83,35 @@ SCALES = Kind(
     "a list of numbers above 0",
     lambda value: isinstance(value, list | tuple) and bool(value) and all(ABOVE_ZERO.accepts(one) for one in value),
 )
-ANY = Kind("anything", lambda value: True)
+FORMAT = Kind("an expression such as $torch.channels_last", lambda value: isinstance(value, torch.memory_format))
 
-DATA = Option(TEXT, "the data set, see [your own data](../how-to/data.md)")
+DATA = Option(PATH, "the data set, see [your own data](../how-to/data.md)")
 WORKERS = Option(NATURAL, "processes that load and augment images", "4 with a GPU, else 0")
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
-FORMAT = Option(
-    ANY,
-    "how weights lie in memory, see [performance](../results/performance.md); `channels_last_3d` for volumes",
-    "channels last",
+LAYOUT = Option(
+    FORMAT,
+    "how weights lie in memory, see [performance](../results/performance.md); `volumes.yaml` sets "
+    "`$torch.channels_last_3d`, and `$torch.contiguous_format` is torch's default",
+    "`$torch.channels_last`",
 )
-HERE = Option(TEXT, "where the config's bundle is, whatever the current folder is", "found automatically")
-CHANNELS = Option(POSITIVE, "channels of an image: 3 for colour, which images of all modes are converted to")
+HERE = Option(PATH, "where the config's bundle is, whatever the current folder is", "found automatically")
+CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
 
 # config -> option, in the order of the config
 OPTIONS: dict[str, dict[str, Option]] = {
     "train": {
         "bundle_root": Option(
-            TEXT,
+            PATH,
             "the bundle's folder. Where it is set, as MONAI Label does, training writes its weights to "
             "`<bundle_root>/models/` and replaces those that are there",
         ),
         "bundle_dir": HERE,
         "dataset_dir": DATA,
-        "output_dir": Option(TEXT, "everything that a run writes", "`<bundle_root>/output`"),
+        "output_dir": Option(PATH, "everything that a run writes", "`<bundle_root>/output`"),
         "ckpt_dir": Option(
-            TEXT, "`model.pt` (best validation Dice) and `last.pt` (to resume)", "`<output_dir>/models`"
+            PATH, "`model.pt` (best validation Dice) and `last.pt` (to resume)", "`<output_dir>/models`"
         ),
-        "log_dir": Option(TEXT, "curves and images for TensorBoard", "`<output_dir>/tensorboard`"),
+        "log_dir": Option(PATH, "curves and images for TensorBoard", "`<output_dir>/tensorboard`"),
         "backbone": Option(BACKBONE, "any timm model with a feature pyramid; `pvt_v2_b2` is the paper's"),
         "pretrained": Option(
             FILE_OR_FLAG, "start the encoder from timm's ImageNet weights (`true`: downloaded), or from a file of them"
@@ -124,7 +127,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "the encoder learns at `learning_rate` times this; 0.1 is usual for a pretrained one. A network without an "
             "`encoder` learns at it as a whole; recipes with an optimiser of their own do not have this option",
         ),
-        "val_interval": Option(POSITIVE, "epochs between validations"),
+        "val_interval": Option(POSITIVE, "epochs between validations; without one there is no `model.pt`"),
         "val_fraction": Option(PART, "share of the training pairs held out where there is no validation split"),
         "max_train_images": Option(or_null(POSITIVE), "train on a subset of so many images, drawn by `seed`"),
         "check_data": Option(FLAG, "decode every file before training and report all problems together"),
@@ -141,28 +144,28 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "overwrite": Option(FLAG, "replace a run that is in `output_dir`; without it training refuses"),
         "resume": Option(FLAG, "continue the run in `output_dir`"),
         "device": ON,
-        "memory_format": FORMAT,
+        "memory_format": LAYOUT,
     },
     "evaluate": {
         "eval_section": Option(SECTION, "which pairs to score; a plain folder of pairs is all test"),
         "eval_dir": Option(
-            TEXT,
+            PATH,
             "`scores.csv` with a row per image, `summary.json` with means, medians and intervals per data set, "
             "`config.json` as run",
             "`<output_dir>/evaluation`",
         ),
-        "checkpoint": Option(TEXT, "the weights", "`<ckpt_dir>/model.pt`"),
+        "checkpoint": Option(PATH, "the weights", "`<ckpt_dir>/model.pt`"),
     },
     "inference": {
-        "bundle_root": Option(TEXT, "the bundle's folder"),
+        "bundle_root": Option(PATH, "the bundle's folder"),
         "bundle_dir": HERE,
-        "dataset_dir": Option(TEXT, "a folder of images (or its `images/`), or one image"),
+        "dataset_dir": Option(PATH, "a folder of images (or its `images/`), or one image"),
         "output_dir": Option(
-            TEXT,
+            PATH,
             "one PNG per image, of its name and size: 0 and 255, or class indices",
             "`<bundle_root>/output/masks`",
         ),
-        "checkpoint": Option(TEXT, "the weights", "`<bundle_dir>/models/model.pt`"),
+        "checkpoint": Option(PATH, "the weights", "`<bundle_dir>/models/model.pt`"),
         "load_pretrain": Option(FLAG, "`false` runs without weights"),
         "backbone": Option(BACKBONE, "as trained"),
         "in_channels": CHANNELS,
@@ -175,25 +178,36 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
         "device": ON,
-        "memory_format": FORMAT,
+        "memory_format": LAYOUT,
     },
     "overlays": {
-        "weights": Option(TEXT, "`finetune.yaml`: the weights to start from", "those of the bundle"),
-        "patience": Option(POSITIVE, "`early_stop.yaml`: validations without a better score before training stops"),
-        "max_hours": Option(RATE, "`time_limit.yaml`: hours before training stops"),
-        "swa_start": Option(POSITIVE, "`swa.yaml`: the first epoch of the mean", "three quarters of `max_epochs`"),
-        "scales": Option(SCALES, "`multi_scale.yaml`, `released_polyp.yaml`: factors of `image_size`"),
+        "weights": Option(PATH, "the weights to start from", "those of the bundle", ("options/finetune",)),
+        "patience": Option(
+            POSITIVE, "validations without a better score before training stops", files=("options/early_stop",)
+        ),
+        "max_hours": Option(RATE, "hours before training stops", files=("options/time_limit",)),
+        "swa_start": Option(
+            POSITIVE, "the first epoch of the mean", "three quarters of `max_epochs`", files=("options/swa",)
+        ),
+        "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(
             FLAG,
-            "`loss_structure.yaml`, `released_polyp.yaml`: weight the cross-entropy near outlines",
+            "weight the cross-entropy near outlines, as the papers mean",
+            files=("options/loss_structure", "recipes/released_polyp"),
         ),
-        "weight_decay": Option(RATE, "`recommended.yaml`: of the optimiser"),
-        "warmup_epochs": Option(RATE, "`recommended.yaml`: epochs in which the learning rate rises"),
-        "select_on_test": Option(FLAG, "`released_polyp.yaml`: choose the best epoch on the test images, as released"),
-        "gradient_clamp": Option(ABOVE_ZERO, "`released_polyp.yaml`: each gradient is cut to plus or minus this"),
-        "gradient_norm": Option(ABOVE_ZERO, "`released_isic.yaml`: longer gradients are shortened to this"),
         "precision": Option(
-            Kind("f32 or bf16", lambda value: value in ("f32", "bf16")), "`inference_openvino.yaml`: `f32` or `bf16`"
+            Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),
+            "of the computation",
+            files=("options/inference_openvino",),
         ),
+        "weight_decay": Option(RATE, "of the optimiser", files=("recipes/recommended",)),
+        "warmup_epochs": Option(RATE, "epochs in which the learning rate rises", files=("recipes/recommended",)),
+        "select_on_test": Option(
+            FLAG, "choose the best epoch on the test images, as released", files=("recipes/released_polyp",)
+        ),
+        "gradient_clamp": Option(
+            ABOVE_ZERO, "each gradient is cut to plus or minus this", files=("recipes/released_polyp",)
+        ),
+        "gradient_norm": Option(ABOVE_ZERO, "longer gradients are shortened to this", files=("recipes/released_isic",)),
     },
 }

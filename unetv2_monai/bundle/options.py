@@ -47,9 +47,9 @@ def check_options() -> None:
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     for path in given:
         check_name(config, path)
-    for table in OPTIONS.values():
+    for section, table in OPTIONS.items():
         for name, option in table.items():
-            if name in config:
+            if name in config and (section != "overlays" or name in given):  # own files may use these names otherwise
                 check_value(name, config[name], option.kind)
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
@@ -120,10 +120,11 @@ def parameters_of(component: dict[str, Any]) -> set[str] | None:
 
 def unknown(path: str, wrong: str, known: set[str]) -> InputError:
     close = difflib.get_close_matches(wrong, sorted(known), 1)
+    if not close and any(path in table for table in OPTIONS.values()):
+        return InputError(f"--{path} has no effect with these config files: nothing in them refers to it.")
     meant = path.replace(wrong, close[0], 1) if close else ""
-    return InputError(
-        f"there is no option --{path}" + (f"; did you mean --{meant}?" if close else f". {REFERENCE} lists them.")
-    )
+    hint = f"; did you mean --{meant}?" if close else f". {REFERENCE} lists them."
+    return InputError(f"there is no option --{path}{hint}")
 
 
 def check_value(name: str, value: Any, kind: Kind) -> None:

@@ -78,8 +78,8 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
     Args:
         path: the file. Images are converted to RGB, as training does.
-        in_channels: channels that a volume must have: one if it has three dimensions, else the size of the fourth.
-            None takes any number. Defaults to None.
+        in_channels: channels that a file must have: images 3, a volume of three dimensions 1, else the size of its
+            fourth. None takes any number. Defaults to None.
 
     Returns:
         Width and height in pixels, or the size of a volume in voxels, without its channels.
@@ -88,6 +88,11 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
         InputError: when the file cannot be read or has another number of channels.
     """
     if _is_image(path):
+        if in_channels not in (None, 3):
+            raise InputError(
+                f"{path}: images are converted to RGB, but the network takes {in_channels} channels. "
+                "Set --in_channels 3."
+            )
         return _convert(path, to_rgb)
     shape = _volume(path).shape
     channels = math.prod(shape[3:])

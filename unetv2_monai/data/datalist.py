@@ -236,5 +236,5 @@ def _read_split_files(
             stems = [stem(Path(line.strip())) for line in listing.read_text().splitlines() if line.strip()]
             if section in wanted:
                 problems += [f"{listing}: no pair named {stem}" for stem in stems if stem not in by_stem]
-            found[section] = [by_stem[stem] for stem in stems if stem in by_stem]
+            found.setdefault(section, []).extend(by_stem[stem] for stem in stems if stem in by_stem)
     return found or ({"plain": pairs} if pairs else {}), problems

@@ -27,11 +27,11 @@ class ScoreTable:
     Ignite handler of an evaluator: scores every image at native size, then writes ``scores.csv`` (a row per image and
     class), ``summary.json`` and the ``config.json`` as run, and prints a table with one column per data set.
 
-    Per image, at probability 0.5: Dice, IoU, precision, recall, 95 % Hausdorff distance (``hd95``, in pixels, or mm for
-    volumes; over images where mask and prediction both have pixels), and the mean absolute error of the probability
-    (``mae``). For one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`;
-    networks other than UNetV2 are scored that way by their one output. It is left out where an image takes several
-    forward passes (windows, flips). Works in several processes.
+    Per image, at probability 0.5 (of several classes the most probable one): Dice, IoU, precision, recall, 95 %
+    Hausdorff distance (``hd95``, in pixels, or mm for volumes; over images where mask and prediction both have pixels),
+    and the mean absolute error of the probability (``mae``). For one class also the released code's own scoring, see
+    :py:func:`unetv2_monai.released.released_scores`; networks other than UNetV2 are scored that way by their one
+    output. It is left out where an image takes several forward passes (windows, flips). Works in several processes.
 
     Args:
         output_dir: folder to write to.

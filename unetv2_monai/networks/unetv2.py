@@ -29,7 +29,7 @@ class UNetV2(nn.Module):
     Every level of the encoder passes channel and spatial attention and a 1x1 convolution to ``channels`` channels; SDI
     multiplies it with the smoothed features of all other levels; the decoder adds the levels up from coarse to fine;
     each level has a 1x1 head. With the defaults this is the network that the authors released, without its one unused
-    layer; ``convert_released_state_dict`` brings their weights here.
+    layer (``convert_released_state_dict`` converts their weights); only the initial weights of SDI differ, see there.
 
     Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
     https://arxiv.org/abs/2311.17791.
@@ -47,7 +47,8 @@ class UNetV2(nn.Module):
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
         pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
-            them, for PVTv2 also the authors' own: all of the encoder, or there is an error. Defaults to False.
+            them (for PVTv2 also the authors' own file). A file that lacks any weight of the encoder is an error.
+            Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
             ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
         sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
@@ -158,6 +159,7 @@ class UNetV2(nn.Module):
             ``deep_supervision`` a list of them, finest first, where head i is smaller by
             ``strides[i] / strides[0]``, rounded up.
         """
+        # written for TorchScript: loops that append, and lists of tensors indexed, not zipped
         sizes: list[int] = []
         for size in x.shape[2:]:
             sizes.append(size)
@@ -191,6 +193,7 @@ class UNetV2(nn.Module):
         Returns:
             Raw logits of that head, of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
         """
+        # as in forward, which cannot call this: TorchScript indexes no ModuleList by a variable
         return self.upsample(self.heads[level](self.dropout(decoded)))
 
     def train(self, mode: bool = True) -> UNetV2:

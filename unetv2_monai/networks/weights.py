@@ -21,7 +21,7 @@ __all__ = ["load_backbone", "load_timm_backbone", "load_weights", "read_weights"
 logger = logging.getLogger(__name__)
 
 
-def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> dict[str, torch.Tensor]:
+def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
     Read a file of weights and compare it with a network.
 
@@ -47,7 +47,7 @@ def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> di
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if found == wanted:
-        return dict(state_dict)
+        return state_dict
     differs = [
         f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
     ]
