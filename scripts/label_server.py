@@ -7,9 +7,12 @@ Start a MONAI Label server for a folder of images: segment, correct, train on th
     python scripts/label_server.py --images DIR --checkpoint output/models/model.pt
 
 Labels, weights and logs go to --work_dir; DIR is not changed. Started again with the same --work_dir, the server
-continues with the labels and weights that are there. Without --checkpoint it begins with the weights for polyps that
-come with the bundle; with --set or --recipe, which define another network, it begins with random weights, whose
-predictions mean nothing until some images are labelled and trained on.
+continues with the labels and weights that are there.
+
+Otherwise it starts from the weights in --checkpoint. Without --checkpoint it starts from the weights for polyps that
+come with the bundle. These fit only the default network: with any --set or --recipe, even one that leaves the network
+as it is, and no --checkpoint, it starts from random weights, whose predictions mean nothing until some images are
+labelled and trained on.
 """
 
 from __future__ import annotations
@@ -101,7 +104,7 @@ def prepare_images(arguments: argparse.Namespace) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
-    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: those of the bundle")
+    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
     add_set(parser, "options that the weights need")
     parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
     parser.add_argument("--work_dir", type=Path, default=Path("output/label"), help="default: output/label")
