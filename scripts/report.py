@@ -16,7 +16,7 @@ import copy
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,18 +32,19 @@ from PIL import Image
 
 from unetv2_monai import InputError, load_weights, to_rgb
 from unetv2_monai.files import write_atomic
+from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SCORES = {
-    "dice": "Dice", "iou": "IoU", "mae": "MAE", "hd95": "HD95", "precision": "precision", "recall": "recall",
-}  # fmt: skip
-OPTIONS = ("backbone", "image_size", "out_channels", "max_epochs", "batch_size", "learning_rate", "seed")
+SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
+EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
+TRAINING_OPTIONS = ("max_epochs", "batch_size", "learning_rate", "seed")
 POOR, MOST_LISTED = 0.5, 50  # Dice; images
 PANEL_HEIGHT = 240  # pixels
 
 Cells = list[object]
+Case = tuple[str, int]  # path of an image, class
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,20 @@ SIZES = (
 
 @dataclass(frozen=True)
 class Scored:
-    """A row of ``scores.csv``; the counts are pixels."""
+    """
+    A row of ``scores.csv``: one class of one image.
 
-    dataset: str
+    Args:
+        group: name of what it is summarised with: the data set, and the class where there are several.
+        image: path.
+        class_index: 1 for the first class that is not the background.
+        dice: of this class.
+        tp, fp, fn, tn: pixels.
+    """
+
+    group: str
     image: str
+    class_index: int
     dice: float
     tp: int
     fp: int
@@ -75,9 +86,14 @@ class Scored:
     tn: int
 
     @classmethod
-    def from_row(cls, row: dict[str, str]) -> Scored:
+    def from_row(cls, row: dict[str, str], several: bool = False) -> Scored:
+        """``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
-        return cls(row["dataset"], row["image"], float(row["dice"]), **counts)
+        return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)
+
+    @property
+    def case(self) -> Case:
+        return self.image, self.class_index
 
     @property
     def name(self) -> str:
@@ -96,7 +112,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Segmented:
-    """RGB image (height, width, 3), mask and prediction (height, width) of one case."""
+    """RGB image (height, width, 3), mask and prediction (height, width) of one class of it."""
 
     image: np.ndarray
     mask: np.ndarray
@@ -111,21 +127,31 @@ class Segmented:
 
 
 @dataclass(frozen=True)
+class Group:
+    """
+    Args:
+        by_size: a row of cells for each of ``SIZES``.
+        empty: number of images without a lesion.
+        marked: on how many of them something was marked.
+    """
+
+    by_size: list[Cells]
+    empty: int
+    marked: int
+
+
+@dataclass(frozen=True)
 class Failures:
     """
     Args:
         limit: Dice below which an image is poor.
-        by_size: a row of cells for each of ``SIZES``.
-        empty: number of images without a lesion.
-        marked: on how many of them something was marked.
+        groups: by name: of a data set, or of one class in it.
         poor: a row of cells for each poor image, the worst first.
         more: number of poor images that are not listed.
     """
 
     limit: float
-    by_size: list[Cells]
-    empty: int
-    marked: int
+    groups: dict[str, Group]
     poor: list[Cells]
     more: int
 
@@ -154,20 +180,35 @@ def parsed(config: dict[str, Any]) -> ConfigParser:
     return parser
 
 
-def predict(parser: ConfigParser, items: Sequence[dict[str, str]]) -> dict[str, Segmented]:
-    """By the path of the image, at native size; of volumes the slice with most of the mask."""
-    parser["validate#dataset#data"] = list(items)
+def content_of(parser: ConfigParser, key: str) -> Any:
+    """A part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
+    try:
+        return parser.get_parsed_content(key)
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
+    """The cases in ``items`` at native size; of volumes the slice with most of the mask."""
+    parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
     evaluator = parser.get_parsed_content("validate#evaluator")
-    found: dict[str, Segmented] = {}
+    found: dict[Case, Segmented] = {}
 
     def keep(engine: Any) -> None:
         for item, output in zip(engine.state.batch, engine.state.output):
             path = str(item["image"].meta["filename_or_obj"])
-            # all classes but the background; one channel has none
-            mask, pred = (output[key].cpu().numpy()[-max(1, len(output[key]) - 1) :] > 0 for key in ("label", "pred"))
-            found[path] = planes(path, mask.any(axis=0), pred.any(axis=0))
+            for case in items:
+                if case[0] == path:
+                    channel = case[1] if len(output["pred"]) > 1 else 0  # one channel has no background
+                    mask, pred = (output[key][channel].cpu().numpy() > 0 for key in ("label", "pred"))
+                    found[case] = planes(path, mask, pred)
 
     evaluator.add_event_handler("ITERATION_COMPLETED", keep)
     evaluator.run()
@@ -186,7 +227,7 @@ def planes(path: str, mask: np.ndarray, pred: np.ndarray) -> Segmented:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Of one data set; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
+    """Of one group; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
     ranked = sorted(rows, key=lambda row: row.dice)
     lesions = [row for row in ranked if row.lesion > 0] or ranked
     return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
@@ -221,52 +262,64 @@ def calibration(summary: dict[str, Any]) -> Figure:
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for name, one in summary.items():
         bins = np.array([row for row in one["calibration"] if row[0] > 0])
-        axis.plot(bins[:, 1] / bins[:, 0], bins[:, 2] / bins[:, 0], marker=".", label=f"{name} (ECE {one['ece']:.3f})")
+        label = f"{name} (ECE {score_cells(one)['ECE']})"
+        axis.plot(bins[:, 1] / bins[:, 0], bins[:, 2] / bins[:, 0], marker=".", label=label)
     axis.set(xlabel="probability", ylabel="share of lesion pixels", xlim=(0, 1), ylim=(0, 1))
     axis.legend()
     return figure
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """A row per data set: means over images with 95 % intervals."""
+    """A row per data set and class: ``SHOWN_SCORES``, means and pooled Dice with 95 % intervals."""
     rows: list[Cells] = []
     for name, one in summary.items():
-        cells: Cells = [f"{name} ({one['images']})"]
-        for score in SCORES:
-            value = one.get(score)
-            low, high = (value or {}).get("interval") or (float("nan"),) * 2
-            digits = 1 if score == "hd95" else 3
-            cells.append(f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if value else "-")
-        rows.append([*cells, f"{one['pooled']['dice']:.3f}", f"{one['ece']:.3f}", one["missed"]])
+        cells = score_cells(one)
+        rows.append([f"{name} ({one['images']})", *(cells[title] for title in SHOWN_SCORES)])
     return rows
 
 
-def failures(rows: Sequence[Scored]) -> Failures:
-    """What went wrong, by size of the lesion and by image."""
+def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """By data set and class, in the order of the names."""
+    return {name: [row for row in rows if row.group == name] for name in sorted({row.group for row in rows})}
+
+
+def failures_in(rows: Sequence[Scored]) -> Group:
+    """What went wrong in one group, by size of the lesion."""
     by_size: list[Cells] = []
     for size in SIZES:
-        group = [row for row in rows if size.low < row.lesion <= size.high]
-        dice = f"{np.mean([row.dice for row in group]):.3f}" if group else "-"
-        poor = sum(row.dice < POOR for row in group)
-        by_size.append([size.title, len(group), dice, poor, sum(row.tp == 0 for row in group)])
+        alike = [row for row in rows if size.low < row.lesion <= size.high]
+        dice = f"{np.mean([row.dice for row in alike]):.3f}" if alike else "-"
+        poor = sum(row.dice < POOR for row in alike)
+        by_size.append([size.title, len(alike), dice, poor, sum(row.tp == 0 for row in alike)])
     empty = [row for row in rows if row.lesion == 0]
+    return Group(by_size, len(empty), sum(row.fp > 0 for row in empty))
+
+
+def failures(rows: Sequence[Scored]) -> Failures:
+    """What went wrong, by group and by image."""
     worst = sorted((row for row in rows if row.dice < POOR), key=lambda row: row.dice)
     listed: list[Cells] = [
-        [row.dataset, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", row.failure]
+        [row.group, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", row.failure]
         for row in worst[:MOST_LISTED]
     ]
-    marked = sum(row.fp > 0 for row in empty)
-    return Failures(POOR, by_size, len(empty), marked, listed, len(worst) - len(listed))
+    groups = {name: failures_in(group) for name, group in grouped(rows).items()}
+    return Failures(POOR, groups, listed, len(worst) - len(listed))
 
 
 def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]) -> list[Cells]:
     """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
-    start, lists = noted["starts"][-1], parsed(noted["config"]).get_parsed_content("datalist")
+    start = noted["starts"][-1]
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
     best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
-    about: list[Cells] = [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
-    if seen := sum(item["image"] in scored for item in lists["training"]):
-        about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
+    about: list[Cells] = []
+    try:
+        lists = content_of(parsed(noted["config"]), "datalist")
+    except InputError:  # moved since; the scores do not need it
+        about.append(["WARNING", "training data not found: overlap with the scored images not checked"])
+    else:
+        about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
+        if seen := sum(item["image"] in scored for item in lists["training"]):
+            about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
     about.append(["epochs", f"{epochs[-1]['epoch']}, {best}"])
     about.append(["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"])
     about.append(["started", ", ".join(one["time"] for one in noted["starts"])])
@@ -280,26 +333,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = options.parse_args(argv).output_dir
 
     summary = json.loads(read(folder, "summary.json"))
-    rows = [Scored.from_row(row) for row in read_rows(read(folder, "scores.csv"))]
+    lines = read_rows(read(folder, "scores.csv"))
+    several = len({line["class"] for line in lines}) > 1
+    rows = [Scored.from_row(line, several) for line in lines]
     config = json.loads(read(folder, "config.json"))
     images = {"calibration": to_png(calibration(summary))}
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
-    items = {item["image"]: item for item in parser.get_parsed_content("eval_datalist")[section]}
+    items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
-    if (folder / "run.json").is_file() and (folder / "metrics.csv").is_file():
-        epochs = read_rows((folder / "metrics.csv").read_text())
-        images["curves"] = to_png(curves(epochs))
-        about += about_training(json.loads((folder / "run.json").read_text()), epochs, items)
+    trained: dict[str, Any] = {}
+    if (folder / "run.json").is_file():
+        noted = json.loads((folder / "run.json").read_text())
+        trained = noted["config"]
+        if (folder / "metrics.csv").is_file():
+            epochs = read_rows((folder / "metrics.csv").read_text())
+            images["curves"] = to_png(curves(epochs))
+            about += about_training(noted, epochs, items)
 
     chosen = {
-        (name, which): row
-        for name in dict.fromkeys(row.dataset for row in rows)
-        for which, row in best_median_worst([row for row in rows if row.dataset == name]).items()
+        (name, which): row for name, group in grouped(rows).items() for which, row in best_median_worst(group).items()
     }
-    found = predict(parser, [items[path] for path in dict.fromkeys(row.image for row in chosen.values())])
+    found = predict(parser, {row.case: items[row.image] for row in chosen.values()})
     overlays = [
-        found[row.image].row(f"{name}, {which}: {row.name}  Dice {row.dice:.3f}")
+        found[row.case].row(f"{name}, {which}: {row.name}  Dice {row.dice:.3f}")
         for (name, which), row in chosen.items()
     ]
     buffer = io.BytesIO()
@@ -312,11 +369,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "report.html.j2",
         title=folder.name,
         about=about,
-        score_names=["data set (images)", *SCORES.values(), "pooled Dice", "ECE", "missed"],
+        several=several,
+        score_names=["data set (images)", *SHOWN_SCORES],
         scores=score_rows(summary),
         failures=failures(rows),
         images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
-        options=[[key, config.get(key)] for key in OPTIONS],
+        training_options=[[key, trained[key]] for key in TRAINING_OPTIONS if key in trained],
+        evaluation_options=[[key, config.get(key)] for key in EVALUATION_OPTIONS],
         config=json.dumps(config, indent=1),
     )
     write_atomic(folder / "report.html", page)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,27 @@ from ..files import write_atomic
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise
 from ..released import TwoFinestHeads, released_scores
 
-__all__ = ["ScoreTable", "table"]
+__all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A mean over images: its key in ``summary.json``, and how it is shown."""
+
+    key: str
+    title: str
+    digits: int = 3
+
+
+SCORES = (
+    Score("dice", "Dice"),
+    Score("iou", "IoU"),
+    Score("mae", "MAE", 4),
+    Score("hd95", "HD95", 1),
+    Score("precision", "precision"),
+    Score("recall", "recall"),
+)
+RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_iou", "IoU as released"))
 
 
 class ScoreTable:
@@ -105,8 +127,8 @@ class ScoreTable:
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
         summary = {}
-        for name in sorted({_group(row, self.out_channels) for row in rows}):
-            group = [row for row in rows if _group(row, self.out_channels) == name]
+        for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
+            group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -119,42 +141,52 @@ class ScoreTable:
         print(table(summary))
 
 
-def table(summary: dict[str, Any]) -> str:
+def table(summary: Mapping[str, Any]) -> str:
     """The summaries as text, one column per data set: means over images with their 95 % intervals, then the rest."""
-
-    def spread(value: dict[str, Any] | None, digits: int = 3) -> str:
-        if value is None:
-            return "-"
-        low, high = value["interval"] or (float("nan"),) * 2
-        return f"{value['mean']:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-    def pooled(one: dict[str, Any]) -> str:
-        low, high = one["pooled"]["dice_interval"] or (float("nan"),) * 2
-        return f"{one['pooled']['dice']:.3f} [{low:.3f}, {high:.3f}]"
-
-    lines: list[tuple[str, Any]] = [
-        ("", lambda name, one: f"{name} ({one['images']})"),
-        ("Dice", lambda name, one: spread(one.get("dice"))),
-        ("IoU", lambda name, one: spread(one.get("iou"))),
-        ("MAE", lambda name, one: spread(one.get("mae"), 4)),
-        ("HD95", lambda name, one: spread(one.get("hd95"), 1)),
-        ("precision", lambda name, one: spread(one.get("precision"))),
-        ("recall", lambda name, one: spread(one.get("recall"))),
-        ("pooled Dice", lambda name, one: pooled(one)),
-        ("pooled IoU", lambda name, one: f"{one['pooled']['iou']:.3f}"),
-        ("ECE", lambda name, one: f"{one['ece']:.4f}"),
-        ("lesions missed", lambda name, one: f"{one['missed']}"),
-        (
-            "lesion-free, left empty",
-            lambda name, one: "{left_empty} of {images}".format(**one["lesion_free"]),
-        ),
-        ("Dice as released", lambda name, one: spread(one.get("released_dice"))),
-        ("IoU as released", lambda name, one: spread(one.get("released_iou"))),
-    ]
-    cells = [[title, *(cell(name, one) for name, one in summary.items())] for title, cell in lines]
+    columns = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
+    titles = next(iter(columns.values()), {})
+    cells = [["", *columns], *([title, *(column[title] for column in columns.values())] for title in titles)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
 
 
-def _group(row: dict[str, Any], out_channels: int) -> str:
-    return row["dataset"] if out_channels <= 2 else f"{row['dataset']} class {row['class']}"
+def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Args:
+        one: a summary by :py:func:`unetv2_monai.metrics.summarise`.
+
+    Returns:
+        Its scores as text, by their titles; ``"-"`` for one that it lacks.
+    """
+
+    def mean(score: Score) -> str:
+        value = one.get(score.key)
+        return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
+
+    pooled = one["pooled"]
+    return {
+        **{score.title: mean(score) for score in SCORES},
+        "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
+        "pooled IoU": f"{pooled['iou']:.3f}",
+        "ECE": f"{one['ece']:.4f}",
+        "lesions missed": f"{one['missed']}",
+        "lesion-free, left empty": "{left_empty} of {images}".format(**one["lesion_free"]),
+        **{score.title: mean(score) for score in RELEASED_SCORES},
+    }
+
+
+def group_name(row: Mapping[str, Any], several: bool) -> str:
+    """
+    Args:
+        row: of ``scores.csv``.
+        several: whether there are several classes.
+
+    Returns:
+        Name of the group that it is summarised in: its data set, and its class where there are several.
+    """
+    return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
+
+
+def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
+    low, high = interval or (float("nan"),) * 2
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
