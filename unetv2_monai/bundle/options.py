@@ -82,13 +82,11 @@ def check_name(config: dict[str, Any], path: str) -> None:
     first, *deeper = path.split("#")
     if first not in config or any(part.isdigit() for part in deeper):
         return
-    others = json.dumps({key: value for key, value in config.items() if key != first}, default=str)
-    referred = set(re.findall(r"[@%]([\w#]+)", others.replace("::", "#")))
-    names = {name.split("#")[0] for name in referred}
+    names = {name.split("#")[0] for name in references({key: config[key] for key in config if key != first})}
     plain = not isinstance(config[first], dict | list)
     if first not in names and (plain or (deeper and "_target_" not in config[first])):
         raise unknown(path, first, names & config.keys())
-    everywhere = set(re.findall(r"[@%]([\w#]+)", json.dumps(config, default=str).replace("::", "#")))
+    everywhere = references(config)
     parent: Any = config
     for depth, part in enumerate([first, *deeper]):
         here = "#".join([first, *deeper][: depth + 1])
@@ -100,6 +98,11 @@ def check_name(config: dict[str, Any], path: str) -> None:
             if section and not any(name == here or name.startswith(f"{here}#") for name in everywhere):
                 raise unknown(path, here, {name for name in everywhere if name.startswith(f"{first}#")})
         parent = parent.get(part) if isinstance(parent, dict) else None
+
+
+def references(content: Any) -> set[str]:
+    """Paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
+    return set(re.findall(r"[@%]([\w#]+)", json.dumps(content, default=str).replace("::", "#")))
 
 
 def parameters_of(component: dict[str, Any]) -> set[str] | None:
