@@ -124,7 +124,10 @@ def test_a_config_with_an_overlay_and_options():
 
 
 def test_pages_escape_what_they_show():
-    failures = {"limit": 0.5, "by_size": [["<b>", 1]], "empty": 0, "marked": 0, "poor": [], "more": 0}
+    groups = {name: {"by_size": [["<b>", 1]], "empty": 0, "marked": 0} for name in ("<i>", "b")}
+    failures = {"limit": 0.5, "groups": groups, "poor": [], "more": 0}
     text = render("failures.html.j2", failures=failures)
     assert "<td>&lt;b&gt;</td><td>1</td>" in text
+    assert "<h3>&lt;i&gt;</h3>" in text
     assert "<b>" not in text
+    assert "<i>" not in text
