@@ -32,8 +32,9 @@ Set an option on the command line, `--batch_size 8`, or in a small file of your 
 `--optimizer#weight_decay 0.01`, `--train#trainer#amp false`.
 
 All options are checked before anything is loaded. A value of another type, a misspelt option on the command line, also
-in the last part of a path, and a GPU that is not there end the command with one sentence. A misspelt key in a file of
-your own is not noticed, except by its lack of effect: compare it with these tables. Arguments of MONAI's `run` itself,
+in the last part of a path, and a GPU that is not there end the command with one sentence. (A misspelt part before the
+last ends in MONAI's own `KeyError: 'query key: ...'`, before the checks.) A misspelt key in a file of your own is not
+noticed, except by its lack of effect: compare it with these tables. Arguments of MONAI's `run` itself,
 such as `--tracking`, are not listed here.
 
 `scripts/document_options.py` writes this page.

@@ -150,3 +150,10 @@ def test_finished_volumes_are_compared_without_channels(tmp_path):
     volume(tmp_path / "out" / "b.nii.gz", 5, 6, 8)  # of another size
     images = list_images(str(tmp_path / "in"), output_dir=str(tmp_path / "out"), skip_finished=True, in_channels=2)
     assert [Path(item["image"]).name for item in images] == ["b.nii.gz"]
+
+
+def test_images_in_sub_folders_are_pointed_to(pairs):
+    with pytest.raises(
+        InputError, match=r"holds no image .*Sub-folders are not read: set --dataset_dir to one"
+    ):
+        list_images(str(pairs.parent))

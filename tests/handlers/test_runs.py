@@ -196,17 +196,18 @@ def test_a_run_says_what_it_was(trained):
     assert all(math.isfinite(float(row["train_mean_loss"])) for row in rows)
 
 
-def test_sigterm_ends_cleanly_and_changes_nothing(trained, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_ends_cleanly_and_changes_nothing(number, trained, tmp_path):
     data, _ = trained
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path), **TINY}
     process = start(TRAIN, {**options, "max_epochs": 500}, tmp_path / "log")
     while not (tmp_path / "models" / "last.pt").exists() and process.is_alive():
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGTERM)
+    os.kill(process.pid, number)
     process.join()
     log = (tmp_path / "log").read_text()
-    assert process.exitcode == 143, log[-2000:]
-    assert "stopped by SIGTERM; go on with --resume true" in log
+    assert process.exitcode == 128 + number, log[-2000:]
+    assert f"stopped by {number.name}; go on with --resume true" in log
     assert "Traceback" not in log
     saved = load(tmp_path, "last.pt")["trainer"]
     assert saved["iteration"] % saved["epoch_length"] == 0
@@ -304,3 +305,19 @@ def test_the_best_epoch_is_remembered(trained, tmp_path):
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 3, "resume": True, **TINY}
     state = run(TRAIN, "training", **options).parser.get_parsed_content("validate#evaluator").state
     assert (state.best_metric, state.best_metric_epoch) == (0.9876, 1)
+
+
+@pytest.mark.parametrize("overlays", [[], OVERLAYS[:2]], ids=["polynomial", "warm-up and cosine"])
+def test_a_run_that_is_extended_follows_the_longer_schedule(overlays, trained, tmp_path):
+    """Two epochs, then four more: the rates of the last four are those of a run of six from the start."""
+    data, _ = trained
+    options = {"dataset_dir": str(data), "check_data": False, **TINY}
+    files = [*TRAIN, *overlays]
+    run(files, "training", output_dir=str(tmp_path / "alone"), max_epochs=6, **options)
+    run(files, "training", output_dir=str(tmp_path / "longer"), max_epochs=2, **options)
+    run(files, "training", output_dir=str(tmp_path / "longer"), max_epochs=6, resume=True, **options)
+    expected, found = (
+        [float(row["learning_rate"]) for row in metrics(tmp_path / name)] for name in ("alone", "longer")
+    )
+    assert found[2:] == pytest.approx(expected[2:])
+    assert min(found[2:]) > 0

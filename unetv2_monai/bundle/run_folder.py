@@ -88,8 +88,8 @@ class RunFolder:
             )
         if before.get("max_epochs") != now.get("max_epochs"):
             logger.warning(
-                f"max_epochs was {before.get('max_epochs')} and is now {now.get('max_epochs')}: the schedule of the "
-                "learning rate, which belongs to it, changes with it."
+                f"max_epochs was {before.get('max_epochs')} and is now {now.get('max_epochs')}: from here on the "
+                "learning rate follows the schedule of the new number."
             )
 
     def attach(self, engine: Engine) -> None:

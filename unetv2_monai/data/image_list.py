@@ -73,7 +73,9 @@ def list_images(
             logger.info(f"{root}: {len(pairs.pairs)} masks beside their images are left out.")
             paths = [Path(pair["image"]) for pair in pairs.pairs]
     if not paths:
-        raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).")
+        deeper = next((path for path in root.rglob("*") if path.name.lower().endswith(IMAGE_ENDINGS)), None)
+        hint = f" Sub-folders are not read: set --dataset_dir to one, such as {deeper.parent}." if deeper else ""
+        raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).{hint}")
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
     _, problems = unique_stems(paths)

@@ -5,7 +5,7 @@ from .averaging import EpochMean, MovingAverage
 from .checkpoints import AtomicCheckpointSaver, StrictCheckpointLoader, WholeCheckpointSaver, last_checkpoint
 from .distributed import BroadcastBuffers
 from .gradients import ClipGradients
-from .runs import EpochLog, EpochSeed, NaNGuard, StopOnSignal
+from .runs import EpochLog, EpochSeed, NaNGuard, ResumeSchedule, StopOnSignal
 from .score_table import ScoreTable
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "EpochSeed",
     "MovingAverage",
     "NaNGuard",
+    "ResumeSchedule",
     "ScoreTable",
     "StopOnSignal",
     "StrictCheckpointLoader",

@@ -24,7 +24,7 @@ from monai.transforms import Randomizable
 from ..errors import InputError
 from ..files import write_atomic
 
-__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "StopOnSignal"]
+__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "ResumeSchedule", "StopOnSignal"]
 
 
 class EpochSeed:
@@ -152,18 +152,57 @@ class NaNGuard:
         )
 
 
+class ResumeSchedule:
+    """
+    Let a resumed run follow the schedule of its config where that has another length than before.
+
+    A checkpoint holds the length of the old schedule too, at whose end the learning rate is 0. Where nothing changed,
+    nothing is done, so that a run goes on with exactly the rates that it would have had.
+
+    Args:
+        lr_scheduler: as the config builds it, before the checkpoint is loaded into it.
+    """
+
+    PROGRESS = ("last_epoch", "_step_count")
+
+    def __init__(self, lr_scheduler: Any) -> None:
+        self.lr_scheduler = lr_scheduler
+        state = lr_scheduler.state_dict()
+        self.own = {k: v for k, v in state.items() if isinstance(v, int | float) and k not in self.PROGRESS}
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: the trainer. To be attached after the handler that loads the checkpoint.
+        """
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        scheduler = self.lr_scheduler
+        loaded = {key: getattr(scheduler, key) for key in self.own}
+        if loaded == self.own:
+            return
+        for key, value in self.own.items():
+            setattr(scheduler, key, value)
+        # PolynomialLR multiplies the last rate, which may be 0, but knows the rate of an epoch too; others compute it
+        rates = getattr(scheduler, "_get_closed_form_lr", scheduler.get_lr)()
+        for group, rate in zip(scheduler.optimizer.param_groups, rates):
+            group["lr"] = rate
+
+
 class StopOnSignal:
     """
-    On SIGTERM, which clusters send before they kill, end the run after the current iteration with exit status 143.
+    On SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT), end the run after the current iteration
+    with exit status 143 or 130. A second signal ends it immediately.
 
     The last complete epoch is in the checkpoint already; ``--resume true`` repeats the one that was begun, exactly.
     """
 
-    STATUS = 128 + signal.SIGTERM
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
-        self.stopped = False
-        self.before: Any = None
+        self.stopped_by: signal.Signals | None = None
+        self.before: dict[signal.Signals, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         """
@@ -175,21 +214,23 @@ class StopOnSignal:
 
     def _listen(self, engine: Engine) -> None:
         def stop(number: int, frame: Any) -> None:
-            self.stopped = True
+            self.stopped_by = signal.Signals(number)
+            self._restore(engine)
             engine.terminate()
 
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, stop)
+            self.before = {number: signal.signal(number, stop) for number in self.SIGNALS}
 
     def _restore(self, engine: Engine) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGTERM, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
 
     def exit_if_stopped(self) -> None:
         """
         Raises:
-            SystemExit: with status 143, if the signal came.
+            SystemExit: with status 128 + the number of the signal, if one came.
         """
-        if self.stopped:
-            print("stopped by SIGTERM; go on with --resume true", file=sys.stderr)
-            sys.exit(self.STATUS)
+        if self.stopped_by is not None:
+            print(f"stopped by {self.stopped_by.name}; go on with --resume true", file=sys.stderr)
+            sys.exit(128 + self.stopped_by)
