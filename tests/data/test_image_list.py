@@ -137,10 +137,12 @@ def test_channels_of_volumes(tmp_path):
     assert images.broken[0].endswith("holds 1 channel, but the network takes 2. Set --in_channels 1.")
 
 
-def test_channels_of_images_are_not_checked(tmp_path):
+def test_images_of_all_modes_have_three_channels(tmp_path):
     for mode in ("L", "RGB", "RGBA"):
         Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
-    assert len(list_images(str(tmp_path), in_channels=1)) == 3
+    assert len(list_images(str(tmp_path), in_channels=3)) == 3
+    with pytest.raises(InputError, match=r"RGBA\.png: images are converted to RGB, but the network takes 1 channels"):
+        list_images(str(tmp_path), in_channels=1)
 
 
 def test_finished_volumes_are_compared_without_channels(tmp_path):
@@ -153,7 +155,5 @@ def test_finished_volumes_are_compared_without_channels(tmp_path):
 
 
 def test_images_in_sub_folders_are_pointed_to(pairs):
-    with pytest.raises(
-        InputError, match=r"holds no image .*Sub-folders are not read: set --dataset_dir to one"
-    ):
+    with pytest.raises(InputError, match=r"holds no image .*Sub-folders are not read: set --dataset_dir to one"):
         list_images(str(pairs.parent))
