@@ -23,7 +23,7 @@ from .handlers import (
 )
 from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer
 from .losses import StructureLoss
-from .networks import SDI, UNetV2, load_weights
+from .networks import SDI, UNetV2, encoder_weights, load_weights
 from .released import convert_released_state_dict
 
 __version__ = "0.1.0"
@@ -55,6 +55,7 @@ __all__ = [
     "check_options",
     "concise_errors",
     "convert_released_state_dict",
+    "encoder_weights",
     "existing_file",
     "keep_memory",
     "last_checkpoint",

@@ -13,6 +13,7 @@ from unetv2_monai.networks.encoders import ListEncoder, TimmEncoder, build_encod
 
 FAST = [
     ("pvt_v2_b0", {}, (4, 8, 16, 32)),
+    ("tf_efficientnet_lite0", {}, (4, 8, 16, 32)),
     ("resnet18", {}, (4, 8, 16, 32)),
     ("efficientnet_b0", {}, (4, 8, 16, 32)),
     ("mobilenetv4_conv_small", {}, (4, 8, 16, 32)),
@@ -42,6 +43,22 @@ def test_timm_backbones(backbone, arguments, strides):
     assert [tuple(head.shape[2:]) for head in heads] == [(96 // s,) * 2 for s in (1, 2, 4, 8)]
     sum(head.sum() for head in heads).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "tf_mobilenetv3_small_minimal_100"])
+def test_same_padding_is_constant(backbone):
+    """At multiples of 32 the features are bit for bit those of timm's padding at run time, whose weights fit."""
+    torch.manual_seed(3)
+    reference = timm.create_model(backbone, features_only=True).eval()
+    encoder = TimmEncoder(backbone, out_indices=(0, 1, 2, 3, 4)).eval()
+    assert any(type(module).__name__ == "Conv2dSame" for module in reference.modules())
+    assert not any(type(module).__name__ == "Conv2dSame" for module in encoder.modules())
+    encoder.model.load_state_dict(reference.state_dict())
+    with torch.no_grad():
+        for size in [(64, 64), (96, 160)]:
+            x = torch.rand(1, 3, *size)
+            for ours, theirs in zip(encoder(x), reference(x), strict=True):
+                assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ ABOVE_ZERO = Kind("a number above 0", lambda value: is_number(value, 0) and 0 < 
 SHARE = Kind("a number from 0 to 1", lambda value: is_number(value, 0, 1))
 PART = Kind("a number above 0 and below 1", lambda value: is_number(value, 0, 1) and 0 < value < 1)
 SIZE = Kind("a positive integer, or a list of two or three", is_size)
-FILE_OR_FLAG = Kind("true, false, or a file", lambda value: isinstance(value, bool | str))
+WEIGHTS = Kind("auto, true, false, or a file", lambda value: isinstance(value, bool | str))
 BACKBONE = Kind("the name of a backbone", lambda value: isinstance(value, str) and bool(value))
 DEVICE = Kind("a device such as cpu, cuda or cuda:1", lambda value: isinstance(value, str | torch.device | int))
 SECTION = Kind("training, validation or test", lambda value: value in ("training", "validation", "test"))
@@ -114,7 +114,10 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "log_dir": Option(PATH, "curves and images for TensorBoard", "`<output_dir>/tensorboard`"),
         "backbone": Option(BACKBONE, "any timm model with a feature pyramid; `pvt_v2_b2` is the paper's"),
         "pretrained": Option(
-            FILE_OR_FLAG, "start the encoder from timm's ImageNet weights (`true`: downloaded), or from a file of them"
+            WEIGHTS,
+            "what the encoder starts from. `auto`: the ImageNet weights in `bundle/models/<backbone>.safetensors` if "
+            "there are some, else random ones; the log says which. `true`: the library's, which are downloaded. "
+            "`false`: random ones. Or a file of weights",
         ),
         "in_channels": CHANNELS,
         "out_channels": Option(POSITIVE, "1 for one structure; for several the number of classes, background included"),

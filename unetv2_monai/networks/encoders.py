@@ -16,8 +16,10 @@ import timm
 import torch
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from timm.layers import Format
+from timm.layers.conv2d_same import Conv2dSame
 from timm.models.hiera import Hiera
 from torch import nn
+from torch.nn import functional as F
 
 from ..errors import InputError
 from .weights import load_backbone, load_timm_backbone
@@ -120,6 +122,7 @@ class TimmEncoder(nn.Module):
             model = create(_coarsest(len(model.feature_info)))
         if isinstance(pretrained, str):
             load_timm_backbone(model, timm.create_model(backbone, in_chans=in_channels, **kwargs), pretrained)
+        _make_padding_constant(model)
         self.model = model
         self.channels = tuple(model.feature_info.channels())
         self.strides = tuple(model.feature_info.reduction())
@@ -154,6 +157,33 @@ class TimmEncoder(nn.Module):
         if self.permute:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
         return features
+
+
+class ConstantSameConv2d(nn.Conv2d):
+    """
+    A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
+
+    timm's ``Conv2dSame`` computes that padding from the input's size at run time, which ``torch.export`` cannot save.
+    For multiples of the stride it is a constant, the smaller half of it before the image. Weights keep their names.
+
+    Args:
+        source: the convolution to replace, whose weights are shared.
+    """
+
+    def __init__(self, source: Any) -> None:  # a Conv2dSame, whose sizes are typed too widely
+        super().__init__(
+            source.in_channels, source.out_channels, source.kernel_size, source.stride, 0, source.dilation,
+            source.groups, source.bias is not None, device="meta",
+        )  # fmt: skip
+        self.weight, self.bias = source.weight, source.bias
+        sides: list[int] = []
+        for kernel, stride, dilation in zip(self.kernel_size, self.stride, self.dilation):
+            total = max((kernel - 1) * dilation + 1 - stride, 0)
+            sides = [total // 2, total - total // 2, *sides]  # F.pad begins with the last dimension
+        self.sides = sides
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(F.pad(x, self.sides), self.weight, self.bias)
 
 
 class ListEncoder(nn.Module):
@@ -202,6 +232,14 @@ class ListEncoder(nn.Module):
         """
         features = self.model(x)
         return [features[i] for i in self.out_indices]
+
+
+def _make_padding_constant(model: nn.Module) -> None:
+    for name, child in model.named_children():
+        if isinstance(child, Conv2dSame):
+            setattr(model, name, ConstantSameConv2d(child))
+        else:
+            _make_padding_constant(child)
 
 
 def _coarsest(levels: int) -> range:

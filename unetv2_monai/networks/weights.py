@@ -16,9 +16,38 @@ from torch import nn
 
 from ..errors import InputError
 
-__all__ = ["load_backbone", "load_timm_backbone", "load_weights", "read_weights"]
+__all__ = ["encoder_weights", "load_backbone", "load_timm_backbone", "load_weights", "read_weights"]
 
 logger = logging.getLogger(__name__)
+
+
+def encoder_weights(pretrained: bool | str, backbone: str, folder: str) -> bool | str:
+    """
+    Decide what the encoder starts from, and log it.
+
+    Args:
+        pretrained: ``"auto"`` for the bundle's own ImageNet weights where it has some of this backbone, else none; True
+            for those of the library, which are downloaded; False for none; or a file of weights of this backbone.
+        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``.
+        folder: of the bundle's weights, where those of an encoder are ``<backbone>.safetensors``.
+
+    Returns:
+        ``pretrained`` of :py:class:`unetv2_monai.UNetV2`.
+    """
+    start = pretrained
+    if pretrained == "auto":
+        path = Path(folder) / f"{backbone}.safetensors"
+        start = str(path) if path.is_file() else False
+    if isinstance(start, str):
+        logger.info(
+            f"The encoder {backbone} starts from the weights in {start}{' (ImageNet)' * (start != pretrained)}."
+        )
+    elif start:
+        logger.info(f"The encoder {backbone} starts from the library's ImageNet weights.")
+    else:
+        why = "the bundle has no ImageNet weights of it; --pretrained true downloads some" * (start != pretrained)
+        logger.info(f"The encoder {backbone} starts from random weights{why and ': ' + why}.")
+    return start
 
 
 def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Mapping[str, torch.Tensor]:
@@ -138,7 +167,7 @@ def load_backbone(
 
 def _read_backbone(path: str) -> dict[str, torch.Tensor]:
     if not Path(path).is_file():
-        raise InputError(f"no pretrained weights at {path}. Set --pretrained to a file of them, true or false.")
+        raise InputError(f"no pretrained weights at {path}. Set --pretrained to a file of them, auto, true or false.")
     try:
         return dict(timm.models.load_state_dict(path))
     except Exception as error:  # unpickling raises almost anything
