@@ -192,6 +192,12 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "swa_start": Option(
             POSITIVE, "the first epoch of the mean", "three quarters of `max_epochs`", files=("options/swa",)
         ),
+        "lesion_free_crops": Option(
+            SHARE, "share of the training images cropped beside the lesion", files=("options/lesion_free",)
+        ),
+        "lesion_free_covers": Option(
+            SHARE, "share of the training images whose lesion is covered", files=("options/lesion_free",)
+        ),
         "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(
             FLAG,

@@ -5,6 +5,7 @@ from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS
 from .datalist import find_pairs, load_datalist
 from .image_list import ImageList, list_images, report_images
 from .images import to_mask, to_rgb
+from .lesion_free import RandLesionFreed
 from .multi_scale import MultiScaleBatch
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "VOLUME_ENDINGS",
     "ImageList",
     "MultiScaleBatch",
+    "RandLesionFreed",
     "find_pairs",
     "list_images",
     "load_datalist",

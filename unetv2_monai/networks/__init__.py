@@ -5,7 +5,7 @@ from .attention import ChannelAttention, SpatialAttention
 from .encoders import ListEncoder, TimmEncoder, build_encoder
 from .sdi import SDI
 from .unetv2 import UNetV2
-from .weights import encoder_weights, load_backbone, load_timm_backbone, load_weights, read_weights
+from .weights import encoder_weights, load_backbone, load_encoder, load_timm_backbone, load_weights, read_weights
 
 __all__ = [
     "SDI",
@@ -17,6 +17,7 @@ __all__ = [
     "build_encoder",
     "encoder_weights",
     "load_backbone",
+    "load_encoder",
     "load_timm_backbone",
     "load_weights",
     "read_weights",

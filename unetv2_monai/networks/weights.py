@@ -16,7 +16,9 @@ from torch import nn
 
 from ..errors import InputError
 
-__all__ = ["encoder_weights", "load_backbone", "load_timm_backbone", "load_weights", "read_weights"]
+__all__ = [
+    "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "read_weights",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +130,25 @@ def load_timm_backbone(features: nn.Module, classifier: Any, path: str) -> None:
         state_dict[first] = timm.models.adapt_input_conv(in_channels, state_dict[first])
     # the extractor may be wrapped ("model.") and may name "stages.0" as "stages_0"
     load_backbone(features, path, state_dict, lambda key: re.sub(r"^([a-z_]+)_(\d+)\.", r"\1.\2.", key))
+
+
+def load_encoder(features: nn.Module, backbone: str, weights: bool | str) -> None:
+    """
+    Start the timm encoder of another network than :py:class:`unetv2_monai.UNetV2` from the weights that it would take.
+
+    Args:
+        features: ``timm.create_model(backbone, features_only=True)`` in the network, for RGB images.
+        backbone: name of the timm model.
+        weights: see :py:func:`encoder_weights`; False leaves the encoder as it is.
+
+    Raises:
+        InputError: when the file is missing or unreadable, or does not hold every weight of the encoder.
+    """
+    if isinstance(weights, str):
+        load_timm_backbone(features, timm.create_model(backbone), weights)
+    elif weights:
+        source = timm.create_model(backbone, features_only=True, pretrained=True)
+        load_backbone(features, f"timm's {backbone}", source.state_dict())
 
 
 def load_backbone(
