@@ -37,9 +37,9 @@ test-all: setup lint .venv/extras
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,tracking]"
 	@touch $@
 
-# dist/*.zip: make package CHECKPOINT=output/models/model.pt
+# dist/*.zip, one of each of bundle/entries; of your own weights: make package CHECKPOINT=output/models/model.pt
 package: setup
-	$(BIN)/python scripts/package_bundle.py --checkpoint $(or $(CHECKPOINT),bundle/models/model.pt)
+	$(BIN)/python scripts/package_bundle.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
 # the lowest versions that requirements.txt allows, in an environment of their own
 test-min: .venv-min/installed

@@ -18,21 +18,33 @@ from unetv2_monai.networks import read_weights
 from .bundle import BUNDLE, ROOT, read_config
 from .options import refuse_unknown
 
-__all__ = ["NAME", "SHIPPED", "apply_overlay", "copy_bundle", "new_network", "save_weights"]
+__all__ = ["MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights"]
 
 NAME = "unetv2_lesion_segmentation"
-SHIPPED = BUNDLE / "models" / "model.pt"
+MODELS = BUNDLE / "models"
+SHIPPED = MODELS / "model.pt"
 
 
 def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
     """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
-    shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("models", "__pycache__", "output"))
+    shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("entries", "models", "__pycache__", "output"))
     shutil.copytree(ROOT / "unetv2_monai", folder / "unetv2_monai", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "requirements.txt", folder)
     if recipe:
         apply_recipe(folder / "configs", recipe)
     if options:
         set_options(folder / "configs", options)
+
+
+def copy_encoder(folder: Path) -> list[Path]:
+    """
+    The ImageNet weights of the copied bundle's encoder, from which its training starts, and the text that names their
+    source. Empty when this repository has none of that encoder.
+    """
+    backbone = json.loads((folder / "configs" / "train.json").read_text()).get("backbone")
+    found = [MODELS / f"{backbone}{ending}" for ending in (".safetensors", ".txt")]
+    (folder / "models").mkdir(exist_ok=True)
+    return [Path(shutil.copy(path, folder / "models")) for path in found if path.is_file()]
 
 
 def apply_recipe(configs: Path, recipe: str) -> None:
@@ -95,5 +107,5 @@ def new_network(configs: Path) -> torch.nn.Module:
 def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
     """Write the weights alone, of a checkpoint that holds those of the copied bundle's network."""
     weights = read_weights(checkpoint, new_network(configs))
-    target.parent.mkdir()
+    target.parent.mkdir(exist_ok=True)
     torch.save(weights, target)

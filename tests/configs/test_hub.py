@@ -60,7 +60,7 @@ def test_model_card_has_the_sections_of_the_zoos_template(unpacked):
     assert not card.startswith("---")  # the hub's front matter is added by push_to_hf_hub
     sections = [line.lstrip("# ").lower() for line in card.splitlines() if line.startswith("#")]
     expected = [
-        "model overview", "data", "preprocessing", "training configuration", "input", "output", "performance",
-        "limitations", "monai bundle commands", "references", "license",
+        "model overview", "intended use", "data", "preprocessing", "training configuration", "input", "output",
+        "performance", "limitations", "monai bundle commands", "references", "license",
     ]  # fmt: skip
     assert [section for section in sections if section in expected] == expected

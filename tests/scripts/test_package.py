@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The release that scripts/package_bundle.py builds."""
+"""What scripts/package_bundle.py makes of weights of the user. The entries are tested in test_entries.py."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ import zipfile
 import pytest
 import torch
 import yaml
+from common.bundle import CONFIGS
+from common.cards import read_data_sets
 
 from unetv2_monai import InputError, UNetV2, __version__
 
-from ..conftest import ROOT, script
-
-NAME = "unetv2_lesion_segmentation"
-
-
-def pack(*arguments: object) -> None:
-    script("package_bundle").main([str(argument) for argument in arguments])
+from ..conftest import ROOT
+from ..support.packages import MODELS, NAME, TERMS, metadata_of, pack, packed
 
 
 def test_contents(unpacked):
@@ -32,9 +29,11 @@ def test_contents(unpacked):
         path.relative_to(root).as_posix()
         for root, folder in ((ROOT / "bundle", ROOT / "bundle"), (ROOT, ROOT / "unetv2_monai"))
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix != ".pyc" and "models" not in path.parts and "output" not in path.parts
+        if path.is_file() and path.suffix != ".pyc" and not {"entries", "models", "output"} & {*path.parts}
     }
-    assert files == source | {"models/model.pt", "requirements.txt", "SHA256SUMS"}
+    backbone = json.loads((CONFIGS / "train.json").read_text())["backbone"]
+    encoder = {f"models/{path.name}" for path in MODELS.glob(f"{backbone}.*")}
+    assert files == source | encoder | {"models/model.pt", "requirements.txt", "SHA256SUMS"}
 
 
 def test_checksums(unpacked):
@@ -66,10 +65,8 @@ def test_weights_alone_are_packed(package, tmp_path):
 def test_weights_elsewhere(package, tmp_path):
     url = "https://example.org/model.pt"
     pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url)
-    (entry,) = yaml.safe_load((tmp_path / f"{NAME}_v{__version__}" / NAME / "large_files.yml").read_text())[
-        "large_files"
-    ]
-    weights = tmp_path / f"{NAME}_v{__version__}" / "model.pt"
+    (entry,) = yaml.safe_load((packed(tmp_path) / "large_files.yml").read_text())["large_files"]
+    weights = packed(tmp_path).parent / "model.pt"
     assert entry["hash_val"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     assert (entry["path"], entry["url"], entry["hash_type"]) == ("models/model.pt", url, "sha256")
     with zipfile.ZipFile(tmp_path / f"{NAME}_v{__version__}.zip") as archive:
@@ -81,7 +78,7 @@ def test_options_that_the_weights_need(tmp_path):
     pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
         "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]", "network_def#channels=16",
     )  # fmt: skip
-    configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
+    configs = packed(tmp_path / "dist") / "configs"
     for name in ("train", "inference"):
         config = json.loads((configs / f"{name}.json").read_text())
         assert (config["backbone"], config["out_channels"], config["image_size"]) == ("pvt_v2_b1", 3, [288, 384])
@@ -91,18 +88,19 @@ def test_options_that_the_weights_need(tmp_path):
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
 
 
-def test_scores_go_with_the_weights_that_have_them(package, tmp_path):
-    pack("--output_dir", tmp_path)
-    for folder, scored in ((tmp_path, True), (package, False)):
-        metadata = folder / f"{NAME}_v{__version__}" / NAME / "configs" / "metadata.json"
-        assert bool(json.loads(metadata.read_text())["eval_metrics"]) == scored
+def test_own_weights_have_no_scores_and_claim_no_data(package):
+    card = (packed(package) / "docs" / "README.md").read_text()
+    assert metadata_of(packed(package))["eval_metrics"] == {}
+    assert "no stored scores" in card
+    assert "95 %" not in card
+    assert not [name for name in read_data_sets(TERMS)[1] if name in card]
 
 
 def test_recipe_that_the_weights_were_trained_with(tmp_path):
     network = UNetV2(backbone="pvt_v2_b2", attention="spatial_first")
     torch.save(network.state_dict(), tmp_path / "model.pt")
     pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "paper")
-    configs = tmp_path / "dist" / f"{NAME}_v{__version__}" / NAME / "configs"
+    configs = packed(tmp_path / "dist") / "configs"
     train, inference, metadata = (
         json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference", "metadata")
     )
@@ -117,10 +115,11 @@ def test_recipe_that_the_weights_were_trained_with(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "papers"], "--recipe papers: there is flexibleunet, paper,"),
+        (["--recipe", "papers"], "--recipe papers: there is flexibleunet, "),
         (["--set", "backbone=pvt_v2_b1"], "holds weights of another network"),
         (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of the configs"),
         (["--checkpoint", "absent.pt"], "no weights at absent.pt"),
+        (["--entry", "polyp"], "--entry polyp: there is polyps, skin_lesions."),
     ],
 )
 def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tmp_path):
@@ -135,3 +134,16 @@ def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith(f"error: no weights at {tmp_path / 'absent.pt'}")
     assert "Traceback" not in done.stderr
+
+
+def test_the_encoder_is_packed_with_a_network_that_starts_from_it(package, tmp_path):
+    (encoder,) = MODELS.glob("*.safetensors")
+    torch.save(UNetV2(backbone=encoder.stem).state_dict(), tmp_path / "model.pt")
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path, "--set", f"backbone={encoder.stem}",
+        "--entry", "skin_lesions", "--weights_url", "https://example.org/model.pt",
+    )  # fmt: skip
+    bundle = packed(tmp_path, "unetv2_skin_lesion_segmentation")
+    assert {path.name for path in (bundle / "models").iterdir()} == {encoder.name, f"{encoder.stem}.txt"}
+    assert (bundle / "models" / encoder.name).read_bytes() == encoder.read_bytes()
+    assert f"`models/{encoder.name}`" in (bundle / "docs" / "README.md").read_text()
+    assert "ImageNet-1k" in (bundle / "docs" / "data_license.txt").read_text()

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages of the bundle, made and opened."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from unetv2_monai import __version__
+
+from ..conftest import ROOT, script
+
+MODELS = ROOT / "bundle" / "models"
+NAME = "unetv2_lesion_segmentation"
+TERMS = ROOT / "bundle" / "docs" / "data_license.txt"
+
+
+def pack(*arguments: object) -> None:
+    script("package_bundle").main([str(argument) for argument in arguments])
+
+
+def packed(folder: Path, name: str = NAME) -> Path:
+    return folder / f"{name}_v{__version__}" / name
+
+
+def metadata_of(bundle: Path) -> dict:
+    return json.loads((bundle / "configs" / "metadata.json").read_text())
