@@ -16,9 +16,8 @@ import pytest
 import torch
 import yaml
 from common import entries
-from common.bundle import CONFIGS
 from common.cards import read_data_sets
-from common.packing import new_network
+from common.packing import copy_bundle, new_network
 from monai.bundle import load, verify_metadata, verify_net_in_out
 
 from unetv2_monai import InputError, UNetV2, __version__
@@ -36,8 +35,10 @@ def models(tmp_path_factory) -> Iterator[Path]:
     """Random weights in place of bundle/models."""
     folder = tmp_path_factory.mktemp("models")
     for seed, key in enumerate(KEYS):
+        entry = entries.read_entry(key)
+        copy_bundle(folder / key, entry.options, entry.recipe)
         torch.manual_seed(seed)
-        torch.save(new_network(CONFIGS).state_dict(), folder / entries.read_entry(key).weights)
+        torch.save(new_network(folder / key / "configs").state_dict(), folder / entry.weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(entries, "MODELS", folder)
         yield folder
