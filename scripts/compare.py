@@ -1,17 +1,25 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Train networks under equal terms and tabulate their scores.
+Train networks under equal terms and compare their scores.
 
 All have the same data, augmentation, optimiser, epochs and seeds. Weights are chosen on validation images and scored on
-test images. The table states mean and standard deviation over the seeds, and the CPU time of training.
+test images.
 
     python scripts/compare.py --dataset_dir data/polyp --output_dir output/compare --rows unetv2 \\
-        "unetv2:network_def#sdi=false" unet unetplusplus flexibleunet segresnet --seeds 0 1 2 \\
-        --overlays recipes/recommended recipes/small options/ema --set image_size=96 max_epochs=12 val_interval=4
+        "unetv2:network_def#sdi=false" unet unetplusplus fpn segresnet --seeds 0 1 2 --equal_time \\
+        --overlays recipes/recommended options/ema --set image_size=96 max_epochs=12 val_interval=4
 
-A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. Finished runs are not
-repeated. A run that was stopped starts from the beginning, so that its whole time is counted.
+A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. --equal_time trains
+every row but the reference once more, for as many epochs as fit into the CPU time of the reference's training.
+
+results.md has the tables: mean and standard deviation over the seeds, CPU time of the epochs (their share, by the
+clock, of the process), and the difference of each row's Dice to the reference's with its 95 % interval over seeds and
+images. results.png is Dice against CPU time, if matplotlib is installed. scores.csv has the scores of every image.
+
+They are made of all finished runs in the output folder. Finished runs are not repeated, and one that another process
+works on is left to it: several commands may share the folder, with other rows or seeds each. A run that was stopped
+starts from the beginning, so that its whole time is counted.
 """
 
 from __future__ import annotations
@@ -22,27 +30,22 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from common.bundle import CONFIGS, run_bundle
+from common.bundle import CONFIGS, read_config, run_bundle
 from common.command import new_parser, run
-from common.options import add_set, key_and_text
+from common.comparisons import EPOCHS, TIME, Run, fitting_epochs, plot, read_runs, scores_as_csv, tabulate
+from common.figures import to_png
+from common.locks import locked
+from common.options import add_set, key_and_text, values_of
 
 from unetv2_monai import InputError
 from unetv2_monai.files import write_atomic
 
-
-@dataclass(frozen=True)
-class Score:
-    """A column of the table: ``summary[data set][group][name]``."""
-
-    title: str
-    group: str
-    name: str
-
-
-SCORES = (Score("Dice", "dice", "mean"), Score("IoU", "iou", "mean"), Score("pooled Dice", "pooled", "dice"))
+NOTE = """\
+Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
+over both. CPU minutes: of the epochs with their validation, without the start of the process.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,74 +80,171 @@ class Row:
         return files
 
 
-def train_and_score(row: Row, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    """One run: what evaluating wrote, and the training time; read where the run is finished already."""
-    folder = arguments.output_dir / re.sub(r"[^\w=.]+", "_", row.text) / f"seed{seed}"
-    options = {**arguments.set, **row.options}
-    terms = {"dataset_dir": arguments.dataset_dir, "overlays": arguments.overlays, "set": options}
-    result: dict[str, Any]
-    if (folder / "result.json").is_file():
-        result = json.loads((folder / "result.json").read_text())
-        if result["terms"] != terms:
-            raise InputError(f"{folder} was run with {result['terms']}, now {terms}. Name another --output_dir.")
-        return result
-    folder.mkdir(parents=True, exist_ok=True)
-    files = row.files(arguments.overlays)
-    common = {**options, "dataset_dir": arguments.dataset_dir, "output_dir": str(folder)}
-    training = {**common, "seed": str(seed), "overwrite": "true"}
-    taken = run_bundle("training", files, training, log=folder / "training.log")
-    run_bundle("evaluating", [*files, "evaluate.json"], common, log=folder / "evaluating.log")
-    result = {"row": row.text, "seed": seed, "terms": terms, "cpu_seconds": taken.cpu, "wall_seconds": taken.wall}
-    result["summary"] = json.loads((folder / "evaluation" / "summary.json").read_text())
-    write_atomic(folder / "result.json", json.dumps(result) + "\n")
-    return result
+@dataclass(frozen=True)
+class Comparison:
+    """
+    Args:
+        output_dir: of all runs.
+        dataset_dir, overlays, options: of all rows.
+        rows: that are trained.
+        reference: text of the row that the others are compared with.
+    """
+
+    output_dir: Path
+    dataset_dir: str
+    overlays: list[str]
+    options: dict[str, str]
+    rows: list[Row]
+    reference: str
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """What all rows have in common, as a run stores it."""
+        return {"dataset_dir": self.dataset_dir, "overlays": self.overlays, "set": self.options}
+
+    def finished(self) -> list[Run]:
+        """The finished runs of the folder, which must have the terms of this comparison."""
+        runs = read_runs(self.output_dir)
+        for one in runs:
+            if one.terms != self.terms:
+                raise InputError(f"{one.folder} was run with {one.terms}, now {self.terms}. Name another --output_dir.")
+        return runs
+
+    def of_row(self, text: str, time_of: str = "") -> list[Run]:
+        """The finished runs of one row."""
+        return [one for one in self.finished() if (one.row, one.time_of) == (text, time_of)]
+
+    def folder(self, row: Row, time_of: str = "") -> Path:
+        """Of the runs of a row."""
+        folder = self.output_dir / file_name(row.text)
+        return folder / f"time_of_{file_name(time_of)}" if time_of else folder
+
+    def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
+        """
+        One run, unless it is finished or another process works on it.
+
+        Args:
+            row, seed: of the run.
+            time_of: see :py:class:`Run`.
+            limits: options of this run that keep it to that time.
+
+        Returns:
+            Whether it was run.
+        """
+        name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
+        folder = self.folder(row, time_of) / f"seed{seed}"
+        with locked(folder) as ours:
+            if not ours:
+                print(f"{name}: another process works on it", flush=True)
+            if not ours or seed in {one.seed for one in self.of_row(row.text, time_of)}:
+                return False
+            print(name, flush=True)
+            files = row.files(self.overlays)
+            common = {**self.options, **row.options, **(limits or {})}
+            common |= {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            training = {**common, "seed": str(seed), "overwrite": "true"}
+            taken = run_bundle("training", files, training, log=folder / "training.log")
+            run_bundle("evaluating", [*files, "evaluate.json"], common, log=folder / "evaluating.log")
+            (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
+            Run.finish(row.text, seed, time_of, self.terms, taken.wall, taken.cpu, folder)
+            return True
+
+    def limits(self, row: Row) -> dict[str, str] | None:
+        """
+        Options that let a row train for as long as the reference; None where either of them has no finished run yet.
+
+        They are computed once, so that all seeds have as many epochs, whichever process trains them.
+        """
+        path = self.folder(row, self.reference) / "limits.json"
+        with locked(path.parent, wait=True):
+            if not path.is_file():
+                runs, reference = self.of_row(row.text), self.of_row(self.reference)
+                if not runs or not reference:
+                    return None
+                config = read_config(row.files(self.overlays), values_of({**self.options, **row.options}))
+                interval = config.get_parsed_content("val_interval")
+                epochs = fitting_epochs(runs, reference, interval)
+                limits = {"max_epochs": str(epochs), "val_interval": str(min(interval, epochs))}
+                write_atomic(path, json.dumps(limits) + "\n")
+            limits = json.loads(path.read_text())
+        return limits
+
+    def results(self) -> dict[str, dict[str, list[Run]]]:
+        """Finished runs by ``EPOCHS`` and ``TIME``, then by row: the given ones first."""
+        runs = self.finished()
+        given = [row.text for row in self.rows]
+        results: dict[str, dict[str, list[Run]]] = {EPOCHS: {}, TIME: {}}
+        for text in [*given, *sorted({one.row for one in runs} - {*given})]:
+            each = [one for one in runs if one.row == text]
+            results[EPOCHS][text] = [one for one in each if not one.time_of]
+            results[TIME][text] = [one for one in each if one.time_of == self.reference]
+        if any(results[TIME].values()):
+            results[TIME][self.reference] = results[EPOCHS][self.reference]
+        return {
+            equal: {text: found for text, found in rows.items() if found}
+            for equal, rows in results.items()
+            if any(rows.values())
+        }
+
+    def report(self) -> str:
+        """Write tables, scores and plot of all finished runs of the folder; returns the tables."""
+        with locked(self.output_dir, wait=True):
+            results = self.results()
+            if not results:
+                return "no run is finished yet"
+            tables = [tabulate(rows, self.reference) for rows in results.values()]
+            heading = f"As many epochs as fit into the CPU time of {self.reference}:"
+            text = f"\n\n{heading}\n\n".join(tables) + "\n\n" + NOTE.format(reference=self.reference)
+            write_atomic(self.output_dir / "results.md", text)
+            write_atomic(self.output_dir / "scores.csv", scores_as_csv(results))
+            try:
+                write_atomic(self.output_dir / "results.png", to_png(plot(results)))
+            except InputError as error:  # without matplotlib
+                print(f"no plot: {error}")
+            return text
 
 
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and, of several seeds, standard deviation."""
-    text = f"{fmean(values):.{digits}f}"
-    return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
-
-
-def tabulate(results: Mapping[str, Sequence[dict[str, Any]]]) -> str:
-    """A Markdown table of all rows."""
-    datasets = sorted({name for runs in results.values() for run in runs for name in run["summary"]})
-    titles = [f"{name} {score.title}" for name in datasets for score in SCORES]
-    lines = [f"| network | seeds | {' | '.join(titles)} | CPU minutes |", "|---" * (len(titles) + 3) + "|"]
-    for row, runs in results.items():
-        cells = [
-            spread([run["summary"][name][score.group][score.name] for run in runs])
-            for name in datasets
-            for score in SCORES
-        ]
-        minutes = spread([run["cpu_seconds"] / 60 for run in runs], 1)
-        lines.append(f"| {row} | {len(runs)} | {' | '.join(cells)} | {minutes} |")
-    return "\n".join(lines)
+def file_name(text: str) -> str:
+    """Of a row."""
+    return re.sub(r"[^\w=.]+", "_", text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", required=True, help="with training and test images")
-    parser.add_argument("--output_dir", type=Path, required=True, help="a folder per row and seed, and results.md")
+    parser.add_argument("--output_dir", type=Path, required=True, help="a folder per row and seed, and the results")
     parser.add_argument(
         "--rows", nargs="+", type=Row.parse, required=True, metavar="ROW", help="RECIPE or RECIPE:KEY=VALUE,KEY=VALUE"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument(
-        "--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows: recipes/small ..."
-    )
+    parser.add_argument("--reference", metavar="ROW", help="that the others are compared with; default: the first row")
+    parser.add_argument("--equal_time", action="store_true", help="train for as long as the reference, too")
+    parser.add_argument("--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows: ...")
     add_set(parser, "options of all rows")
-    arguments = parser.parse_args(argv)
-    for row in arguments.rows:
+    arguments: argparse.Namespace = parser.parse_args(argv)
+    rows: list[Row] = arguments.rows
+    for row in rows:
         row.files(arguments.overlays)
-    results: dict[str, list[dict[str, Any]]] = {}
+    comparison = Comparison(
+        arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set, rows,
+        arguments.reference or rows[0].text,
+    )  # fmt: skip
+    known = {row.text for row in rows} | {one.row for one in comparison.finished()}
+    if comparison.reference not in known:
+        raise InputError(f"--reference {comparison.reference}: there is {', '.join(sorted(known))}.")
     for seed in arguments.seeds:  # the outer loop, so that after each seed all rows can be compared
-        for row in arguments.rows:
-            print(f"{row.text}, seed {seed}", flush=True)
-            results.setdefault(row.text, []).append(train_and_score(row, seed, arguments))
-            table = tabulate(results)
-            write_atomic(arguments.output_dir / "results.md", table + "\n")
-    print(table)
+        for row in rows:
+            if comparison.train_and_score(row, seed):
+                comparison.report()
+    others = [row for row in rows if row.text != comparison.reference] if arguments.equal_time else []
+    for seed in arguments.seeds:
+        for row in others:
+            limits = comparison.limits(row)
+            if limits is None:
+                print(f"{row.text}: not in the time of {comparison.reference} until both have a finished run")
+            elif comparison.train_and_score(row, seed, comparison.reference, limits):
+                comparison.report()
+    print(comparison.report())
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ RECIPES = {
     "recipes/small": SMALL,
     "recipes/unet": {"backbone": "pvt_v2_b0", "image_size": 64},
     "recipes/unetplusplus": {"backbone": "pvt_v2_b0", "image_size": 64, "encoder_lr_factor": 0.5},
+    "recipes/fpn": {"backbone": "pvt_v2_b0", "image_size": 64},
     "recipes/flexibleunet": {"image_size": 64},
     "recipes/segresnet": {},
     "recipes/usual_start": SMALL,
@@ -83,10 +84,13 @@ RECIPES = {
 }
 
 
+SMP = ("unet", "unetplusplus", "fpn")
+
+
 @pytest.mark.parametrize("names", RECIPES)
 def test_recipes(names, pairs, tmp_path):
     """Parse, have the properties of a MONAI training, and train and validate."""
-    if "unet" in names and "flexible" not in names:
+    if names.removeprefix("recipes/") in SMP:
         pytest.importorskip("segmentation_models_pytorch")
     files = [*TRAIN, *(str(CONFIGS / f"{name}.yaml") for name in names.split())]
     options = {**TINY, "max_epochs": 1, "val_fraction": 0.2, **RECIPES[names]}

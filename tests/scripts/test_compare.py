@@ -1,27 +1,135 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import csv
+import itertools
 import json
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from common.bundle import Duration
+from common.comparisons import Run, fitting_epochs, plot, tabulate
+from common.locks import locked
+from common.statistics import paired_difference
 
 from unetv2_monai import InputError
 
-from ..conftest import draw_pair, script
+from ..conftest import ROOT, draw_pair, script
+
+COLUMNS = "| network | seeds | epochs | set Dice | set IoU | set pooled Dice | set Dice difference | CPU minutes |"
 
 
-def test_table_by_hand():
-    def run(dice, seconds):
-        return {"cpu_seconds": seconds, "summary": {"set": {"dice": {"mean": dice}, "iou": {"mean": dice / 2},
-                                                             "pooled": {"dice": 0.9}}}}  # fmt: skip
+def finished(folder: Path, dice: dict[str, float], epochs: int = 4, cpu: float = 60, **fields) -> Run:
+    """
+    A run of one second per epoch, whose process took one second more, with ``dice`` by image.
 
-    table = script("compare").tabulate({"a": [run(0.7, 60), run(0.8, 120)], "b": [run(0.5, 30)]})
-    assert table.splitlines() == [
-        "| network | seeds | set Dice | set IoU | set pooled Dice | CPU minutes |",
-        "|---|---|---|---|---|---|",
-        "| a | 2 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.900 ± 0.000 | 1.5 ± 0.7 |",
-        "| b | 1 | 0.500 | 0.250 | 0.900 | 0.5 |",
+    ``cpu`` seconds are those of the whole process.
+    """
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "metrics.csv").write_text("epoch,seconds\n" + "".join(f"{n + 1},1.0\n" for n in range(epochs)))
+    rows = "".join(f"set,/data/test/{name}.png,1,{value},{value / 2}\n" for name, value in dice.items())
+    (folder / "evaluation" / "scores.csv").write_text("dataset,image,class,dice,iou\n" + rows)
+    mean = sum(dice.values()) / len(dice)
+    summary = {"set": {"dice": {"mean": mean}, "iou": {"mean": mean / 2}, "pooled": {"dice": 0.9}}}
+    (folder / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    given = {"row": "a", "seed": 0, "time_of": "", "terms": {}, **fields}
+    return Run.finish(**given, wall=epochs + 1.0, cpu=cpu, folder=folder)
+
+
+def exact_interval(difference: np.ndarray) -> list[float]:
+    """Percentiles of all possible draws of seeds and images, each as likely as another."""
+    seeds, images = (range(count) for count in difference.shape)
+    means = [
+        np.mean([difference[s][i] for s in drawn_seeds for i in drawn_images])
+        for drawn_seeds in itertools.product(seeds, repeat=len(seeds))
+        for drawn_images in itertools.product(images, repeat=len(images))
     ]
+    return list(np.percentile(means, [2.5, 97.5]))
+
+
+def test_interval_of_all_possible_draws():
+    scores = np.array([[0.9, 0.5, 0.7, 0.6], [0.8, 0.7, 0.2, 0.6]])
+    reference = np.array([[0.8, 0.1, 0.8, 0.6], [0.9, 0.3, 0.1, 0.3]])
+    found = paired_difference(scores, reference, resamples=100_000)
+    assert found.mean == pytest.approx(0.1375)  # (0.1 + 0.4 - 0.1 + 0 - 0.1 + 0.4 + 0.1 + 0.3) / 8
+    assert [found.low, found.high] == pytest.approx(exact_interval(scores - reference), abs=0.01)
+
+
+def test_interval_of_one_seed_is_over_images():
+    """Three images with a difference of 0, 0 and 0.3: of 27 draws, 8 have the mean 0 and 1 has 0.3."""
+    found = paired_difference(np.array([[0.5, 0.7, 0.9]]), np.array([[0.5, 0.7, 0.6]]))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.1, 0, 0.3))
+    assert str(found) == "+0.100 [+0.000, +0.300]"
+
+
+def test_pairing_is_kept():
+    """Images and seeds that are hard for both networks cancel out; a constant difference has no spread at all."""
+    hard = np.random.default_rng(0).uniform(0, 0.8, (3, 40))
+    found = paired_difference(hard + 0.02, hard)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.02, 0.02, 0.02))
+    unpaired = paired_difference(hard + 0.02, hard[:, ::-1])
+    assert unpaired.high - unpaired.low > 0.05
+
+
+def test_seeds_share_their_images():
+    """Where all seeds agree on every image, more seeds say no more about the choice of images."""
+    image = np.random.default_rng(1).normal(0, 0.1, (1, 30))
+    one, many = (paired_difference(np.repeat(image, seeds, axis=0), np.zeros((seeds, 30))) for seeds in (1, 8))
+    assert many.high - many.low == pytest.approx(one.high - one.low, rel=0.1)
+
+
+def test_table_by_hand(tmp_path):
+    a = [
+        finished(tmp_path / "a0", {"x": 0.6, "y": 0.8}, cpu=75),
+        finished(tmp_path / "a1", {"x": 0.7, "y": 0.9}, cpu=150, seed=1),
+    ]
+    b = [finished(tmp_path / "b1", {"x": 0.4, "y": 0.6}, epochs=1, cpu=60, row="b", seed=1)]
+    c = [finished(tmp_path / "c7", {"x": 0.5}, row="c", seed=7)]
+    assert tabulate({"a": a, "b": b, "c": c}, "a").splitlines() == [
+        COLUMNS,
+        "|---|---|---|---|---|---|---|---|",
+        "| a | 2 | 4 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.900 ± 0.000 | reference | 1.5 ± 0.7 |",  # 4 of 5 s: 60, 120
+        "| b | 1 | 1 | 0.500 | 0.250 | 0.900 | -0.300 [-0.300, -0.300] | 0.5 |",  # to the same seed of a
+        "| c | 1 | 4 | 0.500 | 0.250 | 0.900 | - | 0.8 |",  # no seed in common
+    ]
+    other = [finished(tmp_path / "d0", {"x": 0.5, "z": 0.5}, row="d")]
+    with pytest.raises(InputError, match="d and a were scored on different images of set"):
+        tabulate({"a": a, "d": other}, "a")
+
+
+def test_epochs_that_fit(tmp_path):
+    reference = [finished(tmp_path / "a", {"x": 1}, epochs=10, cpu=110)]  # 100 s in epochs
+
+    def fitting(epochs, cpu, interval):
+        name = f"{epochs} {cpu} {interval}"
+        return fitting_epochs([finished(tmp_path / name, {"x": 1}, epochs=epochs, cpu=cpu)], reference, interval)
+
+    assert fitting(4, 50, 1) == 10  # 10 s each
+    assert fitting(4, 51, 1) == 10  # 10.2 s each: 2 % more
+    assert fitting(4, 52, 1) == 9  # 10.4 s each
+    assert fitting(4, 25, 1) == 20
+    assert fitting(4, 150, 1) == 3
+    assert fitting(4, 150, 2) == 2  # of 3 the last would not be validated
+    assert fitting(4, 150, 5) == 3  # less than an interval
+    assert fitting(1, 2000, 1) == 1
+
+
+def test_plot_has_a_point_per_row_and_terms(tmp_path):
+    a = [finished(tmp_path / f"a{seed}", {"x": dice}, seed=seed, cpu=75) for seed, dice in ((0, 0.5), (1, 0.7))]
+    b = [finished(tmp_path / "b", {"x": 0.4}, row="b", cpu=150)]
+    figure = plot({"epochs": {"a": a, "b:network_def#sdi=false": b}, "time": {"a": a}})
+    (axis,) = figure.axes
+    points = [container.lines[0] for container in axis.containers]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [
+        pytest.approx(point) for point in ((1, 0.6), (2, 0.4), (1, 0.6))
+    ]
+    assert [line.get_markerfacecolor() for line in points] == ["C0", "C1", "white"]
+    bars = axis.containers[0].lines[2][1].get_segments()[0]
+    assert bars[:, 1] == pytest.approx([0.6 - 0.1414, 0.6 + 0.1414], abs=1e-3)
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b sdi=false", "equal epochs", "equal time"]
 
 
 def test_rows_are_trained_and_scored_once(tmp_path, capsys):
@@ -29,7 +137,7 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
         for index in range(count):
             draw_pair(tmp_path / "data" / split, f"{split}{index}", 48, 40, seed=index)
     command = ["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out"), "--seeds", "1", "--rows",
-               "unetv2:network_def#sdi=false", "segresnet", "--overlays", "recipes/small", "--set", "image_size=32",
+               "unetv2:network_def#sdi=false", "segresnet", "--overlays", "options/ema", "--set", "image_size=32",
                "batch_size=2", "max_epochs=1"]  # fmt: skip
     tool = script("compare")
     tool.main(command)
@@ -38,7 +146,15 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
     (folder,) = (tmp_path / "out").glob("unetv2*/seed1")
     result = json.loads((folder / "result.json").read_text())
     assert result["cpu_seconds"] > 1
+    assert 0 < result["epoch_seconds"] < result["wall_seconds"]
     assert (folder / "models" / "model.pt").is_file()
+    with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
+        expected = [(Path(row["image"]).name, f"{float(row['dice']):.4f}") for row in csv.DictReader(opened)]
+    with (tmp_path / "out" / "scores.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    ours = [(row["image"], row["dice"]) for row in rows if row["row"] == "unetv2:network_def#sdi=false"]
+    assert ours == expected
+    assert {(row["seed"], row["terms"], row["dataset"]) for row in rows} == {("1", "epochs", "data")}
     tool.run_bundle = None  # a second training would fail
     tool.main(command)
     assert (tmp_path / "out" / "results.md").read_text() == first
@@ -46,6 +162,109 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
         tool.main([*command[:-1], "max_epochs=2"])
 
 
+@pytest.fixture
+def comparison(tmp_path):
+    """
+    compare.py with trainings that take no time: 1 s for an epoch of segresnet, 2 s of fpn, 10 s for the start.
+
+    A function that runs it, and the list of the trainings: folder, seed and epochs.
+    """
+    tool, trained = script("compare"), []
+
+    def run_bundle(run_id, files, options, log):
+        folder = Path(options["output_dir"])
+        if run_id == "training":
+            seconds, epochs = 1 + ("recipes/fpn.yaml" in files), int(options["max_epochs"])
+            trained.append((str(folder.relative_to(tmp_path)), int(options["seed"]), epochs, options["val_interval"]))
+            finished(folder, {"x": 0.5 + 0.1 * seconds}, epochs)
+            (folder / "metrics.csv").write_text("epoch,seconds\n" + f"1,{seconds}\n" * epochs)
+            return Duration(wall=10 + seconds * epochs, cpu=2 * (10 + seconds * epochs))
+        return None
+
+    tool.run_bundle = run_bundle
+
+    def compare(*arguments: str) -> str:
+        common = ["--dataset_dir", "data", "--output_dir", str(tmp_path), "--set", "max_epochs=8", "val_interval=2"]
+        tool.main([*common, *arguments])
+        return (tmp_path / "results.md").read_text()
+
+    return compare, trained
+
+
+def test_equal_time(comparison, tmp_path):
+    compare, trained = comparison
+    text = compare("--rows", "segresnet", "fpn", "--seeds", "0", "1", "--equal_time")
+    assert trained == [
+        ("segresnet/seed0", 0, 8, "2"),
+        ("fpn/seed0", 0, 8, "2"),
+        ("segresnet/seed1", 1, 8, "2"),
+        ("fpn/seed1", 1, 8, "2"),
+        ("fpn/time_of_segresnet/seed0", 0, 4, "2"),
+        ("fpn/time_of_segresnet/seed1", 1, 4, "2"),
+    ]
+    epochs, time = text.split("As many epochs as fit into the CPU time of segresnet:")
+    dice = "0.700 ± 0.000 | 0.350 ± 0.000 | 0.900 ± 0.000 | +0.100 [+0.100, +0.100]"
+    assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in epochs
+    assert f"| fpn | 2 | 8 | {dice} | 0.5 ± 0.0 |" in epochs
+    assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in time
+    assert f"| fpn | 2 | 4 | {dice} | 0.3 ± 0.0 |" in time
+    with (tmp_path / "scores.csv").open() as opened:
+        assert [line.rpartition(",set,")[0] for line in opened][1:] == [
+            "segresnet,0,epochs", "segresnet,1,epochs", "fpn,0,epochs", "fpn,1,epochs", "fpn,0,time", "fpn,1,time",
+        ]  # fmt: skip
+    assert (tmp_path / "results.png").read_bytes()[1:4] == b"PNG"
+    # other rows and seeds join them; with another reference, the same runs are compared with that
+    other = compare("--rows", "unetv2", "--seeds", "1", "--reference", "fpn", "--equal_time")
+    assert [run[0] for run in trained[6:]] == ["unetv2/seed1", "unetv2/time_of_fpn/seed1"]
+    assert trained[7][2] == 16
+    epochs, time = other.split("As many epochs as fit into the CPU time of fpn:")
+    assert [line.split(" | ")[:2] for line in epochs.splitlines()[2:5]] == [
+        ["| unetv2", "1"], ["| fpn", "2"], ["| segresnet", "2"],
+    ]  # fmt: skip
+    assert "segresnet" not in time
+
+
+def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
+    compare, trained = comparison
+    compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", "--set", "max_epochs=3", "val_interval=3")
+    assert trained[-1] == ("fpn/time_of_segresnet/seed0", 0, 1, "1")
+
+
+def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
+    compare, trained = comparison
+    code = "import sys, pathlib\nfrom common.locks import locked\n"
+    code += f"with locked(pathlib.Path({str(tmp_path / 'fpn' / 'seed0')!r})) as ours:\n"
+    code += "    print(ours, flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "scripts"
+    )
+    try:
+        assert other.stdout.readline() == "True\n"
+        text = compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time")
+        assert [run[0] for run in trained] == ["segresnet/seed0"]
+        assert "| segresnet |" in text
+        assert "| fpn |" not in text
+        printed = capsys.readouterr().out
+        assert "fpn, seed 0: another process works on it" in printed
+        assert "fpn: not in the time of segresnet until both have a finished run" in printed
+    finally:
+        other.kill()  # no lock is left behind, however the process ends
+        other.communicate()
+    assert "| fpn |" in compare("--rows", "segresnet", "fpn", "--seeds", "0")
+    assert [run[0] for run in trained] == ["segresnet/seed0", "fpn/seed0"]
+
+
+def test_one_lock_at_a_time(tmp_path):
+    with locked(tmp_path) as first, locked(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with locked(tmp_path) as third:
+        assert third
+
+
 def test_unknown_row(tmp_path):
     with pytest.raises(InputError, match=r"recipes/unett.yaml does not exist: a row is unetv2 or"):
         script("compare").main(["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unett"])
+    with pytest.raises(InputError, match="--reference unet: there is unetv2"):
+        script("compare").main(
+            ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unetv2", "--reference", "unet"]
+        )
