@@ -40,8 +40,10 @@ from common.locks import locked
 from common.options import add_set, key_and_text, values_of
 
 from unetv2_monai import InputError
+from unetv2_monai.bundle.options import check_name
 from unetv2_monai.files import write_atomic
 
+LIMITS = "limits.json"
 NOTE = """\
 Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
 over both. CPU minutes: of the epochs with their validation, without the start of the process.
@@ -111,12 +113,20 @@ class Comparison:
         return runs
 
     def of_row(self, text: str, time_of: str = "") -> list[Run]:
-        """The finished runs of one row."""
-        return [one for one in self.finished() if (one.row, one.time_of) == (text, time_of)]
+        """
+        The finished runs of one row.
 
-    def folder(self, row: Row, time_of: str = "") -> Path:
+        Where as many epochs fit into the time as were trained at equal epochs, those runs are the ones.
+        """
+        limits = self.folder(text, time_of) / LIMITS
+        epochs = json.loads(limits.read_text())["max_epochs"] if limits.is_file() else ""
+        runs = [one for one in self.finished() if one.row == text]
+        runs = [one for one in runs if one.time_of == time_of or (not one.time_of and str(one.epochs) == epochs)]
+        return list({one.seed: one for one in runs}.values())  # both, where two commands raced
+
+    def folder(self, text: str, time_of: str = "") -> Path:
         """Of the runs of a row."""
-        folder = self.output_dir / file_name(row.text)
+        folder = self.output_dir / file_name(text)
         return folder / f"time_of_{file_name(time_of)}" if time_of else folder
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
@@ -132,7 +142,7 @@ class Comparison:
             Whether it was run.
         """
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
-        folder = self.folder(row, time_of) / f"seed{seed}"
+        folder = self.folder(row.text, time_of) / f"seed{seed}"
         with locked(folder) as ours:
             if not ours:
                 print(f"{name}: another process works on it", flush=True)
@@ -140,11 +150,13 @@ class Comparison:
                 return False
             print(name, flush=True)
             files = row.files(self.overlays)
-            common = {**self.options, **row.options, **(limits or {})}
-            common |= {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
-            training = {**common, "seed": str(seed), "overwrite": "true"}
+            options = {**self.options, **row.options, **(limits or {})}
+            common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            training = {**options, **common, "seed": str(seed), "overwrite": "true"}
             taken = run_bundle("training", files, training, log=folder / "training.log")
-            run_bundle("evaluating", [*files, "evaluate.json"], common, log=folder / "evaluating.log")
+            files.append("evaluate.json")
+            evaluating = {**known_options(files, options), **common}
+            run_bundle("evaluating", files, evaluating, log=folder / "evaluating.log")
             (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
             Run.finish(row.text, seed, time_of, self.terms, taken.wall, taken.cpu, folder)
             return True
@@ -155,7 +167,7 @@ class Comparison:
 
         They are computed once, so that all seeds have as many epochs, whichever process trains them.
         """
-        path = self.folder(row, self.reference) / "limits.json"
+        path = self.folder(row.text, self.reference) / LIMITS
         with locked(path.parent, wait=True):
             if not path.is_file():
                 runs, reference = self.of_row(row.text), self.of_row(self.reference)
@@ -171,13 +183,10 @@ class Comparison:
 
     def results(self) -> dict[str, dict[str, list[Run]]]:
         """Finished runs by ``EPOCHS`` and ``TIME``, then by row: the given ones first."""
-        runs = self.finished()
         given = [row.text for row in self.rows]
         results: dict[str, dict[str, list[Run]]] = {EPOCHS: {}, TIME: {}}
-        for text in [*given, *sorted({one.row for one in runs} - {*given})]:
-            each = [one for one in runs if one.row == text]
-            results[EPOCHS][text] = [one for one in each if not one.time_of]
-            results[TIME][text] = [one for one in each if one.time_of == self.reference]
+        for text in [*given, *sorted({one.row for one in self.finished()} - {*given})]:
+            results[EPOCHS][text], results[TIME][text] = self.of_row(text), self.of_row(text, self.reference)
         if any(results[TIME].values()):
             results[TIME][self.reference] = results[EPOCHS][self.reference]
         return {
@@ -202,6 +211,18 @@ class Comparison:
             except InputError as error:  # without matplotlib
                 print(f"no plot: {error}")
             return text
+
+
+def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
+    """Those that the configs refer to: evaluating would refuse options that only training has."""
+    config: dict[str, Any] = dict(read_config(files, values_of(options)).get())
+    known = dict(options)
+    for key in options:
+        try:
+            check_name(config, key)
+        except InputError:
+            del known[key]
+    return known
 
 
 def file_name(text: str) -> str:

@@ -32,6 +32,8 @@ EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
 TOLERANCE = 0.03  # of the time; times of equal runs differ by more
 RESULT = "result.json"
 MARKERS = "osD^vP*X<>"
+FILLED: dict[str, Any] = {"markersize": 6}
+HOLLOW: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none"}  # around a filled one of the same run
 
 
 @dataclass(frozen=True)
@@ -243,9 +245,8 @@ def plot(results: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
         axis.grid(alpha=0.3)
     handles = [Line2D([], [], linestyle="", label=_label(row), **_style(i, EPOCHS)) for i, row in enumerate(rows)]
     if TIME in results:
-        for label, face in (("equal epochs", "black"), ("equal time", "white")):
-            style: dict[str, Any] = {"marker": "s", "color": "black", "markerfacecolor": face, "markersize": 6}
-            handles.append(Line2D([], [], linestyle="", label=label, **style))
+        for label, style in (("equal epochs", FILLED), ("equal time", HOLLOW)):
+            handles.append(Line2D([], [], linestyle="", label=label, marker="o", color="black", **style))
     figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
     return figure
 
@@ -253,8 +254,8 @@ def plot(results: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
 def _style(index: int, equal: str) -> dict[str, Any]:
     """Rows differ in colour and in form, so that print without colour shows them too."""
     color = f"C{index % 10}"
-    face = color if equal == EPOCHS else "white"
-    return {"marker": MARKERS[index % len(MARKERS)], "color": color, "markerfacecolor": face, "markersize": 7}
+    terms = FILLED if equal == EPOCHS else {**HOLLOW, "markeredgecolor": color}
+    return {"marker": MARKERS[index % len(MARKERS)], "color": color, **terms}
 
 
 def _label(row: str) -> str:

@@ -126,7 +126,7 @@ def test_plot_has_a_point_per_row_and_terms(tmp_path):
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in points] == [
         pytest.approx(point) for point in ((1, 0.6), (2, 0.4), (1, 0.6))
     ]
-    assert [line.get_markerfacecolor() for line in points] == ["C0", "C1", "white"]
+    assert [line.get_markerfacecolor() for line in points] == ["C0", "C1", "none"]
     bars = axis.containers[0].lines[2][1].get_segments()[0]
     assert bars[:, 1] == pytest.approx([0.6 - 0.1414, 0.6 + 0.1414], abs=1e-3)
     assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b sdi=false", "equal epochs", "equal time"]
@@ -224,6 +224,19 @@ def test_equal_time(comparison, tmp_path):
     assert "segresnet" not in time
 
 
+def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
+    compare, trained = comparison
+    rows = ["fpn", "fpn:network_def#decoder_dropout=0", "segresnet"]
+    text = compare("--rows", *rows, "--seeds", "0", "--equal_time")
+    assert [run[0] for run in trained] == [
+        "fpn/seed0", "fpn_network_def_decoder_dropout=0/seed0", "segresnet/seed0", "segresnet/time_of_fpn/seed0"
+    ]  # fmt: skip
+    assert text.count("| fpn:network_def#decoder_dropout=0 | 1 | 8 |") == 2
+    assert (tmp_path / "scores.csv").read_text().count("fpn:network_def#decoder_dropout=0,0,epochs") == 1
+    assert compare("--rows", *rows, "--seeds", "0", "--equal_time") == text
+    assert len(trained) == 4
+
+
 def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
     compare, trained = comparison
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", "--set", "max_epochs=3", "val_interval=3")
@@ -259,6 +272,17 @@ def test_one_lock_at_a_time(tmp_path):
         assert (first, second) == (True, False)
     with locked(tmp_path) as third:
         assert third
+
+
+def test_evaluating_is_not_given_what_only_training_has():
+    options = {
+        "image_size": "64",
+        "tensorboard_images": "false",
+        "backbone": "pvt_v2_b0",
+        "network_def#init_filters": "8",
+    }
+    files = ["train.json", "recipes/segresnet.yaml", "evaluate.json"]
+    assert script("compare").known_options(files, options) == {"image_size": "64", "network_def#init_filters": "8"}
 
 
 def test_unknown_row(tmp_path):
