@@ -19,7 +19,7 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
 	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
-		--image_size 96 --max_epochs 32 --batch_size 4 --overwrite true
+		--image_size 96 --max_epochs 8 --batch_size 8 --overwrite true
 	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
 		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 96
 	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \

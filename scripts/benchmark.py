@@ -17,7 +17,7 @@ the multiply-accumulates at the measured rate of large matrix products, or movin
 measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in float32.
 
 With --images nothing is timed: the masks of every path are compared with plain PyTorch's, with the shipped weights or
-those of --checkpoint (pvt_v2_b0).
+those of --checkpoint (of the default network).
 """
 
 from __future__ import annotations

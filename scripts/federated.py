@@ -80,7 +80,7 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
     first = arguments.output_dir / "first.pt"
     torch.save(network.state_dict(), first)
     keys = [key for key in parser["network_def"] if not key.startswith("_")]
-    values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys}
+    values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys} | {"pretrained": False}
     site = str(arguments.output_dir / "{site}")
     client = ["--bundle", str(BUNDLE), "--dataset_dir", site, "--output_dir", site]
     client += ["--local_epochs", str(arguments.local_epochs), "--set"]

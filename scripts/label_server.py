@@ -11,8 +11,8 @@ continues with the labels and weights that are there.
 
 Otherwise it starts from the weights in --checkpoint. Without --checkpoint it starts from the weights for polyps that
 come with the bundle. These fit only the default network: with any --set or --recipe, even one that leaves the network
-as it is, and no --checkpoint, it starts from random weights, whose predictions mean nothing until some images are
-labelled and trained on.
+as it is, and no --checkpoint, it starts as training does, with an encoder from ImageNet where the bundle has one. Its
+predictions mean nothing until some images are labelled and trained on.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def use_label_environment() -> None:
 def prepare_app(arguments: argparse.Namespace) -> Path:
     """The app with the bundle and its weights in the work folder; what is there already stays."""
     import torch
-    from common.packing import NAME, SHIPPED, copy_bundle, new_network, save_weights
+    from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, save_weights, starting_weights
 
     from unetv2_monai import InputError
 
@@ -67,6 +67,7 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     shutil.copytree(ROOT / "scripts" / "label_app", unfinished, ignore=shutil.ignore_patterns("__pycache__"))
     bundle = unfinished / "model" / NAME
     copy_bundle(bundle, options, arguments.recipe)
+    from_imagenet = bool(copy_encoder(bundle))
     checkpoint = arguments.checkpoint
     if checkpoint is None and SHIPPED.is_file() and not (arguments.set or arguments.recipe):
         print("No --checkpoint: starting from the weights for polyps that ship with the bundle.")
@@ -74,10 +75,10 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     if checkpoint:
         save_weights(checkpoint, bundle / "configs", bundle / "models" / "model.pt")
     else:
-        print("No --checkpoint: starting from random weights. Label some images and train before you trust anything.")
+        start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
+        print(f"No --checkpoint: starting from {start}. Label some images and train before you trust anything.")
         torch.manual_seed(0)
-        (bundle / "models").mkdir()
-        torch.save(new_network(bundle / "configs").state_dict(), bundle / "models" / "model.pt")
+        torch.save(starting_weights(bundle), bundle / "models" / "model.pt")
     shutil.rmtree(app, ignore_errors=True)
     unfinished.rename(app)
     return app

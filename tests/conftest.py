@@ -16,7 +16,7 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
-from .support.workflow import TINY, TRAIN, run
+from .support.workflow import DEFAULT_BACKBONE, TINY, TRAIN, run
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,7 +66,7 @@ def package(tmp_path_factory) -> Path:
     """What scripts/package_bundle.py makes of random weights: the folder with the zip and the unpacked bundle."""
     folder = tmp_path_factory.mktemp("package")
     torch.manual_seed(0)
-    torch.save(UNetV2(backbone="pvt_v2_b0").state_dict(), folder / "model.pt")
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE).state_dict(), folder / "model.pt")
     script("package_bundle").main(["--checkpoint", str(folder / "model.pt"), "--output_dir", str(folder)])
     return folder
 

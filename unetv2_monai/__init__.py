@@ -24,6 +24,7 @@ from .handlers import (
 from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer
 from .losses import StructureLoss
 from .networks import SDI, UNetV2, encoder_weights, load_weights
+from .postprocessing import HysteresisThresholdd
 from .released import convert_released_state_dict
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ __all__ = [
     "EpochMean",
     "EpochSeed",
     "FlipInferer",
+    "HysteresisThresholdd",
     "InputError",
     "MovingAverage",
     "MultiScaleBatch",

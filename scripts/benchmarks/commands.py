@@ -22,7 +22,7 @@ from common.exports import compare, images_of, inference_config, runner
 from unetv2_monai import load_weights
 
 from .machine import CUDA, Row, show
-from .networks import PATHS, exported
+from .networks import DEFAULT, PATHS, exported
 from .stopwatch import RELEASED_ENVIRONMENT, RELEASED_OPTIONS, own_process, peak
 
 
@@ -101,7 +101,7 @@ def inference_command(rounds: int, folder: Path) -> list[Row]:
         rows.append(
             {"path": name, "s to one mask": first, "ms each further image": 1000 * (whole - first) / (count - 1)}
         )
-    show(f"run inference, pvt_v2_b0 at 256 x 256, {count} images", rows)
+    show(f"run inference, {DEFAULT} at 256 x 256, {count} images", rows)
     return rows
 
 
@@ -122,7 +122,7 @@ def training_command(rounds: int, folder: Path) -> list[Row]:
     rows: list[Row] = [{"path": name, "images a second": statistics.median(found)} for name, found in rates.items()]
     for row in rows:
         row["speed-up"] = row["images a second"] / rows[0]["images a second"]
-    show("run training, pvt_v2_b0, batches of 16 at 256 x 256", rows)
+    show(f"run training, {DEFAULT}, batches of 16 at 256 x 256", rows)
     return rows
 
 
@@ -168,16 +168,16 @@ def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     one, two = (statistics.median(found) for found in rates.values())
     rows = [{"processes": 1, "images a second": one, "efficiency": 1.0}]
     rows.append({"processes": 2, "images a second": two, "efficiency": two / one / 2})
-    show("torchrun, pvt_v2_b0, 8 images of 256 x 256 in each process", rows)
+    show(f"torchrun, {DEFAULT}, 8 images of 256 x 256 in each process", rows)
     yield rows
 
 
 def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
-    """Masks of trained weights (pvt_v2_b0) by each path against plain PyTorch in float32."""
+    """Masks of trained weights of the default network by each path against plain PyTorch in float32."""
     config = inference_config({"image_size": size})
     network: torch.nn.Module = config.get_parsed_content("network_def").eval()
     load_weights(network, checkpoint)
-    target = exported("pvt_v2_b0", folder / "agreement", network.state_dict())
+    target = exported(DEFAULT, folder / "agreement", network.state_dict())
     inputs = images_of(images, config)
     rows: list[Row] = []
     for name, path in PATHS.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from common.bundle import read_config
 from common.exports import FORMATS, export
 
 from unetv2_monai import UNetV2
@@ -15,7 +16,8 @@ from unetv2_monai import UNetV2
 from .machine import CUDA, Row, count, floor, show
 from .stopwatch import Timing, Variant, start
 
-BACKBONES = ("pvt_v2_b2", "pvt_v2_b0")
+DEFAULT: str = read_config(["inference.json"])["backbone"]
+BACKBONES = ("pvt_v2_b2", DEFAULT)  # the paper's and the configs'
 SMP = {"encoder_weights": None, "in_channels": 3, "classes": 1}
 PLANE = {"spatial_dims": 2, "in_channels": 3, "out_channels": 1}
 
@@ -30,9 +32,9 @@ def smp(name: str, encoder: str) -> Row:
 
 NETWORKS: dict[str, Row] = {
     "U-Net v2, pvt_v2_b2": ours("pvt_v2_b2"),
-    "U-Net v2, pvt_v2_b0": ours("pvt_v2_b0"),
+    f"U-Net v2, {DEFAULT}": ours(DEFAULT),
     "smp Unet, pvt_v2_b2": smp("Unet", "tu-pvt_v2_b2"),
-    "smp Unet, pvt_v2_b0": smp("Unet", "tu-pvt_v2_b0"),
+    f"smp Unet, {DEFAULT}": smp("Unet", f"tu-{DEFAULT}"),
     "smp UnetPlusPlus, pvt_v2_b2": smp("UnetPlusPlus", "tu-pvt_v2_b2"),
     "smp FPN, pvt_v2_b2": smp("FPN", "tu-pvt_v2_b2"),
     "smp Segformer, mit_b2": smp("Segformer", "mit_b2"),
@@ -46,6 +48,7 @@ NETWORKS: dict[str, Row] = {
     },
 }  # fmt: skip
 OF_OURS: dict[str, Row] = {
+    f"U-Net v2, {DEFAULT}": {"backbone": DEFAULT},
     "U-Net v2, pvt_v2_b0": {"backbone": "pvt_v2_b0"},
     "U-Net v2, pvt_v2_b1": {"backbone": "pvt_v2_b1"},
     "U-Net v2, pvt_v2_b2": {},

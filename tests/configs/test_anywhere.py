@@ -16,7 +16,7 @@ from PIL import Image
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair
-from ..support.workflow import INFERENCE, run
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, run
 
 # what the editable installation of the project leaves in the interpreter, undone before anything else runs
 NOT_INSTALLED = f"""
@@ -88,7 +88,7 @@ def test_python(call, kind, unpacked, elsewhere, pairs):
     call = CALLS[call].format(name=unpacked.name, parent=str(unpacked.parent), kind=kind)
     printed = ok(python(elsewhere, "-c", code_of(call, unpacked, elsewhere)))
     assert Path(printed.splitlines()[-1]) == unpacked / "unetv2_monai" / "__init__.py"
-    net = UNetV2(backbone="pvt_v2_b0")
+    net = UNetV2(backbone=DEFAULT_BACKBONE)
     net.load_state_dict(torch.load(unpacked / "models" / "model.pt", weights_only=True))
     with torch.no_grad():
         expected = net.eval()(torch.linspace(-2, 2, 3 * 64 * 96).reshape(1, 3, 64, 96))

@@ -21,7 +21,17 @@ from PIL import Image
 from unetv2_monai import UNetV2, last_checkpoint
 
 from ..conftest import ROOT, draw_pair
-from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, read_scores, root_error, run, workflow
+from ..support.workflow import (
+    DEFAULT_BACKBONE,
+    EVALUATE,
+    INFERENCE,
+    TINY,
+    TRAIN,
+    read_scores,
+    root_error,
+    run,
+    workflow,
+)
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
 
@@ -61,7 +71,7 @@ def test_images_reach_the_network_upright(pairs):
 def test_training_leaves_weights_checkpoints_and_curves(trained):
     _, out = trained
     state = torch.load(out / "models" / "model.pt", weights_only=True)
-    UNetV2(backbone="pvt_v2_b0", channels=8).load_state_dict(state, strict=True)
+    UNetV2(backbone=DEFAULT_BACKBONE, channels=8).load_state_dict(state, strict=True)
     assert sorted(p.name for p in (out / "models").iterdir()) == ["last.pt", "model.pt"]
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

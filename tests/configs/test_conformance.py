@@ -17,7 +17,7 @@ import unetv2_monai
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT
-from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN
 
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
 METADATA = json.loads((CONFIGS / "metadata.json").read_text())
@@ -105,7 +105,7 @@ def properties(files: list[str], kind: str, pairs: Path, out: Path) -> list[str]
         files, workflow_type=kind, dataset_dir=str(pairs), bundle_root=str(out), output_dir=str(out), **TINY
     )
     (out / "models").mkdir(parents=True)
-    torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), out / "models" / "model.pt")
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), out / "models" / "model.pt")
     flow.initialize()
     return flow.check_properties()
 
@@ -176,7 +176,7 @@ def test_overlays_are_mappings_of_keys_that_exist_or_are_used():
 
 def test_torchscript_by_scripting(tmp_path):
     """As the zoo's ckpt_export check: no trace."""
-    net = UNetV2(backbone="pvt_v2_b0").eval()
+    net = UNetV2(backbone=DEFAULT_BACKBONE).eval()
     torch.save(net.state_dict(), tmp_path / "model.pt")
     ckpt_export(
         net_id="network_def", filepath=str(tmp_path / "model.ts"), ckpt_file=str(tmp_path / "model.pt"),

@@ -17,7 +17,7 @@ import torch
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair, script
-from ..support.workflow import CONFIGS, EVALUATE, TINY, TRAIN, read_scores, run
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, TRAIN, read_scores, run
 
 MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
 
@@ -69,7 +69,7 @@ def test_ranks_hold_identical_weights(trained):
 def test_weights_are_saved_once_under_the_networks_own_names(trained):
     out, _ = trained
     state = torch.load(out / "models" / "model.pt", weights_only=True)
-    UNetV2(backbone="pvt_v2_b0", channels=8).load_state_dict(state, strict=True)
+    UNetV2(backbone=DEFAULT_BACKBONE, channels=8).load_state_dict(state, strict=True)
     assert sorted(path.name for path in (out / "models").iterdir()) == [
         "last.pt", "model.pt",
     ]  # fmt: skip

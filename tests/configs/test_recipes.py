@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair
-from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
 
 ROWS = {
     "attention spatial_first": {"network_def#attention": "spatial_first"},
@@ -50,7 +50,7 @@ def test_compiled(pairs, tmp_path):
     compiled = "$torch.compile(@network, backend='aot_eager')"
     train_a_little(TRAIN, pairs, tmp_path, **{"train#trainer#network": compiled})
     state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert state.keys() == UNetV2(backbone="pvt_v2_b0", channels=8).state_dict().keys()
+    assert state.keys() == UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict().keys()
 
 
 @pytest.mark.slow
@@ -65,10 +65,10 @@ RECIPES = {
     "recipes/released_polyp": {"pretrained": False, "image_size": 64, **SMALL},
     "recipes/released_isic": {"pretrained": False, "train#trainer#epoch_length": 2, **SMALL},
     "recipes/recommended": SMALL,
-    "recipes/recommended recipes/small options/ema": SMALL,
-    "recipes/recommended recipes/small options/swa options/finetune": {"swa_start": 1, **SMALL},
-    "recipes/recommended recipes/small options/bf16_cpu options/multi_scale": {"image_size": 64, **SMALL},
-    "recipes/small": SMALL,
+    "recipes/recommended options/ema": SMALL,
+    "recipes/recommended options/swa options/finetune": {"swa_start": 1, **SMALL},
+    "recipes/recommended options/bf16_cpu options/multi_scale": {"image_size": 64, **SMALL},
+    "recipes/recommended options/lesion_free": SMALL,
     "recipes/unet": {"backbone": "pvt_v2_b0", "image_size": 64},
     "recipes/unetplusplus": {"backbone": "pvt_v2_b0", "image_size": 64, "encoder_lr_factor": 0.5},
     "recipes/fpn": {"backbone": "pvt_v2_b0", "image_size": 64},
@@ -97,7 +97,7 @@ def test_recipes(names, pairs, tmp_path):
     options = {key: value for key, value in options.items() if key in RECIPES[names] or "#channels" not in key}
     if "finetune" in names:
         options["weights"] = str(tmp_path / "start.pt")
-        torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), tmp_path / "start.pt")
+        torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "start.pt")
     flow = run(files, "training", dataset_dir=str(pairs), output_dir=str(tmp_path), **options)
     assert flow.check_properties() == []
     trainer = flow.parser.get_parsed_content("train#trainer")
@@ -143,7 +143,7 @@ def test_unetplusplus_has_the_encoder():
     smp = pytest.importorskip("segmentation_models_pytorch")
     network = parsed("recipes/unetplusplus", **{"network_def#channels": None}).get_parsed_content("network_def")
     assert isinstance(network, smp.UnetPlusPlus)
-    assert network.encoder.out_channels[-4:] == [32, 64, 160, 256]
+    assert network.encoder.out_channels[-4:] == [24, 40, 112, 320]
 
 
 def test_paper_recipe_is_what_the_paper_states():
@@ -281,7 +281,8 @@ def test_several_processes_keep_what_overlays_start():
 def test_evaluation_needs_no_pretrained_weights(recipe):
     parser = ConfigParser()
     parser.read_config([EVALUATE[0], str(CONFIGS / "recipes" / f"{recipe}.yaml"), EVALUATE[1]])
-    assert parser["pretrained"] is False
+    parser["code_path"] = None
+    assert parser.get_parsed_content("network_def#pretrained") is False
 
 
 def test_classes_are_not_mixed_at_other_scales():
@@ -300,7 +301,7 @@ def test_classes_are_not_mixed_at_other_scales():
 def test_averages_go_on_after_a_stop(pairs, tmp_path):
     files = [
         *TRAIN,
-        *(str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "recipes/small", "options/ema")),
+        *(str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "options/ema")),
     ]
     options = {**TINY, "dataset_dir": str(pairs), "output_dir": str(tmp_path), "val_fraction": 0.2}
     run(files, "training", max_epochs=1, **options)

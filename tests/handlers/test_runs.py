@@ -29,7 +29,7 @@ from unetv2_monai.files import write_atomic
 
 from ..support.workflow import CONFIGS, TINY, TRAIN, root_error, run
 
-OVERLAYS = [str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "recipes/small", "options/ema")]
+OVERLAYS = [str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "options/ema")]
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["monai.bundle", "unetv2_monai", "timm", "tests.support.workflow"])
 

@@ -16,7 +16,7 @@ from unetv2_monai.handlers.score_table import table
 from unetv2_monai.released import released_scores
 
 from ..conftest import draw_pair
-from ..support.workflow import CONFIGS, EVALUATE, run
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, run
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def evaluated(tmp_path_factory):
         for index in range(2):
             draw_pair(folder / "data" / "test" / name, f"{name}{index}", *size, seed=index)
     torch.manual_seed(0)
-    network = UNetV2(backbone="pvt_v2_b0", channels=8)
+    network = UNetV2(backbone=DEFAULT_BACKBONE, channels=8)
     for head in network.heads:
         torch.nn.init.normal_(head.weight, std=2.0)
     torch.save(network.state_dict(), folder / "model.pt")

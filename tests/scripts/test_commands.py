@@ -15,8 +15,9 @@ COMMANDS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 
 def test_the_commands_are_those_that_users_know():
     assert COMMANDS == [
-        "benchmark", "check_data", "compare", "document_options", "export", "federated", "federated_client",
-        "label_loop", "label_server", "make_demo_data", "package_bundle", "prepare_isic", "prepare_polyp", "report",
+        "benchmark", "check_data", "compare", "convert_encoder", "document_options", "export", "federated",
+        "federated_client", "label_loop", "label_server", "make_demo_data", "package_bundle", "prepare_isic",
+        "prepare_polyp", "report",
     ]  # fmt: skip
 
 

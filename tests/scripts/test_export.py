@@ -20,7 +20,7 @@ from unetv2_monai import InputError, UNetV2, convert_released_state_dict
 
 from .. import golden
 from ..conftest import script
-from ..support.workflow import CONFIGS, INFERENCE, root_error, run
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, INFERENCE, root_error, run
 
 OPTIONS = CONFIGS / "options"
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
@@ -37,7 +37,7 @@ def exported(tmp_path_factory) -> tuple[Path, str]:
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
-    net = UNetV2(backbone="pvt_v2_b0")
+    net = UNetV2(backbone=DEFAULT_BACKBONE)
     with torch.no_grad():
         net.heads[0].weight *= 30  # masks of both values
     torch.save(net.state_dict(), folder / "model.pt")

@@ -31,6 +31,7 @@ from PIL import Image
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair, run_script
+from ..support.workflow import DEFAULT_BACKBONE
 
 client_module = pytest.importorskip("monailabel.client")
 MODEL = "unetv2_lesion_segmentation"
@@ -114,7 +115,7 @@ def server(images, tmp_path_factory) -> Iterator[Server]:
     """The server of scripts/label_server.py, from random weights that mark about half of everything."""
     folder = tmp_path_factory.mktemp("label")
     torch.manual_seed(0)
-    net = UNetV2(backbone="pvt_v2_b0")
+    net = UNetV2(backbone=DEFAULT_BACKBONE)
     torch.save(net.state_dict(), folder / "model.pt")
     command = label_server(
         folder / "work", "--images", images / "images", "--checkpoint", folder / "model.pt", "--set", "image_size=64",

@@ -20,7 +20,7 @@ from unetv2_monai import InputError, UNetV2
 from unetv2_monai.handlers.score_table import table
 
 from ..conftest import ROOT, draw_pair, script
-from ..support.workflow import EVALUATE, TINY, read_scores, run
+from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, TINY, read_scores, run
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_a_run_that_never_validated(trained):
 def test_options_of_training_are_those_of_run_json(reported):
     """Evaluating has values of its own for them, which mean nothing."""
     page = (reported / "report.html").read_text()
-    assert json.loads((reported / "evaluation" / "config.json").read_text())["max_epochs"] == 100
+    assert json.loads((reported / "evaluation" / "config.json").read_text())["max_epochs"] == 30
     _, training, evaluation = re.split(r"<h2>Config of the (?:training|evaluation)</h2>", page)
     assert "<td>max_epochs</td><td>2</td>" in training
     assert "<td>learning_rate</td><td>0.001</td>" in training
@@ -158,7 +158,7 @@ def of_two_classes(tmp_path_factory):
             folder / "data" / "images" / f"case_{index}.png"
         )
     torch.manual_seed(0)
-    torch.save(UNetV2(backbone="pvt_v2_b0", channels=8, out_channels=3).state_dict(), folder / "model.pt")
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8, out_channels=3).state_dict(), folder / "model.pt")
     options = {"dataset_dir": str(folder / "data"), "output_dir": str(folder), "out_channels": 3, **TINY}
     run(EVALUATE, "evaluating", checkpoint=str(folder / "model.pt"), **options)
     script("report").main([str(folder)])

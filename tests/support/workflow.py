@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 TRAIN = [str(CONFIGS / "train.json")]
 EVALUATE = [*TRAIN, str(CONFIGS / "evaluate.json")]
 INFERENCE = [str(CONFIGS / "inference.json")]
+DEFAULT_BACKBONE = json.loads((CONFIGS / "train.json").read_text())["backbone"]
 TINY = {"image_size": 32, "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
 
 

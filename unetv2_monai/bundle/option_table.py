@@ -97,6 +97,11 @@ LAYOUT = Option(
 HERE = Option(PATH, "where the config's bundle is, whatever the current folder is", "found automatically")
 CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
 
+CERTAINTY = Option(
+    SHARE,
+    "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
+)
+
 # config -> option, in the order of the config
 OPTIONS: dict[str, dict[str, Option]] = {
     "train": {
@@ -122,6 +127,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "in_channels": CHANNELS,
         "out_channels": Option(POSITIVE, "1 for one structure; for several the number of classes, background included"),
         "image_size": Option(SIZE, "images are resized to it; `[height, width]` for other than square"),
+        "certainty": CERTAINTY,
         "max_epochs": Option(POSITIVE, "epochs to train"),
         "batch_size": Option(POSITIVE, "images of one step, in each process"),
         "learning_rate": Option(RATE, "of AdamW, falling to 0 by a polynomial of power 0.9"),
@@ -174,6 +180,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "in_channels": CHANNELS,
         "out_channels": Option(POSITIVE, "as trained"),
         "image_size": Option(SIZE, "as trained"),
+        "certainty": CERTAINTY,
         "check_data": Option(FLAG, "decode every image first: broken ones are left out"),
         "skip_finished": Option(FLAG, "leave out images that have a complete mask of their size in `output_dir`"),
         "save_probabilities": Option(

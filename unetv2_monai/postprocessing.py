@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From probabilities to masks, where MONAI has no transform for it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type, convert_to_numpy
+from scipy import ndimage
+
+__all__ = ["HysteresisThresholdd"]
+
+
+class HysteresisThresholdd(MapTransform):
+    """
+    Threshold probabilities, and keep a connected component only if it is certain somewhere.
+
+    Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
+    detection", IEEE TPAMI 8(6), 1986, section VIII.
+
+    Args:
+        keys: of probabilities of one structure, of shape (1, dim_0, dim_1[, dim_2]).
+        low: a pixel is marked above this probability. Defaults to 0.5.
+        high: a component is kept if one of its probabilities reaches this. Defaults to 0.9.
+        allow_missing_keys: whether keys may be absent. Defaults to False.
+
+    Returns:
+        Called with a dictionary, a copy of it with masks of 0 and 1 in the probabilities' type under the keys.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, low: float = 0.5, high: float = 0.9, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.low, self.high = low, high
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            probability = convert_to_numpy(out[key])
+            components, count = ndimage.label(probability > self.low, np.ones((3,) * probability.ndim))
+            kept = np.zeros(count + 1, dtype=bool)
+            kept[components[probability >= self.high]] = True
+            kept[0] = False  # what is in no component
+            out[key] = convert_to_dst_type(kept[components], out[key])[0]
+        return out
