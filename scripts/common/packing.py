@@ -18,17 +18,7 @@ from unetv2_monai.networks import read_weights
 from .bundle import BUNDLE, ROOT, read_config
 from .options import refuse_unknown
 
-__all__ = [
-    "MODELS",
-    "NAME",
-    "SHIPPED",
-    "apply_overlay",
-    "copy_bundle",
-    "copy_encoder",
-    "new_network",
-    "save_weights",
-    "starting_weights",
-]
+__all__ = ["MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights"]
 
 NAME = "unetv2_lesion_segmentation"
 MODELS = BUNDLE / "models"
@@ -108,17 +98,10 @@ def set_options(configs: Path, options: dict[str, Any]) -> None:
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n")
 
 
-def new_network(configs: Path) -> torch.nn.Module:
-    """The network of a copied bundle, with random weights."""
-    network: torch.nn.Module = read_config(["inference.json"], folder=configs).get_parsed_content("network_def")
+def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
+    """The network of a copied bundle: of inference.json with random weights, of train.json as training starts it."""
+    network: torch.nn.Module = read_config([file], folder=configs).get_parsed_content("network_def")
     return network
-
-
-def starting_weights(bundle: Path) -> dict[str, torch.Tensor]:
-    """What training of a copied bundle starts from: an encoder from ImageNet where it has one, all else random."""
-    config = read_config(["train.json"], folder=bundle / "configs")
-    weights: dict[str, torch.Tensor] = config.get_parsed_content("network_def").state_dict()
-    return weights
 
 
 def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
