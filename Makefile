@@ -63,7 +63,7 @@ label-env: .venv-label/installed
 
 test-label: label-env
 	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8"
-	.venv-label/bin/python -m pytest tests/scripts/test_label.py
+	.venv-label/bin/python -m pytest tests/scripts/label
 
 style: setup
 	@$(BIN)/ruff check .

@@ -11,118 +11,21 @@ import logging
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from unetv2_monai import UNetV2
+from ...conftest import run_script
+from .support import MODEL, label_server, serving
 
-from ..conftest import ROOT, draw_pair, run_script
-from ..support.workflow import DEFAULT_BACKBONE
-
-client_module = pytest.importorskip("monailabel.client")
-MODEL = "unetv2_lesion_segmentation"
-
-
-def free_port() -> int:
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
-
-
-class Server:
-    def __init__(self, url: str, pid: int, work_dir: Path, log: Path) -> None:
-        self.url, self.pid, self.work_dir, self.log = url, pid, work_dir, log
-        self.client = client_module.MONAILabelClient(url, tmpdir=str(work_dir))
-
-    def post(self, path: str, body: dict | None = None) -> tuple[int, dict | str]:
-        request = urllib.request.Request(self.url + path, json.dumps(body or {}).encode(), method="POST")
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=120) as answer:
-                return answer.status, json.loads(answer.read() or b"{}")
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def wait_for_training(self) -> list[str]:
-        while True:
-            status = self.client.train_status()
-            if status["status"] not in ("SUBMITTED", "RUNNING"):
-                assert status["status"] == "DONE", "\n".join(status["details"])
-                return status["details"]
-            time.sleep(0.5)
-
-
-@contextmanager
-def serving(command: list[str], work_dir: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    port = free_port()
-    log = work_dir.with_suffix(".log")
-    with log.open("w") as opened:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=opened, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-        )  # fmt: skip
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"{url}/info/", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield Server(url, process.pid, work_dir, log)
-        assert process.poll() is None, "the server did not live to the end"
-    finally:
-        process.send_signal(signal.SIGTERM)  # by process id, as a user stops it
-        process.wait(30)
-
-
-def label_server(work_dir: Path, *arguments: object) -> list[str]:
-    script = str(ROOT / "scripts" / "label_server.py")
-    return [sys.executable, script, "--work_dir", str(work_dir), *map(str, arguments)]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory) -> Path:
-    """Images of every mode, none of them square."""
-    folder = tmp_path_factory.mktemp("images")
-    for index in range(6):
-        draw_pair(folder, f"case_{index}", 90 + 6 * index, 60, seed=index)
-    with Image.open(folder / "images" / "case_0.png") as image:
-        image.convert("L").save(folder / "images" / "grey.png")
-        image.convert("RGBA").save(folder / "images" / "rgba.png")
-        image.save(folder / "images" / "photo.JPG", quality=95)
-        image.save(folder / "images" / "small.jpeg", quality=95)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(images, tmp_path_factory) -> Iterator[Server]:
-    """The server of scripts/label_server.py, from random weights that mark about half of everything."""
-    folder = tmp_path_factory.mktemp("label")
-    torch.manual_seed(0)
-    net = UNetV2(backbone=DEFAULT_BACKBONE)
-    torch.save(net.state_dict(), folder / "model.pt")
-    command = label_server(
-        folder / "work", "--images", images / "images", "--checkpoint", folder / "model.pt", "--set", "image_size=64",
-        "batch_size=2",
-    )  # fmt: skip
-    with serving(command, folder / "work") as started:
-        yield started
+pytest.importorskip("monailabel")
 
 
 def bright(folder: Path, image: str) -> np.ndarray:

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from unetv2_monai import UNetV2
+
+from ...conftest import draw_pair
+from ...support.workflow import DEFAULT_BACKBONE
+from .support import Server, label_server, serving
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Images of every mode, none of them square."""
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(6):
+        draw_pair(folder, f"case_{index}", 90 + 6 * index, 60, seed=index)
+    with Image.open(folder / "images" / "case_0.png") as image:
+        image.convert("L").save(folder / "images" / "grey.png")
+        image.convert("RGBA").save(folder / "images" / "rgba.png")
+        image.save(folder / "images" / "photo.JPG", quality=95)
+        image.save(folder / "images" / "small.jpeg", quality=95)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def random_weights(tmp_path_factory) -> Path:
+    """Weights of the default network that mark about half of everything."""
+    path = tmp_path_factory.mktemp("weights") / "model.pt"
+    torch.manual_seed(0)
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(images, random_weights, tmp_path_factory) -> Iterator[Server]:
+    """The server of scripts/label_server.py for these images, from random weights."""
+    pytest.importorskip("monailabel")
+    folder = tmp_path_factory.mktemp("label")
+    command = label_server(
+        folder / "work", "--images", images / "images", "--checkpoint", random_weights, "--set", "image_size=64",
+        "batch_size=2",
+    )  # fmt: skip
+    with serving(command, folder / "work") as started:
+        yield started
