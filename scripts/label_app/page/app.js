@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Puts the page together: the parts, the commands, and what each change shows. */
+
+import { getState } from "./api.js";
+import { ClassChoice } from "./classes.js";
+import { Drafts } from "./drafts.js";
+import { Editor } from "./editor.js";
+import { ImageList } from "./images.js";
+import { bindCommands, writeHelp } from "./keys.js";
+import { Loader } from "./loader.js";
+import { union } from "./mask.js";
+import { Overlay } from "./overlay.js";
+import { say, sayError } from "./status.js";
+import { Tools } from "./tools.js";
+import { TrainingPanel } from "./training.js";
+import { View } from "./view.js";
+import { Workspace } from "./workspace.js";
+
+const SETTINGS = "label settings";
+const OUTLINE = 2; // width in pixels of the screen
+
+const part = (selector) => document.querySelector(selector);
+const settings = { size: 15, opacity: 45, outline: false, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
+const stage = part("#stage");
+const view = new View(stage, part("#layers"));
+const overlay = new Overlay(part("#mask"));
+const editor = new Editor();
+const tools = new Tools(stage, view, editor);
+const list = new ImageList(part("#left"));
+const loader = new Loader();
+const classes = new ClassChoice(part("#classes"));
+const training = new TrainingPanel(part("#training"));
+const workspace = new Workspace(stage, { view, editor, tools, list, loader });
+let hidden = false;
+
+function keepSettings(changes) {
+    Object.assign(settings, changes);
+    localStorage.setItem(SETTINGS, JSON.stringify(settings));
+}
+
+function button(command, { disabled, pressed }) {
+    const element = part(`[data-command="${command}"]`);
+    if (disabled !== undefined) {
+        element.disabled = disabled;
+    }
+    if (pressed !== undefined) {
+        element.setAttribute("aria-pressed", String(pressed));
+    }
+}
+
+/** Paint what has changed before the next frame, all of it together. */
+const paint = (() => {
+    let dirty = null;
+    return (rect) => {
+        if (!dirty) {
+            requestAnimationFrame(() => {
+                overlay.paint(dirty);
+                dirty = null;
+            });
+        }
+        dirty = union(dirty, rect);
+    };
+})();
+
+/** Outlines are as wide on the screen at any zoom. */
+function fitOutline() {
+    const width = settings.outline ? Math.min(Math.max(Math.round(OUTLINE / view.zoom), 1), 12) : 0;
+    if (width !== overlay.outline) {
+        overlay.outline = width;
+        if (overlay.mask) {
+            paint(overlay.mask.rect);
+        }
+    }
+}
+
+function showMask() {
+    const layer = part("#mask");
+    layer.style.opacity = hidden ? 0 : settings.opacity / 100;
+    part("#opacity").value = settings.opacity;
+    part("#opacity_shown").textContent = `${settings.opacity} %`;
+    button("outline", { pressed: settings.outline });
+    button("hide", { pressed: hidden });
+    fitOutline();
+}
+
+function setOpacity(percent) {
+    hidden = false;
+    keepSettings({ opacity: Math.min(Math.max(percent, 0), 100) });
+    showMask();
+}
+
+function showImage() {
+    const { id, size } = workspace;
+    const state = id === null ? "" : (list.state(id) ?? "");
+    const unsaved = editor.unsaved ? " · unsaved strokes" : "";
+    part("#open_name").textContent = id ?? "–";
+    part("#open_name").title = id ?? "";
+    part("#open_state").textContent = size ? `${size.width} × ${size.height} · ${state}${unsaved}` : state || "\u00a0";
+    stage.dataset.unsaved = String(editor.unsaved);
+    const disabled = editor.mask === null;
+    for (const command of ["save", "save_next", "predict", "clear"]) {
+        button(command, { disabled });
+    }
+    button("skip", { disabled: id === null });
+    button("undo", { disabled: !editor.canUndo });
+    button("redo", { disabled: !editor.canRedo });
+}
+
+function showTools() {
+    for (const tool of ["brush", "eraser", "polygon", "pan"]) {
+        button(tool, { pressed: tools.tool === tool });
+    }
+    part("#size").value = tools.size;
+    part("#size_shown").textContent = `${tools.size} px`;
+    keepSettings({ size: tools.size });
+}
+
+async function refresh() {
+    const state = await getState();
+    list.set(state.images);
+    training.setLabelled(state.labelled);
+    return state;
+}
+
+async function afterTraining() {
+    loader.forgetPredictions();
+    try {
+        await refresh();
+    } catch (error) {
+        sayError(error);
+        return;
+    }
+    if (workspace.id !== null && list.state(workspace.id) !== "corrected" && editor.untouched) {
+        const { textContent, dataset } = part("#status");
+        await workspace.open(workspace.id);
+        if (dataset.kind !== "error") {
+            say(textContent, dataset.kind); // how the training ended is still the news
+        }
+    }
+}
+
+const openNeighbour = (step) => {
+    const id = list.neighbour(step);
+    if (id !== undefined) {
+        workspace.open(id);
+    }
+};
+// larger brushes change by larger steps
+const resize = (sign) => tools.set({ size: tools.size + sign * 2 * Math.max(1, Math.round(tools.size / 20)) });
+
+const actions = {
+    brush: () => tools.set({ tool: "brush" }),
+    eraser: () => tools.set({ tool: "eraser" }),
+    polygon: () => tools.set({ tool: "polygon" }),
+    pan: () => tools.set({ tool: "pan" }),
+    smaller: () => resize(-1),
+    larger: () => resize(1),
+    undo: () => editor.undo(),
+    redo: () => editor.redo(),
+    corner_back: () => tools.polygon.back(),
+    erase_polygon: () => tools.closePolygon(true),
+    cancel: () => tools.cancel(),
+    zoom_in: () => view.zoomBy(1.25),
+    zoom_out: () => view.zoomBy(0.8),
+    fit: () => view.fit(),
+    actual_size: () => view.actualSize(),
+    outline: () => {
+        keepSettings({ outline: !settings.outline });
+        showMask();
+    },
+    hide: () => {
+        hidden = !hidden;
+        showMask();
+    },
+    fainter: () => setOpacity(settings.opacity - 10),
+    stronger: () => setOpacity(settings.opacity + 10),
+    save: () => workspace.save(),
+    save_next: async () => {
+        if (!tools.closePolygon() && (await workspace.save())) {
+            await workspace.next();
+        }
+    },
+    next: () => workspace.next(),
+    skip: () => workspace.skip(),
+    predict: () => workspace.usePrediction(),
+    clear: () => workspace.clear(),
+    previous_in_list: () => openNeighbour(-1),
+    next_in_list: () => openNeighbour(1),
+    help: () => part("#help").showModal(),
+};
+
+function connect() {
+    editor.addEventListener("paint", (event) => paint(event.detail));
+    editor.addEventListener("step", () => {
+        if (overlay.mask !== editor.mask) {
+            overlay.setMask(editor.mask);
+        }
+        showImage();
+    });
+    view.addEventListener("change", () => {
+        part("#zoom").textContent = `${Math.round(view.zoom * 100)} %`;
+        Object.assign(stage.dataset, { scale: view.scale, x: view.x, y: view.y });
+        fitOutline();
+    });
+    tools.addEventListener("change", showTools);
+    tools.addEventListener("hover", ({ detail: place }) => {
+        const { size } = workspace;
+        const inside = place && size && place.x >= 0 && place.y >= 0 && place.x < size.width && place.y < size.height;
+        part("#place").textContent = inside ? `${place.x}, ${place.y}` : "";
+    });
+    list.addEventListener("choose", (event) => workspace.open(event.detail));
+    classes.addEventListener("choose", (event) => tools.set({ value: event.detail }));
+    workspace.addEventListener("open", () => {
+        showImage();
+        if (stage.dataset.mask === "prediction" && !training.running) {
+            workspace.prefetch();
+        }
+    });
+    workspace.addEventListener("labelled", (event) => training.setLabelled(event.detail));
+    training.addEventListener("finished", afterTraining);
+    part("#size").addEventListener("input", (event) => tools.set({ size: Number(event.target.value) }));
+    part("#opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
+    for (const slider of document.querySelectorAll("[type=range]")) {
+        slider.addEventListener("pointerup", () => slider.blur());
+    }
+    bindCommands(actions, (value) => classes.choose(value), (held) => tools.holdHand(held));
+    writeHelp(part("#help_keys"));
+    addEventListener("beforeunload", (event) => {
+        if (editor.unsaved && !workspace.drafts) {
+            event.preventDefault(); // nothing else keeps the strokes
+        }
+    });
+}
+
+async function openDrafts() {
+    try {
+        workspace.drafts = await Drafts.open();
+        (await workspace.drafts.ids()).forEach((id) => list.mark(id, { draft: true }));
+    } catch {
+        say("This browser does not keep unsaved strokes (its storage is off). Save before you leave.", "error");
+    }
+}
+
+async function start() {
+    connect();
+    tools.set({ size: settings.size });
+    let state;
+    try {
+        state = await refresh();
+    } catch (error) {
+        sayError(error);
+        return;
+    }
+    part("#model").textContent = state.model;
+    if (state.volumes) {
+        part("#notice").textContent = `These images are volumes. Correct them in 3D Slicer, with ${location.href} as server.`;
+        part("#notice").hidden = false;
+        return;
+    }
+    overlay.setClasses(state.classes);
+    classes.set(state.classes);
+    showMask();
+    training.set(state.training, state.max_epochs);
+    workspace.markSkipped();
+    await openDrafts();
+    const last = sessionStorage.getItem("open");
+    if (list.state(last) !== undefined) {
+        await workspace.open(last);
+    } else if (state.images.length) {
+        await workspace.next();
+        if (workspace.id === null) {
+            await workspace.open(state.images[0].id);
+        }
+    } else {
+        part("#notice").textContent = "The folder holds no images.";
+        part("#notice").hidden = false;
+    }
+}
+
+workspace.addEventListener("open", () => sessionStorage.setItem("open", workspace.id));
+await start();
+document.body.dataset.ready = "true";

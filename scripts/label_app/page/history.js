@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Undo and redo of a mask, as the rectangles that changed. */
+
+import { crop, difference, paste } from "./mask.js";
+
+/** Steps of one mask. Memory is bounded: the oldest steps are given up first. */
+export class History {
+    #shadow; // the mask as of the last step
+    #done = [];
+    #undone = [];
+    #bytes = 0;
+    #count = 0;
+
+    /**
+     * @param {Mask} mask changed in place by `undo` and `redo`
+     * @param {number} [limit] bytes of all steps. Defaults to 64 MiB
+     */
+    constructor(mask, limit = 64 * 2 ** 20) {
+        this.mask = mask;
+        this.limit = limit;
+        this.#shadow = mask.copy();
+    }
+
+    get canUndo() {
+        return this.#done.length > 0;
+    }
+
+    get canRedo() {
+        return this.#undone.length > 0;
+    }
+
+    /** A number that names the present state: equal after undo and redo. */
+    get state() {
+        return this.#done.at(-1)?.state ?? this.start;
+    }
+
+    /** The number of the oldest state that undo reaches. */
+    start = 0;
+
+    /**
+     * Make a step of what has changed inside a rectangle since the last one.
+     *
+     * @returns {boolean} whether anything has
+     */
+    commit(rect) {
+        const changed = difference(this.mask, this.#shadow, rect);
+        if (!changed) {
+            return false;
+        }
+        this.#undone.forEach((step) => (this.#bytes -= step.values.length));
+        this.#undone = [];
+        const step = { rect: changed, values: crop(this.#shadow, changed), state: ++this.#count };
+        paste(this.#shadow, changed, crop(this.mask, changed));
+        this.#done.push(step);
+        this.#bytes += step.values.length;
+        while (this.#bytes > this.limit && this.#done.length > 1) {
+            const oldest = this.#done.shift();
+            this.#bytes -= oldest.values.length;
+            this.start = oldest.state;
+        }
+        return true;
+    }
+
+    /** Give up what has changed inside a rectangle since the last step. */
+    revert(rect) {
+        paste(this.mask, rect, crop(this.#shadow, rect));
+    }
+
+    /** @returns {object|null} the rectangle that changed */
+    undo() {
+        return this.#move(this.#done, this.#undone);
+    }
+
+    /** @returns {object|null} the rectangle that changed */
+    redo() {
+        return this.#move(this.#undone, this.#done);
+    }
+
+    #move(from, to) {
+        const step = from.pop();
+        if (!step) {
+            return null;
+        }
+        // one buffer serves both ways: it holds what the mask does not
+        const values = crop(this.mask, step.rect);
+        paste(this.mask, step.rect, step.values);
+        paste(this.#shadow, step.rect, step.values);
+        to.push({ ...step, values });
+        return step.rect;
+    }
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The commands of the page: one table for buttons, keys, tooltips and help. */
+
+/** Groups of [command, keys, what it does]. The first key is the one that tooltips show. */
+const TABLE = {
+    Draw: [
+        ["brush", ["b"], "Brush; right button erases"],
+        ["eraser", ["e"], "Eraser"],
+        ["polygon", ["p"], "Polygon: click corners or drag; Enter or the first corner closes it"],
+        ["pan", ["h"], "Pan; also middle button, or Space held"],
+        ["smaller", ["["], "Smaller brush"],
+        ["larger", ["]"], "Larger brush"],
+        ["undo", ["Ctrl+z"], "Undo"],
+        ["redo", ["Ctrl+Shift+z", "Ctrl+y"], "Redo"],
+        ["corner_back", ["Backspace"], "Take back the polygon's last corner"],
+        ["erase_polygon", ["Shift+Enter"], "Erase inside the polygon"],
+        ["cancel", ["Escape"], "Give up the polygon or stroke"],
+    ],
+    View: [
+        ["zoom_in", ["+", "="], "Zoom in; also the wheel"],
+        ["zoom_out", ["-"], "Zoom out"],
+        ["fit", ["0"], "Fit the image"],
+        ["actual_size", ["z"], "100 %: one pixel of the screen for one of the image"],
+        ["outline", ["o"], "Outline or fill"],
+        ["hide", ["m"], "Hide or show the mask"],
+        ["fainter", [","], "Fainter mask"],
+        ["stronger", ["."], "Stronger mask"],
+    ],
+    Images: [
+        ["save", ["s", "Ctrl+s"], "Save the mask"],
+        ["save_next", ["Enter"], "Save, then the next most uncertain image"],
+        ["next", ["n"], "Next most uncertain image"],
+        ["skip", ["k"], "Skip: do not offer this image again"],
+        ["predict", ["r"], "Use the prediction again (undo brings strokes back)"],
+        ["clear", ["Delete"], "Remove the whole mask (undo brings it back)"],
+        ["previous_in_list", ["ArrowUp"], "Previous image in the list"],
+        ["next_in_list", ["ArrowDown"], "Next image in the list"],
+        ["help", ["?"], "This help"],
+    ],
+};
+const SHOWN = { ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
+const COMMANDS = new Map();
+const KEYS = new Map();
+for (const [command, keys, text] of Object.values(TABLE).flat()) {
+    COMMANDS.set(command, { keys, text });
+    keys.forEach((key) => KEYS.set(key, command));
+}
+
+const shown = (key) =>
+    key
+        .split(/\+(?=.)/)
+        .map((part) => SHOWN[part] ?? (part.length === 1 ? part.toUpperCase() : part))
+        .join("+");
+
+/** The name of a pressed key as in the table. */
+function nameOf(event) {
+    const control = event.ctrlKey || event.metaKey;
+    // "?" and "+" need Shift on many keyboards: it counts for letters with Ctrl and for Enter alone
+    const shift = event.shiftKey && (control || event.key === "Enter");
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    return `${control ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key}`;
+}
+
+function typing(target) {
+    return target instanceof HTMLElement && target.matches("input:not([type=range], [type=radio]), select, textarea");
+}
+
+/**
+ * Let keys and buttons (`data-command`) run commands.
+ *
+ * @param {Object<string, function(): void>} actions by command
+ * @param {function(number): void} chooseClass for 1 to 9
+ * @param {function(boolean): void} holdHand Space pressed or released
+ */
+export function bindCommands(actions, chooseClass, holdHand) {
+    for (const button of document.querySelectorAll("[data-command]")) {
+        const { keys, text } = COMMANDS.get(button.dataset.command);
+        button.title = `${text} (${shown(keys[0])})`;
+        button.setAttribute("aria-keyshortcuts", keys.map((key) => key.replace("Ctrl", "Control")).join(" "));
+        if (!button.textContent.trim()) {
+            button.setAttribute("aria-label", text);
+        }
+        button.addEventListener("click", (event) => {
+            if (event.detail) {
+                button.blur(); // clicked, not pressed by key: Space and Enter are the image's again
+            }
+            actions[button.dataset.command]();
+        });
+    }
+    document.addEventListener("keydown", (event) => {
+        if (event.altKey || typing(event.target) || document.querySelector("dialog[open]")) {
+            return;
+        }
+        const pressed = event.target instanceof HTMLElement && event.target.closest("button, a, summary, [type=radio]");
+        if (pressed && [" ", "Enter"].includes(event.key)) {
+            return;
+        }
+        if (event.target.matches?.("input") && event.key.startsWith("Arrow")) {
+            return;
+        }
+        const name = nameOf(event);
+        if (name === " ") {
+            event.preventDefault();
+            holdHand(true);
+        } else if (KEYS.has(name)) {
+            event.preventDefault();
+            actions[KEYS.get(name)]();
+        } else if (/^[1-9]$/.test(name)) {
+            chooseClass(Number(name));
+        }
+    });
+    document.addEventListener("keyup", (event) => event.key === " " && holdHand(false));
+    window.addEventListener("blur", () => holdHand(false));
+}
+
+/** Fill the help panel. */
+export function writeHelp(root) {
+    for (const [title, rows] of Object.entries(TABLE)) {
+        const section = document.createElement("section");
+        const heading = document.createElement("h3");
+        heading.textContent = title;
+        const list = document.createElement("dl");
+        const all = title === "Draw" ? [...rows, ["", ["1", "9"], "Choose the class"]] : rows;
+        for (const [command, keys, text] of all) {
+            const term = document.createElement("dt");
+            keys.forEach((key, index) => {
+                const mark = document.createElement("kbd");
+                mark.textContent = shown(key);
+                term.append(...(index ? [command ? " " : " … "] : []), mark);
+            });
+            const meaning = document.createElement("dd");
+            meaning.textContent = text;
+            list.append(term, meaning);
+        }
+        section.append(heading, list);
+        root.append(section);
+    }
+}

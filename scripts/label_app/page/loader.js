@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Images and masks from the server, those that were loaded last or ahead kept for a moment. */
+
+import { CallError, getImage, getLabel, getPrediction } from "./api.js";
+import { fingerprint } from "./drafts.js";
+
+const KEPT = 4; // images
+
+async function imageOf(id, signal) {
+    const file = await getImage(id, signal);
+    try {
+        const bitmap = await createImageBitmap(new Blob([file]));
+        return { bitmap, fingerprint: fingerprint(file) };
+    } catch {
+        throw new CallError(`The browser cannot show what the server sent for ${id}.`, 0);
+    }
+}
+
+/** Loads each thing once. */
+export class Loader {
+    #images = new Map();
+    #predictions = new Map();
+
+    /** @returns {Promise<{bitmap: ImageBitmap, fingerprint: string}>} */
+    image(id) {
+        return this.#get(this.#images, id, imageOf);
+    }
+
+    /** @returns {Promise<import("./mask.js").Mask>} a copy of your own */
+    async prediction(id) {
+        return (await this.#get(this.#predictions, id, getPrediction)).copy();
+    }
+
+    /** @returns {Promise<import("./mask.js").Mask>} the saved label, always asked for anew */
+    label(id) {
+        return getLabel(id);
+    }
+
+    /** Load what will be opened next; failures show when it is opened. */
+    ahead(id) {
+        Promise.all([this.image(id), this.prediction(id)]).catch(() => {});
+    }
+
+    /** Give up what an image still waits for, so that the server is free for others. */
+    leave(id) {
+        for (const kept of [this.#images, this.#predictions]) {
+            const entry = kept.get(id);
+            if (entry && !entry.done) {
+                entry.controller.abort();
+                kept.delete(id);
+            }
+        }
+    }
+
+    /** The weights have changed. */
+    forgetPredictions() {
+        this.#predictions.clear();
+    }
+
+    #get(kept, id, load) {
+        let entry = kept.get(id);
+        kept.delete(id); // to the end: the oldest go first
+        if (!entry) {
+            const controller = new AbortController();
+            entry = { controller, done: false, promise: load(id, controller.signal) };
+            const created = entry;
+            entry.promise.then(
+                () => (created.done = true),
+                () => kept.get(id) === created && kept.delete(id),
+            );
+        }
+        kept.set(id, entry);
+        if (kept.size > KEPT) {
+            kept.delete(kept.keys().next().value);
+        }
+        return entry.promise;
+    }
+}

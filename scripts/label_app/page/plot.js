@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Dice of the held-out labels against the number of labels, one point for each training. */
+
+const SVG = "http://www.w3.org/2000/svg";
+const BOX = { width: 272, height: 132, left: 28, right: 10, top: 8, bottom: 22 };
+
+function add(parent, name, attributes, text) {
+    const element = document.createElementNS(SVG, name);
+    Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
+    if (text !== undefined) {
+        element.textContent = text;
+    }
+    parent.append(element);
+    return element;
+}
+
+/** Round numbers from 0 to a largest one, at most five. */
+function ticks(largest) {
+    const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+    const step = steps.find((each) => largest / each <= 4) ?? 10000;
+    return Array.from({ length: Math.floor(largest / step) + 1 }, (_, index) => index * step);
+}
+
+/**
+ * @param {SVGSVGElement} svg drawn anew
+ * @param {{labels: number, held_out: number, dice_before: number|null, dice_after: number|null}[]} history
+ * @returns {boolean} whether there was anything to draw
+ */
+export function drawPlot(svg, history) {
+    const points = history.filter(({ dice_after: dice }) => dice !== null);
+    svg.replaceChildren();
+    svg.setAttribute("viewBox", `0 0 ${BOX.width} ${BOX.height}`);
+    svg.dataset.points = points.length;
+    const most = Math.max(4, ...points.map(({ labels }) => labels)) * 1.05;
+    const x = (labels) => BOX.left + (labels / most) * (BOX.width - BOX.left - BOX.right);
+    const y = (dice) => BOX.height - BOX.bottom - dice * (BOX.height - BOX.top - BOX.bottom);
+    for (const dice of [0, 0.5, 1]) {
+        add(svg, "line", { class: "grid", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(dice), y2: y(dice) });
+        add(svg, "text", { class: "tick", x: BOX.left - 6, y: y(dice) + 3.5, "text-anchor": "end" }, dice);
+    }
+    for (const labels of ticks(most)) {
+        add(svg, "text", { class: "tick", x: x(labels), y: BOX.height - 7, "text-anchor": "middle" }, labels);
+    }
+    const path = points.map(({ labels, dice_after: dice }) => `${x(labels)},${y(dice)}`).join(" ");
+    add(svg, "polyline", { class: "curve", points: path });
+    for (const { labels, held_out: heldOut, dice_before: before, dice_after: after } of points) {
+        if (before !== null) {
+            add(svg, "circle", { class: "before", cx: x(labels), cy: y(before), r: 2.5 });
+        }
+        const point = add(svg, "circle", { class: "after", cx: x(labels), cy: y(after), r: 3.5 });
+        const was = before === null ? "" : `, ${before.toFixed(3)} before`;
+        add(point, "title", {}, `${labels} labels: Dice ${after.toFixed(3)}${was} (${heldOut} held out)`);
+    }
+    return points.length > 0;
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The panel that starts, follows and stops a training. */
+
+import { getTraining, startTraining, stopTraining } from "./api.js";
+import { drawPlot } from "./plot.js";
+import { say, sayError } from "./status.js";
+
+const POLL = 1000; // milliseconds between two questions while a training runs
+const POLL_GONE = 4000; // the same while the server does not answer
+
+const number = (dice) => (dice === null ? "–" : dice.toFixed(3));
+
+/** Event `finished`: a training has ended, and with it the old predictions. */
+export class TrainingPanel extends EventTarget {
+    #root;
+    #timer = 0;
+    #running = false;
+    #labelled = 0;
+
+    /** @param {HTMLElement} root */
+    constructor(root) {
+        super();
+        this.#root = root;
+        this.#part("form").addEventListener("submit", (event) => {
+            event.preventDefault();
+            if (this.#running) {
+                this.#stop();
+            } else {
+                this.#start();
+            }
+        });
+    }
+
+    /** Whether a training runs. */
+    get running() {
+        return this.#running;
+    }
+
+    /** Show what the server says at the start, and follow a training that runs already. */
+    set(training, epochs) {
+        this.#part("#epochs").value = epochs;
+        this.#show(training);
+    }
+
+    /** How many labels there are to train on. */
+    setLabelled(labelled) {
+        this.#labelled = labelled;
+        this.#root.dataset.labelled = labelled;
+        this.#enable();
+    }
+
+    #part(selector) {
+        return this.#root.querySelector(selector);
+    }
+
+    #enable() {
+        const button = this.#part("#train");
+        button.disabled = !this.#running && this.#labelled === 0;
+        button.textContent = this.#running ? "Stop" : "Train";
+        button.title = button.disabled ? "Save the first mask, then train on it" : "";
+        this.#part("#epochs").disabled = this.#running;
+    }
+
+    async #start() {
+        const epochs = this.#part("#epochs");
+        this.#part("#train").disabled = true;
+        say("Starting the training …", "busy");
+        try {
+            this.#show(await startTraining(Number(epochs.value)));
+            say("Training. You can go on correcting.");
+        } catch (error) {
+            sayError(error, "The training did not start. ");
+        }
+        this.#enable();
+    }
+
+    async #stop() {
+        this.#part("#train").disabled = true;
+        say("Stopping the training …", "busy");
+        try {
+            this.#show(await stopTraining());
+        } catch (error) {
+            sayError(error, "The training was not stopped. ");
+        }
+        this.#enable();
+    }
+
+    async #poll() {
+        let wait = POLL;
+        try {
+            this.#show(await getTraining());
+        } catch (error) {
+            sayError(error);
+            wait = POLL_GONE;
+        }
+        this.#again(wait);
+    }
+
+    #again(wait) {
+        clearTimeout(this.#timer);
+        if (this.#running) {
+            this.#timer = setTimeout(() => this.#poll(), wait);
+        }
+    }
+
+    #show(training) {
+        const ended = this.#running && training.status !== "running";
+        this.#running = training.status === "running";
+        this.#root.dataset.status = training.status;
+        const bar = this.#part("progress");
+        bar.max = Math.max(training.max_epochs, 1);
+        bar.value = training.epoch;
+        this.#part("#epoch").textContent = this.#sentence(training);
+        const known = training.dice_before !== null || training.dice_after !== null;
+        const on = `${training.held_out} held-out label${training.held_out === 1 ? "" : "s"}`;
+        this.#part("#dice").textContent = known
+            ? `Dice ${number(training.dice_before)} → ${number(training.dice_after)} on ${on}`
+            : "Dice: needs three labels, of which one is held out";
+        this.#part("#no_plot").hidden = drawPlot(this.#part("#plot"), training.history);
+        this.#enable();
+        this.#again(POLL);
+        if (ended) {
+            this.#tell(training);
+            this.dispatchEvent(new Event("finished"));
+        }
+    }
+
+    #sentence({ status, epoch, max_epochs: epochs }) {
+        const sentences = {
+            idle: "Not trained here yet",
+            running: epoch ? `Epoch ${epoch} of ${epochs}` : "Preparing …",
+            done: `Done, ${epochs} epochs`,
+            failed: "Failed",
+            stopped: `Stopped in epoch ${epoch} of ${epochs}`,
+        };
+        return sentences[status];
+    }
+
+    #tell({ status, detail, dice_before: before, dice_after: after }) {
+        if (status === "failed") {
+            say(`The training failed. ${detail}`, "error");
+        } else if (status === "stopped") {
+            say("The training was stopped.");
+        } else {
+            const dice = after === null ? "" : ` Dice ${number(before)} before, ${number(after)} after.`;
+            say(`The training is done.${dice}`, "info");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/** Zoom and pan: where the image is on the screen. The browser scales the canvases; nothing is drawn anew. */
+
+const LARGEST = 64; // pixels of the screen for one of the image
+const MARGIN = 16; // around a fitted image
+
+/** Event `change`: the image has moved, or its scale has changed. */
+export class View extends EventTarget {
+    #stage;
+    #layers;
+    #size = null; // of the image
+    #fitted = true;
+    scale = 1; // CSS pixels for one pixel of the image
+    x = 0; // of the image's top left corner in the stage, in CSS pixels
+    y = 0;
+
+    /**
+     * @param {HTMLElement} stage the window on the image
+     * @param {HTMLElement} layers holds the canvases, of the image's size
+     */
+    constructor(stage, layers) {
+        super();
+        this.#stage = stage;
+        this.#layers = layers;
+        new ResizeObserver(() => this.#fitted && this.fit()).observe(stage);
+    }
+
+    /** An image of another size. The same size keeps scale and place. */
+    setSize(width, height) {
+        const same = this.#size?.width === width && this.#size?.height === height;
+        this.#size = { width, height };
+        this.#layers.style.width = `${width}px`;
+        this.#layers.style.height = `${height}px`;
+        if (same) {
+            this.#apply();
+        } else {
+            this.fit();
+        }
+    }
+
+    /** Pixels of the screen for one of the image. */
+    get zoom() {
+        return this.scale * devicePixelRatio;
+    }
+
+    /** Show all of the image. */
+    fit() {
+        if (!this.#size) {
+            return;
+        }
+        const { clientWidth, clientHeight } = this.#stage;
+        const { width, height } = this.#size;
+        const fitting = Math.min((clientWidth - 2 * MARGIN) / width, (clientHeight - 2 * MARGIN) / height);
+        this.scale = Math.max(fitting, 0.01);
+        this.x = (clientWidth - width * this.scale) / 2;
+        this.y = (clientHeight - height * this.scale) / 2;
+        this.#fitted = true;
+        this.#apply();
+    }
+
+    /** One pixel of the image on one of the screen, around the middle of the stage. */
+    actualSize() {
+        this.zoomBy(1 / this.zoom);
+    }
+
+    /**
+     * @param {number} factor above 1: closer
+     * @param {{x: number, y: number}} [client] the place that stays, as in mouse events. Defaults to the middle
+     */
+    zoomBy(factor, client) {
+        const box = this.#stage.getBoundingClientRect();
+        const x = client ? client.x - box.left : box.width / 2;
+        const y = client ? client.y - box.top : box.height / 2;
+        const scale = Math.min(Math.max(this.scale * factor, 0.02), LARGEST / devicePixelRatio);
+        this.x = x - ((x - this.x) * scale) / this.scale;
+        this.y = y - ((y - this.y) * scale) / this.scale;
+        this.scale = scale;
+        this.#fitted = false;
+        this.#apply();
+    }
+
+    /** Move the image by CSS pixels. */
+    panBy(dx, dy) {
+        this.x += dx;
+        this.y += dy;
+        this.#fitted = false;
+        this.#apply();
+    }
+
+    /** A place of the screen in the image's coordinates: pixel (x, y) covers [x, x + 1) x [y, y + 1). */
+    toImage(client) {
+        const box = this.#stage.getBoundingClientRect();
+        return { x: (client.x - box.left - this.x) / this.scale, y: (client.y - box.top - this.y) / this.scale };
+    }
+
+    /** A place of the image in CSS pixels of the stage. */
+    toStage({ x, y }) {
+        return { x: x * this.scale + this.x, y: y * this.scale + this.y };
+    }
+
+    #apply() {
+        if (this.#size) {
+            // at least a corner of the image stays in sight; whole pixels keep it sharp
+            const { clientWidth, clientHeight } = this.#stage;
+            const keep = 48;
+            const { width, height } = this.#size;
+            this.x = Math.round(Math.min(Math.max(this.x, keep - width * this.scale), clientWidth - keep));
+            this.y = Math.round(Math.min(Math.max(this.y, keep - height * this.scale), clientHeight - keep));
+        }
+        this.#layers.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
+        this.#layers.classList.toggle("pixelated", this.zoom >= 2);
+        this.dispatchEvent(new Event("change"));
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+/** The open image from opening to saving: loads it, keeps its draft, saves it, finds the next one. */
+
+import { nextImage, putLabel } from "./api.js";
+import { Mask } from "./mask.js";
+import { say, sayError } from "./status.js";
+
+const RETRY = 2000; // milliseconds until a busy server is asked for a prediction again
+const SKIPPED = `skipped ${location.pathname}`;
+
+const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+
+/** Events: `open` when an image or its mask is shown or cannot be, `labelled` (detail: number of labels). */
+export class Workspace extends EventTarget {
+    #parts;
+    #stage;
+    #notice;
+    #canvas;
+    #ticket = 0; // of the latest call of `open`: earlier ones stop when they see another
+    #saving = null;
+    #fingerprint = null;
+    #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
+    id = null;
+    size = null;
+    drafts = null; // set when the browser's database is open
+
+    /**
+     * @param {HTMLElement} stage
+     * @param {{view: object, editor: object, tools: object, list: object, loader: object}} parts
+     */
+    constructor(stage, parts) {
+        super();
+        this.#parts = parts;
+        this.#stage = stage;
+        this.#notice = stage.querySelector("#notice");
+        this.#canvas = stage.querySelector("#image");
+        parts.editor.addEventListener("step", () => this.#keepDraft());
+    }
+
+    /** Mark the skipped images in the list, once it is there. */
+    markSkipped() {
+        this.#skipped.forEach((id) => this.#parts.list.mark(id, { skipped: true }));
+    }
+
+    /** Show an image with its draft, its saved label or else its prediction. */
+    async open(id) {
+        const { editor, tools, list, loader } = this.#parts;
+        await this.#saving; // what is being saved belongs to the image that is left
+        const ticket = ++this.#ticket;
+        const started = performance.now();
+        tools.cancel();
+        if (this.id !== id) {
+            loader.leave(this.id);
+        }
+        this.#reset(id);
+        list.setCurrent(id);
+        const slow = setTimeout(() => say(`Loading ${id} …`, "busy"), 250);
+        const saved = list.state(id) === "corrected";
+        const asked = saved ? loader.label(id) : loader.prediction(id);
+        asked.catch(() => {}); // it is awaited only after the image
+        try {
+            const image = await loader.image(id);
+            const draft = await this.drafts?.get(id, image.fingerprint);
+            if (ticket !== this.#ticket) {
+                return;
+            }
+            this.#showImage(image);
+            list.mark(id, { draft: Boolean(draft) });
+            if (draft) {
+                this.#show(draft, "draft", true);
+                say("Your strokes that were not saved are back.");
+            } else {
+                this.#show(await this.#fitting(asked, ticket), saved ? "label" : "prediction");
+                say("");
+            }
+        } catch (error) {
+            if (ticket === this.#ticket) {
+                this.#fail(error, saved);
+            }
+        } finally {
+            clearTimeout(slow);
+        }
+        if (ticket === this.#ticket && editor.mask) {
+            await nextFrame();
+            await nextFrame();
+            this.#stage.dataset.shownMs = Math.round(performance.now() - started);
+        }
+    }
+
+    /** @returns {Promise<boolean>} whether the server has the mask now */
+    async save() {
+        if (this.#parts.editor.mask === null) {
+            return false;
+        }
+        this.#saving ??= this.#save().finally(() => (this.#saving = null));
+        return this.#saving;
+    }
+
+    /** Open the most uncertain image that is neither labelled, nor skipped, nor this one. */
+    async next() {
+        const here = this.id;
+        try {
+            const id = await nextImage(this.#passed());
+            if (id === null) {
+                say("No other image is left: all are corrected or skipped.");
+            } else if (here === this.id) {
+                await this.open(id);
+            }
+        } catch (error) {
+            sayError(error, "No next image. ");
+        }
+    }
+
+    /** Do not offer this image again in this window. */
+    async skip() {
+        if (this.id !== null) {
+            this.#skipped.add(this.id);
+            sessionStorage.setItem(SKIPPED, JSON.stringify([...this.#skipped]));
+            this.#parts.list.mark(this.id, { skipped: true });
+            await this.next();
+        }
+    }
+
+    /** Put the prediction in place of what is drawn. */
+    async usePrediction() {
+        const { editor, loader } = this.#parts;
+        const ticket = this.#ticket;
+        if (editor.mask === null) {
+            return;
+        }
+        say("Asking for the prediction …", "busy");
+        try {
+            const mask = await this.#fitting(loader.prediction(this.id), ticket);
+            editor.replace(mask);
+            say("This is the prediction. Undo brings back what was here.");
+        } catch (error) {
+            if (ticket === this.#ticket) {
+                sayError(error, "No prediction. ");
+            }
+        }
+    }
+
+    /** Remove the whole mask. */
+    clear() {
+        const { editor } = this.#parts;
+        if (editor.mask) {
+            editor.replace(new Mask(editor.mask.width, editor.mask.height));
+        }
+    }
+
+    #passed() {
+        return [...new Set([...this.#skipped, this.id])].filter((id) => id !== null);
+    }
+
+    #reset(id) {
+        this.id = id;
+        this.size = null;
+        this.#fingerprint = null;
+        delete this.#stage.dataset.shownMs;
+        this.#stage.dataset.mask = "";
+        this.#stage.dataset.image = id;
+        this.#stage.classList.add("loading");
+        this.#notice.hidden = true;
+        this.#parts.tools.enabled = false;
+        this.#parts.editor.load(null);
+        this.dispatchEvent(new Event("open"));
+    }
+
+    #showImage({ bitmap, fingerprint }) {
+        const { width, height } = bitmap;
+        this.size = { width, height };
+        this.#fingerprint = fingerprint;
+        this.#canvas.width = width;
+        this.#canvas.height = height;
+        this.#canvas.getContext("2d").drawImage(bitmap, 0, 0);
+        this.#canvas.parentElement.hidden = false;
+        this.#stage.classList.remove("loading");
+        this.#parts.view.setSize(width, height);
+    }
+
+    /** A mask once it has come, if it is still wanted and has the image's size. */
+    async #fitting(promise, ticket) {
+        const mask = await promise;
+        if (ticket !== this.#ticket) {
+            throw new DOMException("another image was opened", "AbortError");
+        }
+        const { width, height } = this.size;
+        if (mask.width !== width || mask.height !== height) {
+            throw new Error(`Its mask has ${mask.width} x ${mask.height} pixels, the image ${width} x ${height}.`);
+        }
+        return mask;
+    }
+
+    /** @param {"draft"|"label"|"prediction"|"none"} source */
+    #show(mask, source, unsaved = false) {
+        const { editor, tools, list } = this.#parts;
+        if (source === "prediction" && list.state(this.id) === "new") {
+            list.update(this.id, { state: "predicted" });
+        }
+        editor.load(mask, unsaved);
+        tools.enabled = true;
+        this.#stage.dataset.mask = source;
+        this.dispatchEvent(new Event("open"));
+    }
+
+    #fail(error, saved) {
+        if (error.name === "AbortError") {
+            return;
+        }
+        if (this.size === null) {
+            this.#canvas.parentElement.hidden = true;
+            this.#stage.classList.remove("loading");
+            this.#notice.textContent = error.message;
+            this.#notice.hidden = false;
+            say(error.message, "error");
+            this.dispatchEvent(new Event("open"));
+            return;
+        }
+        // the image is there: it can be drawn on by hand
+        const ticket = this.#ticket;
+        this.#show(new Mask(this.size.width, this.size.height), "none");
+        sayError(error, saved ? "The saved mask was not loaded. " : "No prediction. ");
+        if (error.status === 503) {
+            setTimeout(() => {
+                if (ticket === this.#ticket && this.#parts.editor.untouched) {
+                    this.open(this.id);
+                }
+            }, RETRY);
+        }
+    }
+
+    async #save() {
+        const { editor, list } = this.#parts;
+        const { mask, saved } = editor.snapshot();
+        const id = this.id;
+        say("Saving …", "busy");
+        try {
+            const { labelled } = await putLabel(id, mask);
+            saved();
+            list.update(id, { state: "corrected" });
+            this.#stage.dataset.mask = "label";
+            say(`Saved ${id}.`, "ok");
+            this.dispatchEvent(new CustomEvent("labelled", { detail: labelled }));
+            this.dispatchEvent(new Event("open"));
+            return true;
+        } catch (error) {
+            say(`Not saved. Your strokes are kept. ${error.message}`, "error");
+            return false;
+        }
+    }
+
+    async #keepDraft() {
+        const { editor, list } = this.#parts;
+        if (editor.mask === null || this.#fingerprint === null) {
+            return;
+        }
+        list.mark(this.id, { draft: editor.unsaved });
+        try {
+            await this.drafts?.set(this.id, this.#fingerprint, editor.unsaved ? editor.mask : null);
+        } catch {
+            say("This browser does not keep unsaved strokes (its storage is full or off). Save before you leave.", "error");
+        }
+    }
+
+    /** Load the image that will probably be next. */
+    async prefetch() {
+        try {
+            const id = await nextImage(this.#passed());
+            if (id !== null) {
+                this.#parts.loader.ahead(id);
+            }
+        } catch {
+            // whatever is wrong shows when it is asked for
+        }
+    }
+}
