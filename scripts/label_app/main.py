@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+import threading
 from pathlib import Path
 
+import numpy as np
+import torch
 from fastapi import HTTPException
+from labelling import Labelling
 from monai.transforms import AsDiscreted, Invertd, SaveImaged, SqueezeDimd
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.tasks.activelearning.epistemic import Epistemic
 from monailabel.tasks.activelearning.first import First
@@ -23,13 +29,27 @@ from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
+from monailabel.utils.others.generic import device_list
+from predictions import Predictions
+from store import ImageStore
+from training import Trainings
+from values import Facts
 
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps
+VAL_SPLIT = 0.2  # MONAI Label's default: every fifth label is held out
 
 
 class InferTask(BundleInferTask):
-    """Masks as files; for ``{"output": "json"}`` polygons, which CVAT draws."""
+    """Masks as files; for ``{"output": "json"}`` polygons, which CVAT draws. One image at a time."""
+
+    def __init__(self, path, conf):
+        self.lock = threading.Lock()  # a request's options are written into the parsed config
+        super().__init__(path, conf)
+
+    def __call__(self, request, callbacks=None):
+        with self.lock:
+            return super().__call__(request, callbacks)
 
     def polygons(self, data) -> bool:
         return bool(data) and data.get("output") == "json" and self.dimension == 2
@@ -45,8 +65,29 @@ class InferTask(BundleInferTask):
 
 
 class TrainTask(BundleTrainTask):
+    """Training on all labels but those that are held out for good."""
+
+    def __init__(self, path, conf, labelling):
+        super().__init__(path, conf)
+        self.labelling = labelling
+
+    def _fetch_datalist(self, request, datastore):
+        held_out = self.labelling.held_out(datastore.get_labeled_images())
+        self.held_out = {datastore.get_image_uri(image) for image in held_out}
+        return super()._fetch_datalist(request, datastore)
+
+    def _partition_datalist(self, datalist, request, shuffle=False):
+        if request.get("val_split", VAL_SPLIT) != VAL_SPLIT:
+            return super()._partition_datalist(datalist, request, shuffle)
+        held_out = [item for item in datalist if item["image"] in self.held_out]
+        return [item for item in datalist if item["image"] not in self.held_out], held_out
+
     def _update_overrides(self, overrides):
         overrides["overwrite"] = True  # each training replaces the one before
+        if not overrides.get("validate#dataset#data", True):  # no best epoch: keep the last
+            saver: dict = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
+            saver |= {"save_final": True, "final_filename": "model.pt"}
+            overrides["train#handlers"] = [*overrides["train#handlers"], saver]
         return overrides
 
     def _load_checkpoint(self, model_pytorch, pretrained, train_handlers):
@@ -60,16 +101,55 @@ class LabelApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
         folder = Path(app_dir) / "model"
         self.bundles = {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/configs"))}
+        self.labelling = Labelling(Path(app_dir).parent / "labelling.json")
         super().__init__(app_dir, studies, conf, name="U-Net v2", description="U-Net v2 by MONAI Label")
         # scores change with the weights: MONAI Label would score anew for every next image as well
         self.scores_itself: bool = self._auto_update_scoring
         self._auto_update_scoring: bool = False
+        self.out_channels = int(self.task.bundle_config.get("out_channels", 1))
+        self.predictions = Predictions(self)
+        self.trainings = Trainings(self)
+
+    @property
+    def model(self) -> str:
+        """The name of the first bundle, which the page works with."""
+        return next(iter(self.bundles))
+
+    @property
+    def task(self) -> InferTask:
+        return self._infers[self.model]
+
+    @property
+    def volumes(self) -> bool:
+        return self.task.dimension == 3
+
+    def weights(self) -> str:
+        """Changes with the file of weights."""
+        found = os.stat(self.task.get_path())
+        return f"{found.st_mtime_ns}-{found.st_size}"
+
+    def facts(self) -> Facts:
+        return Facts(images=self.datastore().list_images(), devices=device_list())
+
+    def segmented(self, path: str) -> np.ndarray:
+        """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
+        try:
+            _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
+        except (OSError, RuntimeError) as error:
+            raise unreadable(path, error) from error
+        return np.asarray(data[self.task.key_pred].cpu()).astype(np.uint8).T
+
+    def datastore(self) -> ImageStore:
+        return self._datastore.follow()
+
+    def init_datastore(self):
+        return ImageStore(self.studies, self.labelling, settings.MONAI_LABEL_DATASTORE_FILE_EXT)
 
     def init_infers(self):
         return {name: InferTask(path, self.conf) for name, path in self.bundles.items()}
 
     def init_trainers(self):
-        return {name: TrainTask(path, self.conf) for name, path in self.bundles.items()}
+        return {name: TrainTask(path, self.conf, self.labelling) for name, path in self.bundles.items()}
 
     def init_strategies(self):
         return {"uncertainty": Epistemic(), "random": Random(), "first": First()}
@@ -87,30 +167,44 @@ class LabelApp(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
+        self.predictions.warm_up()
+        threading.Thread(target=self.trainings.watch, daemon=True).start()
+        self.score()
+
+    def score(self) -> None:
+        """Compute the uncertainty of all images that have no label, in a process of its own."""
         if self.scores_itself:
             self.async_scoring(None)
 
+    def step_aside(self) -> None:
+        """In a process of its own, let the server answer first."""
+        if not self._server_mode:
+            os.nice(10)
+
     def train(self, request):
-        result = super().train(request)
-        if self.scores_itself:
-            self.async_scoring(None)
-        return result
+        self.step_aside()
+        return super().train(request)
 
     def scoring(self, request, datastore=None):
         self.known(request.get("method"))
+        self.step_aside()
         return super().scoring(request, datastore)
+
+    def batch_infer(self, request, datastore=None):
+        self.step_aside()
+        if not torch.cuda.is_available():
+            request["multi_gpu"] = False  # MONAI Label 0.8.5 would divide by the number of GPUs
+        return super().batch_infer(request, datastore)
 
     def infer(self, request, datastore=None):
         self.known(request.get("model"))
         image = request.get("image")
-        if isinstance(image, str) and not os.path.exists(image) and image not in self.datastore().list_images():
+        if image not in self.datastore().list_images() and Path(str(image)).parent != Path(tempfile.gettempdir()):
             raise HTTPException(404, f"No image '{image}'. GET /datastore/?output=all lists those that there are.")
         try:
             return super().infer(request, datastore)
         except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
-            logger.exception("inference failed")
-            cause = str(error.__cause__ or error).splitlines()[0]
-            raise HTTPException(400, f"'{os.path.basename(str(image))}' cannot be segmented: {cause}") from error
+            raise unreadable(str(image), error) from error
 
     def bundle_path(self, model):
         """Called first for every background task: an unknown model is refused before it starts."""
@@ -120,3 +214,9 @@ class LabelApp(MONAILabelApp):
     def known(self, model) -> None:
         if model and model not in self.bundles:
             raise HTTPException(404, f"No model '{model}'. There is: {', '.join(self.bundles)}.")
+
+
+def unreadable(path: str, error: Exception) -> HTTPException:
+    logger.error("inference failed", exc_info=error)
+    cause = str(error.__cause__ or error).splitlines()[0]
+    return HTTPException(400, f"'{os.path.basename(path)}' cannot be segmented: {cause}")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Predictions for the page: computed when they are asked for, and kept until the weights change."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from values import Refused
+
+__all__ = ["Predictions", "png"]
+
+logger = logging.getLogger(__name__)
+TAG = "original"  # MONAI Label's name for labels by the network
+PATIENCE = 20  # seconds
+
+
+class Predictions:
+    """
+    Args:
+        app: the app of MONAI Label.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.lock = threading.Lock()
+
+    def kept(self, image: str, weights: str) -> bool:
+        """Whether there is a prediction by these weights."""
+        return self.app.datastore().get_label_info(image, TAG).get("weights") == weights
+
+    def get(self, image: str) -> bytes:
+        """The prediction as PNG of class indices. Raises Refused (503) when others keep the server busy."""
+        if not self.lock.acquire(timeout=PATIENCE):
+            raise Refused(503, "The server is busy. Try again in a moment.")
+        try:
+            store, weights = self.app.datastore(), self.app.weights()
+            if self.kept(image, weights):
+                return Path(store.get_label_uri(image, TAG)).read_bytes()
+            found = png(Image.fromarray(self.app.segmented(store.get_image_uri(image))))
+            save(store, image, TAG, found, {"weights": weights})
+            return found
+        finally:
+            self.lock.release()
+
+    def warm_up(self) -> None:
+        """Load the network with the first prediction, before anybody waits for it."""
+        images = sorted(self.app.datastore().list_images())
+        if images and not self.app.volumes:
+            try:
+                self.app.segmented(self.app.datastore().get_image_uri(images[0]))
+            except Exception:
+                logger.exception("the first prediction failed")
+
+
+def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any]) -> None:
+    """Store a PNG as a label."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "label.png"
+        path.write_bytes(content)
+        store.save_label(image, str(path), tag, info)
+
+
+def png(image: Image.Image) -> bytes:
+    written = BytesIO()
+    image.save(written, "PNG", compress_level=1)
+    return written.getvalue()
+
+
+def dice(prediction: np.ndarray, label: np.ndarray, classes: int) -> float:
+    """Mean over the classes without background; 1 for a class that neither holds."""
+    scores = []
+    for value in range(1, classes + 1):
+        one, other = prediction == value, label == value
+        total = int(one.sum() + other.sum())
+        scores.append(2 * int((one & other).sum()) / total if total else 1.0)
+    return sum(scores) / len(scores)

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of images and labels: nothing of the user's is removed or overwritten, nothing is written beside it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from fastapi import HTTPException
+from filelock import FileLock
+from labelling import Labelling
+from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+
+__all__ = ["ImageStore"]
+
+TAGS = ("final", "original")
+
+
+class ImageStore(LocalDatastore):
+    """
+    MONAI Label's folder of images. Other processes of this server (training, scoring) write its list too: here it is
+    read again before each change, and whenever it is asked for.
+
+    Args:
+        folder: of images and ``labels/``.
+        labelling: the order in which images were labelled.
+        extensions: patterns of file names.
+    """
+
+    def __init__(self, folder: str, labelling: Labelling, extensions: list[str]) -> None:
+        self.labelling = labelling
+        self._config_ts = 0.0
+        super().__init__(folder, extensions=extensions, auto_reload=False)
+
+    def follow(self) -> ImageStore:
+        """Read the list again if another process wrote it."""
+        with FileLock(self._lock_file):
+            self._read()
+        return self
+
+    def _read(self) -> None:
+        if not os.path.exists(self._datastore_config_path):
+            return
+        changed = os.stat(self._datastore_config_path).st_mtime
+        if changed != self._config_ts:
+            model = LocalDatastoreModel.model_validate_json(Path(self._datastore_config_path).read_bytes())
+            model.base_path = self._datastore_path
+            self._datastore, self._config_ts = model, changed
+
+    def status(self) -> dict[str, Any]:
+        self.follow()
+        return super().status()
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        _, ending = self._to_id(os.path.basename(image_filename))
+        target = self._inside(Path(self._datastore.image_path()), image_id + ending)
+        with FileLock(self._lock_file):
+            self._read()
+            if image_id in self._datastore.objects or os.path.lexists(target):
+                raise HTTPException(409, f"There is an image '{image_id}' already. Images are not replaced.")
+            _copy(image_filename, target)
+            info = {**(image_info or {}), "ts": int(time.time()), "name": target.name}
+            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
+            self._update_datastore_file(lock=False)
+        return image_id
+
+    def remove_image(self, image_id: str) -> None:
+        raise HTTPException(403, "Images are not removed: delete the file yourself.")
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        if label_tag not in TAGS:
+            raise HTTPException(422, f"A label is {' or '.join(TAGS)}, not '{label_tag}'.")
+        _, ending = self._to_id(os.path.basename(label_filename))
+        with FileLock(self._lock_file):
+            self._read()
+            image = self._datastore.objects.get(image_id)
+            if image is None:
+                raise HTTPException(404, f"No image '{image_id}'.")
+            target = self._inside(Path(self._datastore.label_path(label_tag)), image_id + ending)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _copy(label_filename, target)
+            info = {**(label_info or {}), "ts": int(time.time()), "name": target.name}
+            image.labels[label_tag] = DataModel(info=info, ext=ending)
+            self._update_datastore_file(lock=False)
+        if label_tag == "final":
+            self.labelling.saved(image_id)
+        return image_id
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        with FileLock(self._lock_file):
+            self._read()
+            image = self._datastore.objects.get(image_id)
+            if image is None:
+                raise HTTPException(404, f"No image '{image_id}'.")
+            image.image.info.update(info)
+            self._update_datastore_file(lock=False)
+
+    @staticmethod
+    def _inside(folder: Path, name: str) -> Path:
+        target = folder / name
+        if target.parent != folder or Path(name).name != name:
+            raise HTTPException(422, "An id is a name, not a path.")
+        return target
+
+
+def _copy(source: str, target: Path) -> None:
+    """Atomic, and a link of the target's name is replaced, not followed."""
+    partial = target.with_name(f".{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    shutil.copyfile(source, partial)
+    os.replace(partial, target)
