@@ -74,8 +74,9 @@ function fitOutline() {
 }
 
 function showMask() {
-    const layer = part("#mask");
-    layer.style.opacity = hidden ? 0 : settings.opacity / 100;
+    // thin lines need more of it
+    const opacity = Math.min((settings.opacity / 100) * (settings.outline ? 2 : 1), 1);
+    part("#mask").style.opacity = hidden ? 0 : opacity;
     part("#opacity").value = settings.opacity;
     part("#opacity_shown").textContent = `${settings.opacity} %`;
     button("outline", { pressed: settings.outline });

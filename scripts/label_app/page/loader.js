@@ -41,13 +41,14 @@ export class Loader {
         Promise.all([this.image(id), this.prediction(id)]).catch(() => {});
     }
 
-    /** Give up what an image still waits for, so that the server is free for others. */
-    leave(id) {
+    /** Give up what other images still wait for, so that the server is free for this one. */
+    giveUpAllBut(id) {
         for (const kept of [this.#images, this.#predictions]) {
-            const entry = kept.get(id);
-            if (entry && !entry.done) {
-                entry.controller.abort();
-                kept.delete(id);
+            for (const [other, entry] of kept) {
+                if (other !== id && !entry.done) {
+                    entry.controller.abort();
+                    kept.delete(other);
+                }
             }
         }
     }

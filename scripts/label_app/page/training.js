@@ -115,7 +115,7 @@ export class TrainingPanel extends EventTarget {
         const on = `${training.held_out} held-out label${training.held_out === 1 ? "" : "s"}`;
         this.#part("#dice").textContent = known
             ? `Dice ${number(training.dice_before)} → ${number(training.dice_after)} on ${on}`
-            : "Dice: needs three labels, of which one is held out";
+            : `Dice: ${this.#labelled < 3 ? "from three labels on" : "after the training"}`;
         this.#part("#no_plot").hidden = drawPlot(this.#part("#plot"), training.history);
         this.#enable();
         this.#again(POLL);

@@ -6,6 +6,7 @@ import { Mask } from "./mask.js";
 import { say, sayError } from "./status.js";
 
 const RETRY = 2000; // milliseconds until a busy server is asked for a prediction again
+const AHEAD = 500; // milliseconds that an image stays open before the next one is loaded
 const SKIPPED = `skipped ${location.pathname}`;
 
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -18,6 +19,7 @@ export class Workspace extends EventTarget {
     #canvas;
     #ticket = 0; // of the latest call of `open`: earlier ones stop when they see another
     #saving = null;
+    #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
     id = null;
@@ -49,9 +51,8 @@ export class Workspace extends EventTarget {
         const ticket = ++this.#ticket;
         const started = performance.now();
         tools.cancel();
-        if (this.id !== id) {
-            loader.leave(this.id);
-        }
+        loader.giveUpAllBut(id);
+        clearTimeout(this.#ahead);
         this.#reset(id);
         list.setCurrent(id);
         const slow = setTimeout(() => say(`Loading ${id} …`, "busy"), 250);
@@ -262,8 +263,13 @@ export class Workspace extends EventTarget {
         }
     }
 
-    /** Load the image that will probably be next. */
-    async prefetch() {
+    /** Load the image that will probably be next, unless another is opened soon. */
+    prefetch() {
+        clearTimeout(this.#ahead);
+        this.#ahead = setTimeout(() => this.#loadAhead(), AHEAD);
+    }
+
+    async #loadAhead() {
         try {
             const id = await nextImage(this.#passed());
             if (id !== null) {

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A headless Chromium on the labelling page, and masks drawn in numpy from the same strokes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMEDRIVER = shutil.which("chromedriver")
+WAIT = 60  # seconds
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the image is on the screen: CSS pixels of its top left corner, and for one of its pixels."""
+
+    left: float
+    top: float
+    scale: float
+
+    def pixel(self, point: Point) -> Point:
+        """The pixel of the image at a place of the screen."""
+        return int((point[0] - self.left) // self.scale), int((point[1] - self.top) // self.scale)
+
+    def corner(self, point: Point) -> Point:
+        """The corner of a pixel that is nearest to a place of the screen."""
+        return round((point[0] - self.left) / self.scale), round((point[1] - self.top) / self.scale)
+
+
+class Page:
+    """
+    The page in a browser.
+
+    Args:
+        driver: of selenium.
+        address: of the server, with the slash at its end.
+    """
+
+    def __init__(self, driver: Any, address: str) -> None:
+        self.driver, self.address = driver, address
+        self.load()
+
+    def load(self) -> None:
+        self.driver.get(self.address)
+        self.until("document.body.dataset.ready === 'true'")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def module(self, script: str, *arguments: Any) -> Any:
+        """What an asynchronous function body returns; ``load("mask.js")`` in it gives a module of the page."""
+        return self.driver.execute_async_script(
+            "const done = arguments[arguments.length - 1]; const given = [...arguments].slice(0, -1);"
+            "const load = (name) => import(new URL(`page/${name}`, document.baseURI));"
+            f"(async () => {{ {script} }})().then(done, (error) => done(`failed: ${{error.stack}}`));",
+            *arguments,
+        )
+
+    def until(self, condition: str, *arguments: Any, seconds: float = WAIT) -> None:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        status = "return document.querySelector('#status')?.textContent"
+        waiting = WebDriverWait(self.driver, seconds, poll_frequency=0.02)
+        try:
+            waiting.until(lambda driver: driver.execute_script(f"return Boolean({condition})", *arguments))
+        except Exception as error:
+            raise AssertionError(f"never true: {condition} {arguments}; status: {self.run(status)}") from error
+
+    def data(self, name: str, selector: str = "#stage") -> str | None:
+        return self.run("return document.querySelector(arguments[0])?.dataset[arguments[1]]", selector, name)
+
+    def row(self, image: str, name: str) -> str | None:
+        return self.data(name, f'#images [data-id="{image}"]')
+
+    def text(self, selector: str) -> str:
+        return self.run("return document.querySelector(arguments[0]).textContent", selector)
+
+    def click(self, selector: str) -> None:
+        self.driver.find_element("css selector", selector).click()
+
+    def open(self, image: str) -> float:
+        """Click an image of the list; seconds until its mask is shown."""
+        self.click(f'#images [data-id="{image}"]')
+        self.until("document.querySelector('#stage').dataset.image === arguments[0]", image)
+        self.until("document.querySelector('#stage').dataset.shownMs")
+        return int(self.data("shownMs") or 0) / 1000
+
+    def keys(self, *keys: str, control: bool = False) -> None:
+        from selenium.webdriver.common.keys import Keys
+
+        actions = self.actions()
+        if control:
+            actions.key_down(Keys.CONTROL)
+        for key in keys:
+            actions.send_keys(key)
+        if control:
+            actions.key_up(Keys.CONTROL)
+        actions.perform()
+
+    def actions(self) -> Any:
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        return ActionChains(self.driver, duration=0)  # one event for each move
+
+    def place(self) -> Place:
+        left, top, width, pixels = self.run(
+            "const canvas = document.querySelector('#image'); const box = canvas.getBoundingClientRect();"
+            "return [box.left, box.top, box.width, canvas.width];"
+        )
+        return Place(left, top, width / pixels)
+
+    def stage_box(self) -> tuple[float, float, float, float]:
+        script = "const box = document.querySelector('#stage').getBoundingClientRect();"
+        return tuple(self.run(f"{script} return [box.left, box.top, box.width, box.height];"))
+
+    def at(self, x: float, y: float) -> Point:
+        """A place of the screen as parts of the stage's width and height."""
+        left, top, width, height = self.stage_box()
+        return round(left + x * width), round(top + y * height)
+
+    def drag(self, points: Sequence[Point]) -> None:
+        actions = self.actions()
+        actions.w3c_actions.pointer_action.move_to_location(*points[0])
+        actions.w3c_actions.pointer_action.pointer_down()
+        for point in points[1:]:
+            actions.w3c_actions.pointer_action.move_to_location(*point)
+        actions.w3c_actions.pointer_action.pointer_up()
+        actions.perform()
+
+    def mask(self) -> np.ndarray:
+        """What is marked on the screen, at the image's size: the overlay's pixels that are not transparent."""
+        width, height, marked = self.run(
+            "const canvas = document.querySelector('#mask'); const { width, height } = canvas;"
+            "const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);"
+            "const runs = [0]; let last = 0;"
+            "for (let i = 3; i < data.length; i += 4) { const now = data[i] > 0 ? 1 : 0;"
+            "if (now !== last) { runs.push(0); last = now; } runs[runs.length - 1]++; }"
+            "return [width, height, runs];"
+        )
+        values = np.repeat(np.arange(len(marked)) % 2, marked)
+        return values.reshape(height, width).astype(np.uint8)
+
+
+@contextmanager
+def browsing(address: str, width: int = 1280, height: int = 720) -> Iterator[Page]:
+    """A headless Chromium with a fresh profile on the page at ``address``."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    try:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.set_script_timeout(WAIT)
+        yield Page(driver, address)
+    finally:
+        driver.quit()
+
+
+def draw_line(mask: np.ndarray, points: Sequence[Point], diameter: int, value: int) -> None:
+    """Discs at every step of the lines between pixels, in exact integers."""
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    for (x0, y0), (x1, y1) in zip(points, points[1:] or points):
+        steps = max(abs(x1 - x0), abs(y1 - y0))
+        for k in range(steps + 1):
+            cx = x0 + (2 * k * (x1 - x0) + steps) // (2 * steps) if steps else x0
+            cy = y0 + (2 * k * (y1 - y0) + steps) // (2 * steps) if steps else y0
+            mask[4 * ((x - cx) ** 2 + (y - cy) ** 2) < diameter**2] = value
+
+
+def fill_polygon(mask: np.ndarray, corners: Sequence[Point], value: int) -> None:
+    """Pixels with an odd number of edges left of their centres, or on them; twice all numbers, hence exact."""
+    y, x = 2 * np.mgrid[: mask.shape[0], : mask.shape[1]] + 1
+    inside = np.zeros(mask.shape, bool)
+    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]]):
+        (x0, y0), (x1, y1) = sorted([(2 * x0, 2 * y0), (2 * x1, 2 * y1)], key=lambda corner: corner[1])
+        inside ^= (y0 < y) & (y < y1) & ((x - x0) * (y1 - y0) >= (y - y0) * (x1 - x0))
+    mask[inside] = value
