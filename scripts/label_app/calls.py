@@ -105,6 +105,12 @@ class Call:
     def of_page(self) -> bool:
         return self.path == "/" or self.path.startswith("/page/")
 
+    def check_model(self, path: str, facts: Facts) -> None:
+        """The model that a path ends with must be there."""
+        name = path.rsplit("/", 1)[-1]
+        if self.path.endswith("{model}") and name not in facts.models:
+            raise Refused(404, f"No model '{name}'. There is: {', '.join(facts.models)}.")
+
     def query_checked(self, text: str, facts: Facts) -> dict[str, str]:
         """The query as MONAI Label gets it; ``text`` is as it came."""
         try:

@@ -115,6 +115,7 @@ class Guard:
         body = await read_body(headers, receive, limit)
         app = self.label_app()
         facts = app.facts()
+        call.check_model(plain, facts)
         query = call.query_checked(scope["query_string"].decode("ascii", "replace"), facts)
         content_type, body = await self.checked_body(call, headers.get("content-type", ""), body, query, app, facts)
 

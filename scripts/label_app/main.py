@@ -129,7 +129,7 @@ class LabelApp(MONAILabelApp):
         return f"{found.st_mtime_ns}-{found.st_size}"
 
     def facts(self) -> Facts:
-        return Facts(images=self.datastore().list_images(), devices=device_list())
+        return Facts(models=list(self.bundles), images=self.datastore().list_images(), devices=device_list())
 
     def segmented(self, path: str) -> np.ndarray:
         """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""

@@ -84,7 +84,7 @@ def image(request: Request) -> Response:
             plain = plain and not {"icc_profile", "gamma", "transparency", "chromaticity"} & opened.info.keys()
             if plain and opened.format in ("PNG", "JPEG"):
                 return Response(path.read_bytes(), media_type=f"image/{opened.format.lower()}")
-            return Response(png(to_rgb(opened)), media_type="image/png")
+            return Response(png(to_rgb(opened), compress_level=0), media_type="image/png")  # packing takes longer
     except Exception as error:  # image decoders raise almost anything
         raise HTTPException(422, f"'{path.name}' cannot be read: {str(error).splitlines()[0]}") from error
 

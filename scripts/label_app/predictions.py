@@ -67,9 +67,9 @@ def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any])
         store.save_label(image, str(path), tag, info)
 
 
-def png(image: Image.Image) -> bytes:
+def png(image: Image.Image, compress_level: int = 1) -> bytes:
     written = BytesIO()
-    image.save(written, "PNG", compress_level=1)
+    image.save(written, "PNG", compress_level=compress_level)
     return written.getvalue()
 
 

@@ -67,15 +67,15 @@ async def read_form(content_type: str, body: bytes, part: str) -> Form:
     except (MultiPartException, KeyError, ValueError) as error:
         raise Refused(400, f"The multipart body cannot be read: {error}".rstrip(".") + ".") from None
     form = Form()
-    async with parsed:
-        for name, value in parsed.multi_items():
-            if name == "params" and isinstance(value, str):
-                form.params = value.encode()
-            elif name == part and isinstance(value, UploadFile):
-                form.file_name = Path((value.filename or "").replace("\\", "/")).name
-                form.content = await value.read()
-            else:
-                raise Refused(422, f"The body has a part other than 'params' and a file in '{part}'.")
+    for name, value in parsed.multi_items():
+        if name == "params" and isinstance(value, str):
+            form.params = value.encode()
+        elif name == part and isinstance(value, UploadFile):
+            form.file_name = Path((value.filename or "").replace("\\", "/")).name
+            form.content = await value.read()
+            await value.close()
+        else:
+            raise Refused(422, f"The body has a part other than 'params' and a file in '{part}'.")
     return form
 
 

@@ -32,6 +32,7 @@ class Refused(Exception):
 class Facts:
     """What there is on this server, for checks that depend on it."""
 
+    models: Collection[str]
     images: Collection[str]
     devices: Collection[str]
 

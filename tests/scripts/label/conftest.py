@@ -12,6 +12,7 @@ from unetv2_monai import UNetV2
 
 from ...conftest import draw_pair
 from ...support.workflow import DEFAULT_BACKBONE
+from .attacks import listing
 from .support import Server, label_server, serving
 
 
@@ -49,3 +50,26 @@ def server(images, random_weights, tmp_path_factory) -> Iterator[Server]:
     )  # fmt: skip
     with serving(command, folder / "work") as started:
         yield started
+
+
+@pytest.fixture(scope="module")
+def attacked(images, random_weights, tmp_path_factory):
+    """With a small limit for files, and no scoring, which would write by itself."""
+    folder = tmp_path_factory.mktemp("security")
+    command = label_server(
+        folder / "work", "--images", images / "images", "--checkpoint", random_weights, "--set", "image_size=64",
+        "--max_upload", 1,
+    )  # fmt: skip
+    with serving(command, folder / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as started:
+        yield started
+
+
+@pytest.fixture
+def unchanged(attacked, images):
+    """After the test, no file has been written, changed or removed, and nothing has run."""
+    before = listing(images, attacked.work_dir)
+    yield
+    assert listing(images, attacked.work_dir) == before
+    for folder in (images, attacked.work_dir, Path.cwd()):
+        assert not list(folder.glob("pwned*"))
+    assert attacked.get_json("/info/")["datastore"]["total"] == 10

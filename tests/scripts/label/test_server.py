@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -61,14 +60,16 @@ def test_infer_by_id_and_by_file(name, server, images):
         np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
-def test_upload(server, images):
-    added = server.client.upload_image(str(images / "images" / "case_1.png"), "uploaded")
-    try:
+def test_upload(images, random_weights, tmp_path):
+    with serving(
+        label_server(tmp_path / "work", "--images", images / "images", "--checkpoint", random_weights),
+        tmp_path / "work",
+    ) as server:
+        added = server.client.upload_image(str(images / "images" / "case_1.png"), "uploaded")
         mask, _ = server.client.infer(MODEL, added["image"], {})
         check_mask(mask, (96, 60))
-    finally:
-        removal = urllib.request.Request(f"{server.url}/datastore/image?id=uploaded", method="DELETE")
-        urllib.request.urlopen(removal, timeout=60).close()
+        assert server.client.info()["datastore"]["total"] == 11
+        assert not (images / "images" / "uploaded.png").exists()
 
 
 def test_the_images_folder_stays_clean(server, images):

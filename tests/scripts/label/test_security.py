@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Attacks on a running server: who may call, and what. Each is refused with a 4xx status and a sentence, and afterwards
+every file is as it was.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import urllib.parse
+from pathlib import Path
+
+import pytest
+
+from .attacks import JSON, MULTIPART, PYTHON, call, host, listing, multipart, png, raw, refused, token
+from .support import MODEL, label_server, serving
+
+pytest.importorskip("monailabel")
+END = "\r\nConnection: close\r\n\r\n"
+
+# who may call
+
+
+@pytest.mark.parametrize(
+    "path", ["/info/", "/", "/page/state", "/datastore/?output=all", "/favicon.ico", "/x/info/", "/%2e%2e/info/"]
+)
+def test_without_the_token(attacked, unchanged, path):
+    sentence = refused(raw(attacked, f"GET {path} HTTP/1.1\r\nHost: {host(attacked)}{END}"), 403)
+    assert "token" in sentence
+
+
+def test_a_wrong_token_and_a_token_elsewhere(attacked, unchanged):
+    right = token(attacked).strip("/")
+    for path in (f"/{right[:-1]}/info/", f"/{right}x/info/", f"/info/?token={right}", f"//{right}/info/", "/%00/info/"):
+        refused(raw(attacked, f"GET {path} HTTP/1.1\r\nHost: {host(attacked)}{END}"), 403)
+    refused(
+        raw(
+            attacked,
+            f"GET /info/ HTTP/1.1\r\nHost: {host(attacked)}\r\nAuthorization: Bearer {right}\r\n"
+            f"Cookie: token={right}{END}",
+        ),
+        403,
+    )
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+)
+def test_another_origin(attacked, unchanged, origin):
+    for method, path in (("GET", "/info/"), ("GET", "/page/state"), ("POST", f"/train/{MODEL}")):
+        refused(call(attacked, method, path, b"{}" if method == "POST" else None, Origin=origin, **JSON), 403)
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+def test_another_site(attacked, unchanged, site):
+    refused(call(attacked, "GET", "/page/state", Sec_Fetch_Site=site), 403)
+    refused(call(attacked, "GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Mode="no-cors", Sec_Fetch_Dest="image"), 403)
+    refused(call(attacked, "GET", "/", Sec_Fetch_Site=site, Sec_Fetch_Mode="navigate", Sec_Fetch_Dest="iframe"), 403)
+    link = {"Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document", "Sec_Fetch_Site": site}
+    refused(call(attacked, "GET", "/datastore/?output=all", **link), 403)
+    assert call(attacked, "GET", "/", **link)[0] in (200, 404)
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.example", "127.0.0.1.evil.example", "localhost.", "evil.example:8000", "a b", ""]
+)
+def test_another_host(attacked, unchanged, name):
+    refused(raw(attacked, f"GET {token(attacked)}/info/ HTTP/1.1\r\nHost: {name}{END}"), 400, 403)
+
+
+def test_the_own_names(attacked):
+    port = host(attacked).split(":")[1]
+    for name in (f"localhost:{port}", f"127.0.0.1:{port}", f"{socket.gethostname()}:{port}", "[::1]:80"):
+        request = f"GET {token(attacked)}/info/ HTTP/1.1\r\nHost: {name}\r\nOrigin: http://{name}{END}"
+        assert raw(attacked, request)[0] == 200
+
+
+def test_headers_of_every_answer(attacked):
+    for path in ("/info/", "/page/state", "/nothing"):
+        connection = http.client.HTTPConnection(host(attacked))
+        connection.request("GET", token(attacked) + path)
+        answer = connection.getresponse()
+        answer.read()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert not [name for name in headers if name.startswith("access-control")]
+
+
+def test_the_token_is_in_no_log_and_on_no_command_line(attacked):
+    secret = token(attacked).strip("/")
+    attacked.get_json("/info/")
+    assert attacked.log.read_text().count(secret) == 1  # the printed address
+    for path in attacked.work_dir.rglob("*.log"):
+        assert secret not in path.read_text()
+    done = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True)
+    assert secret not in done.stdout
+    assert stat.S_IMODE(attacked.work_dir.stat().st_mode) == 0o700
+
+
+# which calls
+
+
+CLOSED = f"""
+DELETE /datastore/?id=case_0
+DELETE /datastore/image?id=case_0
+DELETE /datastore/label?id=case_0&tag=final
+PUT /datastore/image/info?image=case_0
+PUT /datastore/label/info?label=case_0&tag=final
+PUT /datastore/updatelabelinfo?label=case_0&tag=final
+GET /datastore/dataset
+PUT /model/{MODEL}
+GET /model/{MODEL}
+GET /model/info/{MODEL}
+GET /logs/
+GET /logs/?lines=10
+GET /logs/gpu
+PUT /session/
+GET /session/x
+DELETE /session/x
+GET /proxy/dicom/x
+GET /ohif/
+GET /ohif/index.html
+POST /infer/wsi/{MODEL}
+POST /infer/wsi_v2/{MODEL}
+GET /static/favicon.ico
+POST /reload
+GET /docs
+GET /openapi.json
+GET /auth/
+POST /train/
+POST /scoring/
+OPTIONS /info/
+HEAD /info/
+TRACE /info/
+PATCH /info/
+GET /page/../main.py
+GET /page/%2e%2e/main.py
+GET /page/..%2fmain.py
+GET /page/..%252fmain.py
+GET /page/%2fetc%2fpasswd
+GET /page//etc/passwd
+GET //info/
+GET /info/%00
+PUT /page/image?id=case_0
+DELETE /page/label?id=case_0
+"""
+
+
+@pytest.mark.parametrize("line", CLOSED.split("\n")[1:-1])
+def test_closed_calls(attacked, unchanged, line):
+    method, path = line.split(" ")
+    request = f"{method} {token(attacked)}{path} HTTP/1.1\r\nHost: {host(attacked)}\r\nConnection: close\r\n"
+    status, body = raw(attacked, request + "Content-Length: 0\r\n\r\n")
+    assert status in (403, 404, 405), (status, body)
+    if method != "HEAD":
+        refused((status, body))
+
+
+def test_weights_are_not_replaced(attacked, unchanged):
+    for path in (f"/model/{MODEL}", f"/model/{MODEL}?x=1", "/model/"):
+        refused(attacked.call("PUT", path, multipart("file", os.urandom(1000), "model.pt"), MULTIPART), 404, 405)
+
+
+def test_a_preflight_and_another_method_in_a_header(attacked, unchanged):
+    preflight = {"Origin": "http://evil.example", "Access_Control_Request_Method": "PUT"}
+    refused(call(attacked, "OPTIONS", f"/train/{MODEL}", **preflight), 403, 405)
+    for header in ("X_HTTP_Method_Override", "X_HTTP_Method", "X_Method_Override"):
+        assert call(attacked, "GET", "/datastore/image?image=case_0", **{header: "DELETE"})[0] == 200
+
+
+def test_a_websocket(attacked, unchanged):
+    request = f"GET {token(attacked)}/info/ws HTTP/1.1\r\nHost: {host(attacked)}\r\nConnection: Upgrade\r\n"
+    request += "Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    status, _ = raw(attacked, request)
+    assert 400 <= status < 500
+
+
+def test_links_are_not_followed(attacked, images, tmp_path):
+    """A link in the way of what is written is replaced or refused; its target stays."""
+    target = tmp_path / "target"
+    target.write_text("mine")
+    folder = attacked.work_dir / "images"
+    (folder / "dangling.png").symlink_to(tmp_path / "absent.png")
+    (folder / "labels" / "final" / "case_1.png").symlink_to(target)
+    refused(attacked.call("PUT", "/datastore/image?image=dangling", multipart("file", png(9, 9)), MULTIPART), 409)
+    assert not (tmp_path / "absent.png").exists()
+    status, _ = attacked.call("PUT", "/page/label?id=case_1", png(96, 60, value=1), {"Content-Type": "image/png"})
+    assert (status, target.read_text()) == (200, "mine")
+    assert not (folder / "labels" / "final" / "case_1.png").is_symlink()
+    (folder / "dangling.png").unlink()
+
+
+def test_in_place_nothing_of_the_users_changes(images, random_weights, tmp_path):
+    own = Path(shutil.copytree(images / "images", tmp_path / "own"))
+    command = label_server(tmp_path / "work", "--images", own, "--in_place", "--checkpoint", random_weights)
+    before = listing(own)
+    with serving(command, tmp_path / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
+        refused(server.call("DELETE", "/datastore/?id=case_0"), 405)
+        refused(server.call("PUT", "/datastore/image?image=case_0", multipart("file", png(9, 9)), MULTIPART), 409)
+        refused(server.call("PUT", "/datastore/image", multipart("file", png(9, 9), "case_0.png"), MULTIPART), 409)
+        assert (
+            server.call("PUT", "/page/label?id=case_0", png(90, 60, value=1), {"Content-Type": "image/png"})[0] == 200
+        )
+        after = listing(own)
+    assert {name: after.get(name) for name in before} == before
+    new = {Path(name).relative_to(own).as_posix() for name in after.keys() - before.keys()}
+    assert new == {"datastore_v2.json", "labels/final/case_0.png"}
+
+
+def test_no_token(images, random_weights, tmp_path):
+    """Anybody on the machine may call, as the warning says; other web pages may not."""
+    command = label_server(
+        tmp_path / "work", "--images", images / "images", "--checkpoint", random_weights, "--no_token"
+    )
+    with serving(command, tmp_path / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
+        assert urllib.parse.urlsplit(server.address).path == "/"
+        assert "Warning: --no_token" in server.log.read_text()
+        assert server.client.info()["datastore"]["total"] == 10
+        refused(call(server, "GET", "/info/", Origin="http://evil.example"), 403)
+        refused(server.call("POST", f"/train/{MODEL}", json.dumps({"max_epochs": PYTHON}).encode(), JSON), 422)
+
+
+def test_what_the_clients_send_is_accepted(attacked):
+    """3D Slicer sends back all defaults that /info/ states, some lists as they are."""
+    found = {**attacked.client.info()["trainers"][MODEL]["config"], "max_epochs": 1}
+    assert found.keys() >= {"run_id", "tracking", "model_filename", "gpus"}
+    attacked.client.infer(
+        MODEL, "case_0", {**attacked.client.info()["models"][MODEL]["config"], "result_dtype": "uint8"}
+    )
+    slicer = {name: value[0] if isinstance(value, list) else value for name, value in found.items()}
+    for options in (found, slicer):
+        status, answer = attacked.post(f"/train/{MODEL}", options)
+        assert status == 200, answer
+        attacked.client.train_stop()
+        while attacked.client.train_status(check_if_running=True):
+            pass
+    (attacked.work_dir / "label.png").write_bytes(png(90, 60, value=1))
+    info = {"label_info": [{"name": "lesion", "idx": 1, "color": [1, 2, 3]}]}
+    attacked.client.save_label("case_0", str(attacked.work_dir / "label.png"), "", info)
+    assert attacked.get_json("/datastore/label/info?label=case_0&tag=final")["label_info"] == [
+        {"name": "lesion", "idx": 1}
+    ]
