@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min package label-env test-label style lint bench bench-full
+.PHONY: setup demo test test-all test-min package label-env test-label runtime-env style lint bench bench-full
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -64,6 +64,15 @@ label-env: .venv-label/installed
 test-label: label-env
 	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8"
 	.venv-label/bin/python -m pytest tests/scripts/label
+
+# scripts/segment.py alone: no torch, no MONAI; without pip, which is not needed again
+runtime-env: .venv-runtime/installed
+
+.venv-runtime/installed: requirements-runtime.txt
+	@$(PYTHON) -m venv --clear .venv-runtime
+	@.venv-runtime/bin/python -m pip install -qq --disable-pip-version-check -r requirements-runtime.txt
+	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check setuptools pip
+	@touch $@
 
 style: setup
 	@$(BIN)/ruff check .

@@ -8,8 +8,11 @@ Export weights for other runtimes, and check that each gives the same masks.
 writes model.ts (TorchScript), model.pt2 (torch.export), model.onnx and model.xml (OpenVINO) beside the checkpoint and
 prints a table: size of the file, largest difference of the logits from PyTorch's, and Dice of the masks with PyTorch's.
 Every file is run as `monai.bundle run inference` would run it, with its overlay
-bundle/configs/options/inference_*.yaml. For weights that were not trained with the default options, name those that
-differ: --set backbone=pvt_v2_b2 image_size=352.
+bundle/configs/options/inference_*.yaml. The ONNX and OpenVINO files hold what scripts/segment.py needs to know (size,
+normalisation, classes, threshold, SHA-256 of the weights).
+
+For weights that were not trained with the default options, name those that differ:
+--set backbone=pvt_v2_b2 image_size=352.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if missing := one.missing_packages():
             print(f"| {one.runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
-        made = export(name, network, options, folder, noise, images)
+        made = export(name, network, options, folder, noise, images, arguments.checkpoint)
         found, largest = made.agreement, made.agreement.largest
         print(
             f"| {one.runtime} | `{one.file}` | {made.size:.1f} | {made.opset} | {found.difference:.1e} | "

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import tempfile
@@ -15,12 +16,24 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from monai.metrics import DiceMetric
 
-from unetv2_monai import InputError, list_images
+from unetv2_monai import InputError, __version__, list_images
 
 from .bundle import CONFIGS, read_config
+from .description import KEY, Description
 from .options import refuse_unknown
 
-__all__ = ["FORMATS", "Agreement", "Exported", "Format", "compare", "export", "images_of", "inference_config", "runner"]
+__all__ = [
+    "FORMATS",
+    "Agreement",
+    "Exported",
+    "Format",
+    "compare",
+    "describe",
+    "export",
+    "images_of",
+    "inference_config",
+    "runner",
+]
 
 Options = Mapping[str, Any]
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -32,13 +45,14 @@ class Format:
     Args:
         runtime: its name.
         file: name of the file that is written.
-        export: writes the network to a path, with the options of its config; returns the ONNX opset, or ``"-"``.
+        export: writes the network to a path, with the options of its config and, where the format can hold it, its
+            description; returns the ONNX opset, or ``"-"``.
         packages: that it takes besides PyTorch. Defaults to none.
     """
 
     runtime: str
     file: str
-    export: Callable[[torch.nn.Module, Options, Path], str]
+    export: Callable[[torch.nn.Module, Options, Path, Description], str]
     packages: tuple[str, ...] = ()
 
     def missing_packages(self) -> list[str]:
@@ -79,7 +93,7 @@ class Exported:
         return sum(part.stat().st_size for part in parts) / 1e6
 
 
-def export_torchscript(network: torch.nn.Module, options: Options, target: Path) -> str:
+def export_torchscript(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
     """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
     with tempfile.TemporaryDirectory() as folder:
         config, weights = Path(folder) / "inference.json", Path(folder) / "model.pt"
@@ -92,14 +106,14 @@ def export_torchscript(network: torch.nn.Module, options: Options, target: Path)
     return "-"
 
 
-def export_program(network: torch.nn.Module, options: Options, target: Path) -> str:
+def export_program(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
     free = torch.export.Dim.DYNAMIC
     program = torch.export.export(network, (_example(network),), dynamic_shapes=({0: free, 2: free, 3: free},))
     torch.export.save(program, target)
     return "-"
 
 
-def export_onnx(network: torch.nn.Module, options: Options, target: Path) -> str:
+def export_onnx(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
     import onnx
 
     free = torch.export.Dim.DYNAMIC
@@ -107,16 +121,19 @@ def export_onnx(network: torch.nn.Module, options: Options, target: Path) -> str
         network, (_example(network),), target, dynamo=True, external_data=False, verbose=False, input_names=["image"],
         output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
     )  # fmt: skip
-    return str(onnx.load(target, load_external_data=False).opset_import[0].version)
+    model = onnx.load(target)
+    onnx.helper.set_model_props(model, {KEY: description.to_json()})
+    onnx.save(model, target)
+    return str(model.opset_import[0].version)
 
 
-def export_openvino(network: torch.nn.Module, options: Options, target: Path) -> str:
-    """From ONNX, whose shapes are free."""
+def export_openvino(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
+    """From ONNX, whose shapes are free and whose metadata OpenVINO keeps."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        opset = export_onnx(network, options, path)
+        opset = export_onnx(network, options, path, description)
         openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
     return opset
 
@@ -151,6 +168,34 @@ def inference_config(options: Options, *overlays: str) -> ConfigParser:
     refuse_unknown(options, parser)
     parser.update({**options, "device": torch.device("cpu")})
     return parser
+
+
+def describe(options: Options, checkpoint: Path | None = None) -> Description:
+    """
+    Args:
+        options: of inference.json.
+        checkpoint: the file that the weights came from. Defaults to None: from none.
+
+    Returns:
+        What inference.json and metadata.json say about a network of these options.
+    """
+    parser = inference_config(options)
+    outputs = ConfigParser.load_config_file(str(CONFIGS / "metadata.json"))["network_data_format"]["outputs"]
+    names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
+    height, width = parser.get_parsed_content("spatial_size")
+    return Description(
+        version=__version__,
+        weights_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else "",
+        backbone=str(parser["backbone"]),
+        in_channels=parser["in_channels"],
+        out_channels=channels,
+        image_size=(height, width),
+        mean=tuple(parser["normalize"]["subtrahend"]),
+        std=tuple(parser["normalize"]["divisor"]),
+        classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
+        threshold=parser.get_parsed_content("to_classes#threshold"),
+        certainty=parser["certainty"],
+    )
 
 
 def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None) -> Run:
@@ -217,6 +262,7 @@ def export(
     folder: Path,
     noise: Sequence[torch.Tensor],
     images: Sequence[torch.Tensor] = (),
+    checkpoint: Path | None = None,
 ) -> Exported:
     """
     Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch.
@@ -227,12 +273,14 @@ def export(
         options: of inference.json that the network was built with.
         folder: for the file.
         noise, images: see :py:func:`compare`.
+        checkpoint: the file that the weights came from, whose SHA-256 goes into ONNX and OpenVINO files. Defaults to
+            None: from none.
 
     Raises:
         InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more).
     """
     target = folder / FORMATS[name].file
-    opset = FORMATS[name].export(network, options, target)
+    opset = FORMATS[name].export(network, options, target, describe(options, checkpoint))
     exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{name}.yaml")
     found = compare(runner(exported), network, noise, images)
     if not found.difference < 1e-4 * max(1.0, found.largest):

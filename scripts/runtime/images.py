@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image files: which are there, how they become RGB, and their size and values as the network takes them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from common.description import Description
+from PIL import Image, ImageOps
+
+from .files import BrokenFile, InputError
+
+__all__ = ["IMAGE_ENDINGS", "duplicates", "list_images", "preprocess", "read_image", "resize", "to_rgb"]
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_FOLDERS = ("images", "image")
+MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """
+    Args:
+        folder: of images, or one with ``images/`` or ``image/`` in it.
+
+    Returns:
+        The images, sorted, without hidden ones. If every image has its mask beside it (``a_mask.png``), without masks.
+
+    Raises:
+        InputError: when there is no image, or both folders hold some.
+    """
+    inner = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() in IMAGE_FOLDERS]
+    filled = [path for path in inner if _images_in(path)]
+    if len(filled) > 1:
+        raise InputError(f"{folder} holds images in {' and '.join(path.name + '/' for path in filled)}: name one.")
+    root = (filled or inner or [folder])[0]
+    paths = _images_in(root)
+    if not paths:
+        raise InputError(f"{root} holds no image ({', '.join(IMAGE_ENDINGS)}). Sub-folders are not read: name one.")
+    stems = {path.stem for path in paths}
+    masks = {p.stem for p in paths if any(p.stem.endswith(s) and p.stem[: -len(s)] in stems for s in MASK_SUFFIXES)}
+    images = [path for path in paths if path.stem not in masks]
+    complete = all(any(path.stem + suffix in masks for suffix in MASK_SUFFIXES) for path in images)
+    return images if complete else paths
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.name.lower().endswith(IMAGE_ENDINGS) and path.name[0] != "." and not path.is_dir()
+    ]
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Upright RGB, as ``unetv2_monai.data.to_rgb`` makes it."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip, not scale
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def read_image(path: Path) -> np.ndarray:
+    """
+    Args:
+        path: of an image of any mode.
+
+    Returns:
+        (height, width, 3), 0 to 255.
+
+    Raises:
+        BrokenFile: when it cannot be read.
+    """
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(to_rgb(opened))
+    except Exception as error:  # image decoders raise almost anything
+        raise BrokenFile(f"{path}: cannot be read ({error})") from error
+
+
+def preprocess(image: np.ndarray, description: Description) -> np.ndarray:
+    """
+    Args:
+        image: (height, width, 3), 0 to 255.
+        description: of the network.
+
+    Returns:
+        (1, 3, height, width) as the network takes it, float32.
+    """
+    resized = resize(image, description.image_size)
+    mean, std = (np.array(values, dtype=np.float32) for values in (description.mean, description.std))
+    return np.ascontiguousarray(((resized - mean) / std).transpose(2, 0, 1)[None])
+
+
+def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
+    """
+    Resize as ``torch.nn.functional.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
+
+    Args:
+        image: (height, width) or (height, width, channels).
+        size: height and width of the result.
+        region: rows and columns of the result that are computed, with start and stop. Defaults to None: all.
+
+    Returns:
+        The region of the resized image, float32.
+    """
+    rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
+    if image.shape[:2] == size:
+        return image[rows, columns].astype(np.float32)
+    top, bottom, down = (part[rows] for part in _taps(image.shape[0], size[0]))
+    left, right, across = (part[columns] for part in _taps(image.shape[1], size[1]))
+    across = across.reshape(-1, *[1] * (image.ndim - 2))
+    down = down.reshape(-1, *[1] * (image.ndim - 1))
+    if (bottom[-1] - top[0]) < len(top):  # upsampling: fewer rows in the image than in the result
+        first, last = int(top[0]), int(bottom[-1]) + 1
+        wide = _between(image[first:last], left, right, across)
+        return wide[top - first] * (1 - down) + wide[bottom - first] * down
+    return _between(image[top], left, right, across) * (1 - down) + _between(image[bottom], left, right, across) * down
+
+
+def _between(image: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.ndarray) -> np.ndarray:
+    return image.take(left, 1) * (1 - across) + image.take(right, 1) * across
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For every index of the target: the two indices of the source, and the weight of the second."""
+    scale = np.float32(source) / np.float32(target)
+    position = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
+    position = position.clip(0)
+    first = np.minimum(position.astype(np.int64), source - 1)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, (position - first.astype(np.float32)).clip(0, 1)
+
+
+def duplicates(paths: Iterable[Path]) -> list[str]:
+    """A sentence for every file whose outputs another one's would overwrite."""
+    found: dict[str, Path] = {}
+    return [f"{p}: same name as {found[p.stem]}" for p in paths if found.setdefault(p.stem, p) is not p]

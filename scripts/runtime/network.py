@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An exported network in OpenVINO: what it says about itself, and several images at a time through it, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from common.description import KEY, Description
+
+from .files import BrokenFile, InputError
+from .images import preprocess
+
+__all__ = ["Frame", "Network", "Segmented"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    Args:
+        name: of the file, or the number of the frame.
+        image: (height, width, 3), 0 to 255.
+        time: of the frame in its video, in its time base. Defaults to None: an image.
+    """
+
+    name: str
+    image: np.ndarray
+    time: int | None = None
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """
+    Args:
+        frame: what was segmented.
+        logits: (channels, height, width) at the network's size.
+        milliseconds: that the network took for it.
+    """
+
+    frame: Frame
+    logits: np.ndarray
+    milliseconds: float
+
+
+class Network:
+    """
+    Args:
+        path: an ``.xml`` or ``.onnx`` file that scripts/export.py wrote.
+        precision: ``"f32"`` or ``"bf16"``. Defaults to ``"f32"``.
+        several: whether there are many images, which then go through the network side by side. Defaults to True.
+
+    Raises:
+        InputError: when the file is none of those, or does not take RGB images.
+    """
+
+    def __init__(self, path: Path, precision: str = "f32", several: bool = True) -> None:
+        if not path.is_file():
+            raise InputError(f"no exported network at {path}. Name a file that scripts/export.py wrote.")
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+        except RuntimeError as error:
+            raise InputError(f"{path}: cannot be read as ONNX or OpenVINO (.onnx, .xml).") from error
+        self.description = self._describe(path, model)
+        model.reshape((1, self.description.in_channels, *self.description.image_size))
+        hint = "THROUGHPUT" if several else "LATENCY"
+        compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint})
+        count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if several else 1
+        self.requests = deque(compiled.create_infer_request() for _ in range(count))
+
+    @staticmethod
+    def _describe(path: Path, model: Any) -> Description:
+        place = ["framework", KEY]
+        if not model.has_rt_info(place):
+            raise InputError(f"{path} does not say how images are prepared for it. Write it anew by scripts/export.py.")
+        try:
+            description = Description.from_json(model.get_rt_info(place).astype(str))
+        except ValueError as error:
+            raise InputError(f"{path}: its description cannot be read ({error}). Write it anew.") from error
+        if description.in_channels != 3:
+            raise InputError(f"{path} takes {description.in_channels} channels, but images are RGB.")
+        return description
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[Segmented]:
+        """
+        Args:
+            frames: what to segment.
+
+        Returns:
+            One for each frame, in order. A BrokenFile of ``frames`` is raised after the frames before it.
+        """
+        running: deque[tuple[Frame, Any]] = deque()
+        failure: BrokenFile | None = None
+        source = iter(frames)
+        while failure is None:
+            try:
+                frame = next(source)
+            except StopIteration:
+                break
+            except BrokenFile as error:
+                failure = error
+                break
+            if not self.requests:
+                yield self._finish(*running.popleft())
+            request = self.requests.popleft()
+            request.start_async({0: preprocess(frame.image, self.description)})
+            running.append((frame, request))
+        while running:
+            yield self._finish(*running.popleft())
+        if failure is not None:
+            raise failure
+
+    def _finish(self, frame: Frame, request: Any) -> Segmented:
+        request.wait()
+        done = Segmented(frame, request.get_output_tensor(0).data[0].copy(), request.latency)
+        self.requests.append(request)
+        return done

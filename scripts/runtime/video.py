@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Videos and cameras: their frames upright in RGB with their times, and a video of as many frames at the same times."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from .files import BrokenFile, InputError
+from .network import Frame
+
+__all__ = ["CAMERA", "Video", "VideoWriter"]
+
+CAMERA = "camera:"  # before the number of one
+CODEC, CODEC_OPTIONS = "libx264", {"preset": "veryfast", "crf": "20"}
+BT709 = 1  # number of the colour space in a stream
+
+
+class Video:
+    """
+    A video file or a camera.
+
+    Args:
+        source: its path, or ``camera:0``.
+
+    Raises:
+        BrokenFile: when it cannot be opened, or no codec for it is there.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        try:
+            self.container: Any = _open_camera(source) if source.startswith(CAMERA) else av.open(source)
+        except (OSError, ValueError) as error:  # PyAV raises both
+            raise BrokenFile(f"{source}: cannot be read as a video ({_reason(error)})") from error
+        if not self.container.streams.video:
+            raise BrokenFile(f"{source}: holds no video")
+        self.stream = self.container.streams.video[0]
+        if self.stream.codec_context is None:
+            raise BrokenFile(f"{source}: no decoder for its codec is installed. Convert it to H.264.")
+        self.stream.thread_type = "AUTO"
+        self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
+        self.time_base: Fraction = self.stream.time_base or 1 / self.rate
+
+    @property
+    def expected(self) -> int | None:
+        """Number of frames that the file announces; None if it does not."""
+        if self.stream.frames:
+            return self.stream.frames
+        return round(self._seconds * self.rate) if self._seconds else None
+
+    @property
+    def _seconds(self) -> float:
+        """That the file announces; 0 if it does not, or if that may be the length of another stream."""
+        if self.stream.duration:
+            return float(self.stream.duration * self.time_base)
+        if self.container.duration and len(self.container.streams) == 1:
+            return self.container.duration / av.time_base
+        return 0.0
+
+    def frames(self) -> Iterator[Frame]:
+        """
+        Returns:
+            The frames in their order of display, whose times start at 0 and grow.
+
+        Raises:
+            BrokenFile: when there is none, or where the file breaks off; after the frames before.
+        """
+        count, first, last, size = 0, None, -1, None
+        try:
+            for decoded in self._decode():
+                stamp = decoded.pts if decoded.pts is not None else round(count / self.rate / self.time_base)
+                first = stamp if first is None else first
+                last = max(stamp - first, last + 1)
+                image = decoded.to_ndarray(format="rgb24")
+                if turns := round(decoded.rotation / 90) % 4:
+                    image = np.ascontiguousarray(np.rot90(image, turns))
+                if size not in (None, image.shape):
+                    raise BrokenFile(f"{self.source}: the size changes at frame {count}. Cut it there.")
+                size = image.shape
+                yield Frame(str(count), image, last)
+                count += 1
+        except (OSError, ValueError) as error:
+            if isinstance(error, BrokenFile):
+                raise
+            raise BrokenFile(f"{self.source}: broken after {count} frames ({_reason(error)})") from error
+        finally:
+            self.container.close()
+        if count == 0:
+            raise BrokenFile(f"{self.source}: holds no frame that can be read")
+        self._refuse_shorter(count, float((last + 1) * self.time_base))
+
+    def _decode(self) -> Iterator[Any]:
+        failure: Exception | None = None
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.is_corrupt:
+                    failure = ValueError("its data ends early")
+                    break
+                yield from packet.decode()
+        except (OSError, ValueError) as error:
+            failure = error
+        if failure is not None:  # the frames that the decoder still holds
+            with contextlib.suppress(OSError, ValueError):
+                yield from self.stream.codec_context.decode(None)
+            raise failure
+
+    def _refuse_shorter(self, count: int, seconds: float) -> None:
+        """Some containers only end where they were cut off."""
+        missing = self.stream.frames - count if self.stream.frames else 0
+        late = 0 if self.stream.frames else self._seconds - seconds - max(0.5, 2 / float(self.rate))
+        if self.source.startswith(CAMERA) or (missing <= 0 and late <= 0):
+            return
+        whole = f"{self.stream.frames} frames" if missing > 0 else f"{self._seconds:.1f} s"
+        raise BrokenFile(f"{self.source}: ends after {count} frames ({seconds:.1f} s), but announces {whole}")
+
+
+class VideoWriter:
+    """
+    An H.264 video without sound. Frames of odd width or height keep their size: their colours are not subsampled then.
+
+    Args:
+        path: of an MP4 file.
+        size: height and width.
+        rate: frames a second, on average.
+        time_base: unit of the times of the frames, in seconds.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, time_base: Fraction) -> None:
+        height, width = size
+        if CODEC not in av.codecs_available:
+            raise InputError(f"this PyAV has no encoder {CODEC}. Install the one of requirements-runtime.txt.")
+        self.container: Any = av.open(str(path), "w", format="mp4")
+        stream: Any = self.container.add_stream(CODEC, rate=rate, options=CODEC_OPTIONS)
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
+        self.stream = stream
+        context = stream.codec_context
+        context.time_base = self.time_base = time_base
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+
+    def add(self, image: np.ndarray, time: int) -> None:
+        """
+        Args:
+            image: (height, width, 3), 0 to 255.
+            time: of the frame, in the unit of the time base; larger than the one before.
+        """
+        frame: Any = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = frame.reformat(format=self.stream.pix_fmt, dst_colorspace="ITU709")
+        frame.pts, frame.time_base = time, self.time_base
+        self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """
+        Write what the encoder still holds, and the end of the file.
+        """
+        try:
+            self.container.mux(self.stream.encode(None))
+        finally:
+            self.container.close()
+
+
+def _open_camera(source: str) -> Any:
+    number = source.removeprefix(CAMERA)
+    if not number.isdecimal():
+        raise ValueError(f"a camera is named {CAMERA}0, by its number")
+    if sys.platform == "darwin":
+        return av.open(number, format="avfoundation")
+    return av.open(f"/dev/video{number}", format="v4l2")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,83 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""
+Segment images, videos or a camera by an exported network: masks, overlays and a table.
+
+    make runtime-env                                                  # once: a small environment without torch
+    python scripts/export.py --checkpoint bundle/models/model.pt --formats openvino --output_dir output/export
+    python scripts/segment.py output/export/model.xml INPUT... --output_dir OUT
+
+INPUT is an image, a folder of images, a video, or camera:0 (until Ctrl-C). MODEL is an .xml or .onnx file that
+scripts/export.py wrote; the file says how images are prepared for it. Of images, OUT gets a mask as `monai.bundle run
+inference` writes it, an overlay below overlays/, and images.csv; of a video NAME.mp4 it gets NAME_overlay.mp4 and
+NAME.csv. Files that cannot be read are listed at the end, and the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.command import new_parser
+
+RUNTIME_PYTHON = Path(__file__).resolve().parents[1] / ".venv-runtime" / "bin" / "python"
+
+
+def use_runtime_environment() -> None:
+    """Start this script again where OpenVINO is installed."""
+    if importlib.util.find_spec("openvino") is None:
+        if not RUNTIME_PYTHON.exists():
+            sys.exit("error: OpenVINO is not installed. Run: make runtime-env")
+        os.execv(RUNTIME_PYTHON, [str(RUNTIME_PYTHON), *sys.argv])
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("model", type=Path, metavar="MODEL", help=".xml or .onnx by scripts/export.py")
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, videos or camera:0")
+    parser.add_argument("--output_dir", type=Path, required=True, help="for everything that is written")
+    parser.add_argument("--opacity", type=share, default=0.3, help="of the tint in overlays (default: 0.3)")
+    parser.add_argument("--no_overlays", action="store_true", help="masks and tables alone")
+    parser.add_argument("--video_masks", action="store_true", help="also a mask of every frame of a video")
+    parser.add_argument("--skip_finished", action="store_true", help="go on: leave out what is complete in OUT")
+    parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the network (default: f32)")
+    parser.add_argument("--certainty", type=share, help="keep a region only if its probability reaches this somewhere")
+    parser.add_argument(
+        "--smoothing", type=share, default=0.0,
+        help="weight of the frames before in a video's probabilities (default: 0, none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--presence", type=share, nargs=2, metavar=("ON", "OFF"),
+        help="in a video: a lesion is there from probability ON until it falls below OFF (default: not used)",
+    )  # fmt: skip
+    arguments = parser.parse_args(argv)
+    use_runtime_environment()
+
+    from runtime.files import InputError
+    from runtime.segmenting import Settings, segment
+
+    try:
+        if arguments.smoothing == 1:
+            raise InputError("--smoothing 1: no frame but the first would count. Set it below 1.")
+        if arguments.presence and arguments.presence[0] < arguments.presence[1]:
+            raise InputError("--presence: ON must not be below OFF.")
+        segment(Settings(**vars(arguments)))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; go on with --skip_finished")
+
+
+if __name__ == "__main__":
+    main()
