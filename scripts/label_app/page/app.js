@@ -132,10 +132,11 @@ async function afterTraining() {
         return;
     }
     if (workspace.id !== null && list.state(workspace.id) !== "corrected" && editor.untouched) {
-        const { textContent, dataset } = part("#status");
+        const bar = part("#status");
+        const news = [bar.textContent, bar.dataset.kind]; // how the training ended
         await workspace.open(workspace.id);
-        if (dataset.kind !== "error") {
-            say(textContent, dataset.kind); // how the training ended is still the news
+        if (bar.textContent === "") {
+            say(...news);
         }
     }
 }

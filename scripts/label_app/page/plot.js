@@ -21,6 +21,12 @@ function ticks(largest) {
     return Array.from({ length: Math.floor(largest / step) + 1 }, (_, index) => index * step);
 }
 
+/** Where the axis of Dice begins: a tenth below the smallest value. */
+function lowest(points) {
+    const values = points.flatMap(({ dice_before: before, dice_after: after }) => [before ?? after, after]);
+    return values.length ? Math.max(0, Math.floor(Math.min(...values) * 10 - 0.2) / 10) : 0;
+}
+
 /**
  * @param {SVGSVGElement} svg drawn anew
  * @param {{labels: number, held_out: number, dice_before: number|null, dice_after: number|null}[]} history
@@ -33,10 +39,11 @@ export function drawPlot(svg, history) {
     svg.dataset.points = points.length;
     const most = Math.max(4, ...points.map(({ labels }) => labels)) * 1.05;
     const x = (labels) => BOX.left + (labels / most) * (BOX.width - BOX.left - BOX.right);
-    const y = (dice) => BOX.height - BOX.bottom - dice * (BOX.height - BOX.top - BOX.bottom);
-    for (const dice of [0, 0.5, 1]) {
+    const low = lowest(points);
+    const y = (dice) => BOX.height - BOX.bottom - ((dice - low) / (1 - low)) * (BOX.height - BOX.top - BOX.bottom);
+    for (const dice of [low, (low + 1) / 2, 1]) {
         add(svg, "line", { class: "grid", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(dice), y2: y(dice) });
-        add(svg, "text", { class: "tick", x: BOX.left - 6, y: y(dice) + 3.5, "text-anchor": "end" }, dice);
+        add(svg, "text", { class: "tick", x: BOX.left - 6, y: y(dice) + 3.5, "text-anchor": "end" }, +dice.toFixed(2));
     }
     for (const labels of ticks(most)) {
         add(svg, "text", { class: "tick", x: x(labels), y: BOX.height - 7, "text-anchor": "middle" }, labels);

@@ -15,6 +15,7 @@ export class TrainingPanel extends EventTarget {
     #root;
     #timer = 0;
     #running = false;
+    #gone = false; // the server did not answer the last question
     #labelled = 0;
 
     /** @param {HTMLElement} root */
@@ -86,14 +87,18 @@ export class TrainingPanel extends EventTarget {
     }
 
     async #poll() {
-        let wait = POLL;
         try {
-            this.#show(await getTraining());
+            const training = await getTraining();
+            if (this.#gone) {
+                say("The server answers again.");
+            }
+            this.#gone = false;
+            this.#show(training);
         } catch (error) {
+            this.#gone = true;
             sayError(error);
-            wait = POLL_GONE;
+            this.#again(POLL_GONE);
         }
-        this.#again(wait);
     }
 
     #again(wait) {

@@ -45,7 +45,6 @@ class Page:
 
     def __init__(self, driver: Any, address: str) -> None:
         self.driver, self.address = driver, address
-        self.load()
 
     def load(self) -> None:
         self.driver.get(self.address)
@@ -149,8 +148,8 @@ class Page:
 
 
 @contextmanager
-def browsing(address: str, width: int = 1280, height: int = 720) -> Iterator[Page]:
-    """A headless Chromium with a fresh profile on the page at ``address``."""
+def browsing(address: str, width: int = 1280, height: int = 720, app: bool = True) -> Iterator[Page]:
+    """A headless Chromium with a fresh profile at ``address``, which is the labelling page unless ``app`` is false."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -163,7 +162,12 @@ def browsing(address: str, width: int = 1280, height: int = 720) -> Iterator[Pag
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.set_script_timeout(WAIT)
-        yield Page(driver, address)
+        page = Page(driver, address)
+        if app:
+            page.load()
+        else:
+            driver.get(address)
+        yield page
     finally:
         driver.quit()
 

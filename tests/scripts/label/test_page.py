@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import time
@@ -229,6 +230,60 @@ def test_refusals_are_sentences(page):
     assert page.run("return document.querySelector('#notice').hidden")
 
 
+ANSWER = """
+    const [part, method, status, body, times] = arguments;
+    const real = window.fetch;
+    let left = times;
+    window.fetch = (address, options) =>
+        address.includes(part) && (options.method ?? "GET") === method && left-- > 0
+            ? Promise.resolve(new Response(JSON.stringify(body), { status }))
+            : real(address, options);
+"""
+
+
+def test_busy_server_is_asked_again(page):
+    page.run(ANSWER, "page/prediction?id=case_7", "GET", 503, {"detail": "The server is busy."}, 1)
+    page.click('#images [data-id="case_7"]')
+    page.until("document.querySelector('#status').textContent === 'No prediction. The server is busy.'")
+    assert page.data("mask") == "none"
+    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    assert page.text("#status") == ""
+
+
+def test_failed_training_is_a_sentence(page):
+    failed = {"status": "failed", "epoch": 1, "max_epochs": 2, "detail": "No space is left.", "held_out": 0}
+    failed |= {"dice_before": None, "dice_after": None, "history": []}
+    page.run(ANSWER, "page/train", "POST", 202, {**failed, "status": "running"}, 1)
+    page.run(ANSWER, "page/train", "GET", 200, failed, 1)
+    page.run("const button = document.querySelector('#train'); button.disabled = false; button.click();")
+    page.until("document.querySelector('#training').dataset.status === 'failed'")
+    page.until("document.querySelector('#status').textContent === 'The training failed. No space is left.'")
+    assert page.data("kind", "#status") == "error"
+
+
+def test_classes_and_a_refused_save(server, page):
+    """Keys choose classes; what the server refuses is said in its words, and the strokes stay."""
+    classes = [{"value": 1, "name": "one", "color": "#ff0000"}, {"value": 2, "name": "two", "color": "#0080ff"}]
+    state = {**server.get_json("/page/state"), "classes": classes}
+    source = f"(function () {{ {ANSWER} }})('page/state', 'GET', 200, {json.dumps(state)}, 1);"
+    page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    page.load()
+    page.open("case_7")
+    page.keys(DELETE, "2")
+    assert page.run("return document.querySelector('#classes input:checked').parentElement.title") == "two (2)"
+    page.drag([page.at(0.5, 0.5)])
+    x, y = page.place().pixel(page.at(0.5, 0.5))
+    page.until("!document.querySelector('[data-command=undo]').disabled")
+    script = "return [...document.querySelector('#mask').getContext('2d').getImageData(...arguments, 1, 1).data]"
+    assert page.run(script, x, y) == [0, 128, 255, 255]
+    page.keys("s")
+    page.until("document.querySelector('#status').dataset.kind === 'error'")
+    said = page.text("#status")
+    assert said.startswith("Not saved. Your strokes are kept. ")
+    assert len(said) > 50
+    assert page.data("unsaved") == "true"
+
+
 def test_keys_are_shown(page):
     page.keys("?")
     page.until("document.querySelector('#help').open")
@@ -275,94 +330,6 @@ def test_drawing_on_a_frame_is_fluid(page):
         f" to the next frame: median {np.median(frames):.1f} ms, largest {frames.max():.1f} ms"
     )
     assert np.median(moves) < 30
-
-
-def test_masks_in_javascript_equal_numpy(page):
-    """Random lines and polygons, also partly outside, with values of several classes."""
-    rng = np.random.default_rng(0)
-    shapes, expected = [], np.zeros((41, 53), np.uint8)
-    for index in range(60):
-        value = index % 4
-        points = rng.integers(-12, 60, (int(rng.integers(3, 8)), 2)).tolist()
-        if index % 2:
-            shapes.append(["polygon", points, value])
-            fill_polygon(expected, points, value)
-        else:
-            diameter = 2 * int(rng.integers(0, 9)) + 1
-            shapes.append(["line", points[:2], value, diameter])
-            draw_line(expected, points[:2], diameter, value)
-    found = page.module(
-        """
-        const { Mask, drawLine, fillPolygon } = await load("mask.js");
-        const mask = new Mask(53, 41);
-        for (const [kind, points, value, diameter] of given[0]) {
-            const [first, ...others] = points.map(([x, y]) => ({ x, y }));
-            if (kind === "line") {
-                drawLine(mask, first, others[0], diameter, value);
-            } else {
-                fillPolygon(mask, [first, ...others], value);
-            }
-        }
-        return [...mask.data];
-        """,
-        shapes,
-    )
-    np.testing.assert_array_equal(np.reshape(found, expected.shape), expected)
-    assert set(np.unique(expected)) == {0, 1, 2, 3}
-
-
-def test_undo_is_exact_and_bounded(page):
-    """Undo to the oldest kept step and redo to the last, with room for a few steps only."""
-    states = page.module(
-        """
-        const { Mask, drawLine } = await load("mask.js");
-        const { History } = await load("history.js");
-        const mask = new Mask(40, 30);
-        const history = new History(mask, 3000);
-        const states = [[...mask.data].join("")];
-        for (let k = 0; k < 12; k++) {
-            const rect = drawLine(mask, { x: 3 * k, y: 5 }, { x: 40 - 2 * k, y: 25 }, 5, (k % 3) + 1);
-            history.commit(rect);
-            states.push([...mask.data].join(""));
-        }
-        const back = [];
-        while (history.undo()) back.push([...mask.data].join(""));
-        const start = history.state === history.start;
-        const forth = [];
-        while (history.redo()) forth.push([...mask.data].join(""));
-        return { states, back, forth, start };
-        """
-    )
-    all_states, back, forth = states["states"], states["back"], states["forth"]
-    assert 1 < len(back) < 12
-    assert back == all_states[::-1][1 : len(back) + 1]
-    assert forth == all_states[-len(forth) :]
-    assert len(forth) == len(back)
-    assert states["start"]
-
-
-@pytest.mark.parametrize("optimize", [False, True])
-def test_png_both_ways(page, optimize):
-    """PNG files as Pillow writes them, with every filter by row, and as the page writes them."""
-    rng = np.random.default_rng(1)
-    y, x = np.mgrid[:61, :83]
-    mask = (3 * (np.hypot(x - 40, y - 30) < 20) + (x + y > 100) + rng.integers(0, 2, x.shape)).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(mask).save(file, "PNG", optimize=optimize)
-    width, height, values, written = page.module(
-        """
-        const { decode, encode } = await load("png.js");
-        const mask = await decode(new Uint8Array(given[0]).buffer);
-        const file = new Uint8Array(await (await encode(mask)).arrayBuffer());
-        return [mask.width, mask.height, [...mask.data], [...file]];
-        """,
-        list(file.getvalue()),
-    )
-    assert (width, height) == (83, 61)
-    np.testing.assert_array_equal(np.reshape(values, mask.shape), mask)
-    with Image.open(io.BytesIO(bytes(written))) as opened:
-        assert opened.mode == "L"
-        np.testing.assert_array_equal(np.asarray(opened), mask)
 
 
 def draw_stop_and_start(command: list[str], work: Path) -> None:
