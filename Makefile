@@ -61,18 +61,12 @@ label-env: .venv-label/installed
 	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-label.txt -e .
 	@touch $@
 
+# with the page in Chromium, which is installed where that can be done without asking; else those tests skip
 test-label: label-env
-	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8"
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check "pytest>=8" "selenium>=4.20"
+	@command -v chromedriver >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get install -qq -y chromium chromium-driver >/dev/null; } || echo "No Chromium: tests of the page skip."
 	.venv-label/bin/python -m pytest tests/scripts/label
-
-# scripts/segment.py alone: no torch, no MONAI; without pip, which is not needed again
-runtime-env: .venv-runtime/installed
-
-.venv-runtime/installed: requirements-runtime.txt
-	@$(PYTHON) -m venv --clear .venv-runtime
-	@.venv-runtime/bin/python -m pip install -qq --disable-pip-version-check -r requirements-runtime.txt
-	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check setuptools pip
-	@touch $@
 
 style: setup
 	@$(BIN)/ruff check .

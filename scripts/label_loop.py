@@ -4,8 +4,8 @@
 Measure how much predictions improve by labelling with a running MONAI Label server. Known masks take the place of an
 annotator. It is also an example of a client in Python.
 
-    python scripts/label_server.py --images DIR/images &
-    python scripts/label_loop.py --url http://127.0.0.1:8000 --dataset_dir DIR --test_dir TEST_DIR --figure loop.png
+    python scripts/label_server.py --images DIR/images &      # prints its address
+    python scripts/label_loop.py --url ADDRESS --dataset_dir DIR --test_dir TEST_DIR --figure loop.png
 
 Each round takes the images that the server is least sure of, uploads their masks of DIR, trains, and scores the images
 of TEST_DIR, whose masks the server never gets. Prints a table of the rounds; --figure draws some test images.
@@ -89,7 +89,7 @@ def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], targe
 
 def main() -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="default: http://127.0.0.1:8000")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the address that label_server.py printed")
     parser.add_argument("--dataset_dir", required=True, help="the server's images, with their masks")
     parser.add_argument("--test_dir", required=True, help="images and masks that the server does not have")
     parser.add_argument("--rounds", type=int, nargs="+", default=[10, 20], help="images to label, a round each")

@@ -97,6 +97,16 @@ class TrainTask(BundleTrainTask):
             super()._load_checkpoint(model_pytorch, pretrained, train_handlers)
 
 
+class Scoring(EpistemicScoring):
+    """The uncertainty of each image; one that cannot be read has none, and does not keep the others from theirs."""
+
+    def run_scoring(self, image_id, simulation_size, model_ts, datastore):
+        try:
+            super().run_scoring(image_id, simulation_size, model_ts, datastore)
+        except (OSError, RuntimeError) as error:
+            logger.error(f"'{image_id}' cannot be scored: {error}")
+
+
 class LabelApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
         folder = Path(app_dir) / "model"
@@ -159,7 +169,7 @@ class LabelApp(MONAILabelApp):
         left_out = [SaveImaged, Invertd, AsDiscreted, SqueezeDimd]
         options = {"train_mode": True, "skip_writer": True, "dropout": DROPOUT, "post_filter": left_out}
         return {
-            name: EpistemicScoring(
+            name: Scoring(
                 BundleInferTask(path, self.conf, add_post_restore=False, **options), simulation_size=SIMULATIONS
             )
             for name, path in self.bundles.items()

@@ -23,7 +23,7 @@ from unetv2_monai.data.checks import image_size, mask_size
 
 __all__ = ["Form", "check_image", "check_label", "check_png", "ending_of", "read_form"]
 
-FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF")  # others of Pillow's are not read: one of them starts a program
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # others of Pillow's are not read: one of them starts a program
 
 
 @dataclass
