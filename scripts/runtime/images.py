@@ -128,8 +128,8 @@ def _between(image: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.
 def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For every index of the target: the two indices of the source, and the weight of the second."""
     scale = np.float32(source) / np.float32(target)
-    position = (np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
-    position = position.clip(0)
+    # in one step, as a fused multiply-add rounds it
+    position = ((np.arange(target) + 0.5) * float(scale) - 0.5).clip(0).astype(np.float32)
     first = np.minimum(position.astype(np.int64), source - 1)
     second = np.minimum(first + 1, source - 1)
     return first, second, (position - first.astype(np.float32)).clip(0, 1)

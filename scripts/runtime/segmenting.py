@@ -76,8 +76,8 @@ def segment(settings: Settings) -> None:
         count = _segment_images(images, network, settings, broken)
         print(count, "masks written to", settings.output_dir)
     for video in videos:
-        count = _segment_video(video, network, settings, broken)
-        print(f"{count} frames of {video} written to {settings.output_dir}")
+        if count := _segment_video(video, network, settings, broken):
+            print(f"{count} frames of {video} written to {settings.output_dir}")
     if broken:
         lines = "\n  ".join(broken)
         raise InputError(f"{len(broken)} files could not be read, the others are done:\n  {lines}")
@@ -202,7 +202,8 @@ def _segment_video(source: str, network: Network, settings: Settings, broken: li
             return 0
         video = Video(source)
         drawn = _draw(ahead(network.run(ahead(video.frames(), AHEAD)), AHEAD), network, settings, is_video=True)
-        bar = tqdm(total=video.expected, desc=path.name, unit="frame", disable=None)
+        total = video.announced or round(video.seconds * video.rate) or None
+        bar = tqdm(total=total, desc=path.name, unit="frame", disable=None)
         with bar, VideoOutputs(path, video, network, settings) as outputs:
             try:
                 for one in ahead(drawn, AHEAD):

@@ -20,6 +20,7 @@ __all__ = ["CAMERA", "Video", "VideoWriter"]
 
 CAMERA = "camera:"  # before the number of one
 CODEC, CODEC_OPTIONS = "libx264", {"preset": "veryfast", "crf": "20"}
+ERRORS = (av.FFmpegError, OSError, ValueError)  # that PyAV raises for files
 BT709 = 1  # number of the colour space in a stream
 
 
@@ -38,7 +39,7 @@ class Video:
         self.source = source
         try:
             self.container: Any = _open_camera(source) if source.startswith(CAMERA) else av.open(source)
-        except (OSError, ValueError) as error:  # PyAV raises both
+        except ERRORS as error:
             raise BrokenFile(f"{source}: cannot be read as a video ({_reason(error)})") from error
         if not self.container.streams.video:
             raise BrokenFile(f"{source}: holds no video")
@@ -48,22 +49,11 @@ class Video:
         self.stream.thread_type = "AUTO"
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self.time_base: Fraction = self.stream.time_base or 1 / self.rate
-
-    @property
-    def expected(self) -> int | None:
-        """Number of frames that the file announces; None if it does not."""
-        if self.stream.frames:
-            return self.stream.frames
-        return round(self._seconds * self.rate) if self._seconds else None
-
-    @property
-    def _seconds(self) -> float:
-        """That the file announces; 0 if it does not, or if that may be the length of another stream."""
-        if self.stream.duration:
-            return float(self.stream.duration * self.time_base)
-        if self.container.duration and len(self.container.streams) == 1:
-            return self.container.duration / av.time_base
-        return 0.0
+        # what the file announces, 0 if nothing; its duration may be that of another stream
+        self.announced: int = self.stream.frames
+        self.seconds = float((self.stream.duration or 0) * self.time_base)
+        if not self.seconds and self.container.duration and len(self.container.streams) == 1:
+            self.seconds = self.container.duration / av.time_base
 
     def frames(self) -> Iterator[Frame]:
         """
@@ -87,7 +77,7 @@ class Video:
                 size = image.shape
                 yield Frame(str(count), image, last)
                 count += 1
-        except (OSError, ValueError) as error:
+        except ERRORS as error:
             if isinstance(error, BrokenFile):
                 raise
             raise BrokenFile(f"{self.source}: broken after {count} frames ({_reason(error)})") from error
@@ -105,20 +95,20 @@ class Video:
                     failure = ValueError("its data ends early")
                     break
                 yield from packet.decode()
-        except (OSError, ValueError) as error:
+        except ERRORS as error:
             failure = error
         if failure is not None:  # the frames that the decoder still holds
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*ERRORS):
                 yield from self.stream.codec_context.decode(None)
             raise failure
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
         """Some containers only end where they were cut off."""
-        missing = self.stream.frames - count if self.stream.frames else 0
-        late = 0 if self.stream.frames else self._seconds - seconds - max(0.5, 2 / float(self.rate))
+        missing = self.announced - count if self.announced else 0
+        late = 0 if self.announced else self.seconds - seconds - max(0.5, 2 / float(self.rate))
         if self.source.startswith(CAMERA) or (missing <= 0 and late <= 0):
             return
-        whole = f"{self.stream.frames} frames" if missing > 0 else f"{self._seconds:.1f} s"
+        whole = f"{self.announced} frames" if missing > 0 else f"{self.seconds:.1f} s"
         raise BrokenFile(f"{self.source}: ends after {count} frames ({seconds:.1f} s), but announces {whole}")
 
 

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""segment.py on videos: frames in are frames out, in order, at the same times and of the same size; broken files."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import subprocess
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ..conftest import ROOT, script
+from ..support.exported import description, write_bright
+
+pytest.importorskip("openvino")
+av = pytest.importorskip("av")
+
+HEIGHT, WIDTH, SIDE = 96, 160, 16
+
+
+def segment(*arguments: object) -> None:
+    script("segment").main([str(argument) for argument in arguments])
+
+
+def picture(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """A bright square that moves by 4 pixels a frame, on a dark ground."""
+    image = np.full((height, width, 3), 30, dtype=np.uint8)
+    left = 4 * (index % 32)
+    image[20 : 20 + SIDE, left : left + SIDE] = 220
+    return image
+
+
+def write_video(
+    path: Path,
+    images: Sequence[np.ndarray],
+    times: Sequence[int] | None = None,
+    rate: int = 25,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    **options: str,
+) -> Path:
+    """``times`` are in units of 1 / rate."""
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=rate, options={"crf": "8"} if codec == "libx264" else {})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = Fraction(1, rate)
+        for index, image in enumerate(images):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = times[index] if times else index, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def read_video(path: Path) -> tuple[list[np.ndarray], list[float], float]:
+    with av.open(str(path)) as container:
+        assert not container.streams.audio
+        rate = float(container.streams.video[0].average_rate)
+        frames = [(frame.to_ndarray(format="rgb24"), frame.time) for frame in container.decode(video=0)]
+    return [image for image, _ in frames], [time for _, time in frames], rate
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Of the videos' size, so that boxes are exact."""
+    return write_bright(tmp_path_factory.mktemp("model") / "model.xml", description((HEIGHT, WIDTH)))
+
+
+def test_frames_in_are_frames_out_in_order(model, tmp_path):
+    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(30)])
+    segment(model, video, "--output_dir", tmp_path / "out", "--video_masks")
+    rows = read_table(tmp_path / "out" / "clip.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(30))
+    for index, row in enumerate(rows):
+        assert float(row["seconds"]) == pytest.approx(index / 25, abs=1e-3)
+        box = [int(row[key]) for key in ("left", "top", "width", "height")]
+        assert np.abs(np.subtract(box, [4 * index, 20, SIDE, SIDE])).max() <= 1
+        assert float(row["area"]) == pytest.approx(SIDE**2 / (HEIGHT * WIDTH), rel=0.1)
+        assert row["lesion"] == "1"
+        assert float(row["probability"]) == pytest.approx(1 / (1 + np.exp(-0.05 * (220 - 128))), abs=0.01)
+    images, times, rate = read_video(tmp_path / "out" / "clip_overlay.mp4")
+    assert len(images) == 30
+    assert times == pytest.approx([index / 25 for index in range(30)])
+    assert rate == 25
+    for index, image in enumerate(images):
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        inner = image[24:32, 4 * index + 4 : 4 * index + 12].reshape(-1, 3).mean(0)
+        tint = [0.7 * 220 + 0.3 * value for value in (255, 210, 40)]
+        assert np.abs(inner - tint).max() < 12
+        assert np.abs(image[60:].astype(int) - 30).max() < 12  # colours stay
+    assert len(list((tmp_path / "out" / "clip").glob("*.png"))) == 30
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip", "clip.csv", "clip_overlay.mp4"]
+
+
+def test_variable_frame_rate(model, tmp_path):
+    times = [0, 1, 2, 10, 11, 30, 31, 32]
+    video = write_video(tmp_path / "clip.mkv", [picture(index) for index in range(8)], times)
+    segment(model, video, "--output_dir", tmp_path / "out")
+    assert read_video(tmp_path / "out" / "clip_overlay.mp4")[1] == pytest.approx([time / 25 for time in times])
+    seconds = [float(row["seconds"]) for row in read_table(tmp_path / "out" / "clip.csv")]
+    assert seconds == pytest.approx([time / 25 for time in times], abs=1e-3)
+
+
+@pytest.mark.parametrize(("height", "width"), [(97, 161), (96, 161), (97, 160)])
+def test_odd_sizes(height, width, model, tmp_path):
+    images = [picture(index, height, width) for index in range(5)]
+    video = write_video(tmp_path / "clip.mp4", images, pix_fmt="yuv444p")
+    segment(model, video, "--output_dir", tmp_path / "out")
+    found, _, _ = read_video(tmp_path / "out" / "clip_overlay.mp4")
+    assert [image.shape for image in found] == [(height, width, 3)] * 5
+    assert np.abs(found[0][70:].astype(int) - 30).max() < 12
+
+
+def test_ten_bits(model, tmp_path):
+    images = [picture(index) for index in range(5)]
+    video = write_video(tmp_path / "clip.mp4", images, pix_fmt="yuv420p10le")
+    segment(model, video, "--output_dir", tmp_path / "out")
+    assert [abs(int(row["left"]) - 4 * i) <= 1 for i, row in enumerate(read_table(tmp_path / "out" / "clip.csv"))] == [
+        True
+    ] * 5
+    assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_applied(degrees, tmp_path):
+    """As a telephone marks it: a matrix in the head of the track, here by ``degrees`` clockwise."""
+    images = [picture(index) for index in range(4)]
+    video = write_video(tmp_path / "clip.mp4", images)
+    content = bytearray(video.read_bytes())
+    place = content.index(b"tkhd") + 4 + 40
+    one, minus = (0x10000).to_bytes(4, "big"), (-0x10000).to_bytes(4, "big", signed=True)
+    zero = bytes(4)
+    a, b, c, d = {90: (zero, one, minus, zero), 180: (minus, zero, zero, minus), 270: (zero, minus, one, zero)}[degrees]
+    content[place : place + 36] = a + b + zero + c + d + zero + zero + zero + (0x40000000).to_bytes(4, "big")
+    video.write_bytes(content)
+    expected = np.rot90(images[3], -degrees // 90)
+    size = expected.shape[:2]
+    model = write_bright(tmp_path / "model.xml", description(size))
+    segment(model, video, "--output_dir", tmp_path / "out")
+    assert read_video(tmp_path / "out" / "clip_overlay.mp4")[0][0].shape == expected.shape
+    rows, columns = np.nonzero(expected[..., 0] > 128)
+    row = read_table(tmp_path / "out" / "clip.csv")[3]
+    assert abs(int(row["left"]) - columns.min()) <= 1
+    assert abs(int(row["top"]) - rows.min()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("clip.mkv", {}), ("clip.mp4", {"movflags": "faststart"}), ("clip.avi", {})]
+)
+def test_truncated(name, options, model, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = [picture(i) // 2 + rng.integers(0, 60, (HEIGHT, WIDTH, 3)).astype(np.uint8) for i in range(60)]
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    video = write_video(tmp_path / name, images, codec=codec, **options)
+    content = video.read_bytes()
+    video.write_bytes(content[: int(0.6 * len(content))])
+    other = write_video(tmp_path / "other.mp4", images[:5])
+    with pytest.raises(SystemExit) as info:
+        segment(model, video, other, "--output_dir", tmp_path / "out")
+    first, second = str(info.value).splitlines()
+    assert first == "error: 1 files could not be read, the others are done:"
+    assert str(video) in second
+    assert "ends after" in second or "broken after" in second
+    rows = read_table(tmp_path / "out" / "clip_incomplete.csv")
+    assert 20 < len(rows) < 50
+    assert f"{len(rows)} frames" in second
+    assert len(read_video(tmp_path / "out" / "clip_incomplete_overlay.mp4")[0]) == len(rows)
+    assert not (tmp_path / "out" / "clip.csv").exists()
+    assert len(read_table(tmp_path / "out" / "other.csv")) == 5
+    assert "5 frames of" in capsys.readouterr().out
+
+
+def test_unusable_videos(model, tmp_path):
+    whole = write_video(tmp_path / "whole.mkv", [picture(index) for index in range(5)]).read_bytes()
+    mp4 = write_video(tmp_path / "whole.mp4", [picture(index) for index in range(5)]).read_bytes()
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "nothing.mp4").write_bytes(b"")
+    (tmp_path / "head.mkv").write_bytes(whole[: whole.index(b"\x1f\x43\xb6\x75")])  # before the first cluster
+    (tmp_path / "codec.mp4").write_bytes(mp4.replace(b"avc1", b"zzz1"))
+    with av.open(str(tmp_path / "none.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.start_encoding()
+    names = ["text.mp4", "nothing.mp4", "head.mkv", "codec.mp4", "none.mp4"]
+    with pytest.raises(SystemExit) as info:
+        segment(model, *(tmp_path / name for name in names), "camera:77", "--output_dir", tmp_path / "out")
+    lines = str(info.value).splitlines()
+    assert lines[0] == "error: 6 files could not be read, the others are done:"
+    for line, name, reason in zip(
+        lines[1:],
+        [*names, "camera:77"],
+        [*["cannot be read as a video"] * 3, "no decoder for its codec", "holds no", "cannot be read as a video"],
+    ):
+        assert name in line
+        assert reason in line
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_smoothing_and_presence(tmp_path):
+    """Frames of one brightness, so that their probability is known: .9, .9, .2, .6, .6, .9."""
+    brightness = [round(128 + np.log(p / (1 - p)) / 0.05) for p in (0.9, 0.9, 0.2, 0.6, 0.6, 0.9)]
+    images = [np.full((HEIGHT, WIDTH, 3), value, dtype=np.uint8) for value in brightness]
+    video = write_video(tmp_path / "clip.mkv", images, codec="ffv1", pix_fmt="bgr0")
+    model = write_bright(tmp_path / "model.xml", description((32, 32)))
+
+    def found(*options: object) -> tuple[list[float], list[int]]:
+        segment(model, video, "--output_dir", tmp_path / "out", *options)
+        rows = read_table(tmp_path / "out" / "clip.csv")
+        return [float(row["probability"]) for row in rows], [int(row["lesion"]) for row in rows]
+
+    plain, lesion = found()
+    assert plain == pytest.approx([0.9, 0.9, 0.2, 0.6, 0.6, 0.9], abs=0.01)
+    assert lesion == [1, 1, 0, 1, 1, 1]
+    smooth, lesion = found("--smoothing", 0.5)
+    assert smooth == pytest.approx([0.9, 0.9, 0.55, 0.575, 0.5875, 0.744], abs=0.01)
+    assert lesion == [1] * 6
+    assert found("--presence", 0.8, 0.3)[1] == [1, 1, 0, 0, 0, 1]  # after .2 it is not there until .8
+    assert found("--presence", 0.8, 0.1)[1] == [1, 1, 0, 1, 1, 1]  # there all the time, where a pixel is marked
+
+
+def test_finished_videos_are_left_out(model, tmp_path):
+    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)])
+    segment(model, video, "--output_dir", tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    segment(model, video, "--output_dir", tmp_path / "out", "--skip_finished")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "out" / "clip_overlay.mp4").unlink()
+    segment(model, video, "--output_dir", tmp_path / "out", "--skip_finished")
+    assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
+
+
+def test_full_disk(model, tmp_path):
+    """A limit on the size of files, which fails a write as a full disk does."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8) for _ in range(40)]
+    video = write_video(tmp_path / "clip.mp4", images)
+    code = (
+        "import resource, sys; sys.path.insert(0, 'scripts'); import segment\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
+        f"segment.main([{str(model)!r}, {str(video)!r}, '--output_dir', {str(tmp_path / 'out')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "clip_overlay.mp4 cannot be written (File too large)" in error
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_damaged_heads_end_in_one_sentence(model, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("clip.mp4", "clip.mkv"):
+        whole = write_video(tmp_path / name, [picture(index) for index in range(5)], movflags="faststart").read_bytes()
+        for _ in range(40):
+            content = bytearray(whole)
+            for place in rng.integers(0, 1200, 3):
+                content[place] = rng.integers(256)
+            (tmp_path / name).write_bytes(content)
+            with contextlib.suppress(SystemExit):  # any other error fails
+                segment(model, tmp_path / name, "--output_dir", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_memory_stays_constant(model, tmp_path):
+    peaks = []
+    for count in (500, 10_000):
+        video = write_video(tmp_path / f"clip_{count}.mp4", [picture(index) for index in range(count)])
+        code = (
+            "import resource, sys; sys.path.insert(0, 'scripts'); import segment\n"
+            f"segment.main([{str(model)!r}, {str(video)!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
+        assert len(read_table(tmp_path / "out" / f"clip_{count}.csv")) == count
+    assert peaks[1] - peaks[0] < 40  # MiB
