@@ -116,11 +116,7 @@ export class TrainingPanel extends EventTarget {
         bar.max = Math.max(training.max_epochs, 1);
         bar.value = training.epoch;
         this.#part("#epoch").textContent = this.#sentence(training);
-        const known = training.dice_before !== null || training.dice_after !== null;
-        const on = `${training.held_out} held-out label${training.held_out === 1 ? "" : "s"}`;
-        this.#part("#dice").textContent = known
-            ? `Dice ${number(training.dice_before)} → ${number(training.dice_after)} on ${on}`
-            : `Dice: ${this.#labelled < 3 ? "from three labels on" : "after the training"}`;
+        this.#part("#dice").textContent = this.#diceOf(training);
         this.#part("#no_plot").hidden = drawPlot(this.#part("#plot"), training.history);
         this.#enable();
         this.#again(POLL);
@@ -130,9 +126,20 @@ export class TrainingPanel extends EventTarget {
         }
     }
 
-    #sentence({ status, epoch, max_epochs: epochs }) {
+    /** Of this training, or of the last one before the server was started again. */
+    #diceOf(training) {
+        const last = training.status === "idle" ? training.history.at(-1) : null;
+        const { dice_before: before, dice_after: after, held_out: heldOut } = last ?? training;
+        if (before === null && after === null) {
+            return `Dice: ${this.#labelled < 3 ? "from three labels on" : "after the training"}`;
+        }
+        return `Dice ${number(before)} → ${number(after)} on ${heldOut} held-out label${heldOut === 1 ? "" : "s"}`;
+    }
+
+    #sentence({ status, epoch, max_epochs: epochs, history }) {
+        const last = history.at(-1);
         const sentences = {
-            idle: "Not trained here yet",
+            idle: last ? `Last trained on ${last.labels} labels` : "Not trained here yet",
             running: epoch ? `Epoch ${epoch} of ${epochs}` : "Preparing …",
             done: `Done, ${epochs} epochs`,
             failed: "Failed",
