@@ -146,7 +146,6 @@ def measure(mask: np.ndarray, probability: np.ndarray, description: Description)
     if len(rows):
         left, top = int(columns[0]), int(rows[0])
         box = (left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top)
-    counts = np.bincount(mask.ravel(), minlength=len(description.classes)) / mask.size
+    areas = tuple(np.count_nonzero(mask == index) / mask.size for index in range(1, len(description.classes)))
     above_background = probability if description.threshold is not None else probability[..., 1:]
-    areas = tuple(float(share) for share in counts[1:])
     return Finding(box is not None, sum(areas), float(above_background.max()), box, areas)

@@ -48,7 +48,7 @@ def write_video(
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate, options={"crf": "8"} if codec == "libx264" else {})
         stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt = pix_fmt
+        stream.pix_fmt, stream.bit_rate = pix_fmt, 4_000_000  # libx264 goes by its crf
         stream.codec_context.time_base = Fraction(1, rate)
         for index, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
