@@ -64,8 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     use_runtime_environment()
 
+    from runtime.drawing import Settings
     from runtime.files import InputError
-    from runtime.segmenting import Settings, segment
+    from runtime.segmenting import segment
 
     try:
         if arguments.smoothing == 1:

@@ -227,17 +227,17 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     for index in range(6):
         blobs(40, 30, index).save(folder / f"case_{index}.png")
     model = write_bright(tmp_path / "model.xml", description())
-    whole = segmenting._save_mask
+    whole = segmenting.save_mask
 
     def stop_at_three(mask, path, network):
         if path.stem == "case_3":
             raise KeyboardInterrupt
         whole(mask, path, network)
 
-    monkeypatch.setattr(segmenting, "_save_mask", stop_at_three)
+    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
     with pytest.raises(SystemExit, match="go on with --skip_finished"):
         segment(model, folder, "--output_dir", out)
-    monkeypatch.setattr(segmenting, "_save_mask", whole)
+    monkeypatch.setattr(segmenting, "save_mask", whole)
     assert not (out / "images.csv").exists()
     (out / "case_1.png").unlink()
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}

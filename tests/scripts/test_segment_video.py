@@ -18,7 +18,10 @@ from ..conftest import ROOT, script
 from ..support.exported import description, write_bright
 
 pytest.importorskip("openvino")
-av = pytest.importorskip("av")
+pytest.importorskip("av")
+
+import av
+from runtime import clips
 
 HEIGHT, WIDTH, SIDE = 96, 160, 16
 
@@ -238,6 +241,26 @@ def test_finished_videos_are_left_out(model, tmp_path):
     (tmp_path / "out" / "clip_overlay.mp4").unlink()
     segment(model, video, "--output_dir", tmp_path / "out", "--skip_finished")
     assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
+
+
+def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
+    """Its stand-in is a file."""
+    source = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(20)])
+    monkeypatch.setattr("runtime.video._open_camera", lambda name: av.open(str(source)))
+    add = clips.VideoOutputs.add
+
+    def add_five(self, one):
+        if one.frame.name == "5":
+            raise KeyboardInterrupt
+        add(self, one)
+
+    monkeypatch.setattr(clips.VideoOutputs, "add", add_five)
+    segment(model, "camera:0", "--output_dir", tmp_path / "out")
+    assert len(read_table(tmp_path / "out" / "camera0.csv")) == 5
+    assert len(read_video(tmp_path / "out" / "camera0_overlay.mp4")[0]) == 5
+    with pytest.raises(SystemExit, match="stopped"):
+        segment(model, source, "--output_dir", tmp_path / "file")
+    assert list((tmp_path / "file").iterdir()) == []
 
 
 def test_full_disk(model, tmp_path):
