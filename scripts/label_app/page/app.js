@@ -96,7 +96,8 @@ function showImage() {
     const unsaved = editor.unsaved ? " · unsaved strokes" : "";
     part("#open_name").textContent = id ?? "–";
     part("#open_name").title = id ?? "";
-    part("#open_state").textContent = size ? `${size.width} × ${size.height} · ${state}${unsaved}` : state || "\u00a0";
+    const shape = size ? `${size.width} × ${size.height} · ` : "";
+    part("#open_state").textContent = `${shape}${state}${unsaved}` || "\u00a0";
     stage.dataset.unsaved = String(editor.unsaved);
     const disabled = editor.mask === null;
     for (const command of ["save", "save_next", "predict", "clear"]) {
@@ -255,8 +256,7 @@ async function start() {
     }
     part("#model").textContent = state.model;
     if (state.volumes) {
-        part("#notice").textContent = `These images are volumes. Correct them in 3D Slicer, with ${location.href} as server.`;
-        part("#notice").hidden = false;
+        workspace.notify(`These images are volumes. Correct them in 3D Slicer, with ${location.href} as server.`);
         return;
     }
     overlay.setClasses(state.classes);
@@ -274,8 +274,7 @@ async function start() {
             await workspace.open(state.images[0].id);
         }
     } else {
-        part("#notice").textContent = "The folder holds no images.";
-        part("#notice").hidden = false;
+        workspace.notify("The folder holds no images.");
     }
 }
 

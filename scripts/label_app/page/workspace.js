@@ -149,6 +149,12 @@ export class Workspace extends EventTarget {
         }
     }
 
+    /** Say something in place of an image. */
+    notify(sentence) {
+        this.#notice.textContent = sentence;
+        this.#notice.hidden = false;
+    }
+
     #passed() {
         return [...new Set([...this.#skipped, this.id])].filter((id) => id !== null);
     }
@@ -211,8 +217,7 @@ export class Workspace extends EventTarget {
         if (this.size === null) {
             this.#canvas.parentElement.hidden = true;
             this.#stage.classList.remove("loading");
-            this.#notice.textContent = error.message;
-            this.#notice.hidden = false;
+            this.notify(error.message);
             say(error.message, "error");
             this.dispatchEvent(new Event("open"));
             return;
@@ -259,7 +264,7 @@ export class Workspace extends EventTarget {
         try {
             await this.drafts?.set(this.id, this.#fingerprint, editor.unsaved ? editor.mask : null);
         } catch {
-            say("This browser does not keep unsaved strokes (its storage is full or off). Save before you leave.", "error");
+            say("The browser's storage is full: it does not keep unsaved strokes. Save before you leave.", "error");
         }
     }
 

@@ -124,14 +124,24 @@ class Page:
         left, top, width, height = self.stage_box()
         return round(left + x * width), round(top + y * height)
 
-    def drag(self, points: Sequence[Point]) -> None:
+    def drag(self, points: Sequence[Point], button: int = 0) -> None:
         actions = self.actions()
         actions.w3c_actions.pointer_action.move_to_location(*points[0])
-        actions.w3c_actions.pointer_action.pointer_down()
+        actions.w3c_actions.pointer_action.pointer_down(button=button)
         for point in points[1:]:
             actions.w3c_actions.pointer_action.move_to_location(*point)
-        actions.w3c_actions.pointer_action.pointer_up()
+        actions.w3c_actions.pointer_action.pointer_up(button=button)
         actions.perform()
+
+    def touch(self, *steps: Sequence[Point]) -> None:
+        """Fingers on the screen: their places one step after the other; more than before: another finger comes."""
+        fingers = 0
+        for points in steps:
+            kind = "touchStart" if len(points) > fingers else "touchMove"
+            fingers = len(points)
+            places = [{"x": x, "y": y, "id": index} for index, (x, y) in enumerate(points)]
+            self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+        self.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
     def mask(self) -> np.ndarray:
         """What is marked on the screen, at the image's size: the overlay's pixels that are not transparent."""
