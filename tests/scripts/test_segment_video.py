@@ -296,16 +296,17 @@ def test_damaged_heads_end_in_one_sentence(model, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process alone is read from /proc")
 def test_memory_stays_constant(model, tmp_path):
     peaks = []
-    for count in (500, 10_000):
-        video = write_video(tmp_path / f"clip_{count}.mp4", [picture(index) for index in range(count)])
+    for count in (320, 10_016):
+        video = write_video(tmp_path / f"clip_{count}.mp4", [picture(index) for index in range(32)] * (count // 32))
         code = (
-            "import resource, sys; sys.path.insert(0, 'scripts'); import segment\n"
+            "import re, sys; sys.path.insert(0, 'scripts'); import segment\n"
             f"segment.main([{str(model)!r}, {str(video)!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
         )
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
         assert len(read_table(tmp_path / "out" / f"clip_{count}.csv")) == count
-    assert peaks[1] - peaks[0] < 40  # MiB
+    assert peaks[1] - peaks[0] < 20, peaks  # MiB
