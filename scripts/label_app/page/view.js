@@ -9,6 +9,7 @@ export class View extends EventTarget {
     #stage;
     #layers;
     #size = null; // of the image
+    #box; // of the stage; asking for it at every move of the pointer would lay the page out each time
     #fitted = true;
     scale = 1; // CSS pixels for one pixel of the image
     x = 0; // of the image's top left corner in the stage, in CSS pixels
@@ -22,7 +23,8 @@ export class View extends EventTarget {
         super();
         this.#stage = stage;
         this.#layers = layers;
-        new ResizeObserver(() => this.#fitted && this.fit()).observe(stage);
+        this.#box = stage.getBoundingClientRect();
+        new ResizeObserver(() => this.#resized()).observe(stage);
     }
 
     /** An image of another size. The same size keeps scale and place. */
@@ -68,7 +70,7 @@ export class View extends EventTarget {
      * @param {{x: number, y: number}} [client] the place that stays, as in mouse events. Defaults to the middle
      */
     zoomBy(factor, client) {
-        const box = this.#stage.getBoundingClientRect();
+        const box = this.#box;
         const x = client ? client.x - box.left : box.width / 2;
         const y = client ? client.y - box.top : box.height / 2;
         const scale = Math.min(Math.max(this.scale * factor, 0.02), LARGEST / devicePixelRatio);
@@ -89,13 +91,20 @@ export class View extends EventTarget {
 
     /** A place of the screen in the image's coordinates: pixel (x, y) covers [x, x + 1) x [y, y + 1). */
     toImage(client) {
-        const box = this.#stage.getBoundingClientRect();
+        const box = this.#box;
         return { x: (client.x - box.left - this.x) / this.scale, y: (client.y - box.top - this.y) / this.scale };
     }
 
     /** A place of the image in CSS pixels of the stage. */
     toStage({ x, y }) {
         return { x: x * this.scale + this.x, y: y * this.scale + this.y };
+    }
+
+    #resized() {
+        this.#box = this.#stage.getBoundingClientRect();
+        if (this.#fitted) {
+            this.fit();
+        }
     }
 
     #apply() {
