@@ -17,7 +17,7 @@ def test_the_commands_are_those_that_users_know():
     assert COMMANDS == [
         "benchmark", "check_data", "compare", "convert_encoder", "document_options", "export", "federated",
         "federated_client", "label_loop", "label_server", "make_demo_data", "package_bundle", "prepare_isic",
-        "prepare_polyp", "report",
+        "prepare_polyp", "report", "segment",
     ]  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_files_that_are_copied_alone_import_nothing_beside_them(name):
 def test_every_command_ends_in_the_same_way(name):
     lines = (SCRIPTS / f"{name}.py").read_text().splitlines()
     assert lines[-2] == 'if __name__ == "__main__":'
-    alone = name == "federated_client"
+    alone = name in ("federated_client", "segment")  # these need not have unetv2_monai beside them
     assert lines[-1] in (["    main()"] if alone else ["    run(main)", "    run(main, quiet=True)"])
 
 
