@@ -135,9 +135,10 @@ def test_resize_is_that_of_torch(source, target):
     image = np.random.default_rng(0).integers(0, 256, (*source, 3)).astype(np.uint8)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
     expected = torch.nn.functional.interpolate(tensor, target, mode="bilinear")[0].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(runtime_images.resize(image, target), expected, atol=1e-4)
+    # Values reach 255: torch rounds its coordinates to float32, and how depends on the processor
+    np.testing.assert_allclose(runtime_images.resize(image, target), expected, atol=5e-3)
     region = (slice(1, 4), slice(0, 1))
-    np.testing.assert_allclose(runtime_images.resize(image, target, region), expected[region], atol=1e-4)
+    np.testing.assert_allclose(runtime_images.resize(image, target, region), expected[region], atol=5e-3)
 
 
 @pytest.mark.parametrize("seed", range(12))
