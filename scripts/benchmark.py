@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import commands, networks
+from benchmarks import commands, networks, steps
 from benchmarks.machine import Row, describe
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
@@ -37,6 +37,8 @@ from unetv2_monai.files import write_atomic
 PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
     "inference": networks.inference,
     "training": networks.training,
+    "steps": steps.variants,
+    "profile": steps.shares,
     "peers": networks.peers,
     "sizes": networks.sizes,
     "commands": commands.commands,

@@ -47,12 +47,14 @@ class Variant:
         options: keys of the config, by their path.
         released: as the released code computes: weights in NCHW, attention as matrix products with a softmax, glibc's
             usual memory, no mixed precision.
+        threads: that PyTorch computes with. Defaults to 0: as many as it chooses.
     """
 
     work: str = "inference"
     overlays: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     released: bool = False
+    threads: int = 0
 
 
 @dataclass
@@ -146,6 +148,8 @@ def prepare(variant: Variant) -> Callable[[Any], None]:
     from common.bundle import read_config
 
     torch.manual_seed(0)
+    if variant.threads:
+        torch.set_num_threads(variant.threads)
     training = variant.work == "training"
     files = ["train.json" if training else "inference.json", *variant.overlays]
     parser = read_config(files, {**(RELEASED_OPTIONS if variant.released else {}), **variant.options})

@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from benchmarks import commands, machine, networks
+from benchmarks import commands, machine, networks, steps
 from benchmarks.stopwatch import Timing, Variant, prepare, start
 
 from unetv2_monai import InputError, UNetV2
@@ -93,3 +93,19 @@ def test_parts_are_kept(tmp_path, monkeypatch, capsys):
 def test_a_command_that_fails_says_why(tmp_path):
     with pytest.raises(InputError, match="holds no image"):
         commands.Command(("inference.json",)).run("inference", {"dataset_dir": tmp_path}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("operation", "shapes", "kind"),
+    [
+        ("aten::convolution_backward", [[2, 8, 4, 4], [2, 8, 4, 4], [8, 1, 3, 3], []], "depthwise convolutions, backward"),
+        ("aten::convolution_backward", [[2, 8, 4, 4], [2, 4, 4, 4], [8, 4, 1, 1], []], "1x1 convolutions, backward"),
+        ("aten::mkldnn_convolution", [[2, 4, 4, 4], [8, 4, 3, 3], [8]], "other convolutions, forward"),
+        ("aten::mkldnn_convolution", [[2, 1, 4, 4], [1, 1, 3, 3], []], "other convolutions, forward"),
+        ("aten::native_batch_norm_backward", [[2, 4, 4, 4]], "batch norm"),
+        ("aten::hardtanh_backward", [[2, 4, 4, 4]], "activations"),
+        ("aten::mul", [[2, 4, 4, 4]], "everything else"),
+    ],
+)  # fmt: skip
+def test_kinds_of_a_profile(operation, shapes, kind):
+    assert steps.kind_of(operation, shapes) == kind
