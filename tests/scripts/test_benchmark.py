@@ -96,16 +96,18 @@ def test_a_command_that_fails_says_why(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("operation", "shapes", "kind"),
+    ("operation", "weight", "kind"),
     [
-        ("aten::convolution_backward", [[2, 8, 4, 4], [2, 8, 4, 4], [8, 1, 3, 3], []], "depthwise convolutions, backward"),
-        ("aten::convolution_backward", [[2, 8, 4, 4], [2, 4, 4, 4], [8, 4, 1, 1], []], "1x1 convolutions, backward"),
-        ("aten::mkldnn_convolution", [[2, 4, 4, 4], [8, 4, 3, 3], [8]], "other convolutions, forward"),
-        ("aten::mkldnn_convolution", [[2, 1, 4, 4], [1, 1, 3, 3], []], "other convolutions, forward"),
-        ("aten::native_batch_norm_backward", [[2, 4, 4, 4]], "batch norm"),
-        ("aten::hardtanh_backward", [[2, 4, 4, 4]], "activations"),
-        ("aten::mul", [[2, 4, 4, 4]], "everything else"),
+        ("aten::convolution_backward", [8, 1, 3, 3], "depthwise convolutions, backward"),
+        ("aten::convolution_backward", [8, 4, 1, 1], "1x1 convolutions, backward"),
+        ("aten::mkldnn_convolution", [8, 4, 3, 3], "other convolutions, forward"),
+        ("aten::mkldnn_convolution", [1, 1, 3, 3], "other convolutions, forward"),
+        ("aten::native_batch_norm_backward", None, "batch norm"),
+        ("aten::hardtanh_backward", None, "activations"),
+        ("aten::mul", None, "everything else"),
     ],
-)  # fmt: skip
-def test_kinds_of_a_profile(operation, shapes, kind):
-    assert steps.kind_of(operation, shapes) == kind
+)
+def test_kinds_of_a_profile(operation, weight, kind):
+    image = [2, weight[1] if weight else 4, 4, 4]
+    gradient = [[2, weight[0], 4, 4]] if operation.endswith("convolution_backward") else []
+    assert steps.kind_of(operation, [*gradient, image, weight, []] if weight else [image]) == kind
