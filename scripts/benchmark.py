@@ -16,6 +16,9 @@ as products and softmax, glibc's usual memory). "x floor" is the time divided by
 the multiply-accumulates at the measured rate of large matrix products, or moving weights and activations once at the
 measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in float32.
 
+--choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the weights
+and for the networks of docs/results/comparison. It draws choice.png.
+
 With --images nothing is timed: the masks of every path are compared with plain PyTorch's, with the shipped weights or
 those of --checkpoint (of the default network).
 """
@@ -27,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import commands, networks, steps
+from benchmarks import choice, commands, networks, steps
 from benchmarks.machine import Row, describe
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
@@ -87,8 +90,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, help=f"default: {' '.join(SHORT)}; with --full all")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
     parser.add_argument("--images", type=Path, help="compare the masks of these images")
-    parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for --images")
-    parser.add_argument("--image_size", type=int, default=256, help="for --images, default: 256")
+    parser.add_argument("--choice", type=Path, metavar="DATASET_DIR", help="Dice on its test images, and time")
+    parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for these two")
+    parser.add_argument("--image_size", type=int, default=256, help="for these two, default: 256")
     arguments = parser.parse_args(argv)
 
     folder = arguments.output_dir.resolve()
@@ -97,15 +101,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     here = describe()
     print(json.dumps(here, indent=1))
     found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
-    for name in ["agreement"] if arguments.images else arguments.parts or (PARTS if arguments.full else SHORT):
+    names = arguments.parts or (PARTS if arguments.full else SHORT)
+    weights = arguments.checkpoint, arguments.image_size, folder
+    for name in ["agreement"] if arguments.images else ["choice"] if arguments.choice else names:
         if arguments.images:
-            rows = commands.agreement(arguments.images, arguments.checkpoint, arguments.image_size, folder)
+            rows = commands.agreement(arguments.images, *weights)
+        elif arguments.choice:
+            rows = choice.choice(arguments.choice, *weights)
         else:
             rows = PARTS[name](arguments.full, folder, here)
         found[name] = {"machine": here, "full": arguments.full, "rows": []}
         for some in rows:
             found[name]["rows"] += some
             write_atomic(file, json.dumps(found, indent=1) + "\n")
+    if arguments.choice:
+        write_atomic(folder / "choice.png", to_png(choice.plot(found["choice"]["rows"])))
     draw({name: part["rows"] for name, part in found.items()}, folder / "benchmark.png")
     print(f"\nall numbers: {file}")
 

@@ -28,16 +28,16 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.bundle import CONFIGS, read_config, run_bundle
+from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
-from common.comparisons import EPOCHS, TIME, Run, fitting_epochs, plot, read_runs, scores_as_csv, tabulate
+from common.comparisons import EPOCHS, TIME, Row, Run, fitting_epochs, plot, read_runs, scores_as_csv, tabulate
 from common.figures import to_png
 from common.locks import locked
-from common.options import add_set, key_and_text, values_of
+from common.options import add_set, values_of
 
 from unetv2_monai import InputError
 from unetv2_monai.bundle.options import check_name
@@ -48,38 +48,6 @@ NOTE = """\
 Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
 over both. CPU minutes: of the epochs with their validation, without the start of the process.
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """
-    A row of the table.
-
-    Args:
-        text: as it was given.
-        recipe: ``"unetv2"`` or the name of a file in configs/recipes.
-        options: of this row alone.
-    """
-
-    text: str
-    recipe: str
-    options: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, text: str) -> Row:
-        """From ``RECIPE:KEY=VALUE,KEY=VALUE``."""
-        recipe, _, options = text.partition(":")
-        return cls(text, recipe, dict(map(key_and_text, filter(None, options.split(",")))))
-
-    def files(self, overlays: Sequence[str]) -> list[str]:
-        """train.json, the overlays of all rows, and the row's own recipe."""
-        names = [*overlays, *([] if self.recipe == "unetv2" else [f"recipes/{self.recipe}"])]
-        files = ["train.json", *(f"{name}.yaml" for name in names)]
-        for path in (CONFIGS / name for name in files):
-            if not path.is_file():
-                known = f"a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}."
-                raise InputError(f"{path} does not exist: {known}")
-        return files
 
 
 @dataclass(frozen=True)

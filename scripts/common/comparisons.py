@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
@@ -20,13 +20,15 @@ from unetv2_monai import InputError
 from unetv2_monai.files import write_atomic
 from unetv2_monai.handlers.score_table import group_name
 
+from .bundle import CONFIGS
 from .figures import new_figure
+from .options import key_and_text
 from .statistics import Difference, paired_difference
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["EPOCHS", "TIME", "Run", "fitting_epochs", "plot", "read_runs", "scores_as_csv", "tabulate"]
+__all__ = ["EPOCHS", "TIME", "Row", "Run", "fitting_epochs", "plot", "read_runs", "scores_as_csv", "tabulate"]
 
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
 TOLERANCE = 0.03  # of the time; times of equal runs differ by more
@@ -46,6 +48,43 @@ class Score:
 
 
 SCORES = (Score("Dice", "dice", "mean"), Score("IoU", "iou", "mean"), Score("pooled Dice", "pooled", "dice"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A row of the table.
+
+    Args:
+        text: as it was given.
+        recipe: ``"unetv2"`` or the name of a file in configs/recipes.
+        options: of this row alone.
+    """
+
+    text: str
+    recipe: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Row:
+        """From ``RECIPE:KEY=VALUE,KEY=VALUE``."""
+        recipe, _, options = text.partition(":")
+        return cls(text, recipe, dict(map(key_and_text, filter(None, options.split(",")))))
+
+    @property
+    def label(self) -> str:
+        """``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
+        return " ".join([self.recipe, *(f"{key.rpartition('#')[2]}={value}" for key, value in self.options.items())])
+
+    def files(self, overlays: Sequence[str]) -> list[str]:
+        """train.json, the overlays of all rows, and the row's own recipe."""
+        names = [*overlays, *([] if self.recipe == "unetv2" else [f"recipes/{self.recipe}"])]
+        files = ["train.json", *(f"{name}.yaml" for name in names)]
+        for path in (CONFIGS / name for name in files):
+            if not path.is_file():
+                known = f"a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}."
+                raise InputError(f"{path} does not exist: {known}")
+        return files
 
 
 @dataclass(frozen=True)
@@ -243,7 +282,9 @@ def plot(results: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
                 )  # fmt: skip
         axis.set(title=dataset, xlabel="CPU minutes of training", ylabel="Dice, mean over images")
         axis.grid(alpha=0.3)
-    handles = [Line2D([], [], linestyle="", label=_label(row), **_style(i, EPOCHS)) for i, row in enumerate(rows)]
+    handles = [
+        Line2D([], [], linestyle="", label=Row.parse(row).label, **_style(i, EPOCHS)) for i, row in enumerate(rows)
+    ]
     if TIME in results:
         for label, style in (("equal epochs", FILLED), ("equal time", HOLLOW)):
             handles.append(Line2D([], [], linestyle="", label=label, marker="o", color="black", **style))
@@ -256,9 +297,3 @@ def _style(index: int, equal: str) -> dict[str, Any]:
     color = f"C{index % 10}"
     terms = FILLED if equal == EPOCHS else {**HOLLOW, "markeredgecolor": color}
     return {"marker": MARKERS[index % len(MARKERS)], "color": color, **terms}
-
-
-def _label(row: str) -> str:
-    """``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
-    recipe, _, options = row.partition(":")
-    return " ".join([recipe, *(option.rpartition("#")[2] for option in options.split(",") if option)])

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
-from benchmarks import commands, machine, networks, steps
+from benchmarks import choice, commands, machine, networks, steps
 from benchmarks.stopwatch import Timing, Variant, prepare, start
+from common.bundle import read_config
+from PIL import Image
 
 from unetv2_monai import InputError, UNetV2
 
@@ -111,3 +114,28 @@ def test_kinds_of_a_profile(operation, weight, kind):
     image = [2, weight[1] if weight else 4, 4, 4]
     gradient = [[2, weight[0], 4, 4]] if operation.endswith("convolution_backward") else []
     assert steps.kind_of(operation, [*gradient, image, weight, []] if weight else [image]) == kind
+
+
+def test_dice_of_a_choice(tmp_path):
+    table = tmp_path / "scores.csv"
+    lines = ["unetv2,0,epochs,a,1.png,.5,.4", "unetv2,1,epochs,b,1.png,1,1", "unet,0,epochs,a,1.png,.25,.2"]
+    table.write_text("\n".join(["row,seed,terms,dataset,image,dice,iou", *lines, "unet,0,time,a,1.png,0,0"]) + "\n")
+    assert choice.mean_dice(table) == {"unetv2": 0.75, "unet": 0.25}
+    for name, columns in (("mask", 2), ("truth", 3), ("empty", 0)):
+        image = np.zeros((4, 4), np.uint8)
+        image[:, :columns] = 255
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
+    assert choice.mask_dice(tmp_path / "mask.png", tmp_path / "truth.png") == pytest.approx(2 * 8 / (8 + 12))
+    assert choice.mask_dice(tmp_path / "empty.png", tmp_path / "empty.png") == 1
+    assert choice.mask_dice(tmp_path / "empty.png", tmp_path / "truth.png") == 0
+
+
+def test_every_row_of_the_comparison_is_timed(monkeypatch):
+    """Those of the committed table; their networks are what is timed."""
+    seen = {}
+    monkeypatch.setattr(choice, "timed", lambda variants, dice, size: seen.update(variants) or [])
+    choice.compared()
+    assert {"unetv2", "unet", "unetplusplus", "fpn", "segresnet", "unetv2 sdi=false"} <= set(seen)
+    parser = read_config(["inference.json", *seen["unet"].overlays], seen["unet"].options)
+    assert parser["network_def"]["_target_"] == "segmentation_models_pytorch.Unet"
+    assert read_config(["inference.json"], seen["unetv2 sdi=false"].options)["network_def"]["sdi"] is False

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Dice against the time of an image: the paths of the shipped weights, and other networks."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from common.bundle import ROOT
+from common.comparisons import Row as ComparedRow
+from common.exports import inference_config
+from common.figures import new_figure
+from common.options import values_of
+from PIL import Image
+
+from unetv2_monai import load_weights
+from unetv2_monai.data.datalist import find_pairs
+
+from .commands import Command
+from .machine import Row, show
+from .networks import DEFAULT, PATHS, exported
+from .stopwatch import Variant, start
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
+COMPARED_SIZE = 128  # pixels, of the comparison's images
+LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
+SECONDS = 60
+
+
+def shipped(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> list[Row]:
+    """Every path of the default network: Dice of its masks of the test images at native size, and its time."""
+    network: torch.nn.Module = inference_config({"image_size": size}).get_parsed_content("network_def").eval()
+    load_weights(network, checkpoint)
+    target = exported(DEFAULT, folder / "choice", network.state_dict())
+    variants: dict[str, Variant] = {}
+    dice: dict[str, float] = {}
+    for name, path in PATHS.items():
+        options = path.options_in(target)
+        if options is None or name in LEFT_OUT:
+            continue
+        overlays = tuple(f"options/{overlay}" for overlay in path.overlays)
+        variants[name] = Variant(overlays=overlays, options={"load_pretrain": False, **options})
+        command = Command(("inference.json", *overlays), {"checkpoint": checkpoint, "image_size": size, **options})
+        dice[name] = segmented_dice(command, dataset_dir, folder / "choice")
+    return timed(variants, dice, size)
+
+
+def segmented_dice(command: Command, dataset_dir: Path, folder: Path) -> float:
+    """Mean Dice over all test images of what ``run inference`` writes."""
+    labels: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for pair in find_pairs(str(dataset_dir))["test"]:
+        labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = Path(pair["label"])
+    found: list[float] = []
+    for images, truths in labels.items():
+        masks = folder / "masks" / images.parent.name
+        command.run("inference", {"dataset_dir": images, "output_dir": masks, "check_data": False}, folder)
+        found += [mask_dice(masks / f"{stem}.png", truth) for stem, truth in truths.items()]
+    return fmean(found)
+
+
+def mask_dice(mask: Path, truth: Path) -> float:
+    """Dice of two images of 0 and 255; 1 if both are empty."""
+    first, second = (np.asarray(Image.open(path).convert("L")) > 127 for path in (mask, truth))
+    marked = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / marked if marked else 1.0
+
+
+def compared() -> list[Row]:
+    """The networks of the comparison under equal terms: their Dice from its table, and their time here."""
+    found = mean_dice(COMPARED)
+    rows = {text: ComparedRow.parse(text) for text in found}
+    variants = {
+        row.label: Variant(
+            overlays=() if row.recipe == "unetv2" else (f"recipes/{row.recipe}.yaml",),
+            options={"load_pretrain": False, **values_of(row.options)},
+        )
+        for row in rows.values()
+    }
+    return timed(variants, {rows[text].label: dice for text, dice in found.items()}, COMPARED_SIZE)
+
+
+def mean_dice(scores: Path) -> dict[str, float]:
+    """By row of a comparison: over its seeds and images, at equal epochs."""
+    found: dict[str, list[float]] = defaultdict(list)
+    with scores.open(newline="") as opened:
+        for row in csv.DictReader(opened):
+            if row["terms"] == "epochs":
+                found[row["row"]].append(float(row["dice"]))
+    return {name: fmean(values) for name, values in found.items()}
+
+
+def timed(variants: Mapping[str, Variant], dice: Mapping[str, float], size: int) -> list[Row]:
+    with start(dict(variants)) as workers:
+        timings = workers.take_turns(1, size, SECONDS)
+    return [
+        {"network": name, "size": size, "Dice": f"{dice[name]:.4f}", "ms an image": 1000 * timing.median,
+         "±": 1000 * timing.spread}
+        for name, timing in timings.items()
+    ]  # fmt: skip
+
+
+def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
+    """Both tables."""
+    rows = shipped(dataset_dir, checkpoint, size, folder)
+    show(f"The shipped weights, {size} x {size}, one image at a time", rows)
+    yield rows
+    rows = compared()
+    show(f"Networks under equal terms, {COMPARED_SIZE} x {COMPARED_SIZE}, one image at a time", rows)
+    yield rows
+
+
+def plot(rows: Sequence[Row]) -> Figure:
+    """A panel for each size of the images; a point is a row."""
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    figure = new_figure(6 * len(sizes), 4.5)
+    for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
+        for row in (row for row in rows if row["size"] == size):
+            place = row["ms an image"], float(row["Dice"])
+            axis.plot(*place, "o")
+            axis.annotate(row["network"], place, (5, 4), textcoords="offset points", fontsize=8)
+        axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
+        axis.margins(0.2)
+        axis.grid(alpha=0.3)
+    return figure
