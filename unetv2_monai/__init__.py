@@ -2,7 +2,16 @@
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
 from .bundle import RunFolder, check_options, keep_memory
-from .data import MultiScaleBatch, RandLesionFreed, list_images, load_datalist, report_images, to_mask, to_rgb
+from .data import (
+    LabelWriter,
+    MultiScaleBatch,
+    RandLesionFreed,
+    list_images,
+    load_datalist,
+    report_images,
+    to_mask,
+    to_rgb,
+)
 from .errors import InputError, concise_errors
 from .files import existing_file
 from .handlers import (
@@ -41,6 +50,7 @@ __all__ = [
     "FlipInferer",
     "HysteresisThresholdd",
     "InputError",
+    "LabelWriter",
     "MovingAverage",
     "MultiScaleBatch",
     "NaNGuard",

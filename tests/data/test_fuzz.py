@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unetv2_monai import InputError, StrictCheckpointLoader, last_checkpoint, list_images, load_datalist
-from unetv2_monai.data.checks import MAX_VOXELS
+from unetv2_monai.data.volumes import MAX_VOXELS
 
 from ..support.networks import Bright
 

@@ -7,11 +7,13 @@ from .image_list import ImageList, list_images, report_images
 from .images import to_mask, to_rgb
 from .lesion_free import RandLesionFreed
 from .multi_scale import MultiScaleBatch
+from .volumes import LabelWriter
 
 __all__ = [
     "IMAGE_ENDINGS",
     "VOLUME_ENDINGS",
     "ImageList",
+    "LabelWriter",
     "MultiScaleBatch",
     "RandLesionFreed",
     "find_pairs",

@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import nibabel
-import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from ..errors import InputError
 from .images import to_mask, to_rgb
+from .volumes import check_grids, check_label_values, read_grid, read_volume
 
 __all__ = [
     "IMAGE_ENDINGS",
     "MAX_LISTED",
-    "MAX_VOXELS",
     "VOLUME_ENDINGS",
     "check_each",
     "check_pair",
@@ -33,7 +30,6 @@ __all__ = [
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUME_ENDINGS = (".nii", ".nii.gz")
-MAX_VOXELS = 2**29  # of a volume; images have Pillow's own limit, 179 million pixels
 MAX_LISTED = 200  # problems in one message
 
 
@@ -55,7 +51,7 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
 
 def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
     """
-    Decode an image and its mask and compare their sizes.
+    Decode an image and its mask and compare their sizes, and of volumes their grids.
 
     Args:
         item: ``{"image": path, "label": path}``.
@@ -63,13 +59,15 @@ def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | N
         in_channels: channels that a volume must have; None takes any number. Defaults to None.
 
     Raises:
-        InputError: when a file cannot be read, the mask has unknown values or the sizes differ.
+        InputError: when a file cannot be read, the mask has unknown values, or the sizes or grids differ.
     """
     image = image_size(item["image"], in_channels)
     mask = mask_size(item["label"], out_channels)
     if image != mask:
         name = Path(item["image"]).name
         raise InputError(f"{item['label']}: mask of {_by(mask)}, but {name} is {_by(image)}")
+    if not _is_image(item["image"]):
+        check_grids(read_grid(item["image"]), read_grid(item["label"]))
 
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
@@ -94,7 +92,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
                 "Set --in_channels 3."
             )
         return _convert(path, to_rgb)
-    shape = _volume(path).shape
+    shape = read_volume(path).shape
     channels = math.prod(shape[3:])
     if in_channels is not None and channels != in_channels:
         extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
@@ -122,10 +120,9 @@ def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
     """
     if _is_image(path):
         return _convert(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
-    values = _volume(path)
-    if out_channels is not None and not np.isin(values, range(max(out_channels, 2))).all():
-        expected = f"expected 0 to {max(out_channels, 2) - 1}"
-        raise InputError(f"{path}: label values {np.unique(values)[:8]}, {expected}")
+    values = read_volume(path)
+    if out_channels is not None:
+        check_label_values(path, values, out_channels)
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
 
 
@@ -153,15 +150,6 @@ def _convert(path: str, convert: Callable[[Image.Image], Image.Image]) -> tuple[
         converted = convert(opened)
         converted.load()
         return converted.size
-
-
-def _volume(path: str) -> np.ndarray:
-    with _reading(path):
-        volume: Any = nibabel.load(path)
-        voxels = math.prod(volume.shape)
-        if voxels > MAX_VOXELS:
-            raise InputError(f"{path}: {voxels} voxels, more than the limit of {MAX_VOXELS}")
-        return np.asanyarray(volume.dataobj)
 
 
 @contextmanager

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Labels that inference writes are on the grid of their image, however a NIfTI file states it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from unetv2_monai import InputError
+
+from ..support.workflow import CONFIGS, INFERENCE, root_error, run
+
+RECIPE = str(CONFIGS / "recipes" / "volumes_inference.yaml")
+RNG = np.random.default_rng(0)
+VALUES = np.round(100 * gaussian_filter(RNG.normal(0, 9, (20, 22, 19)), 2)).astype(np.int16)
+TURN = nibabel.eulerangles.euler2mat(0.3, -0.2, 0.15)  # radians
+ORIGIN = (-31.5, 12.25, 7.0)
+
+
+def affine_of(matrix) -> np.ndarray:
+    return nibabel.affines.from_matvec(np.asarray(matrix, float), ORIGIN)
+
+
+RAS = affine_of(np.eye(3))
+# name of the file, values, affine, slope and intercept in the header
+VARIANTS = [
+    ("ras.nii.gz", VALUES, RAS, None),
+    ("plain.nii", VALUES, RAS, None),
+    ("lps.nii.gz", VALUES[::-1, ::-1], affine_of(np.diag([-1, -1, 1])), None),
+    ("turned.nii.gz", VALUES.transpose(2, 0, 1)[:, :, ::-1], affine_of([[0, 1, 0], [0, 0, -1], [1, 0, 0]]), None),
+    ("oblique.nii.gz", VALUES, affine_of(TURN), None),
+    ("anisotropic.nii.gz", VALUES, affine_of(np.diag([0.7, 0.7, 4.0])), None),
+    ("one_channel.nii.gz", VALUES[..., None], RAS, None),
+    ("float32.nii.gz", VALUES.astype(np.float32), RAS, None),
+    ("float64.nii.gz", VALUES.astype(np.float64), RAS, None),
+    ("uint8.nii.gz", (VALUES - VALUES.min()).astype(np.float64) / 4, RAS, None),  # rounded below
+    ("scaled.nii.gz", VALUES.astype(np.float64) * 0.5 - 1024, RAS, (0.5, -1024)),
+]
+DTYPES = {"uint8.nii.gz": np.uint8, "scaled.nii.gz": np.int16}
+
+
+def write(folder: Path, name: str, values: np.ndarray, affine: np.ndarray, scaling=None) -> None:
+    folder.mkdir(exist_ok=True, parents=True)
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_data_dtype(DTYPES.get(name, values.dtype))
+    image.header.set_slope_inter(*(scaling or (None, None)))
+    nibabel.save(image, folder / name)
+
+
+def infer(folder: Path, **options) -> Path:
+    """Labels of ``folder/in``, in ``folder/out``, by a network that looks at each voxel alone: :py:func:`expected`."""
+    network = torch.nn.Conv3d(1, 3, 1)
+    network.weight.data = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1, 1)
+    network.bias.data = torch.tensor([0.0, 0.5, 0.0])
+    torch.save(network.state_dict(), folder / "model.pt")
+    files = {"checkpoint": folder / "model.pt", "dataset_dir": folder / "in", "output_dir": folder / "out"}
+    definition = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
+    options = {**{key: str(path) for key, path in files.items()}, "network_def": definition, **options}
+    run([*INFERENCE, RECIPE], "inference", image_size=[16, 16, 16], num_workers=0, **options)
+    return folder / "out"
+
+
+def expected(values: np.ndarray) -> np.ndarray:
+    """0 below half a standard deviation under the volume's mean, 2 above half a one over it, else 1."""
+    score = (values - values.mean()) / values.std()
+    return np.digitize(score, (-0.5, 0.5))
+
+
+@pytest.fixture(scope="module")
+def inferred(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("geometry")
+    for variant in VARIANTS:
+        write(folder / "in", *variant)
+    return infer(folder)
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in VARIANTS])
+def test_labels_are_on_the_grid_of_their_image(inferred, name):
+    image = nibabel.load(inferred.parent / "in" / name)
+    label = nibabel.load(inferred / f"{name.partition('.')[0]}.nii.gz")
+    assert label.shape == image.shape[:3]
+    np.testing.assert_allclose(label.affine, image.affine, atol=1e-6)
+    assert nibabel.aff2axcodes(label.affine) == nibabel.aff2axcodes(image.affine)
+    assert label.header.get_zooms() == pytest.approx(image.header.get_zooms()[:3])
+    assert label.get_data_dtype() == np.uint8
+    truth = expected(np.asarray(image.dataobj, dtype=float).reshape(label.shape))
+    assert np.bincount(truth.ravel()).min() > 1000
+    assert (np.asarray(label.dataobj) == truth).all()
+
+
+def test_header_states_the_grid_as_the_image_does(tmp_path):
+    """Programs differ in which of the two forms they read."""
+    image = nibabel.Nifti1Image(VALUES, RAS)
+    image.set_sform(affine_of(np.diag([2, 2, 2])), code="aligned")
+    image.set_qform(affine_of(TURN * 2), code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    (tmp_path / "in").mkdir()
+    nibabel.save(image, tmp_path / "in" / "both.nii.gz")
+    quaternion = nibabel.Nifti1Image(VALUES, RAS)
+    quaternion.set_sform(None, code=0)
+    quaternion.set_qform(affine_of(TURN), code="scanner")
+    nibabel.save(quaternion, tmp_path / "in" / "quaternion.nii.gz")
+    out = infer(tmp_path)
+    for name in ("both.nii.gz", "quaternion.nii.gz"):
+        label, image = (nibabel.load(folder / name) for folder in (out, tmp_path / "in"))
+        for found, wanted in (
+            (label.get_sform(coded=True), image.get_sform(coded=True)),
+            (label.get_qform(coded=True), image.get_qform(coded=True)),
+        ):
+            assert found[1] == wanted[1]
+            assert wanted[0] is None or found[0] == pytest.approx(wanted[0], abs=1e-5)
+        assert label.affine == pytest.approx(image.affine, abs=1e-5)
+        assert label.header.get_xyzt_units() == image.header.get_xyzt_units()
+
+
+def test_volumes_of_one_slice(tmp_path):
+    """Dimensions of size 1 stay, also the last ones."""
+    shapes = {"x": (1, 22, 19), "y": (20, 1, 19), "z": (20, 22, 1), "yz": (20, 1, 1), "all": (1, 1, 1)}
+    for name, shape in shapes.items():
+        write(tmp_path / "in", f"{name}.nii.gz", VALUES[: shape[0], : shape[1], : shape[2]], affine_of(TURN))
+    out = infer(tmp_path)
+    for name, shape in shapes.items():
+        label = nibabel.load(out / f"{name}.nii.gz")
+        assert label.shape == shape
+        np.testing.assert_allclose(label.affine, affine_of(TURN), atol=1e-6)
+
+
+def test_files_that_are_no_volumes_are_named(tmp_path):
+    """The others are done."""
+    write(tmp_path / "in", "good.nii.gz", VALUES, RAS)
+    write(tmp_path / "in", "flat.nii.gz", VALUES[..., 0], RAS)
+    write(tmp_path / "in", "holes.nii.gz", np.where(VALUES > 0, np.nan, VALUES).astype(np.float32), RAS)
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        infer(tmp_path)
+    error = root_error(info)
+    assert isinstance(error, InputError)
+    assert "2 files could not be read" in str(error)
+    assert "flat.nii.gz: holds 20 x 22 values. Save it with three dimensions" in str(error)
+    assert f"holes.nii.gz: {(VALUES > 0).sum()} values are NaN or infinite" in str(error)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
