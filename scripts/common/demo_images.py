@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Endoscopy-like images with masks, drawn by a random generator."""
+"""Endoscopy-like images with masks, and frames of a video, drawn by a random generator."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-__all__ = ["draw", "write_demo_data"]
+__all__ = ["RATE", "draw", "frames", "write_demo_data"]
 
 SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
 TISSUE = np.array([188.0, 96.0, 84.0])
+VIDEO_SIZE, RATE = (1280, 720), 25  # width, height; frames a second
 VESSEL = np.array([128.0, 38.0, 44.0])
 
 
@@ -91,3 +93,30 @@ def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
             name = f"{split}_{index:03d}"
             image.save(folder / split / "images" / f"{name}.{'jpg' if index % 2 else 'png'}", quality=92)
             mask.save(folder / split / "masks" / f"{name}.png")
+
+
+def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """
+    What a camera sees that moves over one large drawn image, turns, and comes nearer and goes away again.
+
+    Args:
+        count: of frames.
+        seed: the same seed gives the same frames. Defaults to 0.
+
+    Returns:
+        (height, width, 3), 0 to 255.
+    """
+    rng = np.random.default_rng(seed)
+    width, height = VIDEO_SIZE
+    scene, _ = draw(rng, width * 3 // 2, height * 3 // 2)  # no frame reaches its edge
+    center = np.array(scene.size) / 2
+    for index in range(count):
+        phase = 2 * np.pi * index / (12 * RATE)
+        turn, zoom = 0.12 * np.sin(phase), 0.88 + 0.1 * np.sin(0.7 * phase)
+        matrix = zoom * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        seen = center + 0.1 * np.array([width * np.sin(1.3 * phase), height * np.cos(1.7 * phase)])
+        corner = seen - matrix @ np.array(VIDEO_SIZE) / 2
+        rows = np.column_stack([matrix, corner]).ravel().tolist()
+        frame = scene.transform(VIDEO_SIZE, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
+        grain = rng.normal(0, 2, (height, width, 1)).astype(np.float32)
+        yield (np.asarray(frame) + grain).clip(0, 255).astype(np.uint8)
