@@ -31,16 +31,18 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
         return out
     # no further than the mask reaches, and one pixel around it to tell its outline from the image's edge
     box = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
-    part, filled = out[box], mask[box]
-    inside = filled
-    for _ in range(max(1, min(mask.shape) // 150)):
-        padded = np.pad(inside, 1, mode="edge")
-        inside = inside & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
-    for channel, value in enumerate(color):
-        tinted = ((1 - opacity) * np.arange(256.0) + opacity * value).astype(np.uint8)  # of every value
-        plane = part[..., channel]
-        np.copyto(plane, tinted[plane], where=inside)
-        np.copyto(plane, np.uint8(value), where=filled & ~inside)
+    filled, steps = mask[box], max(1, min(mask.shape) // 150)
+    inside = np.pad(filled, steps, mode="edge")
+    for _ in range(steps):
+        smaller = inside[1:-1, 1:-1] & inside[2:, 1:-1]
+        for neighbour in (inside[:-2, 1:-1], inside[1:-1, 2:], inside[1:-1, :-2]):
+            smaller &= neighbour
+        inside = smaller
+    tints = [int((1 - opacity) * shade + opacity * value) for value in color for shade in range(256)]
+    part = Image.fromarray(out[box])  # Pillow is faster here than NumPy's indexing by a mask
+    part.paste(part.point(tints), mask=Image.fromarray(inside))
+    part.paste(color, mask=Image.fromarray(filled & ~inside))
+    out[box] = part
     return out
 
 

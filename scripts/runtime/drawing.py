@@ -17,8 +17,9 @@ from common.overlay import PREDICTION_COLOR, outlined
 from PIL import Image
 
 from .files import atomic
+from .images import Frame
 from .masks import Finding, measure, probabilities, to_mask
-from .network import Frame, Network, Segmented
+from .network import Network, Segmented
 
 __all__ = ["AHEAD", "Drawn", "Settings", "columns", "draw", "save_mask"]
 

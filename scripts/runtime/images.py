@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,25 @@ from PIL import Image, ImageOps
 
 from .files import BrokenFile, InputError
 
-__all__ = ["IMAGE_ENDINGS", "duplicates", "list_images", "preprocess", "read_image", "resize", "to_rgb"]
+__all__ = ["IMAGE_ENDINGS", "Frame", "duplicates", "list_images", "preprocess", "read_image", "resize", "to_rgb"]
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 IMAGE_FOLDERS = ("images", "image")
 MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    Args:
+        name: of the file, or the number of the frame.
+        image: (height, width, 3), 0 to 255.
+        time: of the frame in its video, in its time base. Defaults to None: an image.
+    """
+
+    name: str
+    image: np.ndarray
+    time: int | None = None
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -89,9 +104,11 @@ def preprocess(image: np.ndarray, description: Description) -> np.ndarray:
     Returns:
         (1, 3, height, width) as the network takes it, float32.
     """
-    resized = resize(image, description.image_size)
-    mean, std = (np.array(values, dtype=np.float32) for values in (description.mean, description.std))
-    return np.ascontiguousarray(((resized - mean) / std).transpose(2, 0, 1)[None])
+    resized = resize(image, description.image_size).transpose(2, 0, 1)
+    mean, std = (np.array(values, dtype=np.float32)[:, None, None] for values in (description.mean, description.std))
+    resized -= mean
+    resized /= std
+    return np.ascontiguousarray(resized[None])
 
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
@@ -111,17 +128,39 @@ def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice]
         return image[rows, columns].astype(np.float32)
     top, bottom, down = (part[rows] for part in _taps(image.shape[0], size[0]))
     left, right, across = (part[columns] for part in _taps(image.shape[1], size[1]))
-    across = across.reshape(-1, *[1] * (image.ndim - 2))
-    down = down.reshape(-1, *[1] * (image.ndim - 1))
-    if (bottom[-1] - top[0]) < len(top):  # upsampling: fewer rows in the image than in the result
+    down = down[:, None]
+    if bottom[-1] - top[0] < len(top):  # fewer rows in the image than in the result: across first
         first, last = int(top[0]), int(bottom[-1]) + 1
-        wide = _between(image[first:last], left, right, across)
-        return wide[top - first] * (1 - down) + wide[bottom - first] * down
-    return _between(image[top], left, right, across) * (1 - down) + _between(image[bottom], left, right, across) * down
+        near = image[first:last].reshape(last - first, image.shape[1], -1).transpose(2, 0, 1)
+        wide = _between(near.take(left, 2), near.take(right, 2), across)
+        found = _between(wide.take(top - first, 1), wide.take(bottom - first, 1), down)
+    else:
+        flat = image.reshape(-1)
+        corners = (flat.take(place[:, rows, columns], mode="clip") for place in _corners(image.shape, size))
+        one, two, three, four = corners
+        found = _between(_between(one, two, across), _between(three, four, across), down)
+    return found.transpose(1, 2, 0).reshape(*found.shape[1:], *image.shape[2:])
 
 
-def _between(image: np.ndarray, left: np.ndarray, right: np.ndarray, across: np.ndarray) -> np.ndarray:
-    return image.take(left, 1) * (1 - across) + image.take(right, 1) * across
+def _between(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Linear interpolation in float32."""
+    start, way = one.astype(np.float32, copy=False), other.astype(np.float32)
+    way -= start
+    way *= weight
+    way += start
+    return way
+
+
+@functools.lru_cache(maxsize=8)
+def _corners(shape: tuple[int, ...], size: tuple[int, int]) -> list[np.ndarray]:
+    """
+    Where the four pixels around each one of the result are in the flat image, upper left, upper right, lower left and
+    lower right: (channels, height, width).
+    """
+    (top, bottom, _), (left, right, _) = _taps(shape[0], size[0]), _taps(shape[1], size[1])
+    channels = shape[2] if len(shape) > 2 else 1
+    planes = np.arange(channels)[:, None, None]
+    return [(y[:, None] * shape[1] + x) * channels + planes for y in (top, bottom) for x in (left, right)]
 
 
 @functools.lru_cache(maxsize=64)

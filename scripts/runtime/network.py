@@ -14,23 +14,9 @@ import openvino
 from common.description import KEY, Description
 
 from .files import BrokenFile, InputError
-from .images import preprocess
+from .images import Frame, preprocess
 
-__all__ = ["Frame", "Network", "Segmented"]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """
-    Args:
-        name: of the file, or the number of the frame.
-        image: (height, width, 3), 0 to 255.
-        time: of the frame in its video, in its time base. Defaults to None: an image.
-    """
-
-    name: str
-    image: np.ndarray
-    time: int | None = None
+__all__ = ["Network", "Segmented"]
 
 
 @dataclass(frozen=True)

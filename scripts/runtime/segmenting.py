@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from .drawing import AHEAD, Settings, columns, draw, save_mask
 from .files import BrokenFile, InputError, Table, ahead, atomic
-from .images import IMAGE_ENDINGS, duplicates, list_images, read_image
-from .network import Frame, Network
+from .images import IMAGE_ENDINGS, Frame, duplicates, list_images, read_image
+from .network import Network
 
 __all__ = ["segment"]
 
