@@ -22,7 +22,8 @@ def write_volume(path, values: np.ndarray, affine: np.ndarray) -> None:
 
 def test_volumes_are_preprocessed_alike_in_training_and_inference():
     train, inference = (ConfigParser.load_config_file(path) for path in (VOLUMES, VOLUMES_INFERENCE))
-    keys = ("load_image", "orient", "normalize", "image_transforms", "image_size", "spatial_size")
+    keys = ["load_image", "orient", "normalizers", "normalize", "image_transforms", "image_size", "spatial_size"]
+    keys += ["spacing", "intensity", "window_level", "window_width"]
     for key in (*keys, "in_channels", "out_channels", "backbone", "network_def#out_indices"):
         assert train[key] == inference[key]
     assert train["validate#inferer"] == inference["inferer"]

@@ -70,6 +70,7 @@ FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 PATH = Kind("a path", lambda value: isinstance(value, str) and bool(value))
 POSITIVE = Kind("a positive integer", lambda value: is_integer(value, 1))
 NATURAL = Kind("an integer of 0 or more", lambda value: is_integer(value, 0))
+NUMBER = Kind("a number", lambda value: is_number(value) and math.isfinite(value))
 RATE = Kind("a number of 0 or more", lambda value: is_number(value, 0) and math.isfinite(value))
 ABOVE_ZERO = Kind("a number above 0", lambda value: is_number(value, 0) and 0 < value < math.inf)
 SHARE = Kind("a number from 0 to 1", lambda value: is_number(value, 0, 1))
@@ -82,6 +83,10 @@ SECTION = Kind("training, validation or test", lambda value: value in ("training
 SCALES = Kind(
     "a list of numbers above 0",
     lambda value: isinstance(value, list | tuple) and bool(value) and all(ABOVE_ZERO.accepts(one) for one in value),
+)
+SPACING = Kind(
+    "a list of three numbers above 0, or null",
+    lambda value: value is None or (SCALES.accepts(value) and len(value) == 3),
 )
 FORMAT = Kind("an expression such as $torch.channels_last", lambda value: isinstance(value, torch.memory_format))
 
@@ -97,6 +102,7 @@ LAYOUT = Option(
 HERE = Option(PATH, "where the config's bundle is, whatever the current folder is", "found automatically")
 CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
 
+VOLUMES = ("recipes/volumes", "recipes/volumes_inference")
 CERTAINTY = Option(
     SHARE,
     "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
@@ -211,6 +217,19 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "weight the cross-entropy near outlines, as the papers mean",
             files=("options/loss_structure", "recipes/released_polyp"),
         ),
+        "spacing": Option(
+            SPACING,
+            "mm along left to right, back to front and below to above, to which volumes are resampled; null keeps each "
+            "volume's own",
+            files=VOLUMES,
+        ),
+        "intensity": Option(
+            Kind("mr or ct", lambda value: value in ("mr", "ct")),
+            "`mr`: each volume to mean 0 and standard deviation 1 (z-score); `ct`: the window below to -1 to 1",
+            files=VOLUMES,
+        ),
+        "window_level": Option(NUMBER, "middle of the CT window, in Hounsfield units", files=VOLUMES),
+        "window_width": Option(ABOVE_ZERO, "width of the CT window, in Hounsfield units", files=VOLUMES),
         "precision": Option(
             Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),
             "of the computation",

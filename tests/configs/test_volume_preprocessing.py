@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spacing and intensities of volumes, by the options of the recipe, against values computed by hand."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+
+from unetv2_monai import InputError
+
+from ..bundle.test_options import check
+from ..support.workflow import CONFIGS, INFERENCE, TRAIN, root_error
+from .test_volume_geometry import expected, infer, write
+
+TRAINING, INFERRING = (
+    [*base, str(CONFIGS / "recipes" / f"{name}.yaml")]
+    for base, name in ((TRAIN, "volumes"), (INFERENCE, "volumes_inference"))
+)
+COARSE = np.diag([1.0, 1.0, 2.0, 1.0])  # voxels of 1 x 1 x 2 mm
+
+
+def transformed(files: list[str], key: str, item: dict[str, str], **options):
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser.update({"num_workers": 0, **options})
+    for transform in parser.get_parsed_content(key):
+        item = transform(item)
+    return item
+
+
+@pytest.fixture
+def stairs(tmp_path):
+    """0, 10, 20, ... from below to above; class 1 in the two upper ones of five slices."""
+    values = np.broadcast_to(10.0 * np.arange(5), (3, 4, 5))
+    write(tmp_path / "in", "image.nii.gz", values, COARSE)
+    write(tmp_path / "in", "label.nii.gz", (values > 25).astype(np.uint8), COARSE)
+    return {kind: str(tmp_path / "in" / f"{kind}.nii.gz") for kind in ("image", "label")}
+
+
+@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+def test_window_of_a_ct(files, key, stairs):
+    """Level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut."""
+    image = transformed(files, key, stairs, intensity="ct", window_level=15, window_width=20)["image"]
+    assert image[0, 0, 0].tolist() == pytest.approx([-1, -0.5, 0.5, 1, 1])
+
+
+def test_window_unless_one_is_set(tmp_path):
+    """Soft tissue: -160 to 240 Hounsfield units."""
+    write(tmp_path, "ct.nii.gz", np.array([-1024.0, -160, 40, 140, 240, 3000]).reshape(1, 1, 6), np.eye(4))
+    image = transformed(INFERRING, "image_transforms", {"image": str(tmp_path / "ct.nii.gz")}, intensity="ct")["image"]
+    assert image.flatten().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1])
+
+
+@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+def test_mr_is_standardised(files, key, stairs):
+    """0 to 40 in steps of 10: mean 20, standard deviation 10 times the root of 2."""
+    image = transformed(files, key, stairs)["image"]
+    assert image[0, 0, 0].tolist() == pytest.approx(np.array([-2, -1, 0, 1, 2]) / 2**0.5, abs=1e-5)
+
+
+def test_channels_are_standardised_apart(tmp_path):
+    values = np.stack([np.arange(6.0), 1000 + np.arange(6.0)], axis=-1).reshape(1, 1, 6, 2)
+    write(tmp_path, "two.nii.gz", values, np.eye(4))
+    image = transformed(INFERRING, "image_transforms", {"image": str(tmp_path / "two.nii.gz")}, in_channels=2)["image"]
+    assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+def test_spacing_of_images(files, key, stairs):
+    """Slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours."""
+    options = {"intensity": "ct", "window_level": 20, "window_width": 40}  # 0 to 40 become -1 to 1
+    image = transformed(files, key, stairs, spacing=[1, 1, 1], **options)["image"]
+    assert image.shape == (1, 3, 4, 9)
+    assert image[0, 0, 0].tolist() == pytest.approx(np.linspace(-1, 1, 9), abs=1e-6)
+    assert image.pixdim.tolist() == pytest.approx([1, 1, 1])
+
+
+def test_spacing_of_labels(stairs):
+    """Resampled with the image in training, by nearest neighbour; untouched where predictions are scored."""
+    options = {"spacing": [1, 1, 1], "image_size": [2, 2, 2]}
+    label = transformed(TRAINING, "train#deterministic_transforms", stairs, **options)["label"]
+    assert label.shape == (1, 3, 4, 9)
+    assert set(label.unique().tolist()) == {0, 1}
+    assert [label[0, 0, 0, index] for index in range(0, 9, 2)] == [0, 0, 0, 1, 1]
+    scored = transformed(TRAINING, "label_transforms", stairs, **options)["label"]
+    assert scored.shape == (1, 3, 4, 5)
+
+
+def test_predictions_return_to_the_grid_of_the_file(tmp_path):
+    """
+    Where the finer grid has the voxels of the file among its own, the label of each is that of its value, standardised
+    by mean and deviation of the finer grid.
+    """
+    rng = np.random.default_rng(0)
+    values = np.round(rng.normal(0, 50, (12, 10, 9)))
+    turned = nibabel.affines.from_matvec(np.diag([-1.0, 1.0, 2.0]), (5, 6, 7))
+    write(tmp_path / "in", "a.nii.gz", values, turned)
+    out = infer(tmp_path, spacing=[1, 1, 1])
+    label = nibabel.load(out / "a.nii.gz")
+    assert label.shape == values.shape
+    np.testing.assert_allclose(label.affine, turned)
+    finer = np.empty((12, 10, 17))
+    finer[..., ::2] = values
+    finer[..., 1::2] = (values[..., :-1] + values[..., 1:]) / 2
+    assert (np.asarray(label.dataobj) == expected(finer)[..., ::2]).mean() > 0.999
+    assert (expected(values) != expected(finer)[..., ::2]).mean() > 0.01  # so the finer grid was used
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--spacing=[1,1]", "--spacing must be a list of three numbers above 0, or null, got [1, 1]."),
+        ("--intensity=pet", "--intensity must be mr or ct, got 'pet'."),
+        ("--window_width=0", "--window_width must be a number above 0, got 0."),
+    ],
+)
+def test_other_values_are_refused(option, sentence, monkeypatch):
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check(INFERRING, [option], monkeypatch)
+    assert isinstance(root_error(info), InputError)
+    assert str(root_error(info)) == sentence
