@@ -16,6 +16,7 @@ from unetv2_monai.metrics import (
     expected_calibration_error,
     hausdorff_95,
     summarise,
+    surface_dice,
 )
 
 
@@ -89,3 +90,29 @@ def test_hausdorff_distance_in_pixels():
     assert hausdorff_95(first, second, None) == pytest.approx(7.0)
     assert hausdorff_95(first, second, torch.tensor([1.0, 0.5])) == pytest.approx(3.5)
     assert math.isnan(hausdorff_95(first, torch.zeros_like(first), None))
+
+
+def test_surface_dice_in_mm():
+    """
+    Two cubes of 5 x 5 x 5 voxels, one moved by two voxels along the last dimension. The outline of each has 98 voxels:
+    a rim of 16 in each of its five slices and 9 more inside of each end.
+    """
+    first, second = torch.zeros(2, 9, 9, 12, dtype=torch.bool)
+    first[2:7, 2:7, 2:7] = True
+    second[2:7, 2:7, 4:9] = True
+    on_it = 3 * 16  # rims of the three slices that both have
+    next_to_it = 8  # the end inside the other cube, but for its middle: one voxel from the other's side
+    one_slice_off = 16  # rim of the slice beside the other's end
+    for tolerance, share in ((0, on_it), (1, on_it + next_to_it + one_slice_off), (2, 98)):
+        assert surface_dice(first, second, tolerance, None) == pytest.approx(share / 98)
+    spacing = torch.tensor([1.0, 1.0, 3.0])  # mm: the next slice is out of reach of 1.5 mm
+    assert surface_dice(first, second, 1.5, spacing) == pytest.approx((on_it + next_to_it) / 98)
+
+
+def test_surface_dice_of_empty_masks():
+    mask = torch.zeros(4, 4, 4, dtype=torch.bool)
+    mask[1:3, 1:3, 1:3] = True
+    assert surface_dice(mask, mask, 1.0, None) == 1.0
+    assert surface_dice(mask, torch.zeros_like(mask), 1.0, None) == 0.0
+    assert surface_dice(torch.zeros_like(mask), mask, 1.0, None) == 0.0
+    assert math.isnan(surface_dice(torch.zeros_like(mask), torch.zeros_like(mask), 1.0, None))

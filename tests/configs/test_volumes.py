@@ -8,7 +8,9 @@ import csv
 import nibabel
 import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser
+from monai.metrics import SurfaceDiceMetric
 
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, run
 
@@ -49,7 +51,7 @@ def test_volumes(tmp_path):
     out = tmp_path / "out"
     run([*TRAIN, VOLUMES], "training", output_dir=str(out), max_epochs=12, batch_size=2, val_fraction=0.25, **small)
     files = [*TRAIN, VOLUMES, EVALUATE[1]]
-    run(files, "evaluating", output_dir=str(out), **small)
+    run(files, "evaluating", output_dir=str(out), surface_tolerance=1.5, **small)
     with (out / "evaluation" / "scores.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
@@ -68,3 +70,7 @@ def test_volumes(tmp_path):
         truth, guess = np.asarray(label.dataobj), np.asarray(prediction.dataobj)
         dice = [2 * ((truth == c) & (guess == c)).sum() / ((truth == c).sum() + (guess == c).sum()) for c in (1, 2)]
         assert [float(first["dice"]), float(second["dice"])] == pytest.approx(dice, abs=1e-4)
+        metric = SurfaceDiceMetric([1.5, 1.5])  # without the background; mm
+        one_hot = (torch.from_numpy(np.stack([values == c for c in (0, 1, 2)]))[None] for values in (guess, truth))
+        surface = metric(*one_hot, spacing=[1.5, 1.0, 2.0])[0].tolist()
+        assert [float(first["surface_dice"]), float(second["surface_dice"])] == pytest.approx(surface, abs=1e-4)

@@ -169,6 +169,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "`config.json` as run",
             "`<output_dir>/evaluation`",
         ),
+        "surface_tolerance": Option(RATE, "mm that outlines of volumes may be apart for the surface Dice"),
         "checkpoint": Option(PATH, "the weights", "`<ckpt_dir>/model.pt`"),
     },
     "inference": {

@@ -18,7 +18,7 @@ from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
 from ..files import write_atomic
-from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise
+from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
 __all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
@@ -26,11 +26,12 @@ __all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over images: its key in ``summary.json``, and how it is shown."""
+    """A mean over images: its key in ``summary.json``, and how it is shown; some are of volumes alone."""
 
     key: str
     title: str
     digits: int = 3
+    volumes_only: bool = False
 
 
 SCORES = (
@@ -38,6 +39,7 @@ SCORES = (
     Score("iou", "IoU"),
     Score("mae", "MAE", 4),
     Score("hd95", "HD95", 1),
+    Score("surface_dice", "surface Dice", volumes_only=True),
     Score("precision", "precision"),
     Score("recall", "recall"),
 )
@@ -51,25 +53,30 @@ class ScoreTable:
 
     Per image, at probability 0.5 (of several classes the most probable one): Dice, IoU, precision, recall, 95 %
     Hausdorff distance (``hd95``, in pixels, or mm for volumes; over images where mask and prediction both have pixels),
-    and the mean absolute error of the probability (``mae``). For one class also the released code's own scoring, see
-    :py:func:`unetv2_monai.released.released_scores`; networks other than UNetV2 are scored that way by their one
-    output. It is left out where an image takes several forward passes (windows, flips). Works in several processes.
+    and the mean absolute error of the probability (``mae``). For volumes also the surface Dice (``surface_dice``). For
+    one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`; networks other
+    than UNetV2 are scored that way by their one output. It is left out where an image takes several forward passes
+    (windows, flips). Works in several processes.
 
     Args:
         output_dir: folder to write to.
         dataset: name of the data set of items without a ``dataset`` of their own.
         out_channels: channels of the network; classes above 0 are scored. Defaults to 1.
         rank: process; the first one writes and prints. Defaults to 0.
+        surface_tolerance: of the surface Dice of volumes, in mm. Defaults to 1.0.
 
     Raises:
         InputError: when ``output_dir`` cannot be written.
     """
 
-    def __init__(self, output_dir: str, dataset: str, out_channels: int = 1, rank: int = 0) -> None:
+    def __init__(
+        self, output_dir: str, dataset: str, out_channels: int = 1, rank: int = 0, surface_tolerance: float = 1.0
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dataset
         self.out_channels = out_channels
         self.rank = rank
+        self.surface_tolerance = surface_tolerance
         self.config = running_config()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
@@ -113,7 +120,11 @@ class ScoreTable:
                 row = {"dataset": item.get("dataset", self.dataset)}
                 row |= {"image": str(item["image"].meta["filename_or_obj"]), "class": max(channel, 1)}
                 row |= count_scores(tp, fp, fn) | {"mae": (prob - label.float()).abs().mean().item()}
-                row |= {"hd95": hausdorff_95(pred, label, getattr(output["label"], "pixdim", None))} | released
+                spacing = getattr(output["label"], "pixdim", None)
+                row["hd95"] = hausdorff_95(pred, label, spacing)
+                if label.ndim == 3:
+                    row["surface_dice"] = surface_dice(pred, label, self.surface_tolerance, spacing)
+                row |= released
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
                 self.rows.append(json.dumps(row))
@@ -144,8 +155,8 @@ class ScoreTable:
 def table(summary: Mapping[str, Any]) -> str:
     """The summaries as text, one column per data set: means over images with their 95 % intervals, then the rest."""
     columns = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
-    titles = next(iter(columns.values()), {})
-    cells = [["", *columns], *([title, *(column[title] for column in columns.values())] for title in titles)]
+    titles = dict.fromkeys(title for column in columns.values() for title in column)
+    cells = [["", *columns], *([title, *(column.get(title, "-") for column in columns.values())] for title in titles)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells)
 
@@ -156,7 +167,7 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
         one: a summary by :py:func:`unetv2_monai.metrics.summarise`.
 
     Returns:
-        Its scores as text, by their titles; ``"-"`` for one that it lacks.
+        Its scores as text, by their titles; ``"-"`` for one that it lacks, without those of volumes alone.
     """
 
     def mean(score: Score) -> str:
@@ -165,7 +176,7 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
 
     pooled = one["pooled"]
     return {
-        **{score.title: mean(score) for score in SCORES},
+        **{score.title: mean(score) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
