@@ -10,17 +10,20 @@ import re
 import shutil
 import subprocess
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from common.pages import render
+from common.slices import Slices
 from PIL import Image
+from reports.segmented import Segmented
 
 from unetv2_monai import InputError, UNetV2
 from unetv2_monai.handlers.score_table import table
 
 from ..conftest import ROOT, draw_pair, script
-from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, TINY, read_scores, run
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, read_scores, run
 
 
 @pytest.fixture(scope="module")
@@ -198,11 +201,47 @@ def test_outlines_are_of_one_class(of_two_classes):
 
 def test_titles_name_the_class(of_two_classes, monkeypatch):
     module, titles = script("report"), []
-    monkeypatch.setattr(module.Segmented, "row", lambda self, title: titles.append(title) or Image.new("RGB", (9, 9)))
+    monkeypatch.setattr(Segmented, "row", lambda self, title: titles.append(title) or Image.new("RGB", (9, 9)))
     module.main([str(of_two_classes)])
     assert [title.split(": ")[0] for title in titles] == [
         f"data class {number}, {which}" for number in (1, 2) for which in ("best", "median", "worst")
     ]
+
+
+def test_volumes(tmp_path):
+    """Three slices of each, in proportion; outlines of the files' own voxels; distances in mm."""
+    affine = np.diag([-1.0, -1.0, 3.0, 1.0])
+    for index in range(2):
+        values = np.random.default_rng(index).normal(0, 1, (12, 9, 5))
+        label = np.digitize(values + 0.3 * index, (0, 1))
+        for kind, content in (("imagesTr", values), ("labelsTr", label.astype(np.uint8))):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(content, affine), tmp_path / "data" / kind / f"v{index}.nii.gz")
+    definition = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
+    torch.manual_seed(0)
+    torch.save(torch.nn.Conv3d(1, 3, 1).state_dict(), tmp_path / "model.pt")
+    run(
+        [EVALUATE[0], str(CONFIGS / "recipes" / "volumes.yaml"), EVALUATE[1]], "evaluating", num_workers=0,
+        dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), checkpoint=str(tmp_path / "model.pt"),
+        image_size=[16, 16, 16], network_def=definition, surface_tolerance=2.0,
+    )  # fmt: skip
+    module = script("report")
+    module.main([str(tmp_path)])
+    page = (tmp_path / "report.html").read_text()
+    assert "<th>HD95</th><th>surface Dice</th><th>precision</th>" in page
+    assert "surface Dice with a tolerance of 2.0 mm" in page
+    assert "the axial, the coronal and the sagittal slice" in page
+    path = str(tmp_path / "data" / "imagesTr" / "v1.nii.gz")
+    parser = module.parsed(json.loads((tmp_path / "evaluation" / "config.json").read_text()))
+    item = {"image": path, "label": path.replace("imagesTr", "labelsTr")}
+    found = module.predict(parser, {(path, 2): item})[path, 2]
+    label = np.asarray(nibabel.load(item["label"]).dataobj) == 2
+    slices = Slices.through(label, affine)
+    assert np.array_equal(found.mask, slices.of_mask(label))
+    assert found.image.shape == (*found.mask.shape, 3)
+    assert found.mask.shape == found.prediction.shape == (17 * (9 + 15 + 15) + 4, 17 * 12)  # 15 mm have 17 pixels each
+    with Image.open(tmp_path / "report" / "overlays.png") as opened:
+        assert opened.height == 2 * 3 * (480 + 18)  # of two classes the best, the median and the worst
 
 
 def test_scores_as_the_terminal_prints_them(reported):
