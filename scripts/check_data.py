@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Check a data set before training on it. Finds unreadable files, empty masks, masks with tiny lesions or that cover the
-image, several colour modes, and images that are there twice, or nearly so, within a split and across splits.
+image, classes that never occur, several colour modes, and images that are there twice, or nearly so, within a split and
+across splits. Of volumes also labels that lie elsewhere than their image, several spacings, orientations and numbers of
+channels.
 
     python scripts/check_data.py --dataset_dir data/polyp --output_dir output/check
 
@@ -12,115 +14,35 @@ images that are in two splits; then the exit status is 1. All else is a warning,
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from checks import images, volumes
+from checks.findings import KINDS, Facts, Pair, find_all
 from common.command import new_parser, run
-from common.overlay import MASK_COLOR, outlined
 from common.pages import data_uri, render
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
+from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data import IMAGE_ENDINGS, find_pairs
 from unetv2_monai.files import write_atomic
 
-GRID = 16  # brightness differences between 17 x 16 fields: 256 bits
-TINY, FULL = 0.001, 0.95  # shares of the image
 MOST_SHOWN = 12  # thumbnails of a finding
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a finding means; an error, or something to look at."""
-
-    meaning: str
-    is_error: bool = False
-
-    def __str__(self) -> str:
-        return f"{'error' if self.is_error else 'warning'}: {self.meaning}"
-
-
-KINDS = {
-    "unreadable": Kind("training refuses these files", is_error=True),
-    "same image in two splits": Kind("scores on one of the splits are not honest", is_error=True),
-    "nearly the same image in two splits": Kind("frames of one video, or one patient? Scores may flatter"),
-    "same image twice in a split": Kind("it counts twice"),
-    "nearly the same image twice in a split": Kind("frames of one video, or resized copies"),
-    "empty mask": Kind("right for images without a lesion, a mistake otherwise"),
-    "tiny lesion": Kind(f"less than {TINY:.1%} of the image; lost when images are resized"),
-    "mask covers the image": Kind("inside and outside exchanged?"),
-    "several colour modes": Kind("all are converted to RGB"),
-}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image and its mask in one split of the data set."""
-
-    section: str
-    image: str
-    label: str
-
-    @property
-    def name(self) -> str:
-        return f"{self.section}: {self.image}"
-
-    def read(self, out_channels: int) -> tuple[Image.Image, Image.Image]:
-        """The image in RGB and the mask in class indices, as training reads them."""
-        with Image.open(self.image) as opened:
-            image = to_rgb(opened)
-        with Image.open(self.label) as opened:
-            mask = to_mask(opened, out_channels)
-        if mask.size != image.size:
-            raise InputError(f"{self.label}: {mask.size}, but {Path(self.image).name} is {image.size}")
-        return image, mask
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    What is known of one pair.
-
-    Args:
-        pair: the files.
-        mode: colour mode of the image file.
-        size: width and height in pixels.
-        sha256: of the image's pixels.
-        bits: 256 booleans: whether brightness rises from one field of a 17 x 16 grid to the next.
-        values: in the mask.
-        lesion: share of the image that is not background.
-    """
-
-    pair: Pair
-    mode: str
-    size: tuple[int, int]
-    sha256: str
-    bits: np.ndarray
-    values: frozenset[int]
-    lesion: float
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     name: str
     uri: str
-
-
-@dataclass
-class Finding:
-    """All entries of one kind: names, each with what belongs to it; and pairs to show."""
-
-    entries: list[list[str]] = field(default_factory=list)
-    shown: list[Pair] = field(default_factory=list)
 
 
 def read_sections(dataset_dir: str, out_channels: int) -> dict[str, list[Pair]]:
@@ -135,86 +57,38 @@ def read_sections(dataset_dir: str, out_channels: int) -> dict[str, list[Pair]]:
     }
 
 
-def examine(pair: Pair, out_channels: int) -> Facts | str:
-    """The facts of one pair, or why it cannot be used."""
-    try:
-        with Image.open(pair.image) as opened:
-            mode = opened.mode
-        image, mask = pair.read(out_channels)
-    except InputError as error:
-        return str(error)
-    except Exception as error:  # image decoders raise almost anything
-        return f"{pair.image} or its mask: cannot be read ({error})"
-    fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
-    values = np.asarray(mask)
-    return Facts(
-        pair=pair,
-        mode=mode,
-        size=image.size,
-        sha256=hashlib.sha256(np.asarray(image).tobytes()).hexdigest(),
-        bits=(fields[:, 1:] > fields[:, :-1]).ravel(),
-        values=frozenset(map(int, np.unique(values))),
-        lesion=float(np.mean(values > 0)),
-    )
+def kind_of(pairs: Sequence[Pair]) -> ModuleType:
+    """What to examine the pairs with."""
+    of_images = [pair for pair in pairs if pair.image.lower().endswith(IMAGE_ENDINGS)]
+    of_volumes = [pair for pair in pairs if pair not in of_images]
+    if of_images and of_volumes:
+        raise InputError(
+            f"{of_volumes[0].image} is a volume and {of_images[0].image} an image. Training takes one of the two: keep "
+            "them in folders of their own."
+        )
+    return volumes if of_volumes else images
 
 
-def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, Finding]:
-    """
-    Pairs of images that are equal or nearly so.
-
-    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ.
-    """
-    found: dict[str, Finding] = {}
-    bits = np.stack([fact.bits for fact in facts]).astype(np.float32)
-    for start in range(0, len(facts), 512):  # blocks, so that memory stays small
-        block = bits[start : start + 512]
-        different = block @ (1 - bits.T) + (1 - block) @ bits.T
-        for row, column in np.argwhere(different <= most_different):
-            if start + row >= column:
-                continue
-            first, second = facts[start + row], facts[column]
-            same = "same image" if first.sha256 == second.sha256 else "nearly the same image"
-            where = "twice in a split" if first.pair.section == second.pair.section else "in two splits"
-            finding = found.setdefault(f"{same} {where}", Finding())
-            finding.entries.append([first.pair.name, second.pair.name])
-            finding.shown += [first.pair, second.pair]
-    return found
-
-
-def find_all(facts: Sequence[Facts], problems: Sequence[str], most_different: int) -> dict[str, Finding]:
-    """Findings by their kind, in the order of ``KINDS``."""
-    found = {"unreadable": Finding([[problem] for problem in problems])}
-    found |= find_duplicates(facts, most_different) if facts else {}
-    for kind, chosen in (
-        ("empty mask", [fact for fact in facts if fact.lesion == 0]),
-        ("tiny lesion", [fact for fact in facts if 0 < fact.lesion < TINY]),
-        ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
-    ):
-        entries = [[fact.pair.name, f"{fact.lesion:.2%}"] for fact in chosen]
-        found[kind] = Finding(entries, [fact.pair for fact in chosen])
-    modes = Counter(fact.mode for fact in facts)
-    if len(modes) > 1:
-        found["several colour modes"] = Finding([[mode, str(count)] for mode, count in modes.most_common()])
-    return {kind: found[kind] for kind in KINDS if kind in found and found[kind].entries}
-
-
-def thumbnail(pair: Pair, out_channels: int) -> Thumbnail:
-    """A small image with the outline of its mask."""
-    image, mask = pair.read(out_channels)
-    image.thumbnail((200, 160))
-    shown = outlined(np.asarray(image), np.asarray(mask.resize(image.size)) > 0, MASK_COLOR)
+def encoded(pair: Pair, image: np.ndarray) -> Thumbnail:
+    """As a page shows it."""
     buffer = io.BytesIO()
-    Image.fromarray(shown).save(buffer, "JPEG", quality=80)
+    Image.fromarray(image).save(buffer, "JPEG", quality=80)
     return Thumbnail(f"{pair.section}: {Path(pair.image).name}", data_uri(buffer.getvalue(), "jpeg"))
 
 
-def summarise(section: str, facts: Sequence[Facts]) -> list[str]:
-    """One split's row of the table."""
-    sizes = sorted((fact.size for fact in facts), key=lambda size: size[0] * size[1])
+def summarise(facts: Sequence[Facts]) -> dict[str, str]:
+    """One split's row of the table, by the titles of its columns."""
+    sizes = sorted((fact.size for fact in facts), key=np.prod)
     values = sorted(frozenset().union(*(fact.values for fact in facts)))
-    lesion = f"{np.median([fact.lesion for fact in facts]):.1%}"
-    smallest, largest = ("{} x {}".format(*size) for size in (sizes[0], sizes[-1]))
-    return [section, str(len(facts)), smallest, largest, lesion, ", ".join(map(str, values))]
+    smallest, largest = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
+    row = {"split": facts[0].pair.section, "pairs": str(len(facts)), "smallest": smallest, "largest": largest}
+    row["lesion, median"] = f"{np.median([fact.lesion for fact in facts]):.1%}"
+    row["values"] = ", ".join(map(str, values))
+    if facts[0].spacing:
+        median = np.median([fact.spacing for fact in facts], axis=0)
+        row["spacing in mm, median"] = " x ".join(f"{size:.3g}" for size in median)
+        row["orientation"] = ", ".join(sorted({fact.traits["several orientations"] for fact in facts}))
+    return row
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -227,24 +101,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sections = read_sections(arguments.dataset_dir, arguments.out_channels)
     pairs = [pair for some in sections.values() for pair in some]
-    for pair in pairs:
-        if not pair.image.lower().endswith(IMAGE_ENDINGS):
-            raise InputError(f"{pair.image} is no picture. Volumes are checked by training itself (check_data).")
-    with ThreadPoolExecutor() as pool:
-        results = pool.map(lambda pair: examine(pair, arguments.out_channels), pairs)
+    kind = kind_of(pairs)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results = pool.map(lambda pair: kind.examine(pair, arguments.out_channels), pairs)
         examined = list(tqdm(results, "Checking data", len(pairs), disable=None))
     facts = [result for result in examined if isinstance(result, Facts)]
-    findings = find_all(facts, [result for result in examined if isinstance(result, str)], arguments.near)
+    problems = [result for result in examined if isinstance(result, str)]
+    findings = find_all(facts, problems, arguments.near, arguments.out_channels)
 
-    header = ["split", "pairs", "smallest", "largest", "lesion, median", "values"]
-    rows = []
-    for section in sections:
-        if part := [fact for fact in facts if fact.pair.section == section]:
-            rows.append(summarise(section, part))
+    parts = [[fact for fact in facts if fact.pair.section == section] for section in sections]
+    summaries = [summarise(part) for part in parts if part]
+    header = list(summaries[0]) if summaries else []
+    rows = [list(summary.values()) for summary in summaries]
     report = {
         "dataset_dir": arguments.dataset_dir,
         "splits": [header, *rows],
-        "findings": {kind: finding.entries for kind, finding in findings.items()},
+        "findings": {name: finding.entries for name, finding in findings.items()},
     }
     write_atomic(arguments.output_dir / "report.json", json.dumps(report, indent=1) + "\n")
     page = render(
@@ -254,22 +126,24 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=rows,
         findings=[
             {
-                "kind": kind,
-                "meaning": KINDS[kind],
+                "kind": name,
+                "meaning": KINDS[name],
                 "entries": finding.entries,
-                "thumbnails": [thumbnail(pair, arguments.out_channels) for pair in finding.shown[:MOST_SHOWN]],
+                "thumbnails": [
+                    encoded(pair, kind.thumbnail(pair, arguments.out_channels)) for pair in finding.shown[:MOST_SHOWN]
+                ],
             }
-            for kind, finding in findings.items()
+            for name, finding in findings.items()
         ],
     )
     write_atomic(arguments.output_dir / "report.html", page)
 
     for row in (header, *rows):
         print("  ".join(cell.ljust(14) for cell in row).rstrip())
-    for kind, finding in findings.items():
-        print(f"{len(finding.entries)} x {kind} ({KINDS[kind]})")
+    for name, finding in findings.items():
+        print(f"{len(finding.entries)} x {name} ({KINDS[name]})")
     print(f"report: {arguments.output_dir / 'report.html'}")
-    if any(KINDS[kind].is_error for kind in findings):
+    if any(KINDS[name].is_error for name in findings):
         sys.exit(1)
 
 

@@ -14,7 +14,7 @@ from .conftest import ROOT
 # low to high: a room imports rooms before it, and its own parts
 PACKAGE = ["errors", "files", "losses", "metrics", "postprocessing", "inferers", "networks", "data", "released"]
 PACKAGE += ["bundle", "handlers", ""]
-SCRIPTS = ["common", "benchmarks", "label_app", "reports", "runtime", ""]
+SCRIPTS = ["common", "benchmarks", "checks", "label_app", "reports", "runtime", ""]
 
 
 def imported(path: Path, package: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -14,6 +15,8 @@ from PIL import Image, ImageFilter
 from unetv2_monai import InputError
 
 from ..conftest import draw_pair, script
+
+AFFINE = np.diag([-0.5, -0.8, 2.0, 1.0])  # mm
 
 
 def test_check_finds_what_was_planted(tmp_path, capsys):
@@ -83,12 +86,80 @@ def test_a_test_set_within_the_training_set_is_a_leak(tmp_path):
     script("check_data").main(command)
 
 
-def test_volumes_are_not_checked_as_images(tmp_path):
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for index in range(2):
-            (tmp_path / folder / f"{index}.nii.gz").touch()
-    with pytest.raises(InputError, match=r"\.nii\.gz is no picture\. Volumes are checked by training itself"):
+def plant_volume(folder, name, values, label, affine=AFFINE):
+    for kind, content in (("imagesTr", values), ("labelsTr", label)):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(content, affine), folder / kind / f"{name}.nii.gz")
+
+
+def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    shape = (8, 7, 6)
+    label = np.zeros(shape, np.uint8)
+    label[2:5, 2:5, 1:4] = 1  # 27 of 336 voxels: 8 %
+    for split in ("train", "test"):
+        for index in range(4):
+            plant_volume(tmp_path / split, f"{split}{index}", rng.normal(0, 9, shape), label)
+    train = tmp_path / "train"
+    plant_volume(train, "empty", rng.normal(0, 9, shape), np.zeros_like(label))
+    plant_volume(train, "coarse", rng.normal(0, 9, shape), label, AFFINE @ np.diag([1, 1, 2, 1]))
+    plant_volume(train, "turned", rng.normal(0, 9, shape), label, AFFINE[:, [2, 0, 1, 3]])  # slices first
+    plant_volume(train, "channels", rng.normal(0, 9, (*shape, 2)), label)
+    plant_volume(train, "nan", np.full(shape, np.nan), label)
+    plant_volume(train, "values", rng.normal(0, 9, shape), 5 * label)
+    plant_volume(train, "moved", rng.normal(0, 9, shape), label)
+    nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), train / "labelsTr" / "moved.nii.gz")
+    for kind in ("imagesTr", "labelsTr"):
+        shutil.copy(train / kind / "train1.nii.gz", tmp_path / "test" / kind / "leak.nii.gz")
+        (train / kind / "cut.nii.gz").write_bytes((train / kind / "train1.nii.gz").read_bytes()[:200])
+    with pytest.raises(SystemExit) as ended:
+        script("check_data").main(
+            ["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), "--out_channels", "3"]
+        )
+    assert ended.value.code == 1
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    found = report["findings"]
+    refused = {Path(entry[0].partition(": ")[0]).name: entry[0] for entry in found["unreadable"]}
+    assert set(refused) == {f"{name}.nii.gz" for name in ("nan", "values", "moved", "cut")}
+    assert "Replace them" in refused["nan.nii.gz"]
+    assert "label values [0 5], expected 0 to 2. Map them" in refused["values.nii.gz"]
+    assert "lies elsewhere" in refused["moved.nii.gz"]
+    assert [[Path(part).name for part in entry] for entry in found["same image in two splits"]] == [
+        ["train1.nii.gz", "leak.nii.gz"]
+    ]
+    assert found["class that never occurs"] == [[f"{row[0]}: class 2"] for row in report["splits"][1:]]
+    assert [Path(name).name for name, _ in found["empty mask"]] == ["empty.nii.gz"]
+    assert dict(found["several spacings"]) == {"0.5 x 0.8 x 2 mm": "12", "0.5 x 0.8 x 4 mm": "1"}
+    assert dict(found["several orientations"]) == {"LPS": "12", "SLP": "1"}
+    assert dict(found["several numbers of channels"]) == {"1": "12", "2": "1"}
+    assert set(found) == {
+        "unreadable", "same image in two splits", "several numbers of channels", "class that never occurs",
+        "empty mask", "several orientations", "several spacings",
+    }  # fmt: skip
+    header, *rows = report["splits"]
+    test = dict(zip(header, rows[-1]))
+    assert test["spacing in mm, median"] == "0.5 x 0.8 x 2"
+    assert (test["smallest"], test["orientation"], test["lesion, median"], test["values"]) == (
+        "8 x 7 x 6", "LPS", "8.0%", "0, 1",
+    )  # fmt: skip
+    assert (tmp_path / "out" / "report.html").read_text().count("data:image/jpeg;base64,") >= 8
+    assert "1 x same image in two splits (error" in capsys.readouterr().out
+
+
+def test_volumes_without_findings(tmp_path, capsys):
+    for index in range(3):
+        values = np.random.default_rng(index).normal(0, 9, (5, 6, 7))
+        plant_volume(tmp_path / "data", f"v{index}", values, (values > 0).astype(np.uint8))
+    script("check_data").main(["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "out")])
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["findings"] == {}
+    assert " x " not in capsys.readouterr().out.replace("5 x 6 x 7", "").replace("0.5 x 0.8 x 2", "")
+
+
+def test_images_and_volumes_together_are_refused(tmp_path):
+    draw_pair(tmp_path, "flat", 40, 32)
+    for kind in ("images", "masks"):
+        nibabel.save(nibabel.Nifti1Image(np.zeros((5, 6, 7)), AFFINE), tmp_path / kind / "solid.nii.gz")
+    with pytest.raises(InputError, match=r"solid\.nii\.gz is a volume and .*flat\.png an image"):
         script("check_data").main(["--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")])
 
 

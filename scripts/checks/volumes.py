@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Facts about volumes and their labels, and what they look like."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import nibabel
+import numpy as np
+from common.overlay import MASK_COLOR, outlined
+from common.slices import Slices
+from PIL import Image
+
+from unetv2_monai import InputError
+from unetv2_monai.data.checks import check_pair
+from unetv2_monai.data.volumes import read_grid, read_volume
+
+from .findings import Facts, Pair
+
+__all__ = ["examine", "thumbnail"]
+
+
+def examine(pair: Pair, out_channels: int) -> Facts | str:
+    """The facts of one pair, or why it cannot be used."""
+    try:
+        check_pair({"image": pair.image, "label": pair.label}, out_channels)
+    except InputError as error:
+        return str(error)
+    image, label, grid = read_volume(pair.image), read_volume(pair.label), read_grid(pair.image)
+    digest = hashlib.sha256(np.ascontiguousarray(image, dtype=np.float32).tobytes())
+    spacing = np.array(grid.spacing)[np.argsort(nibabel.orientations.io_orientation(grid.affine)[:, 0])]
+    return Facts(
+        pair=pair,
+        size=grid.size,
+        sha256=digest.hexdigest(),
+        bits=np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # equal volumes alone are found
+        values=frozenset(map(int, np.unique(label))),
+        lesion=float(np.mean(label > 0)),
+        traits={
+            "several numbers of channels": str(math.prod(image.shape[3:])),
+            "several orientations": grid.orientation,
+            "several spacings": " x ".join(f"{size:.3g}" for size in spacing) + " mm",
+        },
+        spacing=tuple(map(float, spacing)),
+    )
+
+
+def thumbnail(pair: Pair, out_channels: int) -> np.ndarray:
+    """Three slices with the outline of the label."""
+    image, label = read_volume(pair.image), read_volume(pair.label)
+    mask = label.reshape(label.shape[:3]) > 0
+    slices = Slices.through(mask, read_grid(pair.image).affine)
+    shown = Image.fromarray(outlined(slices.of_image(image), slices.of_mask(mask), MASK_COLOR))
+    shown.thumbnail((200, 480))
+    return np.asarray(shown)
