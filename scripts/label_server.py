@@ -3,13 +3,13 @@
 """
 Start a MONAI Label server for a folder of images: segment, correct, train on the corrections, segment better.
 
-    make label-env                                                    # once: an environment for MONAI Label
-    python scripts/label_server.py --images DIR --checkpoint output/models/model.pt
+    make label-env                                  # once: an environment for MONAI Label
+    python scripts/label_server.py --images DIR
 
 It prints one address: open it in a browser, or give it to a client. Whoever has the address can use the server.
 
-Labels, weights and logs go to --work_dir; DIR is not changed. Started again with the same --work_dir, the server
-continues with the labels and weights that are there.
+Labels, weights and logs go to --work_dir; DIR is not changed. A work folder belongs to one DIR. Started again with
+the same --work_dir, the server continues with the labels and weights that are there.
 
 Otherwise it starts from the weights in --checkpoint. Without --checkpoint it starts from the weights for polyps that
 come with the bundle. These fit only the default network: with any --set or --recipe, even one that leaves the network
@@ -20,6 +20,7 @@ predictions mean nothing until some images are labelled and trained on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -31,15 +32,36 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from common.command import new_parser, run
+from common.locks import locked
 from common.options import add_set, values_of
 
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "scripts" / "label_app"
 LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
+OPENED = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # files that are looked at before the packages are imported
+SHOWN_LINES = 15  # of the log, when the server ends by itself
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """
+    What the server is started with.
+
+    Args:
+        app: folder of the app with the bundle and its weights.
+        studies: the folder that MONAI Label reads images from and writes labels into.
+        start: a sentence about the weights.
+    """
+
+    app: Path
+    studies: Path
+    start: str
 
 
 def use_label_environment() -> None:
@@ -50,9 +72,129 @@ def use_label_environment() -> None:
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
 
 
-def prepare_app(arguments: argparse.Namespace) -> Path:
-    """The app in the work folder: its code is renewed, the bundle and its weights stay if they are there already."""
-    app = prepare_bundle(arguments)
+def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
+    """All that can be seen to be wrong without the packages, whose import takes seconds."""
+    problems = []
+    if not 0 <= arguments.port <= 65535:
+        problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
+    elif reason := port_in_use(arguments):
+        problems.append(f"port {arguments.port} of {arguments.host}: {reason}. Name another --port.")
+    if arguments.max_upload < 1:
+        problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
+    if arguments.checkpoint and not arguments.checkpoint.is_file():
+        problems.append(
+            f"--checkpoint {arguments.checkpoint}: there is no such file. Name your weights, or leave it out to start "
+            "from those for polyps."
+        )
+    if not arguments.images.is_dir():
+        return [*problems, f"--images {arguments.images} is not a folder."]
+    record = images_record(arguments.work_dir)
+    before = record.read_text().strip() if record.is_file() else ""
+    if before and before != str(arguments.images.resolve()):
+        problems.append(
+            f"{arguments.work_dir} holds the labels of {before}. For {arguments.images.resolve()} name another "
+            f"--work_dir. If you have moved the images, write their new folder into {record}."
+        )
+    return problems + no_images(arguments.images)
+
+
+def port_in_use(arguments: argparse.Namespace) -> str:
+    """Why the port cannot be had; empty where it can. Port 0 is replaced by a free one."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((arguments.host, arguments.port))
+        except OSError as error:
+            return str(error.strerror)
+        arguments.port = tried.getsockname()[1]
+    return ""
+
+
+def images_record(work_dir: Path) -> Path:
+    """The file that names the folder of images to which a work folder belongs."""
+    return work_dir / "images.txt"
+
+
+def no_images(folder: Path) -> list[str]:
+    """A sentence for each file whose first bytes are not those of an image."""
+    from PIL import Image
+
+    found = []
+    for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
+        if path.suffix.lower() in OPENED and not path.name.startswith("."):
+            try:
+                Image.open(path).close()
+            except Exception:  # image decoders raise almost anything
+                found.append(f"{path} is no image. Remove it from the folder, or restore it.")
+    return found
+
+
+@contextmanager
+def own_work_folder(arguments: argparse.Namespace) -> Iterator[None]:
+    """The work folder, for this server alone."""
+    from unetv2_monai import InputError
+
+    arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
+    arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
+    with ExitStack() as stack:
+        for folder in (arguments.work_dir, *[arguments.images / "labels"] * arguments.in_place):
+            if not stack.enter_context(locked(folder)):
+                raise InputError(f"Another labelling server uses {folder}. Stop it, or name another folder.")
+        yield
+
+
+def prepare(arguments: argparse.Namespace) -> Prepared:
+    """Check everything, then write. A work folder that nothing was written into is removed."""
+    studies = arguments.images.resolve() if arguments.in_place else arguments.work_dir / "images"
+    try:
+        images = prepare_images(arguments)
+        refuse_changed(studies, images)
+        start = prepare_bundle(arguments)
+    except Exception:
+        if {path.name for path in arguments.work_dir.iterdir()} == {"lock"}:
+            shutil.rmtree(arguments.work_dir)
+        raise
+    if not arguments.in_place:
+        link_images(studies, images)
+    images_record(arguments.work_dir).write_text(f"{arguments.images.resolve()}\n")
+    return Prepared(renew_app(arguments.work_dir / "app"), studies, start)
+
+
+def prepare_images(arguments: argparse.Namespace) -> list[Path]:
+    """The images, each of which has been decoded."""
+    from unetv2_monai import InputError, list_images
+
+    try:
+        return [Path(item["image"]).resolve() for item in list_images(str(arguments.images))]
+    except InputError as error:  # which speaks of the option that other commands have
+        sentence = str(error).replace("--dataset_dir", "--images")
+        raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
+
+
+def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
+    """A label belongs to the content of its image, of which the server keeps the hash."""
+    from unetv2_monai import InputError
+
+    listed = studies / "datastore_v2.json"
+    objects = json.loads(listed.read_text())["objects"] if listed.is_file() else {}
+    by_name = {path.name: path for path in images}
+    changed = []
+    for name, entry in sorted(objects.items()):
+        label = entry["labels"].get("final", {"ext": "", "info": {}})
+        image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
+        file = studies / "labels" / "final" / (name + label["ext"])
+        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
+            changed.append(f"{image.name}, labelled in {file}")
+    if changed:
+        lines = "\n  ".join(changed)
+        raise InputError(
+            f"These images are not those that were labelled:\n  {lines}\n"
+            "Restore them, move their labels away, or name another --work_dir."
+        )
+
+
+def renew_app(app: Path) -> Path:
+    """Copy the app's code anew; the bundle, its weights and the logs stay."""
     for path in app.iterdir():
         if path.is_dir() and path.name not in ("model", "logs"):
             shutil.rmtree(path)
@@ -62,10 +204,9 @@ def prepare_app(arguments: argparse.Namespace) -> Path:
     return app
 
 
-def prepare_bundle(arguments: argparse.Namespace) -> Path:
-    """The folder of the app with the bundle and its weights; what is there already stays."""
-    import torch
-    from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
+def prepare_bundle(arguments: argparse.Namespace) -> str:
+    """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
+    from common.packing import NAME
 
     from unetv2_monai import InputError
 
@@ -77,47 +218,48 @@ def prepare_bundle(arguments: argparse.Namespace) -> Path:
                 f"{arguments.work_dir} has weights already. Leave out --checkpoint, --set and --recipe to go on with "
                 "them, or name another --work_dir."
             )
-        print(f"Going on with the weights in {weights}")
-        return app
-    options = values_of(arguments.set)
+        return f"Going on with the weights in {weights}"
     unfinished = arguments.work_dir / "app.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    bundle = unfinished / "model" / NAME
+    try:
+        start = write_bundle(arguments, unfinished / "model" / NAME)
+        shutil.rmtree(app, ignore_errors=True)
+        unfinished.rename(app)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return start
+
+
+def write_bundle(arguments: argparse.Namespace, bundle: Path) -> str:
+    """The bundle with its weights in a new folder. Returns a sentence about the weights."""
+    import torch
+    from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
+
     bundle.parent.mkdir(parents=True)
-    copy_bundle(bundle, options, arguments.recipe)
+    copy_bundle(bundle, values_of(arguments.set), arguments.recipe)
     from_imagenet = bool(copy_encoder(bundle))
-    checkpoint = arguments.checkpoint
-    if checkpoint is None and SHIPPED.is_file() and not (arguments.set or arguments.recipe):
-        print("No --checkpoint: starting from the weights for polyps that ship with the bundle.")
-        checkpoint = SHIPPED
-    if checkpoint:
-        save_weights(checkpoint, bundle / "configs", bundle / "models" / "model.pt")
-    else:
-        start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
-        print(f"No --checkpoint: starting from {start}. Label some images and train before you trust anything.")
-        torch.manual_seed(0)
-        torch.save(new_network(bundle / "configs", "train.json").state_dict(), bundle / "models" / "model.pt")
-    shutil.rmtree(app, ignore_errors=True)
-    unfinished.rename(app)
-    return app
+    weights = bundle / "models" / "model.pt"
+    if arguments.checkpoint:
+        save_weights(arguments.checkpoint, bundle / "configs", weights)
+        return f"Starting from the weights in {arguments.checkpoint}"
+    if SHIPPED.is_file() and not (arguments.set or arguments.recipe):
+        save_weights(SHIPPED, bundle / "configs", weights)
+        return "No --checkpoint: starting from the weights for polyps that ship with the bundle."
+    torch.manual_seed(0)
+    torch.save(new_network(bundle / "configs", "train.json").state_dict(), weights)
+    start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
+    return f"No --checkpoint: starting from {start}. Label some images and train before you trust anything."
 
 
-def prepare_images(arguments: argparse.Namespace) -> Path:
-    """The folder that MONAI Label reads and writes its labels into: links to the images, unless asked otherwise."""
-    from unetv2_monai import list_images
-
-    if arguments.in_place:
-        return arguments.images.resolve()
-    studies = arguments.work_dir / "images"
+def link_images(studies: Path, images: Sequence[Path]) -> None:
+    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
     studies.mkdir(exist_ok=True)
-    for item in list_images(str(arguments.images)):
-        path = Path(item["image"]).resolve()
+    for path in images:
         link = studies / path.name
-        if link.is_symlink() and link.resolve() != path:  # of an earlier --images
+        if link.is_symlink() and link.resolve() != path:  # the folder has moved
             link.unlink()
         if not link.exists():
             link.symlink_to(path)
-    return studies
 
 
 def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) -> dict[str, str]:
@@ -153,45 +295,14 @@ def say_when_ready(server: subprocess.Popen, host: str, port: int) -> None:
                 return
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = new_parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
-    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
-    add_set(parser, "options that the weights need")
-    parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
-    parser.add_argument("--work_dir", type=Path, default=Path("output/label"), help="default: output/label")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000")
-    parser.add_argument("--no_token", action="store_true", help="an address without a token: everybody may use it")
-    parser.add_argument("--max_upload", type=int, default=256, help="MiB of a file that is sent (default: 256)")
-    parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
-    arguments = parser.parse_args(argv)
-    use_label_environment()
-
-    from unetv2_monai import InputError
-
-    with socket.socket() as tried:
-        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            tried.bind((arguments.host, arguments.port))
-        except OSError as error:
-            raise InputError(
-                f"port {arguments.port} of {arguments.host}: {error.strerror}. Name another --port."
-            ) from None
-    if not arguments.images.is_dir():
-        raise InputError(f"--images {arguments.images} is not a folder.")
-    if arguments.max_upload < 1:
-        raise InputError(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
-    arguments.work_dir = arguments.work_dir.resolve()
-    arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
-    arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    studies, app = prepare_images(arguments), prepare_app(arguments)
-
+def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
+    """Start the server, say where it is, and wait for its end. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
     anywhere = arguments.host in ("0.0.0.0", "::")
     shown = "127.0.0.1" if anywhere else arguments.host
-    address = f"http://{shown}:{arguments.port}/{token}{'/' * bool(token)}"
-    print(f"MONAI Label at {address} for {arguments.images}; labels in {studies / 'labels'}")
+    log = arguments.work_dir / "server.log"
+    print(f"Page: http://{shown}:{arguments.port}/{token}{'/' * bool(token)}")
+    print("Open it in a browser once 'Ready.' is printed. Other clients take the same address: docs/how-to/label.md")
     if anywhere:
         print("From other machines: the same address with the name or the IP address of this one.")
     if arguments.no_token:
@@ -199,17 +310,56 @@ def main(argv: Sequence[str] | None = None) -> None:
             "Warning: --no_token: every user of this machine, and everybody who reaches the port, can read the images, "
             "change labels and train."
         )
-    print("Clients: CVAT for images, 3D Slicer for volumes, or MONAILabelClient in Python: docs/how-to/label.md")
+    print(prepared.start)
+    print(f"Images: {arguments.images}\nLabels: {prepared.studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(app), "--studies", str(studies)]
-    command += ["--host", arguments.host, "--port", str(arguments.port), "--uvicorn_app", "server:app"]
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(prepared.app)]
+    command += ["--studies", str(prepared.studies), "--host", arguments.host, "--port", str(arguments.port)]
+    command += ["--uvicorn_app", "server:app"]
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
-    environment = prepare_environment(arguments, app, token)
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
-    for number in (signal.SIGINT, signal.SIGTERM):  # with whatever the server started: training, scoring
-        signal.signal(number, lambda *_: os.killpg(server.pid, signal.SIGTERM))
+    environment = prepare_environment(arguments, prepared.app, token)
+    stopped = threading.Event()
+    with log.open("w") as opened:  # what libraries print would bury the address
+        server = subprocess.Popen(
+            command, env=environment, start_new_session=True, stdout=opened, stderr=subprocess.STDOUT
+        )
+
+    def stop(*_: object) -> None:  # with whatever the server started: training, scoring
+        stopped.set()
+        os.killpg(server.pid, signal.SIGTERM)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     threading.Thread(target=say_when_ready, args=(server, shown, arguments.port), daemon=True).start()
-    sys.exit(server.wait())
+    status = server.wait()
+    if not stopped.is_set():
+        lines = "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
+        print(f"error: the server has ended by itself. The last lines of {log}:\n{lines}", file=sys.stderr)
+        return status or 1
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
+    parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
+    add_set(parser, "options that the weights need")
+    parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
+    parser.add_argument(
+        "--work_dir", type=Path, default=Path("output/label"), help="of these images alone (default: output/label)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument("--no_token", action="store_true", help="an address without a token: everybody may use it")
+    parser.add_argument("--max_upload", type=int, default=256, help="MiB of a file that is sent (default: 256)")
+    parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
+    arguments = parser.parse_args(argv)
+    use_label_environment()
+    arguments.work_dir = arguments.work_dir.resolve()
+    if problems := problems_at_sight(arguments):
+        sys.exit("error: " + "\n  ".join(problems))
+    with own_work_folder(arguments):
+        sys.exit(serve(arguments, prepare(arguments)))
 
 
 if __name__ == "__main__":

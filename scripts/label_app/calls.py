@@ -153,6 +153,7 @@ CALLS = (
     Call("GET", "/page/prediction", PAGE_ID, ("id",)),
     Call("GET", "/page/label", PAGE_ID, ("id",)),
     Call("PUT", "/page/label", PAGE_ID, ("id",), file="body", kind="label"),
+    Call("DELETE", "/page/label", PAGE_ID, ("id",)),
     Call("POST", "/page/next", json={"strategy": OneOf(("uncertainty", "random", "first")), "skip": Ids()}),
     Call("GET", "/page/train"),
     Call("POST", "/page/train", json={"max_epochs": Number(1, 10_000)}),

@@ -30,7 +30,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
 from monailabel.utils.others.generic import device_list
-from predictions import Predictions
+from predictions import Predictions, changed
 from store import ImageStore
 from training import Trainings
 from values import Facts
@@ -150,8 +150,7 @@ class LabelApp(MONAILabelApp):
 
     def weights(self) -> str:
         """Changes with the file of weights."""
-        found = os.stat(self.task.get_path())
-        return f"{found.st_mtime_ns}-{found.st_size}"
+        return changed(self.task.get_path())
 
     def facts(self) -> Facts:
         return Facts(models=list(self.bundles), images=self.datastore().list_images(), devices=device_list())
@@ -168,7 +167,10 @@ class LabelApp(MONAILabelApp):
         return self._datastore.follow()
 
     def init_datastore(self):
-        return ImageStore(self.studies, self.labelling, settings.MONAI_LABEL_DATASTORE_FILE_EXT)
+        work_dir = Path(self.app_dir).parent
+        in_place = Path(self.studies).resolve() != work_dir.resolve() / "images"
+        withdrawn = None if in_place else work_dir / "withdrawn"
+        return ImageStore(self.studies, self.labelling, settings.MONAI_LABEL_DATASTORE_FILE_EXT, withdrawn)
 
     def init_infers(self):
         return {name: InferTask(path, self.conf) for name, path in self.bundles.items()}
@@ -192,6 +194,7 @@ class LabelApp(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
+        self.trainings.recover()
         self.predictions.warm_up()
         threading.Thread(target=self.trainings.watch, daemon=True).start()
         self.score()

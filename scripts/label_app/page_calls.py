@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from display import displayed
 from fastapi import HTTPException
 from monailabel.interfaces.utils.app import app_instance
 from PIL import Image
-from predictions import TAG, png, save
+from predictions import png, save
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -21,14 +22,15 @@ from training import MAX_EPOCHS
 from uploads import check_png
 from values import Refused
 
-from unetv2_monai import to_mask, to_rgb
+from unetv2_monai import to_mask
 from unetv2_monai.data.checks import image_size
 
 __all__ = ["page"]
 
 FOLDER = Path(__file__).parent / "page"
 TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
-COLORS = ("#ffd400", "#00b7ff", "#ff5ca8", "#5dff6e", "#ff7b1c", "#b18cff", "#00e0c7", "#ff4040")
+# the first ones stand out from mucosa and skin
+COLORS = ("#00e5ff", "#7dff3c", "#e45cff", "#ffe600", "#4d7dff", "#ff7b1c", "#00c08b", "#ff4040")
 UPRIGHT = (None, 1)  # EXIF orientations
 ORIENTATION = 0x0112
 
@@ -45,6 +47,7 @@ def state(request: Request) -> Response:
     store, weights = app.datastore(), app.weights()
     objects = store.json()["objects"]
     labels = sorted(app.task.labels.items(), key=lambda item: item[1])
+    held_out = set(app.labelling.held_out(store.get_labeled_images()))
     return JSONResponse(
         {
             "model": app.model,
@@ -53,21 +56,28 @@ def state(request: Request) -> Response:
                 for index, (name, value) in enumerate(labels)
             ],
             "images": [
-                {"id": name, "state": image_state(entry, weights), "uncertainty": uncertainty(entry)}
+                {
+                    "id": name,
+                    "state": image_state(name, entry, weights),
+                    "uncertainty": uncertainty(entry),
+                    "held_out": name in held_out,
+                }
                 for name, entry in sorted(objects.items())
             ],
             "labelled": len(store.get_labeled_images()),
             "training": app.trainings.state(),
             "max_epochs": MAX_EPOCHS,
             "volumes": app.volumes,
+            "withdraws": store.withdrawn is not None,
         }
     )
 
 
-def image_state(entry: dict[str, Any], weights: str) -> str:
+def image_state(name: str, entry: dict[str, Any], weights: str) -> str:
     if "final" in entry["labels"]:
         return "corrected"
-    return "predicted" if entry["labels"].get(TAG, {}).get("info", {}).get("weights") == weights else "new"
+    app = app_instance()
+    return "predicted" if app.predictions.kept(app._datastore, name, weights) else "new"
 
 
 def uncertainty(entry: dict[str, Any]) -> float | None:
@@ -75,7 +85,7 @@ def uncertainty(entry: dict[str, Any]) -> float | None:
 
 
 def image(request: Request) -> Response:
-    """The file itself where every browser shows it as the bundle reads it, else a PNG of what the bundle reads."""
+    """The file itself where every browser shows it as the bundle reads it, else a PNG for the eye."""
     path = Path(path_of(request))
     try:
         with Image.open(path) as opened:
@@ -84,7 +94,9 @@ def image(request: Request) -> Response:
             plain = plain and not {"icc_profile", "gamma", "transparency", "chromaticity"} & opened.info.keys()
             if plain and opened.format in ("PNG", "JPEG"):
                 return Response(path.read_bytes(), media_type=f"image/{opened.format.lower()}")
-            return Response(png(to_rgb(opened), compress_level=0), media_type="image/png")  # packing takes longer
+            found, note = displayed(opened)
+            headers = {"page-note": note} if note else {}
+            return Response(png(found, compress_level=0), headers=headers, media_type="image/png")  # packing is slower
     except Exception as error:  # image decoders raise almost anything
         raise HTTPException(422, f"'{path.name}' cannot be read: {str(error).splitlines()[0]}") from error
 
@@ -110,6 +122,13 @@ def put_label(request: Request, body: bytes) -> Response:
     label = check_png(body, image_size(path_of(request)), len(app.task.labels))
     save(app.datastore(), name, "final", png(label), {"from": "page"})
     return JSONResponse({"id": name, "state": "corrected", "labelled": len(app.datastore().get_labeled_images())})
+
+
+def withdraw_label(request: Request) -> Response:
+    store, name = app_instance().datastore(), request.query_params["id"]
+    moved = store.withdraw(name)
+    labelled = len(store.get_labeled_images())
+    return JSONResponse({"id": name, "file": f"{moved.parent.name}/{moved.name}", "labelled": labelled})
 
 
 def next_image(request: Request, body: dict[str, Any]) -> Response:
@@ -177,6 +196,7 @@ page = Starlette(
         Route("/page/prediction", threaded(prediction)),
         Route("/page/label", threaded(get_label)),
         Route("/page/label", threaded(put_label, "bytes"), methods=["PUT"]),
+        Route("/page/label", threaded(withdraw_label), methods=["DELETE"]),
         Route("/page/next", threaded(next_image, "json"), methods=["POST"]),
         Route("/page/train", threaded(training)),
         Route("/page/train", threaded(train, "json"), methods=["POST"]),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 from io import BytesIO
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 from values import Refused
 
-__all__ = ["Predictions", "png"]
+__all__ = ["TAG", "Predictions", "changed", "dice", "png", "save"]
 
 logger = logging.getLogger(__name__)
 TAG = "original"  # MONAI Label's name for labels by the network
@@ -31,9 +32,11 @@ class Predictions:
         self.app = app
         self.lock = threading.Lock()
 
-    def kept(self, image: str, weights: str) -> bool:
-        """Whether there is a prediction by these weights."""
-        return self.app.datastore().get_label_info(image, TAG).get("weights") == weights
+    @staticmethod
+    def kept(store: Any, image: str, weights: str) -> bool:
+        """Whether there is a prediction by these weights of the image as it is now."""
+        info = store.get_label_info(image, TAG)
+        return info.get("weights") == weights and info.get("image") == changed(store.get_image_uri(image))
 
     def get(self, image: str) -> bytes:
         """The prediction as PNG of class indices. Raises Refused (503) when others keep the server busy."""
@@ -41,10 +44,12 @@ class Predictions:
             raise Refused(503, "The server is busy. Try again in a moment.")
         try:
             store, weights = self.app.datastore(), self.app.weights()
-            if self.kept(image, weights):
+            if self.kept(store, image, weights):
                 return Path(store.get_label_uri(image, TAG)).read_bytes()
-            found = png(Image.fromarray(self.app.segmented(store.get_image_uri(image))))
-            save(store, image, TAG, found, {"weights": weights})
+            path = store.get_image_uri(image)
+            info = {"weights": weights, "image": changed(path)}
+            found = png(Image.fromarray(self.app.segmented(path)))
+            save(store, image, TAG, found, info)
             return found
         finally:
             self.lock.release()
@@ -57,6 +62,15 @@ class Predictions:
                 self.app.segmented(self.app.datastore().get_image_uri(images[0]))
             except Exception:
                 logger.exception("the first prediction failed")
+
+
+def changed(path: str) -> str:
+    """Changes with a file. Empty where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns}-{found.st_size}"
 
 
 def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -28,18 +29,32 @@ class ImageStore(LocalDatastore):
         folder: of images and ``labels/``.
         labelling: the order in which images were labelled.
         extensions: patterns of file names.
+        withdrawn: the folder that withdrawn labels are moved to; None: labels are files of the user's and stay.
     """
 
-    def __init__(self, folder: str, labelling: Labelling, extensions: list[str]) -> None:
-        self.labelling = labelling
+    def __init__(self, folder: str, labelling: Labelling, extensions: list[str], withdrawn: Path | None) -> None:
+        self.labelling, self.withdrawn = labelling, withdrawn
         self._config_ts = 0.0
         super().__init__(folder, extensions=extensions, auto_reload=False)
 
     def follow(self) -> ImageStore:
-        """Read the list again if another process wrote it."""
+        """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""
         with FileLock(self._lock_file):
             self._read()
+            if self._forget_removed():
+                self._update_datastore_file(lock=False)
         return self
+
+    def _forget_removed(self) -> bool:
+        forgotten = False
+        for tag in TAGS:
+            folder = self._datastore.label_path(tag)
+            files = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            for name, entry in self._datastore.objects.items():
+                if tag in entry.labels and name + entry.labels[tag].ext not in files:
+                    del entry.labels[tag]
+                    forgotten = True
+        return forgotten
 
     def _read(self) -> None:
         if not os.path.exists(self._datastore_config_path):
@@ -83,11 +98,30 @@ class ImageStore(LocalDatastore):
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(label_filename, target)
             info = {**(label_info or {}), "ts": int(time.time()), "name": target.name}
+            if label_tag == "final":  # label_server.py compares it at the next start
+                info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)
             self._update_datastore_file(lock=False)
         if label_tag == "final":
             self.labelling.saved(image_id)
         return image_id
+
+    def withdraw(self, image_id: str) -> Path:
+        """Move an image's own label out of the labels. Returns its new path."""
+        if self.withdrawn is None:
+            raise HTTPException(409, "With --in_place, labels are files of your own folder: remove the file yourself.")
+        with FileLock(self._lock_file):
+            self._read()
+            label = self._datastore.label(image_id, "final")
+            if label is None:
+                raise HTTPException(404, "There is no label of this image.")
+            path = self._inside(Path(self._datastore.label_path("final")), image_id + label.ext)
+            self.withdrawn.mkdir(mode=0o700, exist_ok=True)
+            target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{label.ext}")
+            os.replace(path, target)  # a link is moved, not followed
+            del self._datastore.objects[image_id].labels["final"]
+            self._update_datastore_file(lock=False)
+        return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with FileLock(self._lock_file):

@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import shutil
 import threading
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from monailabel.utils.async_tasks import utils
 from monailabel.utils.async_tasks.task import AsyncTask
 from PIL import Image
-from predictions import dice
+from predictions import changed, dice
 from values import Refused
 
 from unetv2_monai import to_mask
@@ -29,15 +33,31 @@ EPOCH = re.compile(r"Epoch\[(\d+)\] Complete|Epoch: (\d+)/\d+")
 
 @dataclass
 class Training:
-    """The state of the last training, as GET page/train answers it; the history is added there."""
+    """
+    The state of the last training, as GET page/train answers it; the history is added there.
+
+    Args:
+        status: idle, running, done, stopped or failed.
+        epoch: epochs that have ended.
+        max_epochs: epochs that were asked for.
+        detail: why it failed.
+        held_out: labels that training does not learn from.
+        unchanged: those of them that equal the prediction of the weights before. Their Dice before is 1 by
+            construction, so that they are left out of both means.
+        dice_before: mean over the others with the weights before. None where there are none.
+        dice_after: the same with the weights that the training has written.
+        previous_kept: the weights after are worse, so that those before were put back.
+    """
 
     status: str = "idle"
     epoch: int = 0
     max_epochs: int = 0
     detail: str = ""
     held_out: int = 0
+    unchanged: int = 0
     dice_before: float | None = None
     dice_after: float | None = None
+    previous_kept: bool = False
 
 
 class Trainings:
@@ -54,6 +74,22 @@ class Trainings:
         self.current = Training()
         self.task: dict[str, Any] | None = None  # MONAI Label's own record of the current training
         self.stopping = False
+        self.before: dict[str, float] = {}  # image -> Dice with the weights before, of labels that are compared
+
+    @property
+    def weights(self) -> Path:
+        return Path(self.app.task.get_path())
+
+    @property
+    def previous(self) -> Path:
+        """The weights before, while a training runs."""
+        return self.weights.with_name("previous_weights")
+
+    def recover(self) -> None:
+        """A training that ended with its server counts for nothing: nobody has compared its weights."""
+        if self.previous.is_file():
+            logger.warning("A training was cut off. The weights before it are back.")
+            os.replace(self.previous, self.weights)
 
     def state(self) -> dict[str, Any]:
         return {**asdict(self.current), "history": self.app.labelling.read()["history"]}
@@ -111,14 +147,21 @@ class Trainings:
             self.current.status, self.current.detail = "failed", str(error).splitlines()[0] if str(error) else "failed"
 
     def _train(self) -> None:
-        self.current.dice_before = self._held_out_dice()
+        current = self.current
+        scores = self._scores(self._held_out())
+        self.before = {image: score for image, score in scores.items() if score < 1}
+        current.unchanged, current.dice_before = len(scores) - len(self.before), mean(self.before.values())
         if self.stopping:
-            self.current.status = "stopped"
+            current.status = "stopped"
             return
+        partial = self.previous.with_suffix(".partial")
+        shutil.copy2(self.weights, partial)  # with its time, by which predictions are known
+        os.replace(partial, self.previous)
         with self.lock:
-            params = {"max_epochs": self.current.max_epochs, "multi_gpu": False}
+            params = {"max_epochs": current.max_epochs, "multi_gpu": False}
             task, detail = AsyncTask.run("train", request={"model": self.app.model}, params=params)
             if task is None:
+                self.previous.unlink()
                 raise RuntimeError(detail)
             self.task = task
         if self.stopping:
@@ -131,43 +174,68 @@ class Trainings:
         while task["status"] in ("SUBMITTED", "RUNNING"):
             time.sleep(0.3)
             current.epoch = max([current.epoch, *self._epochs(task)])
-        if task["status"] != "DONE":
-            current.detail = "" if task["status"] == "STOPPED" else failure(task)
-            current.status = "stopped" if task["status"] == "STOPPED" else "failed"
+        status = {"DONE": "done", "STOPPED": "stopped"}.get(task["status"], "failed")
+        if status == "failed":
+            current.detail = failure(task)
+            self.recover()
+        else:
+            self._compare()
+        if status == "done":
+            current.epoch = current.max_epochs
+            self._note()
+            self.app.score()
+        current.status = status
+
+    def _compare(self) -> None:
+        """Dice with the new weights; where it is lower than before, the weights before are put back."""
+        current = self.current
+        if not self.previous.is_file():  # another client has started it
+            current.dice_after = mean(self._scores(self._held_out()).values())
             return
-        current.epoch = current.max_epochs
-        current.dice_after = self._held_out_dice()
-        labels = len(self.app.datastore().get_labeled_images())
+        if changed(str(self.weights)) == changed(str(self.previous)):  # stopped before weights were written
+            self.previous.unlink()
+            return
+        after = self._scores(set(self.before) & set(self._held_out()))
+        current.dice_after = mean(after.values())
+        current.dice_before = mean(self.before[image] for image in after)  # of labels that are still there
+        if after and sum(after.values()) < sum(self.before[image] for image in after):
+            os.replace(self.previous, self.weights)
+            current.previous_kept = True
+        else:
+            self.previous.unlink()
+
+    def _note(self) -> None:
+        kept = ("held_out", "unchanged", "dice_before", "dice_after", "previous_kept")
         self.app.labelling.trained(
             {
-                "labels": labels,
-                "held_out": current.held_out,
-                "dice_before": current.dice_before,
-                "dice_after": current.dice_after,
+                "labels": len(self.app.datastore().get_labeled_images()),
+                **{name: getattr(self.current, name) for name in kept},
                 "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
         )
-        current.status = "done"
-        self.app.score()
 
     @staticmethod
     def _epochs(task: dict[str, Any]) -> list[int]:
         lines = list(task.get("details", ()))
         return [int(found[1] or found[2]) for line in lines if (found := EPOCH.search(line))]
 
-    def _held_out_dice(self) -> float | None:
-        """Mean over the held-out labels, with the present weights, at native size. None where there is none."""
-        store = self.app.datastore()
-        images = self.app.labelling.held_out(store.get_labeled_images())
-        if not images or self.app.volumes:
-            return None
-        scores = []
-        for image in images:
+    def _held_out(self) -> list[str]:
+        return self.app.labelling.held_out(self.app.datastore().get_labeled_images())
+
+    def _scores(self, images: Collection[str]) -> dict[str, float]:
+        """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
+        store, scores = self.app.datastore(), {}
+        for image in [] if self.app.volumes else images:
             with Image.open(store.get_label_uri(image, "final")) as opened:
                 label = np.asarray(to_mask(opened, self.app.out_channels))
             prediction = self.app.segmented(store.get_image_uri(image))
-            scores.append(dice(prediction, label, len(self.app.task.labels)))
-        return float(np.mean(scores))
+            scores[image] = dice(prediction, label, len(self.app.task.labels))
+        return scores
+
+
+def mean(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return float(np.mean(found)) if found else None
 
 
 def failure(task: dict[str, Any]) -> str:

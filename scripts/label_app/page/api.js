@@ -75,8 +75,11 @@ async function mask(path, id, signal) {
 /** Model, classes, images and training. */
 export const getState = () => json("state");
 
-/** @returns {Promise<ArrayBuffer>} the file of an image that the browser can show */
-export const getImage = async (id, signal) => body(await call("image", { id, signal }), "arrayBuffer");
+/** @returns {Promise<{file: ArrayBuffer, note: string}>} what is shown; how it differs from what the network gets */
+export async function getImage(id, signal) {
+    const response = await call("image", { id, signal });
+    return { file: await body(response, "arrayBuffer"), note: response.headers.get("page-note") ?? "" };
+}
 
 /** @returns {Promise<import("./mask.js").Mask>} */
 export const getPrediction = (id, signal) => mask("prediction", id, signal);
@@ -89,6 +92,9 @@ export async function putLabel(id, saved) {
     const headers = { "Content-Type": "image/png" };
     return json("label", { id, method: "PUT", body: await encode(saved), headers });
 }
+
+/** Take an image's label back. @returns {Promise<{file: string}>} where the server has moved it */
+export const deleteLabel = (id) => json("label", { id, method: "DELETE" });
 
 /** @returns {Promise<string|null>} the id of the most uncertain image that has no label; null: none is left */
 export const nextImage = async (skip) =>

@@ -32,6 +32,8 @@ const classes = new ClassChoice(part("#classes"));
 const training = new TrainingPanel(part("#training"));
 const workspace = new Workspace(stage, { view, editor, tools, list, loader });
 let hidden = false;
+let shownId = null; // the image for which the mask was shown or hidden
+let withdraws = false; // the server moves saved labels away on demand
 
 function keepSettings(changes) {
     Object.assign(settings, changes);
@@ -84,6 +86,13 @@ function showMask() {
     fitOutline();
 }
 
+function unhide() {
+    if (hidden) {
+        hidden = false;
+        showMask();
+    }
+}
+
 function setOpacity(percent) {
     hidden = false;
     keepSettings({ opacity: Math.min(Math.max(percent, 0), 100) });
@@ -94,16 +103,21 @@ function showImage() {
     const { id, size } = workspace;
     const state = id === null ? "" : (list.state(id) ?? "");
     const unsaved = editor.unsaved ? " · unsaved strokes" : "";
+    const nothing = workspace.foundNothing ? ` · ${workspace.nothing.toLowerCase()}` : "";
+    part("#open_note").textContent = workspace.note;
+    part("#open_note").hidden = workspace.note === "";
     part("#open_name").textContent = id ?? "–";
     part("#open_name").title = id ?? "";
     const shape = size ? `${size.width} × ${size.height} · ` : "";
-    part("#open_state").textContent = `${shape}${state}${unsaved}` || "\u00a0";
+    part("#open_state").textContent = `${shape}${state}${nothing}${unsaved}` || "\u00a0";
     stage.dataset.unsaved = String(editor.unsaved);
     const disabled = editor.mask === null;
     for (const command of ["save", "save_next", "predict", "clear"]) {
         button(command, { disabled });
     }
     button("skip", { disabled: id === null });
+    button("withdraw", { disabled: state !== "corrected" || !withdraws });
+    button("back", { disabled: !workspace.canGoBack });
     button("undo", { disabled: !editor.canUndo });
     button("redo", { disabled: !editor.canRedo });
 }
@@ -132,11 +146,12 @@ async function afterTraining() {
         sayError(error);
         return;
     }
-    if (workspace.id !== null && list.state(workspace.id) !== "corrected" && editor.untouched) {
+    const predicted = workspace.id !== null && list.state(workspace.id) !== "corrected";
+    if (predicted && editor.untouched && !tools.drawsPolygon) {
         const bar = part("#status");
         const news = [bar.textContent, bar.dataset.kind]; // how the training ended
         await workspace.open(workspace.id);
-        if (bar.textContent === "") {
+        if (bar.dataset.kind === "info") {
             say(...news);
         }
     }
@@ -179,11 +194,14 @@ const actions = {
     stronger: () => setOpacity(settings.opacity + 10),
     save: () => workspace.save(),
     save_next: async () => {
+        const id = workspace.id;
         if (!tools.closePolygon() && (await workspace.save())) {
-            await workspace.next();
+            await workspace.next(`Saved ${id}.`);
         }
     },
     next: () => workspace.next(),
+    back: () => workspace.back(),
+    withdraw: () => workspace.withdraw(),
     skip: () => workspace.skip(),
     predict: () => workspace.usePrediction(),
     clear: () => workspace.clear(),
@@ -193,10 +211,16 @@ const actions = {
 };
 
 function connect() {
-    editor.addEventListener("paint", (event) => paint(event.detail));
+    editor.addEventListener("paint", (event) => {
+        paint(event.detail);
+        unhide(); // nobody changes what is not seen
+    });
     editor.addEventListener("step", () => {
         if (overlay.mask !== editor.mask) {
             overlay.setMask(editor.mask);
+        }
+        if (editor.unsaved && part("#status").dataset.kind === "ok") {
+            say(""); // "Saved" is not true any more
         }
         showImage();
     });
@@ -214,12 +238,16 @@ function connect() {
     list.addEventListener("choose", (event) => workspace.open(event.detail));
     classes.addEventListener("choose", (event) => tools.set({ value: event.detail }));
     workspace.addEventListener("open", () => {
+        if (workspace.id !== shownId) {
+            shownId = workspace.id;
+            unhide();
+        }
         showImage();
         if (stage.dataset.mask === "prediction" && !training.running) {
             workspace.prefetch();
         }
     });
-    workspace.addEventListener("labelled", (event) => training.setLabelled(event.detail));
+    workspace.addEventListener("labels", () => refresh().catch(() => {})); // what is wrong shows at the next call
     training.addEventListener("finished", afterTraining);
     part("#size").addEventListener("input", (event) => tools.set({ size: Number(event.target.value) }));
     part("#opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
@@ -229,8 +257,8 @@ function connect() {
     bindCommands(actions, (value) => classes.choose(value), (held) => tools.holdHand(held));
     writeHelp(part("#help_keys"));
     addEventListener("beforeunload", (event) => {
-        if (editor.unsaved && !workspace.drafts) {
-            event.preventDefault(); // nothing else keeps the strokes
+        if (tools.drawsPolygon || (editor.unsaved && !workspace.drafts)) {
+            event.preventDefault(); // nothing else keeps them
         }
     });
 }
@@ -259,6 +287,8 @@ async function start() {
         workspace.notify(`These images are volumes. Correct them in 3D Slicer, with ${location.href} as server.`);
         return;
     }
+    withdraws = state.withdraws;
+    workspace.classes = state.classes.map(({ name }) => name);
     overlay.setClasses(state.classes);
     classes.set(state.classes);
     showMask();

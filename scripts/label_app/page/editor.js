@@ -29,9 +29,9 @@ export class Editor extends EventTarget {
         return this.#history !== null && this.#history.state !== this.#saved;
     }
 
-    /** Nothing has been drawn, not even undone. */
+    /** Nothing differs from what was loaded or saved, and no stroke is under way. */
     get untouched() {
-        return !this.unsaved && !this.canUndo && !this.canRedo && !this.#open;
+        return !this.unsaved && !this.#open;
     }
 
     get canUndo() {

@@ -74,6 +74,11 @@ export class ImageList extends EventTarget {
         }
     }
 
+    /** @returns {string[]} ids of the images that have unsaved strokes */
+    get drafts() {
+        return [...this.#rows].filter(([, { draft }]) => draft).map(([id]) => id);
+    }
+
     /** @returns {"new"|"predicted"|"corrected"|undefined} undefined: no such image */
     state(id) {
         return this.#rows.get(id)?.image.state;
@@ -119,9 +124,11 @@ export class ImageList extends EventTarget {
         element.dataset.state = image.state;
         element.dataset.draft = String(draft);
         element.classList.toggle("skipped", skipped);
-        element.children[2].textContent = draft ? "unsaved" : skipped ? "skipped" : "";
+        const heldOut = image.held_out && image.state === "corrected";
+        element.children[2].textContent = draft ? "unsaved" : heldOut ? "held out" : skipped ? "skipped" : "";
         const uncertainty = image.uncertainty === null ? "" : `, uncertainty ${image.uncertainty.toFixed(3)}`;
-        const marks = `${draft ? ", unsaved strokes" : ""}${skipped ? ", skipped" : ""}`;
+        const kept = heldOut ? ", held out: training never learns from it" : "";
+        const marks = `${kept}${draft ? ", unsaved strokes" : ""}${skipped ? ", skipped" : ""}`;
         element.title = `${image.id}: ${image.state}${uncertainty}${marks}`;
         element.setAttribute("aria-label", element.title);
     }

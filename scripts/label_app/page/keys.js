@@ -8,8 +8,8 @@ const TABLE = {
         ["eraser", ["e"], "Eraser"],
         ["polygon", ["p"], "Polygon: click corners or drag; Enter or the first corner closes it"],
         ["pan", ["h"], "Pan; also middle button, or Space held"],
-        ["smaller", ["["], "Smaller brush"],
-        ["larger", ["]"], "Larger brush"],
+        ["smaller", ["[", "<"], "Smaller brush"],
+        ["larger", ["]", ">"], "Larger brush"],
         ["undo", ["Ctrl+z"], "Undo"],
         ["redo", ["Ctrl+Shift+z", "Ctrl+y"], "Redo"],
         ["corner_back", ["Backspace"], "Take back the polygon's last corner"],
@@ -30,15 +30,17 @@ const TABLE = {
         ["save", ["s", "Ctrl+s"], "Save the mask"],
         ["save_next", ["Enter"], "Save, then the next most uncertain image"],
         ["next", ["n"], "Next most uncertain image"],
+        ["back", ["ArrowLeft"], "Back to the image that was open before"],
         ["skip", ["k"], "Skip: do not offer this image again"],
         ["predict", ["r"], "Use the prediction again (undo brings strokes back)"],
         ["clear", ["Delete"], "Remove the whole mask (undo brings it back)"],
+        ["withdraw", ["w"], "Not corrected after all: withdraw the saved mask"],
         ["previous_in_list", ["ArrowUp"], "Previous image in the list"],
         ["next_in_list", ["ArrowDown"], "Next image in the list"],
         ["help", ["?"], "This help"],
     ],
 };
-const SHOWN = { ArrowUp: "↑", ArrowDown: "↓", Escape: "Esc", "-": "−" };
+const SHOWN = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", Escape: "Esc", "-": "−" };
 const COMMANDS = new Map();
 const KEYS = new Map();
 for (const [command, keys, text] of Object.values(TABLE).flat()) {

@@ -7,10 +7,10 @@ import { fingerprint } from "./drafts.js";
 const KEPT = 4; // images
 
 async function imageOf(id, signal) {
-    const file = await getImage(id, signal);
+    const { file, note } = await getImage(id, signal);
     try {
         const bitmap = await createImageBitmap(new Blob([file]));
-        return { bitmap, fingerprint: fingerprint(file) };
+        return { bitmap, fingerprint: fingerprint(file), note };
     } catch {
         throw new CallError(`The browser cannot show what the server sent for ${id}.`, 0);
     }
@@ -21,7 +21,7 @@ export class Loader {
     #images = new Map();
     #predictions = new Map();
 
-    /** @returns {Promise<{bitmap: ImageBitmap, fingerprint: string}>} */
+    /** @returns {Promise<{bitmap: ImageBitmap, fingerprint: string, note: string}>} */
     image(id) {
         return this.#get(this.#images, id, imageOf);
     }

@@ -27,6 +27,11 @@ export class Mask {
         return { x0: 0, y0: 0, x1: this.width, y1: this.height };
     }
 
+    /** Whether it marks nothing. */
+    get empty() {
+        return this.data.every((value) => value === 0);
+    }
+
     /** @returns {Mask} */
     copy() {
         return new Mask(this.width, this.height, this.data.slice());

@@ -14,11 +14,11 @@ function add(parent, name, attributes, text) {
     return element;
 }
 
-/** Round numbers from 0 to a largest one, at most five. */
+/** Round numbers from 0 to a largest one or the first above it, at most five. */
 function ticks(largest) {
     const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
     const step = steps.find((each) => largest / each <= 4) ?? 10000;
-    return Array.from({ length: Math.floor(largest / step) + 1 }, (_, index) => index * step);
+    return Array.from({ length: Math.ceil(largest / step) + 1 }, (_, index) => index * step);
 }
 
 /** Where the axis of Dice begins: a tenth below the smallest value. */
@@ -37,26 +37,31 @@ export function drawPlot(svg, history) {
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${BOX.width} ${BOX.height}`);
     svg.dataset.points = points.length;
-    const most = Math.max(4, ...points.map(({ labels }) => labels)) * 1.05;
-    const x = (labels) => BOX.left + (labels / most) * (BOX.width - BOX.left - BOX.right);
+    const numbers = ticks(Math.max(4, ...points.map(({ labels }) => labels)));
+    const x = (labels) => BOX.left + (labels / numbers.at(-1)) * (BOX.width - BOX.left - BOX.right);
     const low = lowest(points);
     const y = (dice) => BOX.height - BOX.bottom - ((dice - low) / (1 - low)) * (BOX.height - BOX.top - BOX.bottom);
     for (const dice of [low, (low + 1) / 2, 1]) {
         add(svg, "line", { class: "grid", x1: BOX.left, x2: BOX.width - BOX.right, y1: y(dice), y2: y(dice) });
         add(svg, "text", { class: "tick", x: BOX.left - 6, y: y(dice) + 3.5, "text-anchor": "end" }, +dice.toFixed(2));
     }
-    for (const labels of ticks(most)) {
+    for (const labels of numbers) {
         add(svg, "text", { class: "tick", x: x(labels), y: BOX.height - 7, "text-anchor": "middle" }, labels);
     }
-    const path = points.map(({ labels, dice_after: dice }) => `${x(labels)},${y(dice)}`).join(" ");
+    const inUse = ({ dice_before: before, dice_after: after, previous_kept: previous }) => (previous ? before : after);
+    const path = points.map((point) => `${x(point.labels)},${y(inUse(point))}`).join(" ");
     add(svg, "polyline", { class: "curve", points: path });
-    for (const { labels, held_out: heldOut, dice_before: before, dice_after: after } of points) {
-        if (before !== null) {
-            add(svg, "circle", { class: "before", cx: x(labels), cy: y(before), r: 2.5 });
-        }
-        const point = add(svg, "circle", { class: "after", cx: x(labels), cy: y(after), r: 3.5 });
+    for (const point of points) {
+        const { labels, held_out: heldOut, unchanged = 0, dice_before: before, dice_after: after } = point;
+        const dots = { before, refused: point.previous_kept ? after : null, after: inUse(point) };
         const was = before === null ? "" : `, ${before.toFixed(3)} before`;
-        add(point, "title", {}, `${labels} labels: Dice ${after.toFixed(3)}${was} (${heldOut} held out)`);
+        const title = `${labels} labels: Dice ${after.toFixed(3)}${was} (${heldOut - unchanged} compared)`;
+        for (const [kind, dice] of Object.entries(dots)) {
+            if (dice !== null) {
+                const radius = kind === "before" ? 2.5 : 3.5;
+                add(add(svg, "circle", { class: kind, cx: x(labels), cy: y(dice), r: radius }), "title", {}, title);
+            }
+        }
     }
     return points.length > 0;
 }

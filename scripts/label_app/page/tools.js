@@ -56,7 +56,7 @@ export class Tools extends EventTarget {
         Object.assign(this, changes);
         this.size = Math.min(Math.max(this.size, 1), LARGEST_BRUSH) | 1;
         if (this.tool !== "polygon") {
-            this.polygon.take();
+            this.closePolygon(); // what it encloses is not lost: undo takes it back
         }
         this.#stage.dataset.tool = this.#handHeld ? "pan" : this.tool;
         this.#drawCursor();
@@ -68,6 +68,11 @@ export class Tools extends EventTarget {
         this.#handHeld = held;
         this.#stage.dataset.tool = held ? "pan" : this.tool;
         this.#drawCursor();
+    }
+
+    /** A polygon is being drawn that encloses something. */
+    get drawsPolygon() {
+        return this.polygon.corners.length > 2;
     }
 
     /** Fill the polygon that is being drawn, or erase inside it. @returns {boolean} whether there was one */

@@ -8,7 +8,10 @@ import { say, sayError } from "./status.js";
 const POLL = 1000; // milliseconds between two questions while a training runs
 const POLL_GONE = 4000; // the same while the server does not answer
 
-const number = (dice) => (dice === null ? "–" : dice.toFixed(3));
+const number = (dice) => dice.toFixed(3);
+const plural = (count) => (count === 1 ? "" : "s");
+const epochsOf = (count) => `${count} epoch${plural(count)}`;
+const labels = (count) => `${count} held-out label${plural(count)}`;
 
 /** Event `finished`: a training has ended, and with it the old predictions. */
 export class TrainingPanel extends EventTarget {
@@ -129,33 +132,40 @@ export class TrainingPanel extends EventTarget {
     /** Of this training, or of the last one before the server was started again. */
     #diceOf(training) {
         const last = training.status === "idle" ? training.history.at(-1) : null;
-        const { dice_before: before, dice_after: after, held_out: heldOut } = last ?? training;
+        const { dice_before: before, dice_after: after, held_out: heldOut, unchanged = 0 } = last ?? training;
+        const compared = labels(heldOut - unchanged);
+        const leftOut = unchanged ? `, ${unchanged} more left out: unchanged prediction${plural(unchanged)}` : "";
         if (before === null && after === null) {
-            return `Dice: ${this.#labelled < 3 ? "from three labels on" : "after the training"}`;
+            const none = unchanged ? "none, held out are unchanged predictions only" : "after the training";
+            return `Dice: ${this.#labelled < 3 ? "from three labels on" : none}`;
         }
-        return `Dice ${number(before)} → ${number(after)} on ${heldOut} held-out label${heldOut === 1 ? "" : "s"}`;
+        if (after === null) {
+            return `Dice ${number(before)} before, on ${compared}${leftOut}`;
+        }
+        return `Dice ${before === null ? "" : `${number(before)} → `}${number(after)} on ${compared}${leftOut}`;
     }
 
-    #sentence({ status, epoch, max_epochs: epochs, history }) {
+    #sentence({ status, epoch, max_epochs: epochs, history, previous_kept: previous }) {
         const last = history.at(-1);
         const sentences = {
-            idle: last ? `Last trained on ${last.labels} labels` : "Not trained here yet",
+            idle: last ? `Last trained on ${last.labels} label${plural(last.labels)}` : "Not trained here yet",
             running: epoch ? `Epoch ${epoch} of ${epochs}` : "Preparing …",
-            done: `Done, ${epochs} epochs`,
-            failed: "Failed",
-            stopped: `Stopped in epoch ${epoch} of ${epochs}`,
+            done: `Done, ${epochsOf(epochs)}${previous ? ", previous weights kept" : ""}`,
+            failed: "Failed, previous weights kept",
+            stopped: epoch
+                ? `Stopped after ${epoch} of ${epochsOf(epochs)}${previous ? ", previous weights kept" : ""}`
+                : "Stopped before the first epoch ended",
         };
         return sentences[status];
     }
 
-    #tell({ status, detail, dice_before: before, dice_after: after }) {
+    #tell({ status, detail, dice_before: before, dice_after: after, previous_kept: previous }) {
         if (status === "failed") {
             say(`The training failed. ${detail}`, "error");
-        } else if (status === "stopped") {
-            say("The training was stopped.");
-        } else {
-            const dice = after === null ? "" : ` Dice ${number(before)} before, ${number(after)} after.`;
-            say(`The training is done.${dice}`, "info");
+            return;
         }
+        const dice = before === null || after === null ? "" : ` Dice ${number(before)} before, ${number(after)} after.`;
+        const worse = previous ? " The new weights are worse: the previous ones are kept." : "";
+        say(`The training ${status === "stopped" ? "was stopped" : "is done"}.${dice}${worse}`);
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The open image from opening to saving: loads it, keeps its draft, saves it, finds the next one. */
 
-import { nextImage, putLabel } from "./api.js";
+import { deleteLabel, nextImage, putLabel } from "./api.js";
 import { Mask } from "./mask.js";
 import { say, sayError } from "./status.js";
 
@@ -9,9 +9,10 @@ const RETRY = 2000; // milliseconds until a busy server is asked for a predictio
 const AHEAD = 500; // milliseconds that an image stays open before the next one is loaded
 const SKIPPED = `skipped ${location.pathname}`;
 
+const sentences = (...parts) => parts.filter(Boolean).join(" ");
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
 
-/** Events: `open` when an image or its mask is shown or cannot be, `labelled` (detail: number of labels). */
+/** Events: `open` when an image or its mask is shown or cannot be; `labels` when the server has other labels. */
 export class Workspace extends EventTarget {
     #parts;
     #stage;
@@ -21,9 +22,13 @@ export class Workspace extends EventTarget {
     #saving = null;
     #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
+    #visited = []; // ids of the images that were open before
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
     id = null;
     size = null;
+    note = ""; // how what is shown differs from the image
+    foundNothing = false; // the prediction that is shown marks nothing
+    classes = []; // their names
     drafts = null; // set when the browser's database is open
 
     /**
@@ -44,18 +49,28 @@ export class Workspace extends EventTarget {
         this.#skipped.forEach((id) => this.#parts.list.mark(id, { skipped: true }));
     }
 
-    /** Show an image with its draft, its saved label or else its prediction. */
-    async open(id) {
+    /**
+     * Show an image with its draft, its saved label or else its prediction.
+     *
+     * @param {string} id
+     * @param {{news?: string, back?: boolean}} [how] news: a sentence that stays in the status bar, defaults to none;
+     *     back: the image that is left is not one to go back to, defaults to false
+     */
+    async open(id, { news = "", back = false } = {}) {
         const { editor, tools, list, loader } = this.#parts;
+        tools.closePolygon();
         await this.#saving; // what is being saved belongs to the image that is left
         const ticket = ++this.#ticket;
         const started = performance.now();
         tools.cancel();
+        if (!back && this.id !== null && this.id !== id) {
+            this.#visited.push(this.id);
+        }
         loader.giveUpAllBut(id);
         clearTimeout(this.#ahead);
         this.#reset(id);
         list.setCurrent(id);
-        const slow = setTimeout(() => say(`Loading ${id} …`, "busy"), 250);
+        const slow = setTimeout(() => say(sentences(news, `Loading ${id} …`), "busy"), 250);
         const saved = list.state(id) === "corrected";
         const asked = saved ? loader.label(id) : loader.prediction(id);
         asked.catch(() => {}); // it is awaited only after the image
@@ -69,13 +84,17 @@ export class Workspace extends EventTarget {
             list.mark(id, { draft: Boolean(draft) });
             if (draft) {
                 this.#show(draft, "draft", true);
-                say("Your strokes that were not saved are back.");
+                say(sentences(news, "Your strokes that were not saved are back."));
             } else {
                 this.#show(await this.#fitting(asked, ticket), saved ? "label" : "prediction");
-                say("");
+                say(sentences(news, this.foundNothing ? `${this.nothing}.` : ""), news ? "ok" : "info");
             }
         } catch (error) {
-            if (ticket === this.#ticket) {
+            if (ticket === this.#ticket && saved && error.status === 404) {
+                list.update(id, { state: "new" }); // the file of the label was removed by hand
+                this.dispatchEvent(new Event("labels"));
+                await this.open(id, { news: `The saved mask of ${id} is gone.` });
+            } else if (ticket === this.#ticket) {
                 this.#fail(error, saved);
             }
         } finally {
@@ -97,19 +116,60 @@ export class Workspace extends EventTarget {
         return this.#saving;
     }
 
-    /** Open the most uncertain image that is neither labelled, nor skipped, nor this one. */
-    async next() {
+    /** Open the most uncertain image that is neither labelled, nor skipped, nor this one; `news` as of `open`. */
+    async next(news = "") {
         const here = this.id;
         try {
             const id = await nextImage(this.#passed());
             if (id === null) {
-                say("No other image is left: all are corrected or skipped.");
+                say(sentences(news, this.#allDone()));
             } else if (here === this.id) {
-                await this.open(id);
+                await this.open(id, { news });
             }
         } catch (error) {
             sayError(error, "No next image. ");
         }
+    }
+
+    /** Whether `back` has somewhere to go. */
+    get canGoBack() {
+        return this.#visited.length > 0;
+    }
+
+    /** Open the image that was open before this one. */
+    async back() {
+        const id = this.#visited.pop();
+        if (id !== undefined) {
+            await this.open(id, { back: true });
+        }
+    }
+
+    /** Not corrected after all: take the saved label back, and show the prediction again. */
+    async withdraw() {
+        const { list, tools } = this.#parts;
+        const id = this.id;
+        if (id === null || list.state(id) !== "corrected") {
+            return;
+        }
+        tools.closePolygon();
+        await this.#saving;
+        say("Withdrawing …", "busy");
+        try {
+            const { file } = await deleteLabel(id);
+            list.update(id, { state: "new" });
+            this.dispatchEvent(new Event("labels"));
+            if (id === this.id) {
+                const news = `${id} is not corrected any more. Its mask was moved to ${file} in the work folder.`;
+                await this.open(id, { news });
+            }
+        } catch (error) {
+            sayError(error, "Not withdrawn. ");
+        }
+    }
+
+    /** A sentence, without its full stop, about a prediction that marks nothing. */
+    get nothing() {
+        return `no ${this.classes.join(" and no ")} found`.replace(/^n/, "N");
     }
 
     /** Do not offer this image again in this window. */
@@ -155,6 +215,12 @@ export class Workspace extends EventTarget {
         this.#notice.hidden = false;
     }
 
+    #allDone() {
+        const unsaved = this.#parts.list.drafts;
+        const but = unsaved.length ? `, but strokes are not saved on ${unsaved.join(", ")}` : "";
+        return `No other image is left: all others are corrected or skipped${but}.`;
+    }
+
     #passed() {
         return [...new Set([...this.#skipped, this.id])].filter((id) => id !== null);
     }
@@ -162,6 +228,8 @@ export class Workspace extends EventTarget {
     #reset(id) {
         this.id = id;
         this.size = null;
+        this.note = "";
+        this.foundNothing = false;
         this.#fingerprint = null;
         delete this.#stage.dataset.shownMs;
         this.#stage.dataset.mask = "";
@@ -173,9 +241,10 @@ export class Workspace extends EventTarget {
         this.dispatchEvent(new Event("open"));
     }
 
-    #showImage({ bitmap, fingerprint }) {
+    #showImage({ bitmap, fingerprint, note }) {
         const { width, height } = bitmap;
         this.size = { width, height };
+        this.note = note;
         this.#fingerprint = fingerprint;
         this.#canvas.width = width;
         this.#canvas.height = height;
@@ -204,6 +273,7 @@ export class Workspace extends EventTarget {
         if (source === "prediction" && list.state(this.id) === "new") {
             list.update(this.id, { state: "predicted" });
         }
+        this.foundNothing = source === "prediction" && mask.empty;
         editor.load(mask, unsaved);
         tools.enabled = true;
         this.#stage.dataset.mask = source;
@@ -228,7 +298,7 @@ export class Workspace extends EventTarget {
         sayError(error, saved ? "The saved mask was not loaded. " : "No prediction. ");
         if (error.status === 503) {
             setTimeout(() => {
-                if (ticket === this.#ticket && this.#parts.editor.untouched) {
+                if (ticket === this.#ticket && this.#parts.editor.untouched && !this.#parts.tools.drawsPolygon) {
                     this.open(this.id);
                 }
             }, RETRY);
@@ -236,17 +306,19 @@ export class Workspace extends EventTarget {
     }
 
     async #save() {
-        const { editor, list } = this.#parts;
+        const { editor, list, tools } = this.#parts;
+        tools.closePolygon();
         const { mask, saved } = editor.snapshot();
         const id = this.id;
         say("Saving …", "busy");
         try {
-            const { labelled } = await putLabel(id, mask);
+            await putLabel(id, mask);
             saved();
             list.update(id, { state: "corrected" });
             this.#stage.dataset.mask = "label";
+            this.foundNothing = false;
             say(`Saved ${id}.`, "ok");
-            this.dispatchEvent(new CustomEvent("labelled", { detail: labelled }));
+            this.dispatchEvent(new Event("labels"));
             this.dispatchEvent(new Event("open"));
             return true;
         } catch (error) {

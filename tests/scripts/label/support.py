@@ -20,7 +20,7 @@ from pathlib import Path
 from ...conftest import ROOT
 
 MODEL = "unetv2_lesion_segmentation"
-PRINTED = re.compile(r"^MONAI Label at (http://\S+)", re.MULTILINE)
+PRINTED = re.compile(r"^Page: (http://\S+)", re.MULTILINE)
 
 
 def free_port() -> int:

@@ -102,8 +102,8 @@ def test_state(server):
     assert len(names) == 13
     assert (state["labelled"], state["volumes"], state["max_epochs"]) == (0, False, 50)
     assert state["training"] == {
-        "status": "idle", "epoch": 0, "max_epochs": 0, "detail": "", "held_out": 0, "dice_before": None,
-        "dice_after": None, "history": [],
+        "status": "idle", "epoch": 0, "max_epochs": 0, "detail": "", "held_out": 0, "unchanged": 0,
+        "dice_before": None, "dice_after": None, "previous_kept": False, "history": [],
     }  # fmt: skip
 
 

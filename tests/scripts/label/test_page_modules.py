@@ -124,3 +124,70 @@ def test_png_both_ways(modules, optimize):
     with Image.open(io.BytesIO(bytes(written))) as opened:
         assert opened.mode == "L"
         np.testing.assert_array_equal(np.asarray(opened), mask)
+
+
+PANEL = """
+    document.body.innerHTML = `<p id="status"></p><section id="training"><form><input id="epochs" type="number" />
+        <button id="train"></button></form><progress></progress><p id="epoch"></p><p id="dice"></p>
+        <svg id="plot"></svg><p id="no_plot"></p></section>`;
+    const { TrainingPanel } = await load("training.js");
+    const panel = new TrainingPanel(document.querySelector("#training"));
+    panel.setLabelled(9);
+    const idle = { status: "idle", epoch: 0, max_epochs: 6, detail: "", held_out: 2, unchanged: 0, dice_before: null,
+        dice_after: null, previous_kept: false, history: [] };
+    return given[0].map((changes) => {
+        panel.set({ ...idle, ...changes }, 50);
+        return ["#epoch", "#dice"].map((part) => document.querySelector(part).textContent);
+    });
+"""
+
+
+def test_sentences_about_trainings(modules):
+    found = modules.module(
+        PANEL,
+        [
+            {"status": "stopped", "dice_before": 0.982},
+            {
+                "status": "stopped", "epoch": 1, "max_epochs": 1, "dice_before": 0.5, "dice_after": 0.25,
+                "previous_kept": True,
+            },
+            {"status": "done", "epoch": 1, "max_epochs": 1, "held_out": 1, "dice_before": 0.5, "dice_after": 0.75},
+            {"status": "done", "epoch": 6, "held_out": 2, "unchanged": 1, "dice_before": 0.5, "dice_after": 0.75},
+            {"status": "done", "epoch": 6, "held_out": 2, "unchanged": 2},
+            {"status": "done", "epoch": 6, "dice_after": 0.75},
+        ],
+    )  # fmt: skip
+    assert found == [
+        ["Stopped before the first epoch ended", "Dice 0.982 before, on 2 held-out labels"],
+        ["Stopped after 1 of 1 epoch, previous weights kept", "Dice 0.500 → 0.250 on 2 held-out labels"],
+        ["Done, 1 epoch", "Dice 0.500 → 0.750 on 1 held-out label"],
+        ["Done, 6 epochs", "Dice 0.500 → 0.750 on 1 held-out label, 1 more left out: unchanged prediction"],
+        ["Done, 6 epochs", "Dice: none, held out are unchanged predictions only"],
+        ["Done, 6 epochs", "Dice 0.750 on 2 held-out labels"],
+    ]
+
+
+def test_the_plot_holds_its_points(modules):
+    """The axis ends at a round number behind the last point; a refused training is one dot, not part of the line."""
+    points = modules.module(
+        """
+        const { drawPlot } = await load("plot.js");
+        const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+        drawPlot(svg, given[0]);
+        const ticks = [...svg.querySelectorAll("text[text-anchor=middle]")];
+        const dots = [...svg.querySelectorAll("circle")].map((dot) => [
+            dot.getAttribute("class"), Number(dot.getAttribute("cx")), Number(dot.getAttribute("cy")) ]);
+        return { last: [ticks.at(-1).textContent, Number(ticks.at(-1).getAttribute("x"))], dots };
+        """,
+        [
+            {"labels": 6, "held_out": 1, "dice_before": 0.5, "dice_after": 0.8},
+            {"labels": 12, "held_out": 2, "dice_before": 0.8, "dice_after": 0.6, "previous_kept": True},
+        ],
+    )
+    number, edge = points["last"]
+    assert number == "15"
+    (_, x, _) = points["dots"][-1]
+    assert x == pytest.approx(28 + (edge - 28) * 12 / 15)
+    assert [kind for kind, _, _ in points["dots"]] == ["before", "after", "before", "refused", "after"]
+    heights = [height for _, _, height in points["dots"]]
+    assert heights[4] == heights[2] == heights[1] < heights[3]

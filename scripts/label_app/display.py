@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page shows of images with more than 8 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from unetv2_monai import to_rgb
+
+__all__ = ["displayed"]
+
+FLAT = 64  # of 256 grey values: an image that uses fewer is hardly visible
+
+
+def displayed(image: Image.Image) -> tuple[Image.Image, str]:
+    """
+    An image as the network gets it, unless little can be seen in that: values of 12 bits in a file of 16, or 0 to 1.
+    Then the values are stretched from the lowest to the highest.
+
+    Args:
+        image: an opened image.
+
+    Returns:
+        An RGB image, and a sentence in ASCII where it is not what the network gets, else an empty one.
+    """
+    seen = to_rgb(image)
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return seen, ""
+    values = np.asarray(ImageOps.exif_transpose(image)).astype(np.float64)
+    finite = values[np.isfinite(values)]
+    if finite.size == 0 or finite.min() == finite.max():
+        return seen, ""
+    low, high = finite.min(), finite.max()
+    darkest, brightest = np.asarray(seen).min(), np.asarray(seen).max()
+    cut = low < 0 or high > (255 if image.mode == "F" else 65535)
+    if int(brightest) - int(darkest) >= FLAT and not cut:
+        return seen, ""
+    shown = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low)
+    note = f"Grey values {low:g} to {high:g} are stretched for the page. The network gets them as {darkest} to "
+    note += f"{brightest} of 255: convert your images (docs/how-to/label.md)."
+    return Image.fromarray((255 * shown).round().astype(np.uint8)).convert("RGB"), note

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that the page must not lose or hide, in a real browser against the real server: `make test-label`."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ...conftest import draw_pair
+from .attacks import listing
+from .browser import CHROMEDRIVER, CHROMIUM, Page, browsing, fill_polygon
+from .support import Server, label_server, serving
+
+pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
+pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
+)
+ENTER, DELETE, LEFT = "\ue007", "\ue017", "\ue012"
+VISIBLE = "Number(document.querySelector('#mask').style.opacity) > 0"
+SAVED = "document.querySelector('#stage').dataset.unsaved === 'false'"
+SAID = "document.querySelector('#status').textContent.startsWith(arguments[0])"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("work_images")
+    for index in range(5):
+        draw_pair(folder, f"case_{index}", 96 + 8 * index, 72, seed=index)
+    found = folder / "images"
+    with Image.open(found / "case_0.png") as image:
+        grey = np.asarray(image.convert("L"))
+    Image.fromarray((16 * grey.astype(np.uint16)).clip(100, 3000)).save(found / "deep.png")  # of 12 bits
+    Image.new("RGB", (96, 72), (128, 128, 128)).save(found / "plain.png")
+    return found
+
+
+@pytest.fixture(scope="module")
+def server(images, tmp_path_factory) -> Iterator[Server]:
+    work = tmp_path_factory.mktemp("page_work") / "work"
+    with serving(label_server(work, "--images", images), work) as started:
+        yield started
+
+
+@pytest.fixture
+def page(server) -> Iterator[Page]:
+    with browsing(server.address) as opened:
+        yield opened
+
+
+def label(server: Server, image: str) -> Path:
+    return server.work_dir / "images" / "labels" / "final" / f"{image}.png"
+
+
+def saved(server: Server, image: str) -> np.ndarray:
+    with Image.open(label(server, image)) as opened:
+        return np.asarray(opened)
+
+
+def test_what_is_drawn_is_seen(page):
+    """A hidden mask is shown again by the first stroke, by undo, and on another image."""
+    page.open("case_1")
+    for change in ("stroke", "undo", "open"):
+        page.keys("m")
+        assert not page.run(f"return {VISIBLE}")
+        if change == "stroke":
+            page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+        elif change == "undo":
+            page.keys("z", control=True)
+        else:
+            page.open("case_2")
+        assert page.run(f"return {VISIBLE}")
+        assert page.run("return document.querySelector('[data-command=hide]').ariaPressed") == "false"
+
+
+def draw_corners(page: Page) -> np.ndarray:
+    """An unfinished polygon on an empty mask, and the mask that it encloses."""
+    page.keys(DELETE, "p")
+    corners = [page.at(0.3, 0.3), page.at(0.6, 0.35), page.at(0.5, 0.7)]
+    for corner in corners:
+        page.drag([corner])
+    place = page.place()
+    mask = np.zeros_like(page.mask())
+    assert not page.mask().any()
+    fill_polygon(mask, [place.corner(corner) for corner in corners], 1)
+    return mask
+
+
+def test_an_unfinished_polygon_is_not_lost(server, page):
+    page.open("case_2")
+    expected = draw_corners(page)
+    page.keys("s")
+    page.until(SAVED)
+    np.testing.assert_array_equal(saved(server, "case_2"), expected)
+    page.open("case_3")
+    expected = draw_corners(page)
+    page.open("case_1")
+    page.open("case_3")
+    assert page.data("mask") == "draft"
+    np.testing.assert_array_equal(page.mask(), expected)
+    page.keys("z", control=True)
+    expected = draw_corners(page)
+    page.keys("b")  # another tool
+    np.testing.assert_array_equal(page.mask(), expected)
+
+
+def test_saved_back_and_withdrawn(server, page, images):
+    """Enter says what it saved; back to it; its label is moved out of the labels, and nothing of the user's changes."""
+    before = listing(images)
+    page.open("case_0")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    drawn = page.mask()
+    page.keys(ENTER)
+    page.until("document.querySelector('#stage').dataset.image !== 'case_0'")
+    page.until("document.querySelector('#stage').dataset.shownMs")
+    assert page.text("#status") == "Saved case_0."
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.until("document.querySelector('#status').textContent === ''")  # it would seem to be about the new strokes
+    page.keys("z", control=True)
+    page.keys(LEFT)
+    page.until("document.querySelector('#stage').dataset.mask === 'label'")
+    assert page.data("image") == "case_0"
+    np.testing.assert_array_equal(saved(server, "case_0"), drawn)
+    content = label(server, "case_0").read_bytes()
+
+    page.keys("w")
+    page.until(SAID, "case_0 is not corrected any more. Its mask was moved to withdrawn/case_0.")
+    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    assert page.row("case_0", "state") == "predicted"
+    assert not label(server, "case_0").exists()
+    (moved,) = (server.work_dir / "withdrawn").iterdir()
+    assert moved.read_bytes() == content
+    assert listing(images) == before
+    assert page.run("return document.querySelector('[data-command=withdraw]').disabled")
+
+
+def test_a_label_that_was_removed_by_hand(server, page):
+    page.open("case_4")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.keys("s")
+    page.until(SAVED)
+    page.open("case_1")
+    label(server, "case_4").unlink()
+    page.open("case_4")
+    page.until(SAID, "The saved mask of case_4 is gone.")
+    assert page.data("mask") == "prediction"
+    assert page.row("case_4", "state") == "predicted"
+
+
+ENDED = """
+    const real = window.fetch;
+    window.asked = [];
+    window.fetch = (address, options) => {
+        if (address === "page/train") {
+            const status = options.method === "POST" ? "running" : "done";
+            return Promise.resolve(new Response(JSON.stringify({ ...arguments[0], status }), { status: 200 }));
+        }
+        window.asked.push(address);
+        return real(address, options);
+    };
+    const button = document.querySelector("#train");
+    button.disabled = false;
+    button.click();
+"""
+
+
+def test_after_a_training_an_undone_image_is_predicted_anew(server, page):
+    page.open("case_1")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.keys("z", control=True)
+    page.until(SAVED)
+    page.run(ENDED, server.get_json("/page/train"))
+    page.until("window.asked.includes('page/prediction?id=case_1')")
+
+
+def test_more_than_8_bits(server, page):
+    """100 to 3000 of 65535: the network gets 0 to 11, the page shows 0 to 255."""
+    page.open("deep")
+    shown = page.run(
+        "const canvas = document.querySelector('#image');"
+        "return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];"
+    )
+    values = np.reshape(shown, (72, 96, 4))[..., 0]
+    assert (values.min(), values.max()) == (0, 255)
+    note = "Grey values 100 to 3000 are stretched for the page. The network gets them as 0 to 11 of 255"
+    assert page.text("#open_note").startswith(note)
+    page.open("case_1")
+    assert page.run("return document.querySelector('#open_note').hidden")
+
+
+def test_nothing_found_is_said(server, page):
+    blank = io.BytesIO()
+    Image.new("L", (96, 72)).save(blank, "PNG")
+    page.run(
+        "const real = window.fetch; const blank = new Uint8Array(arguments[0]);"
+        "window.fetch = (address, options) => address === 'page/prediction?id=plain'"
+        " ? Promise.resolve(new Response(blank)) : real(address, options);",
+        list(blank.getvalue()),
+    )
+    page.open("plain")
+    assert page.text("#status") == "No lesion found."
+    assert page.text("#open_state").endswith(" · predicted · no lesion found")
+
+
+def test_unsaved_strokes_elsewhere_are_named_at_the_end(server, page):
+    page.open("case_1")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.until("document.querySelector('#images [data-id=case_1]').dataset.draft === 'true'")
+    page.run(
+        "const real = window.fetch; window.fetch = (address, options) => address === 'page/next'"
+        " ? Promise.resolve(new Response(JSON.stringify({ id: null }))) : real(address, options);"
+    )
+    page.keys("n")
+    page.until(
+        SAID, "No other image is left: all others are corrected or skipped, but strokes are not saved on case_1."
+    )
+
+
+def test_small_windows(server):
+    """No tool is cut off, and the image keeps a place; the larger brush of keyboards without square brackets."""
+    for width, height in ((1024, 700), (800, 420)):
+        with browsing(server.address, width, height) as page:
+            cut = page.run(
+                "const bar = document.querySelector('#toolbar'); const edge = bar.getBoundingClientRect().right;"
+                "const right = (button) => button.getBoundingClientRect().right;"
+                "return [...bar.querySelectorAll('button')].filter((button) => right(button) > edge).length;"
+            )
+            assert cut == 0
+            box = page.stage_box()
+            assert min(box[2:]) >= 240
+            page.keys("b", ">")
+            assert page.text("#size_shown") == "17 px"
+            page.keys("<")
+            assert page.text("#size_shown") == "15 px"
+
+
+def test_in_place_labels_are_not_withdrawn(images, random_weights, tmp_path):
+    """They are files of the user's folder."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "case_1.png").write_bytes((images / "case_1.png").read_bytes())
+    command = label_server(
+        tmp_path / "work", "--images", folder, "--in_place", "--checkpoint", random_weights, "--set", "image_size=64"
+    )
+    with serving(command, tmp_path / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
+        content = io.BytesIO()
+        Image.new("L", (104, 72)).save(content, "PNG")
+        headers = {"Content-Type": "image/png"}
+        assert server.call("PUT", "/page/label?id=case_1", content.getvalue(), headers)[0] == 200
+        before = listing(folder)
+        status, answer = server.call("DELETE", "/page/label?id=case_1")
+        assert status == 409
+        assert json.loads(answer)["detail"].startswith("With --in_place")
+        assert server.get_json("/page/state")["withdraws"] is False
+        assert listing(folder) == before

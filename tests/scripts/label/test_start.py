@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The start of scripts/label_server.py: what it refuses, before anything is written, and what it prints."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unetv2_monai import InputError
+
+from ...conftest import ROOT, draw_pair
+from .attacks import listing
+from .support import label_server, serving
+
+pytest.importorskip("monailabel")
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """The module scripts/label_server.py."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("label_server")
+
+
+def arguments(folder: Path, **changes: object) -> Namespace:
+    given = {"images": folder / "images", "work_dir": folder / "work", "checkpoint": None, "host": "127.0.0.1"}
+    return Namespace(**{**given, "port": 0, "max_upload": 1, "in_place": False, **changes})
+
+
+def refused(*command: object) -> str:
+    done = subprocess.run(label_server(*command), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_all_that_is_wrong_is_one_error(tmp_path, command):
+    draw_pair(tmp_path, "good", 40, 30)
+    for name in ("broken.png", "empty.jpg"):
+        (tmp_path / "images" / name).write_bytes(b"no image"[: 8 * (name == "broken.png")])
+    (tmp_path / "images" / "notes.txt").write_text("no image either")
+    given = arguments(tmp_path, port=70000, max_upload=0, checkpoint=tmp_path / "absent.pt")
+    found = command.problems_at_sight(given)
+    assert [re.split(": | is no", line)[0] for line in found] == [
+        "--port 70000", "--max_upload 0", f"--checkpoint {tmp_path / 'absent.pt'}",
+        str(tmp_path / "images" / "broken.png"), str(tmp_path / "images" / "empty.jpg"),
+    ]  # fmt: skip
+    said = refused(tmp_path / "work", "--images", tmp_path / "images", "--port", 70000, "--checkpoint", "absent.pt")
+    assert len(re.findall("^error: ", said, re.MULTILINE)) == 1
+    assert said.count("\n") == 4  # two options, two files
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_start_that_fails_leaves_nothing(tmp_path):
+    """Of an image that breaks off, and of weights that are none: found after the first look."""
+    draw_pair(tmp_path, "case", 40, 30)
+    (tmp_path / "weights.pt").write_bytes(b"no weights")
+    options = (tmp_path / "new" / "work", "--images", tmp_path / "images", "--port", 0)
+    assert "weights.pt" in refused(*options, "--checkpoint", tmp_path / "weights.pt")
+    assert not (tmp_path / "new" / "work").exists()
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "notes.txt").write_text("mine")
+    path = tmp_path / "images" / "case.png"
+    path.write_bytes(path.read_bytes()[:200])
+    assert "case.png" in refused(used, *options[1:])
+    assert sorted(found.name for found in used.iterdir()) == ["lock", "notes.txt"]
+
+
+def test_port_0_takes_a_free_one(tmp_path, command):
+    given = arguments(tmp_path)
+    assert command.port_in_use(given) == ""
+    assert 1024 <= given.port <= 65535
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        assert "in use" in command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+
+
+def test_sub_folders_are_named_with_the_option_of_this_command(tmp_path, command):
+    draw_pair(tmp_path / "images" / "deeper", "case", 40, 30)
+    with pytest.raises(InputError) as error:
+        command.prepare_images(arguments(tmp_path))
+    deeper = tmp_path / "images" / "deeper" / "images"
+    assert str(error.value).startswith(f"--images {tmp_path / 'images'} holds no image")
+    assert "dataset_dir" not in str(error.value)
+    assert re.search(f"set --images to one, such as {deeper.parent}", str(error.value))
+
+
+def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
+    """One server at a time, one folder of images, and the images that were labelled."""
+    for folder in ("first", "second"):
+        draw_pair(tmp_path / folder, "case_1", 40, 30, seed=len(folder))
+        draw_pair(tmp_path / folder, "case_2", 40, 30, seed=len(folder))
+    first, second = (tmp_path / folder / "images" for folder in ("first", "second"))
+    work = tmp_path / "work"
+    start = label_server(work, "--images", first, "--checkpoint", random_weights, "--set", "image_size=64")
+    with serving(start, work, {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
+        printed = server.log.read_text().splitlines()
+        assert printed[0] == f"Page: {server.address}"
+        assert len(printed) < 12
+        assert not [line for line in printed if "INFO" in line or "Allow Origins" in line]
+        assert "INFO" in (work / "server.log").read_text()
+        assert f"Another labelling server uses {work}" in refused(work, "--images", first, "--port", 0)
+        with Image.open(tmp_path / "first" / "masks" / "case_1.png") as mask:
+            Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).save(tmp_path / "label.png")
+        label = (tmp_path / "label.png").read_bytes()
+        assert server.call("PUT", "/page/label?id=case_1", label, {"Content-Type": "image/png"})[0] == 200
+    before = listing(work)
+    said = refused(work, "--images", second, "--port", 0)
+    assert f"holds the labels of {first}" in said
+    assert "--work_dir" in said
+    shutil.copy(second / "case_1.png", first / "case_1.png")
+    said = refused(work, "--images", first, "--port", 0)
+    assert f"case_1.png, labelled in {work / 'images' / 'labels' / 'final' / 'case_1.png'}" in said
+    assert listing(work) == before
+    stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
+    assert len(stored["labels"]["final"]["info"]["image"]) == 64

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which weights are kept after a training of the page, and what its Dice compares; without a network."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ...conftest import ROOT
+
+pytest.importorskip("monailabel")
+# how many of four pixels each weights mark in each image; the labels mark the first two
+MARKED = {
+    "old": {"equal": 2, "corrected": 1},
+    "better": {"equal": 3, "corrected": 2},
+    "worse": {"equal": 2, "corrected": 0},
+}
+
+
+class App:
+    """What a training asks of the app. Weights are a file with a name of ``MARKED``."""
+
+    def __init__(self, folder: Path, images: list[str]) -> None:
+        self.folder, self.images, self.scored, self.history = folder, images, 0, []
+        self.weights = folder / "model.pt"
+        self.weights.write_text("old")
+        for image in images:
+            Image.fromarray(np.uint8([[1, 1, 0, 0]])).save(folder / f"{image}.png")
+        self.model, self.volumes, self.out_channels = "model", False, 1
+        self.task = SimpleNamespace(labels={"lesion": 1}, get_path=lambda: str(self.weights))
+        self.labelling = SimpleNamespace(
+            held_out=lambda labelled: [image for image in labelled if image != "trained_on"],
+            read=lambda: {"history": self.history},
+            trained=self.history.append,
+            saved=lambda *images: None,
+        )
+
+    def datastore(self) -> Any:
+        return SimpleNamespace(
+            get_labeled_images=lambda: ["trained_on", *self.images],
+            get_label_uri=lambda image, tag: str(self.folder / f"{image}.png"),
+            get_image_uri=lambda image: image,
+        )
+
+    def segmented(self, image: str) -> np.ndarray:
+        return np.uint8([np.arange(4) < MARKED[self.weights.read_text()][image]])
+
+    def score(self) -> None:
+        self.scored += 1
+
+
+def trained(folder: Path, monkeypatch, images: list[str], writes: str, status: str = "DONE") -> tuple[App, dict]:
+    """The app and the training's state after a training that writes some weights and ends with a status."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
+    training = importlib.import_module("training")
+    app = App(folder, images)
+
+    def run(method: str, request: dict, params: dict) -> tuple[dict, None]:
+        if writes:
+            app.weights.write_text(writes)
+        return {"status": status, "request": {}, "details": ["RuntimeError: no memory"]}, None
+
+    monkeypatch.setattr(training.AsyncTask, "run", run)
+    trainings = training.Trainings(app)
+    trainings.current = training.Training("running", max_epochs=3, held_out=len(images))
+    trainings._run()
+    return app, trainings.state()
+
+
+def test_unchanged_predictions_are_not_compared(tmp_path, monkeypatch):
+    """Of [1, 1, 0, 0], one marked pixel has Dice 2 / 3, two have 1."""
+    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "better")
+    assert (state["status"], state["held_out"], state["unchanged"]) == ("done", 2, 1)
+    assert (state["dice_before"], state["dice_after"]) == (pytest.approx(2 / 3), 1)
+    assert (state["previous_kept"], app.weights.read_text(), app.scored) == (False, "better", 1)
+    (noted,) = app.history
+    assert (noted["unchanged"], noted["dice_after"], noted["previous_kept"]) == (1, 1, False)
+
+
+def test_worse_weights_are_not_kept(tmp_path, monkeypatch):
+    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "worse")
+    assert (state["status"], state["previous_kept"], state["dice_after"]) == ("done", True, 0)
+    assert app.weights.read_text() == "old"
+    assert app.history[0]["previous_kept"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["corrected.png", "equal.png", "model.pt"]
+
+
+def test_without_corrected_held_out_labels_the_new_weights_are_kept(tmp_path, monkeypatch):
+    app, state = trained(tmp_path, monkeypatch, ["equal"], "better")
+    assert (state["unchanged"], state["dice_before"], state["dice_after"]) == (1, None, None)
+    assert (app.weights.read_text(), state["previous_kept"]) == ("better", False)
+
+
+@pytest.mark.parametrize(("writes", "kept"), [("worse", "old"), ("better", "better"), ("", "old")])
+def test_a_stopped_training_is_compared_too(tmp_path, monkeypatch, writes, kept):
+    app, state = trained(tmp_path, monkeypatch, ["corrected"], writes, "STOPPED")
+    assert (state["status"], app.weights.read_text()) == ("stopped", kept)
+    assert (state["dice_after"] is None) == (writes == "")
+    assert app.history == []
+
+
+def test_a_failed_or_cut_off_training_changes_nothing(tmp_path, monkeypatch):
+    app, state = trained(tmp_path, monkeypatch, ["corrected"], "better", "ERROR")
+    assert (state["status"], state["detail"]) == ("failed", "RuntimeError: no memory")
+    assert app.weights.read_text() == "old"
+    trainings = importlib.import_module("training").Trainings(app)
+    trainings.previous.write_text("old")  # as it is while a training runs
+    app.weights.write_text("worse")
+    trainings.recover()
+    assert (app.weights.read_text(), trainings.previous.exists()) == ("old", False)
