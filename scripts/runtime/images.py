@@ -95,20 +95,17 @@ def read_image(path: Path) -> np.ndarray:
         raise BrokenFile(f"{path}: cannot be read ({error})") from error
 
 
-def preprocess(image: np.ndarray, description: Description) -> np.ndarray:
+def preprocess(image: np.ndarray, description: Description, out: np.ndarray) -> None:
     """
     Args:
         image: (height, width, 3), 0 to 255.
         description: of the network.
-
-    Returns:
-        (1, 3, height, width) as the network takes it, float32.
+        out: (1, 3, height, width), float32; gets the image as the network takes it.
     """
     resized = resize(image, description.image_size).transpose(2, 0, 1)
     mean, std = (np.array(values, dtype=np.float32)[:, None, None] for values in (description.mean, description.std))
     resized -= mean
-    resized /= std
-    return np.ascontiguousarray(resized[None])
+    np.divide(resized, std, out=out[0])
 
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:

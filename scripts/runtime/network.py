@@ -57,7 +57,10 @@ class Network:
         hint = "THROUGHPUT" if several else "LATENCY"
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint})
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if several else 1
-        self.requests = deque(compiled.create_infer_request() for _ in range(count))
+        # OpenVINO's AsyncInferQueue hands results to a callback as they come; frames have an order. One request more than
+        # run at a time: its input is prepared meanwhile
+        self.running_at_most = count
+        self.requests = deque(compiled.create_infer_request() for _ in range(count + 1))
 
     @staticmethod
     def _describe(path: Path, model: Any) -> Description:
@@ -91,10 +94,11 @@ class Network:
             except BrokenFile as error:
                 failure = error
                 break
-            if not self.requests:
-                yield self._finish(*running.popleft())
             request = self.requests.popleft()
-            request.start_async({0: preprocess(frame.image, self.description)})
+            preprocess(frame.image, self.description, request.get_input_tensor(0).data)
+            if len(running) == self.running_at_most:
+                yield self._finish(*running.popleft())
+            request.start_async()
             running.append((frame, request))
         while running:
             yield self._finish(*running.popleft())

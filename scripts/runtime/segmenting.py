@@ -13,6 +13,7 @@ from tqdm import tqdm
 from .drawing import AHEAD, Settings, columns, draw, save_mask
 from .files import BrokenFile, InputError, Table, ahead, atomic
 from .images import IMAGE_ENDINGS, Frame, duplicates, list_images, read_image
+from .memory import keep_memory
 from .network import Network
 
 __all__ = ["segment"]
@@ -26,6 +27,7 @@ def segment(settings: Settings) -> None:
         InputError: when an input is missing; or, after all others are done, for those that cannot be read.
     """
     images, videos = _sort_inputs(settings)
+    keep_memory()
     network = Network(settings.model, settings.precision, several=len(images) > 1 or bool(videos))
     if settings.certainty is not None:
         network.description = dataclasses.replace(network.description, certainty=settings.certainty)
