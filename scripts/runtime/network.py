@@ -57,8 +57,8 @@ class Network:
         hint = "THROUGHPUT" if several else "LATENCY"
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint})
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if several else 1
-        # OpenVINO's AsyncInferQueue hands results to a callback as they come; frames have an order. One request more than
-        # run at a time: its input is prepared meanwhile
+        # AsyncInferQueue hands results to a callback in any order; frames have one. One more than run at a time:
+        # its input is prepared meanwhile
         self.running_at_most = count
         self.requests = deque(compiled.create_infer_request() for _ in range(count + 1))
 
