@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks import choice, commands, networks, steps
+from benchmarks import choice, commands, networks, segmenting, steps
 from benchmarks.machine import Row, describe
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
@@ -45,11 +45,12 @@ PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
     "peers": networks.peers,
     "sizes": networks.sizes,
     "commands": commands.commands,
+    "segmenting": segmenting.segmenting,
     "data": commands.data,
     "processes": commands.processes,
     "counts": networks.counts,
 }
-SHORT = ("inference", "training", "sizes", "commands", "data")
+SHORT = ("inference", "training", "sizes", "commands", "segmenting", "data")
 
 
 @dataclass

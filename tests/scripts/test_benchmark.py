@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from benchmarks import choice, commands, machine, networks, steps
+from benchmarks import choice, commands, machine, networks, segmenting, steps
 from benchmarks.stopwatch import Timing, Variant, prepare, start
 from common.bundle import read_config
 from PIL import Image
@@ -139,3 +139,31 @@ def test_every_row_of_the_comparison_is_timed(monkeypatch):
     parser = read_config(["inference.json", *seen["unet"].overlays], seen["unet"].options)
     assert parser["network_def"]["_target_"] == "segmentation_models_pytorch.Unet"
     assert read_config(["inference.json"], seen["unetv2 sdi=false"].options)["network_def"]["sdi"] is False
+
+
+def test_rates_of_segment_py_by_hand(tmp_path, monkeypatch):
+    """Times that are known stand for the processes: 2 s for one image, 10 s for others, 40 s for run inference."""
+    monkeypatch.setattr(segmenting, "prepare", lambda folder, images, frames: folder / "model.xml")
+    monkeypatch.setattr(segmenting, "seconds", lambda command: 2.0 if command[3].name == "one.png" else 10.0)
+    monkeypatch.setattr(commands.Command, "run", lambda self, run_id, options, folder: 40.0)
+    (rows,) = segmenting.segmenting(True, tmp_path, {})
+    found = {row["input"]: row for row in rows}
+    assert (found["one image"]["s"], found["one image"]["images a second"]) == (2.0, 0.5)
+    assert found["video"]["images a second"] == 50.0
+    assert (found["folder"]["images a second"], found["folder"]["to run inference"]) == (100.0, 4.0)
+    assert (found["folder, run inference"]["images a second"], found["folder, run inference"]["to run inference"]) == (
+        25.0,
+        1.0,
+    )
+
+
+def test_the_folder_holds_drawn_images_again_and_again(tmp_path, monkeypatch):
+    made = segmenting.seconds
+    monkeypatch.setattr(segmenting, "seconds", lambda command: "export.py" in str(command) or made(command))
+    monkeypatch.setattr(segmenting, "DRAWN", 2)
+    pytest.importorskip("av")
+    assert segmenting.prepare(tmp_path / "a", 3, 2) == tmp_path / "a" / "model.xml"
+    names = sorted(path.name for path in (tmp_path / "a" / "many").iterdir())
+    assert names == ["frame_0000.png", "frame_0001.jpg", "frame_0002.png"]
+    assert (tmp_path / "a" / "many" / names[0]).read_bytes() == (tmp_path / "a" / "many" / names[2]).read_bytes()
+    assert (tmp_path / "a" / "video.mp4").is_file()
