@@ -33,7 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,10 +136,11 @@ def own_work_folder(arguments: argparse.Namespace) -> Iterator[None]:
 
     arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
     arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    with ExitStack() as stack:
-        for folder in (arguments.work_dir, *[arguments.images / "labels"] * arguments.in_place):
-            if not stack.enter_context(locked(folder)):
-                raise InputError(f"Another labelling server uses {folder}. Stop it, or name another folder.")
+    with locked(arguments.work_dir) as ours:
+        if not ours:
+            raise InputError(
+                f"Another labelling server uses {arguments.work_dir}. Stop it, or name another --work_dir."
+            )
         yield
 
 

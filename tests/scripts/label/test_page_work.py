@@ -36,7 +36,9 @@ def images(tmp_path_factory) -> Path:
     found = folder / "images"
     with Image.open(found / "case_0.png") as image:
         grey = np.asarray(image.convert("L"))
-    Image.fromarray((16 * grey.astype(np.uint16)).clip(100, 3000)).save(found / "deep.png")  # of 12 bits
+    deep = (16 * grey.astype(np.uint16)).clip(100, 3000)  # of 12 bits
+    deep[0, 0] = 100
+    Image.fromarray(deep).save(found / "deep.png")
     Image.new("RGB", (96, 72), (128, 128, 128)).save(found / "plain.png")
     return found
 

@@ -153,7 +153,7 @@ GET /page//etc/passwd
 GET //info/
 GET /info/%00
 PUT /page/image?id=case_0
-DELETE /page/label?id=case_0
+DELETE /page/image?id=case_0
 """
 
 
@@ -199,6 +199,29 @@ def test_links_are_not_followed(attacked, images, tmp_path):
     assert (status, target.read_text()) == (200, "mine")
     assert not (folder / "labels" / "final" / "case_1.png").is_symlink()
     (folder / "dangling.png").unlink()
+
+
+def test_labels_alone_are_withdrawn(attacked, images):
+    """Of a known image, by the page itself; the image, the user's folder and other labels stay."""
+    page = {"Content-Type": "image/png"}
+    for name, width in (("case_2", 102), ("case_3", 108)):
+        assert attacked.call("PUT", f"/page/label?id={name}", png(width, 60, value=1), page)[0] == 200
+    before = listing(images, attacked.work_dir)
+    refused(attacked.call("DELETE", "/page/label?id=case_4"), 404)  # it has none
+    refused(attacked.call("DELETE", "/page/label?id=..%2F..%2Ffinal%2Fcase_2"), 404)
+    refused(attacked.call("DELETE", "/page/label?id=case_2&tag=original"), 422)
+    refused(call(attacked, "DELETE", "/page/label?id=case_2", Origin="http://evil.example"), 403)
+    refused(raw(attacked, f"DELETE /page/label?id=case_2 HTTP/1.1\r\nHost: {host(attacked)}{END}"), 403)
+    assert listing(images, attacked.work_dir) == before
+    labels = attacked.work_dir / "images" / "labels" / "final"
+    assert attacked.call("DELETE", "/page/label?id=case_2")[0] == 200
+    after = listing(images, attacked.work_dir)
+    gone = {str(labels / "case_2.png")}
+    assert before.keys() - after.keys() == gone
+    assert all(after[name] == before[name] for name in before.keys() - gone if not name.endswith("datastore_v2.json"))
+    (moved,) = after.keys() - before.keys()
+    assert Path(moved).parent == attacked.work_dir / "withdrawn"
+    assert after[moved] == before[str(labels / "case_2.png")]
 
 
 def test_in_place_nothing_of_the_users_changes(images, random_weights, tmp_path):

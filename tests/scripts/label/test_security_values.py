@@ -163,6 +163,7 @@ def test_ids_that_are_paths(attacked, unchanged, name, images):
         ("GET", f"/page/image?id={quoted}"),
         ("GET", f"/page/prediction?id={quoted}"),
         ("GET", f"/page/label?id={quoted}"),
+        ("DELETE", f"/page/label?id={quoted}"),
     ):
         refused(attacked.call(method, path), 404, 422)
     refused(attacked.call("PUT", f"/page/label?id={quoted}", png(96, 60), {"Content-Type": "image/png"}), 404, 422)
