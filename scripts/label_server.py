@@ -33,7 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,16 +116,17 @@ def images_record(work_dir: Path) -> Path:
 
 
 def no_images(folder: Path) -> list[str]:
-    """A sentence for each file whose first bytes are not those of an image."""
+    """A sentence for each file that does not begin as an image does. What breaks later is found by decoding it."""
     from PIL import Image
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
         if path.suffix.lower() in OPENED and not path.name.startswith("."):
-            try:
-                Image.open(path).close()
-            except Exception:  # image decoders raise almost anything
-                found.append(f"{path} is no image. Remove it from the folder, or restore it.")
+            with suppress(Image.DecompressionBombError):
+                try:
+                    Image.open(path).close()
+                except (OSError, SyntaxError, ValueError):
+                    found.append(f"{path} cannot be opened as an image. Remove it from the folder, or restore it.")
     return found
 
 

@@ -51,7 +51,7 @@ def test_all_that_is_wrong_is_one_error(tmp_path, command):
     (tmp_path / "images" / "notes.txt").write_text("no image either")
     given = arguments(tmp_path, port=70000, max_upload=0, checkpoint=tmp_path / "absent.pt")
     found = command.problems_at_sight(given)
-    assert [re.split(": | is no", line)[0] for line in found] == [
+    assert [re.split(": | cannot be opened", line)[0] for line in found] == [
         "--port 70000", "--max_upload 0", f"--checkpoint {tmp_path / 'absent.pt'}",
         str(tmp_path / "images" / "broken.png"), str(tmp_path / "images" / "empty.jpg"),
     ]  # fmt: skip
