@@ -193,6 +193,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "save_probabilities": Option(
             FLAG, "also write `NAME_prob.png`, 16 bits, 65535 for probability 1 (one structure only)"
         ),
+        "save_overlays": Option(FLAG, "also write `overlays/NAME.jpg`, the image with the mask's outline and a tint"),
         "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
         "device": ON,
         "memory_format": LAYOUT,

@@ -7,6 +7,7 @@ from .image_list import ImageList, list_images, report_images
 from .images import to_mask, to_rgb
 from .lesion_free import RandLesionFreed
 from .multi_scale import MultiScaleBatch
+from .overlays import SaveOverlayd
 from .volumes import LabelWriter
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LabelWriter",
     "MultiScaleBatch",
     "RandLesionFreed",
+    "SaveOverlayd",
     "find_pairs",
     "list_images",
     "load_datalist",

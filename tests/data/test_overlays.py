@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overlays of `run inference`: the look of segment.py, upright, only if asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from common.overlay import PREDICTION_COLOR, outlined
+from monai.data import MetaTensor
+from PIL import Image
+
+from unetv2_monai import InputError, to_rgb
+from unetv2_monai.data import SaveOverlayd
+
+from ..configs.test_configs import BRIGHT
+from ..support.workflow import INFERENCE, run
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
+    """Of a bright L, which no flip and no turn leaves as it is; one image is grey, one is turned by its EXIF."""
+    bright = np.zeros((90, 132), np.uint8)
+    bright[6:60, 8:20] = bright[48:60, 8:96] = 255
+    (tmp_path / "images").mkdir()
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(bright).save(tmp_path / "images" / "grey.png")
+    Image.fromarray(bright).convert("RGB").save(tmp_path / "images" / "turned.jpg", quality=95, exif=exif)
+    run(
+        INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
+        network_def=BRIGHT, load_pretrain=False, image_size=128, num_workers=0, save_overlays=wanted,
+    )  # fmt: skip
+    found = sorted((tmp_path / "masks" / "overlays").glob("*"))
+    assert [path.name for path in found] == (["grey.jpg", "turned.jpg"] if wanted else [])
+    for path, source in zip(found, ("grey.png", "turned.jpg")):
+        with Image.open(tmp_path / "images" / source) as opened, Image.open(path) as overlay:
+            image, drawn = np.asarray(to_rgb(opened)), np.asarray(overlay)
+        with Image.open(tmp_path / "masks" / f"{path.stem}.png") as opened:
+            mask = np.asarray(opened) > 0
+        assert 0.1 < mask.mean() < 0.5
+        expected = outlined(image, mask, PREDICTION_COLOR, 0.3)
+        assert drawn.shape == expected.shape
+        assert np.abs(drawn.astype(int) - expected).mean() < 3  # JPEG
+        assert np.abs(expected.astype(int) - image).mean() > 3  # it is drawn on
+
+
+def test_volumes_are_refused(tmp_path):
+    mask = MetaTensor(torch.ones(1, 4, 4, 4), meta={"filename_or_obj": "a.nii.gz"})
+    with pytest.raises(InputError, match="not on volumes"):
+        SaveOverlayd("pred", str(tmp_path))({"pred": mask})

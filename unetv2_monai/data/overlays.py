@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images with their masks on them, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_numpy
+from PIL import Image
+from scipy import ndimage
+
+from ..errors import InputError
+from ..files import write_atomic
+from .images import to_rgb
+
+__all__ = ["SaveOverlayd"]
+
+YELLOW = (255, 210, 40)
+
+
+class SaveOverlayd(MapTransform):
+    """
+    Write ``NAME.jpg``, the image with its mask on it: the outline, and a tint inside. segment.py draws the same.
+
+    Args:
+        keys: of masks of shape (1, width, height), whose metadata name the image.
+        output_dir: folder of the overlays.
+        opacity: of the tint, 0 to 1. Defaults to 0.3.
+        allow_missing_keys: whether keys may be absent. Defaults to False.
+
+    Returns:
+        Called with a dictionary, the same one.
+
+    Raises:
+        InputError: for masks of volumes.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, output_dir: str, opacity: float = 0.3, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.folder, self.opacity = Path(output_dir), opacity
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            path = Path(out[key].meta["filename_or_obj"])  # type: ignore[attr-defined]
+            mask = convert_to_numpy(out[key])[0].T > 0
+            if mask.ndim != 2:
+                raise InputError("--save_overlays true: overlays are drawn on images, not on volumes. Leave it out.")
+            with Image.open(path) as opened:
+                image = to_rgb(opened)
+            inside = ndimage.binary_erosion(mask, iterations=max(1, min(mask.shape) // 150), border_value=1)
+            tints = [int((1 - self.opacity) * shade + self.opacity * value) for value in YELLOW for shade in range(256)]
+            image.paste(image.point(tints), mask=Image.fromarray(inside))
+            image.paste(YELLOW, mask=Image.fromarray(mask & ~inside))
+            write_atomic(self.folder / f"{path.stem}.jpg", partial(image.save, format="jpeg", quality=92))
+        return out
