@@ -9,8 +9,9 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetv2_monai import AutocastInferer, FlipInferer, PlainInferer
+from unetv2_monai import AutocastInferer, FlipInferer, PlainInferer, SlabInferer
 
 
 def test_plain_tensors():
@@ -53,3 +54,53 @@ def test_reduced_precision_is_used_and_given_back():
     assert torch.allclose(outputs[0], layer(image), atol=2e-2)
     assert not torch.equal(outputs[0], layer(image))
     assert AutocastInferer()(image, layer).dtype == torch.float32
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "window", "arguments"),
+    [
+        ((20, 17, 13), (8, 6, 7), {"overlap": 0.25}),
+        ((20, 17, 13), (8, 6, 7), {"overlap": 0.5, "mode": "gaussian", "sw_batch_size": 3}),
+        ((21, 9, 9), (8, 8, 8), {"overlap": (0.75, 0.2, 0.0), "mode": "gaussian", "sigma_scale": 0.3}),
+        ((8, 17, 5), (8, 6, 9), {"overlap": 0.25}),  # one slab; windows larger than the volume
+        ((3, 2, 1), (8, 6, 7), {"mode": "gaussian"}),
+        ((30, 14), (8, 9), {"overlap": 0.5, "mode": "gaussian"}),
+    ],
+)
+def test_slabs_are_windows(shape, window, arguments, classes):
+    """The classes of SlidingWindowInferer, by a network whose output depends on where in its window a voxel is."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 1, *shape, dtype=torch.float64)
+    inside = torch.randn(1, classes, *window, dtype=torch.float64)
+
+    def network(x):
+        return inside * (1 + x) + x.mean()
+
+    logits = SlidingWindowInferer(window, **arguments)(image, network)
+    expected = logits.argmax(1, keepdim=True) if classes > 1 else (logits >= 0).long()
+    found = SlabInferer(window, **arguments)(MetaTensor(image), network)
+    assert found.dtype == torch.uint8
+    assert isinstance(found, MetaTensor)  # so that transforms can be inverted
+    assert len(expected.unique()) > 1
+    assert torch.equal(found.long(), expected)
+
+
+class Largest(TorchDispatchMode):
+    """Numbers in the largest tensor that any operation returned."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numbers = max(self.numbers, out.numel())
+        return out
+
+
+@pytest.mark.parametrize(("inferer", "slices"), [(SlidingWindowInferer, 40), (SlabInferer, 4)])
+def test_logits_that_are_kept(inferer, slices):
+    """Those of all 40 slices, or of a slab of 4."""
+    with Largest() as largest:
+        inferer((4, 8, 8), overlap=0.25)(torch.rand(1, 1, 40, 8, 8), lambda x: torch.cat([x] * 50, 1))
+    assert largest.numbers == 50 * slices * 8 * 8

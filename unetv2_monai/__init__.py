@@ -30,7 +30,7 @@ from .handlers import (
     WholeCheckpointSaver,
     last_checkpoint,
 )
-from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer
+from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer, SlabInferer
 from .losses import StructureLoss
 from .networks import SDI, UNetV2, encoder_weights, load_weights
 from .postprocessing import HysteresisThresholdd
@@ -60,6 +60,7 @@ __all__ = [
     "ResumeSchedule",
     "RunFolder",
     "ScoreTable",
+    "SlabInferer",
     "StopOnSignal",
     "StrictCheckpointLoader",
     "StructureLoss",

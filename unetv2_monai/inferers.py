@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain, combinations
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
-from monai.utils import convert_to_tensor
+from monai.data import compute_importance_map, dense_patch_slices
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
-__all__ = ["AutocastInferer", "FlipInferer", "OpenVINOInferer", "PlainInferer"]
+__all__ = ["AutocastInferer", "FlipInferer", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
 
 
 class PlainInferer(Inferer):
@@ -62,6 +64,69 @@ class FlipInferer(Inferer):
         for dims in subsets:
             total = total + self.inferer(plain.flip(dims), network, *args, **kwargs).flip(dims)
         return total / len(subsets)
+
+
+class SlabInferer(SlidingWindowInferer):
+    """
+    Sliding windows that return classes, so that memory does not grow with the number of classes.
+
+    ``SlidingWindowInferer`` keeps the logits of all classes for the whole volume. Here the windows are passed slab by
+    slab along the first dimension, and logits become classes as soon as no further window reaches them. The classes are
+    those of ``SlidingWindowInferer`` with the same arguments.
+
+    Args:
+        roi_size: of a window, a number above 0 for each spatial dimension.
+        kwargs: of :py:class:`monai.inferers.SlidingWindowInferer`: ``sw_batch_size``, ``overlap``, ``mode``,
+            ``sigma_scale``, ``progress``.
+    """
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """
+        Args:
+            inputs: images of shape (Batch, channels, ...).
+            network: returns one tensor of logits of the spatial shape of its input.
+
+        Returns:
+            On the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or of one channel of
+            logits, 1 where the probability is at least 0.5.
+        """
+        plain = convert_to_tensor(inputs, track_meta=False)
+        native = plain.shape[2:]
+        window: tuple[int, ...] = ensure_tuple_rep(self.roi_size, len(native))
+        missing = [max(size - n, 0) for size, n in zip(window, native)]
+        sides = [side for gap in reversed(missing) for side in (gap // 2, gap - gap // 2)]
+        plain = torch.nn.functional.pad(plain, sides)  # as SlidingWindowInferer would
+        weights = self._weights(plain.shape[2:], window).to(plain)
+        starts = sorted({place[0].start for place in self._places(plain.shape[2:], window)})
+        classes = torch.zeros((len(plain), 1, *plain.shape[2:]), dtype=torch.uint8)
+        earlier: torch.Tensor | None = None  # weighted logits of the slabs before, from where this slab starts
+        for start, following in zip(starts, [*starts[1:], plain.shape[2]]):
+            slab = plain[:, :, start : start + window[0]]
+            logits: Any = super().__call__(slab, network, *args, **kwargs)
+            logits *= weights
+            if earlier is not None:
+                logits[:, :, : earlier.shape[2]] += earlier
+            done = logits[:, :, : following - start]
+            found = done.argmax(1, keepdim=True) if done.shape[1] > 1 else done >= 0
+            classes[:, :, start:following] = found.to(classes)
+            earlier = logits[:, :, following - start :].clone()
+        kept: Any = (..., *(slice(gap // 2, gap // 2 + n) for gap, n in zip(missing, native)))
+        return convert_to_dst_type(classes[kept], inputs, dtype=classes.dtype, device=classes.device)[0]
+
+    def _places(self, size: Sequence[int], window: Sequence[int]) -> list[tuple[slice, ...]]:
+        """Where windows are, as in ``SlidingWindowInferer``."""
+        overlap = ensure_tuple_rep(self.overlap, len(size))
+        steps = [one if one == n else max(int(one * (1 - share)), 1) for one, n, share in zip(window, size, overlap)]
+        return dense_patch_slices(size, window, steps)
+
+    def _weights(self, size: Sequence[int], window: tuple[int, ...]) -> torch.Tensor:
+        """Of a slab: the sum of the weights of its windows, by which ``SlidingWindowInferer`` divided."""
+        slab = (window[0], *size[1:])
+        total = torch.zeros(slab)
+        one = compute_importance_map(window, mode=self.mode, sigma_scale=self.sigma_scale)
+        for place in self._places(slab, window):
+            total[place] += one
+        return total
 
 
 class AutocastInferer(Inferer):

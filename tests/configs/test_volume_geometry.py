@@ -52,7 +52,7 @@ def write(folder: Path, name: str, values: np.ndarray, affine: np.ndarray, scali
     nibabel.save(image, folder / name)
 
 
-def infer(folder: Path, **options) -> Path:
+def infer(folder: Path, *overlays: str, **options) -> Path:
     """Labels of ``folder/in``, in ``folder/out``, by a network that looks at each voxel alone: :py:func:`expected`."""
     network = torch.nn.Conv3d(1, 3, 1)
     network.weight.data = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1, 1)
@@ -61,7 +61,7 @@ def infer(folder: Path, **options) -> Path:
     files = {"checkpoint": folder / "model.pt", "dataset_dir": folder / "in", "output_dir": folder / "out"}
     definition = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
     options = {**{key: str(path) for key, path in files.items()}, "network_def": definition, **options}
-    run([*INFERENCE, RECIPE], "inference", image_size=[16, 16, 16], num_workers=0, **options)
+    run([*INFERENCE, RECIPE, *overlays], "inference", image_size=[16, 16, 16], num_workers=0, **options)
     return folder / "out"
 
 
