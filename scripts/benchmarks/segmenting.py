@@ -35,11 +35,14 @@ def seconds(command: Sequence[object]) -> float:
 
 def prepare(folder: Path, images: int, frames: int) -> Path:
     """
-    The shipped weights for OpenVINO, ``video.mp4``, and drawn images in ``many/``, of which the first is ``one.png``.
+    The shipped weights for OpenVINO, ``video.mp4``, and drawn images in ``many/``, of which the first is ``one.png``;
+    kept for the next call.
 
     Returns:
         The exported file.
     """
+    if (folder / "model.xml").is_file():  # which is written last
+        return folder / "model.xml"
     shutil.rmtree(folder, ignore_errors=True)
     draw = [sys.executable, SCRIPTS / "make_demo_data.py", folder, "--train", 0, "--test", min(images, DRAWN)]
     seconds([*draw, "--video", frames])
@@ -57,7 +60,7 @@ def prepare(folder: Path, images: int, frames: int) -> Path:
 def segmenting(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     """First mask, frames a second of a video, and images a second of a folder; all from start to end of a process."""
     images, frames, rounds = (1000, 500, 3) if full else (300, 250, 1)
-    own, out = folder / "segmenting", folder / "segmented"
+    own, out = folder / f"segmenting_{images}_{frames}", folder / "segmented"
     model = prepare(own, images, frames)
     python = RUNTIME_PYTHON if RUNTIME_PYTHON.is_file() else Path(sys.executable)
     found: dict[str, list[float]] = {}
