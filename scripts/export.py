@@ -11,6 +11,9 @@ Every file is run as `monai.bundle run inference` would run it, with its overlay
 bundle/configs/options/inference_*.yaml. The ONNX and OpenVINO files hold what scripts/segment.py needs to know (size,
 normalisation, classes, threshold, SHA-256 of the weights).
 
+With --calibrate FOLDER, a folder of training images, also model_int8.xml: OpenVINO with most layers in int8, which is
+faster and changes the masks a little.
+
 For weights that were not trained with the default options, name those that differ:
 --set backbone=pvt_v2_b2 image_size=352.
 """
@@ -24,10 +27,13 @@ import torch
 from common.command import new_parser, run
 from common.exports import FORMATS, export, images_of, inference_config
 from common.options import add_set, values_of
+from common.quantisation import LEAST_IMAGES
+from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
-from unetv2_monai import load_weights
+from unetv2_monai import InputError, load_weights
 
+CALIBRATION = 300  # images; more change nothing
 # batch, height, width besides the image size: the formats must be free in all of them
 SHAPES = [(1, 288, 384), (2, 97, 75), (3, 64, 64)]
 
@@ -37,14 +43,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights that training wrote")
     parser.add_argument("--output_dir", type=Path, help="default: the checkpoint's folder")
     parser.add_argument("--images", type=Path, help="images whose masks are compared (default: noise)")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="default: all")
+    parser.add_argument("--calibrate", type=Path, help="training images, for int8")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all; int8 if there is --calibrate")
     add_set(parser, "options that the weights need")
     arguments = parser.parse_args(argv)
 
+    formats = arguments.formats or [name for name, one in FORMATS.items() if arguments.calibrate or not one.calibrated]
+    if arguments.calibrate is None and any(FORMATS[name].calibrated for name in formats):
+        raise InputError("int8 takes training images: name their folder by --calibrate.")
     options = values_of(arguments.set)
     config = inference_config(options)
     network = config.get_parsed_content("network_def").eval()
     load_weights(network, arguments.checkpoint)
+    calibration = _calibration(arguments.calibrate, config) if arguments.calibrate else []
     folder = arguments.output_dir or arguments.checkpoint.parent
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -58,12 +69,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"| runtime | file | size (MB) | opset | max. difference | Dice, {inputs} | dynamic axes |")
     print("|---|---|---|---|---|---|---|", flush=True)
     largest = 0.0
-    for name in arguments.formats:
+    for name in formats:
         one = FORMATS[name]
         if missing := one.missing_packages():
             print(f"| {one.runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
-        made = export(name, network, options, folder, noise, images, arguments.checkpoint)
+        made = export(name, network, options, folder, noise, images, arguments.checkpoint, calibration)
         found, largest = made.agreement, made.agreement.largest
         print(
             f"| {one.runtime} | `{one.file}` | {made.size:.1f} | {made.opset} | {found.difference:.1e} | "
@@ -71,6 +82,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             flush=True,
         )
     print(f"\nThe logits are as large as {largest:.1f}. Every file was run at {len(noise)} shapes.")
+
+
+def _calibration(folder: Path, config: ConfigParser) -> list[torch.Tensor]:
+    if not folder.is_dir():
+        raise InputError(f"--calibrate: there is no folder {folder}. Name one of training images.")
+    try:
+        images = images_of(folder, config, CALIBRATION)
+    except InputError as error:
+        raise InputError(f"--calibrate: {str(error).removeprefix('dataset_dir ')}") from error
+    if len(images) < LEAST_IMAGES:
+        raise InputError(
+            f"--calibrate: {folder} has {len(images)} images, int8 takes at least {LEAST_IMAGES}. Add training images."
+        )
+    return images
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None 
         torch.save(network.state_dict(), target / "model.pt")
         for name, one in FORMATS.items():
             (target / one.file).unlink(missing_ok=True)
-            if not CUDA and not one.missing_packages():
+            if not CUDA and not one.calibrated and not one.missing_packages():
                 export(name, network, {"backbone": backbone}, target, [torch.randn(2, 3, 97, 75)])
     return target
 

@@ -21,6 +21,7 @@ from unetv2_monai import InputError, __version__, list_images
 from .bundle import CONFIGS, read_config
 from .description import KEY, Description
 from .options import refuse_unknown
+from .quantisation import quantise
 
 __all__ = [
     "FORMATS",
@@ -35,8 +36,26 @@ __all__ = [
     "runner",
 ]
 
+LEAST_DICE = 0.98  # of int8's masks with the network's
+
 Options = Mapping[str, Any]
 Run = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Job:
+    """
+    Args:
+        network: in eval mode.
+        options: of inference.json that the network was built with.
+        description: for the formats that can hold it.
+        calibration: preprocessed training images, each a batch of one, for int8. Defaults to none.
+    """
+
+    network: torch.nn.Module
+    options: Options
+    description: Description
+    calibration: Sequence[torch.Tensor] = ()
 
 
 @dataclass(frozen=True)
@@ -45,15 +64,23 @@ class Format:
     Args:
         runtime: its name.
         file: name of the file that is written.
-        export: writes the network to a path, with the options of its config and, where the format can hold it, its
-            description; returns the ONNX opset, or ``"-"``.
+        overlay: that runs it: ``options/inference_<overlay>.yaml``.
+        export: writes the network of a job to a path; returns the ONNX opset, or ``"-"``.
         packages: that it takes besides PyTorch. Defaults to none.
+        least_dice: of its masks with the network's. Defaults to None: its logits are compared instead.
     """
 
     runtime: str
     file: str
-    export: Callable[[torch.nn.Module, Options, Path, Description], str]
+    overlay: str
+    export: Callable[[Job, Path], str]
     packages: tuple[str, ...] = ()
+    least_dice: float | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it takes training images."""
+        return self.least_dice is not None
 
     def missing_packages(self) -> list[str]:
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
@@ -93,12 +120,12 @@ class Exported:
         return sum(part.stat().st_size for part in parts) / 1e6
 
 
-def export_torchscript(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
+def export_torchscript(job: Job, target: Path) -> str:
     """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
     with tempfile.TemporaryDirectory() as folder:
         config, weights = Path(folder) / "inference.json", Path(folder) / "model.pt"
-        config.write_text(json.dumps({**ConfigParser.load_config_file(str(CONFIGS / "inference.json")), **options}))
-        torch.save(network.state_dict(), weights)
+        config.write_text(json.dumps({**ConfigParser.load_config_file(str(CONFIGS / "inference.json")), **job.options}))
+        torch.save(job.network.state_dict(), weights)
         ckpt_export(
             net_id="network_def", filepath=str(target), ckpt_file=str(weights), config_file=str(config),
             meta_file=str(CONFIGS / "metadata.json"),
@@ -106,44 +133,59 @@ def export_torchscript(network: torch.nn.Module, options: Options, target: Path,
     return "-"
 
 
-def export_program(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
+def export_program(job: Job, target: Path) -> str:
     free = torch.export.Dim.DYNAMIC
-    program = torch.export.export(network, (_example(network),), dynamic_shapes=({0: free, 2: free, 3: free},))
+    program = torch.export.export(job.network, (_example(job.network),), dynamic_shapes=({0: free, 2: free, 3: free},))
     torch.export.save(program, target)
     return "-"
 
 
-def export_onnx(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
+def export_onnx(job: Job, target: Path) -> str:
     import onnx
 
     free = torch.export.Dim.DYNAMIC
     torch.onnx.export(
-        network, (_example(network),), target, dynamo=True, external_data=False, verbose=False, input_names=["image"],
-        output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
+        job.network, (_example(job.network),), target, dynamo=True, external_data=False, verbose=False,
+        input_names=["image"], output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
     )  # fmt: skip
     model = onnx.load(target)
-    onnx.helper.set_model_props(model, {KEY: description.to_json()})
+    onnx.helper.set_model_props(model, {KEY: job.description.to_json()})
     onnx.save(model, target)
     return str(model.opset_import[0].version)
 
 
-def export_openvino(network: torch.nn.Module, options: Options, target: Path, description: Description) -> str:
+def export_openvino(job: Job, target: Path) -> str:
     """From ONNX, whose shapes are free and whose metadata OpenVINO keeps."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        opset = export_onnx(network, options, path, description)
+        opset = export_onnx(job, path)
         openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
     return opset
 
 
-# by the name of the overlay that runs the file: options/inference_<name>.yaml
+def export_openvino_int8(job: Job, target: Path) -> str:
+    """From the float32 file, whose weights have the names by which quantisation tells the layers apart."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        opset = export_openvino(job, path)
+        model = openvino.Core().read_model(path)
+        openvino.save_model(quantise(model, job.calibration), target, compress_to_fp16=False)
+    return opset
+
+
+OPENVINO = ("onnx", "onnxscript", "openvino")
 FORMATS = {
-    "torchscript": Format("TorchScript", "model.ts", export_torchscript),
-    "export": Format("torch.export", "model.pt2", export_program),
-    "onnx": Format("ONNX Runtime", "model.onnx", export_onnx, ("onnx", "onnxscript", "onnxruntime")),
-    "openvino": Format("OpenVINO", "model.xml", export_openvino, ("onnx", "onnxscript", "openvino")),
+    "torchscript": Format("TorchScript", "model.ts", "torchscript", export_torchscript),
+    "export": Format("torch.export", "model.pt2", "export", export_program),
+    "onnx": Format("ONNX Runtime", "model.onnx", "onnx", export_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "openvino": Format("OpenVINO", "model.xml", "openvino", export_openvino, OPENVINO),
+    "openvino_int8": Format(
+        "OpenVINO, int8", "model_int8.xml", "openvino", export_openvino_int8, (*OPENVINO, "nncf"), LEAST_DICE
+    ),
 }
 
 
@@ -214,10 +256,21 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
     return lambda x: inferer(x, network)
 
 
-def images_of(folder: Path, parser: ConfigParser) -> list[torch.Tensor]:
-    """All images of a folder, preprocessed, each as a batch of one."""
+def images_of(folder: Path, parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
+    """
+    Args:
+        folder: of images.
+        parser: of :py:func:`inference_config`.
+        most: take so many, spread over the folder. Defaults to None: all.
+
+    Returns:
+        The images, preprocessed, each as a batch of one.
+    """
     preprocessing = parser.get_parsed_content("preprocessing")
-    return [preprocessing(item)["image"].as_tensor()[None] for item in list_images(str(folder))]
+    items = list_images(str(folder))
+    count = min(len(items), most or len(items))
+    chosen = [items[index * len(items) // count] for index in range(count)]
+    return [preprocessing(item)["image"].as_tensor()[None] for item in chosen]
 
 
 def _to_mask(logits: torch.Tensor) -> torch.Tensor:
@@ -263,6 +316,7 @@ def export(
     noise: Sequence[torch.Tensor],
     images: Sequence[torch.Tensor] = (),
     checkpoint: Path | None = None,
+    calibration: Sequence[torch.Tensor] = (),
 ) -> Exported:
     """
     Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch.
@@ -272,17 +326,25 @@ def export(
         network: in eval mode.
         options: of inference.json that the network was built with.
         folder: for the file.
-        noise, images: see :py:func:`compare`.
+        noise, images: see :py:func:`compare`. Without images, int8 is compared on those of ``calibration``.
         checkpoint: the file that the weights came from, whose SHA-256 goes into ONNX and OpenVINO files. Defaults to
             None: from none.
+        calibration: preprocessed training images, each a batch of one, which int8 takes. Defaults to none.
 
     Raises:
-        InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more).
+        InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more), or,
+            of int8, the masks by more than ``LEAST_DICE`` allows.
     """
-    target = folder / FORMATS[name].file
-    opset = FORMATS[name].export(network, options, target, describe(options, checkpoint))
-    exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{name}.yaml")
-    found = compare(runner(exported), network, noise, images)
-    if not found.difference < 1e-4 * max(1.0, found.largest):
+    one = FORMATS[name]
+    target = folder / one.file
+    opset = one.export(Job(network, options, describe(options, checkpoint), calibration), target)
+    exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{one.overlay}.yaml")
+    found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
+    if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
         raise InputError(f"{target} differs from the network by {found.difference:.1e}: do not use it.")
+    if one.least_dice is not None and not found.dice >= one.least_dice:
+        raise InputError(
+            f"the masks of {target} have a Dice of {found.dice:.3f} with the network's, below {one.least_dice}: do not "
+            "use it. Calibrate on more images, or such as those that it is for."
+        )
     return Exported(target, opset, found)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+An OpenVINO network in int8, quantised after training by NNCF. What changes the masks most stays in float32.
+
+Which parts those are was measured, see docs/how-to/export.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["LEAST_IMAGES", "float_operations", "quantise"]
+
+LEAST_IMAGES = 16  # with fewer, ranges of activations depend on chance
+WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
+CONVOLUTIONS = {"Convolution", "GroupConvolution"}
+EARLY = 3  # the stem and what follows at its resolution: few multiplications, and their errors pass through all layers
+MODULES = ("gates.", "decoder.", "heads.")  # a tenth of the time; see ARITHMETIC
+ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"}  # products of SDI, gates, norms
+
+
+def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
+    """
+    Args:
+        model: an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`; it is changed.
+        images: batches of preprocessed training images, better ``LEAST_IMAGES`` or more, for the ranges of activations.
+
+    Returns:
+        The quantised model, with the metadata of ``model``.
+    """
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):  # its progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset([image.numpy() for image in images]),
+            # symmetric: as exact here as asymmetric activations, for which OpenVINO's depthwise layers are slower
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=float_operations(model)),
+        )
+
+
+def float_operations(model: Any) -> list[str]:
+    """
+    Args:
+        model: an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`.
+
+    Returns:
+        Names of the operations that stay in float32: the first convolutions, gates, decoder and heads, sums and
+        products of activations, normalisations, and products of activations in attention.
+    """
+    operations = model.get_ordered_ops()
+    early = [one.get_friendly_name() for one in operations if one.get_type_name() in CONVOLUTIONS][:EARLY]
+    return early + [one.get_friendly_name() for one in operations if _stays_float(one)]
+
+
+def _stays_float(one: Any) -> bool:
+    kind, sources = one.get_type_name(), [_source(port) for port in one.inputs()]
+    weights = [source.get_friendly_name() for source in sources if source.get_type_name() == "Constant"]
+    if kind in ARITHMETIC:
+        return True
+    if kind in WEIGHTED and weights:
+        return weights[0].startswith(MODULES)
+    return kind in ("Add", "MatMul") and not weights
+
+
+def _source(port: Any) -> Any:
+    """What an input comes from, before changes of shape, type or order."""
+    node = port.get_source_output().get_node()
+    while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return node

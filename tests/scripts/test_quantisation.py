@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""int8: what stays in float32, what survives, and which files and folders are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from common.description import KEY
+from common.exports import FORMATS, export, images_of, inference_config
+from common.quantisation import LEAST_IMAGES, float_operations, quantise
+
+from unetv2_monai import InputError, UNetV2
+
+from ..conftest import draw_pair, script
+from ..support.exported import description, write_bright
+from ..support.workflow import CONFIGS
+
+SHIPPED = CONFIGS.parent / "models" / "model.pt"
+
+
+def small_model() -> Any:
+    """Three early convolutions, two of SDI, their product, a gate and a head, named as an export names them."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    rng = np.random.default_rng(0)
+
+    def conv(x: Any, channels: int, source: int, weight: str) -> Any:
+        values = rng.standard_normal((channels, source, 3, 3)).astype(np.float32)
+        one = ops.convolution(x, ops.constant(values, name=weight), [1, 1], [1, 1], [1, 1], [1, 1])
+        one.set_friendly_name(f"of {weight}")
+        return one
+
+    image = ops.parameter([-1, 3, -1, -1], np.float32, name="image")
+    x: Any = image
+    for index in range(4):
+        x = ops.relu(conv(x, 4, 4 if index else 3, f"encoder.{index}.weight"))
+    gate = ops.sigmoid(conv(x, 4, 4, "gates.0.weight"), name="gate")
+    x = ops.multiply(x, gate, name="gated")
+    fused = ops.multiply(conv(x, 4, 4, "sdi.0.weight"), conv(x, 4, 4, "sdi.1.weight"), name="product")
+    summed = ops.add(fused, x, name="sum")
+    model = openvino.Model([ops.result(conv(summed, 1, 4, "heads.0.weight"))], [image])
+    model.set_rt_info(description().to_json(), ["framework", KEY])
+    return model
+
+
+def test_what_stays_float():
+    early = [f"of encoder.{index}.weight" for index in range(3)]
+    others = ["of gates.0.weight", "gate", "gated", "product", "sum", "of heads.0.weight"]
+    assert sorted(float_operations(small_model())) == sorted(early + others)
+
+
+def test_quantised_network():
+    """The fourth convolution and SDI's are in int8, nothing else; the description survives; outputs stay close."""
+    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("nncf")
+    rng = np.random.default_rng(1)
+    images = [torch.from_numpy(rng.standard_normal((1, 3, 16, 16)).astype(np.float32)) for _ in range(LEAST_IMAGES)]
+    found = quantise(small_model(), images)
+    scaled = [name for one in found.get_ops() if "/fq_weights" in (name := one.get_friendly_name())]
+    assert {name.split("/")[0].removeprefix("of ") for name in scaled} == {
+        "encoder.3.weight", "sdi.0.weight", "sdi.1.weight",
+    }  # fmt: skip
+    assert found.get_rt_info(["framework", KEY]).astype(str) == description().to_json()
+    results = [
+        openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(images[0].numpy())[0]
+        for model in (small_model(), found)
+    ]
+    change = np.abs(results[1] - results[0]).mean() / results[0].std()
+    assert 0 < change < 0.1
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(None, "there is no folder"), (0, "holds no image"), (3, f"has 3 images, int8 takes at least {LEAST_IMAGES}")],
+)
+def test_folders_that_are_refused(count, message, tmp_path):
+    torch.save(UNetV2(backbone="pvt_v2_b0").state_dict(), tmp_path / "model.pt")
+    folder = tmp_path / "train"
+    if count is not None:
+        folder.mkdir()
+    for index in range(count or 0):
+        draw_pair(folder, f"case_{index}", 40, 40)
+    command = ["--checkpoint", str(tmp_path / "model.pt"), "--set", "backbone=pvt_v2_b0", "image_size=32"]
+    with pytest.raises(InputError, match=message) as info:
+        script("export").main([*command, "--formats", "openvino_int8", "--calibrate", str(folder)])
+    assert str(folder) in str(info.value)
+    assert "dataset_dir" not in str(info.value)
+    assert not [*tmp_path.glob("*.xml")]
+
+
+def test_int8_without_a_folder(tmp_path):
+    with pytest.raises(InputError, match="by --calibrate"):
+        script("export").main(["--checkpoint", str(tmp_path / "model.pt"), "--formats", "openvino_int8"])
+
+
+@pytest.mark.parametrize("least", [0.1, 1.0])
+def test_other_masks_are_refused(least, monkeypatch, tmp_path):
+    """A file that marks bright pixels instead of none: a Dice of 0 with the network's masks."""
+    pytest.importorskip("openvino")
+
+    def write(job: Any, target: Path) -> str:
+        write_bright(target, job.description)
+        return "13"
+
+    monkeypatch.setitem(FORMATS, "openvino_int8", replace(FORMATS["openvino_int8"], export=write, least_dice=least))
+    network = UNetV2(backbone="pvt_v2_b0").eval()
+    torch.nn.init.constant_(network.heads[0].bias, -100.0)
+    bright = [torch.full((1, 3, 32, 32), 2.0)]
+    with pytest.raises(InputError, match=rf"Dice of 0\.000 with the network's, below {least}"):
+        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+
+
+def test_images_are_spread_over_the_folder(pairs):
+    parser = inference_config({"image_size": 32})
+    every, some = images_of(pairs, parser), images_of(pairs, parser, 3)
+    assert len(every) == 6
+    assert len(some) == 3
+    assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
+
+
+@pytest.mark.slow
+def test_shipped_weights(real_data, tmp_path):
+    """Calibrated on training images, compared on test images, and run by segment.py."""
+    pytest.importorskip("nncf")
+    pytest.importorskip("onnxscript")
+    train, test = tmp_path / "train", tmp_path / "test"
+    for folder, source, step in ((train, "polyp/train", 20), (test, "polyp/test/kvasir", 4)):
+        folder.mkdir()
+        for path in sorted((real_data / source / "images").iterdir())[::step]:
+            (folder / path.name).symlink_to(path)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        script("export").main(
+            ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(tmp_path / "out"),
+             "--calibrate", str(train), "--images", str(test)]
+        )  # fmt: skip
+    row = [cell.strip() for cell in next(line for line in printed.getvalue().splitlines() if "int8" in line).split("|")]
+    assert row[2] == "`model_int8.xml`"
+    assert float(row[3]) < 5  # MB, of 13 in float32
+    assert float(row[6]) > 0.99
+    script("segment").main([str(tmp_path / "out/model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
+    assert len([*(tmp_path / "masks").glob("*.png")]) == 25
