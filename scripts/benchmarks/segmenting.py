@@ -41,8 +41,9 @@ def prepare(folder: Path, images: int, frames: int) -> Path:
     Returns:
         The exported file.
     """
-    if (folder / "model.xml").is_file():  # which is written last
-        return folder / "model.xml"
+    weights, model = BUNDLE / "models" / "model.pt", folder / "model.xml"  # which is written last
+    if model.is_file() and model.stat().st_mtime > weights.stat().st_mtime:
+        return model
     shutil.rmtree(folder, ignore_errors=True)
     draw = [sys.executable, SCRIPTS / "make_demo_data.py", folder, "--train", 0, "--test", min(images, DRAWN)]
     seconds([*draw, "--video", frames])
@@ -52,9 +53,9 @@ def prepare(folder: Path, images: int, frames: int) -> Path:
         path = drawn[index % len(drawn)]
         shutil.copy(path, folder / "many" / f"frame_{index:04d}{path.suffix}")
     shutil.copy(drawn[0], folder / "one.png")
-    export = [sys.executable, "-W", "ignore", SCRIPTS / "export.py", "--checkpoint", BUNDLE / "models" / "model.pt"]
+    export = [sys.executable, "-W", "ignore", SCRIPTS / "export.py", "--checkpoint", weights]
     seconds([*export, "--formats", "openvino", "--output_dir", folder])
-    return folder / "model.xml"
+    return model
 
 
 def segmenting(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
