@@ -7,12 +7,14 @@ import contextlib
 import csv
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ..conftest import ROOT, script
 from ..support.exported import description, write_bright
@@ -261,6 +263,43 @@ def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match="stopped"):
         segment(model, source, "--output_dir", tmp_path / "file")
     assert list((tmp_path / "file").iterdir()) == []
+
+
+def test_killed_and_resumed(model, tmp_path):
+    """After SIGKILL, what has its final name is complete; the next call does the rest and leaves nothing partial."""
+    out, images = tmp_path / "out", tmp_path / "images"
+    images.mkdir()
+    for index in range(300):
+        Image.fromarray(picture(index, 300, 400)).save(images / f"{index:03d}.png")
+    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(30)])
+    command = [sys.executable, str(ROOT / "scripts" / "segment.py"), str(model), str(images), str(video)]
+    process = subprocess.Popen([*command, "--output_dir", str(out)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("[0-9]*.png"))) < 20 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    masks = sorted(out.glob("[0-9]*.png"))
+    assert 20 <= len(masks) < 300
+    for path in masks:
+        with Image.open(path) as opened:
+            assert np.asarray(opened).shape == (300, 400)
+    assert not (out / "images.csv").exists()
+    assert not (out / "clip.csv").exists()
+    before = {path: path.stat().st_mtime_ns for path in masks[:15]}
+    segment(model, images, video, "--output_dir", out, "--skip_finished")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert [row["file"] for row in read_table(out / "images.csv")] == [f"{index:03d}.png" for index in range(300)]
+    assert len(read_table(out / "clip.csv")) == len(read_video(out / "clip_overlay.mp4")[0]) == 30
+    assert not [path for path in out.rglob("*") if "partial" in path.name]
+
+
+def test_no_encoder(model, tmp_path, monkeypatch):
+    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)])
+    monkeypatch.setattr("runtime.video.CODEC", "libnone")
+    with pytest.raises(SystemExit, match="this PyAV has no encoder libnone"):
+        segment(model, video, "--output_dir", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_full_disk(model, tmp_path):
