@@ -81,7 +81,13 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
         problems.append(f"port {arguments.port} of {arguments.host}: {reason}. Name another --port.")
     if arguments.max_upload < 1:
         problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
-    if arguments.checkpoint and not arguments.checkpoint.is_file():
+    started = [*arguments.work_dir.glob("app/model/*/models/model.pt")]
+    if started and (arguments.checkpoint or arguments.set or arguments.recipe):
+        problems.append(
+            f"{arguments.work_dir} has weights already. Leave out --checkpoint, --set and --recipe to go on with "
+            "them, or name another --work_dir."
+        )
+    elif arguments.checkpoint and not arguments.checkpoint.is_file():
         problems.append(
             f"--checkpoint {arguments.checkpoint}: there is no such file. Name your weights, or leave it out to start "
             "from those for polyps."
@@ -210,16 +216,9 @@ def prepare_bundle(arguments: argparse.Namespace) -> str:
     """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
     from common.packing import NAME
 
-    from unetv2_monai import InputError
-
     app = arguments.work_dir / "app"
     weights = app / "model" / NAME / "models" / "model.pt"
     if weights.is_file():
-        if arguments.checkpoint or arguments.set or arguments.recipe:
-            raise InputError(
-                f"{arguments.work_dir} has weights already. Leave out --checkpoint, --set and --recipe to go on with "
-                "them, or name another --work_dir."
-            )
         return f"Going on with the weights in {weights}"
     unfinished = arguments.work_dir / "app.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -22,7 +22,7 @@ pytest.importorskip("selenium", reason="selenium is not installed: pip install s
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
 )
-ENTER, DELETE, LEFT = "\ue007", "\ue017", "\ue012"
+ENTER, ESCAPE, DELETE, LEFT = "\ue007", "\ue00c", "\ue017", "\ue012"
 VISIBLE = "Number(document.querySelector('#mask').style.opacity) > 0"
 SAVED = "document.querySelector('#stage').dataset.unsaved === 'false'"
 SAID = "document.querySelector('#status').textContent.startsWith(arguments[0])"
@@ -222,6 +222,18 @@ def test_unsaved_strokes_elsewhere_are_named_at_the_end(server, page):
     page.until(
         SAID, "No other image is left: all others are corrected or skipped, but strokes are not saved on case_1."
     )
+
+
+def test_keys_are_shown(page):
+    page.keys("?")
+    page.until("document.querySelector('#help').open")
+    shown = page.text("#help_keys")
+    assert "Brush" in shown
+    page.keys(ESCAPE)
+    page.until("!document.querySelector('#help').open")
+    titles = page.run("return [...document.querySelectorAll('[data-command]')].map((button) => button.title)")
+    assert all(title.endswith(")") for title in titles)
+    assert all(page.run("return [...document.querySelectorAll('button')].map((b) => b.ariaLabel || b.textContent)"))
 
 
 def test_small_windows(server):

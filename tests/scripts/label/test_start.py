@@ -33,7 +33,14 @@ def command(monkeypatch):
 
 
 def arguments(folder: Path, **changes: object) -> Namespace:
-    given = {"images": folder / "images", "work_dir": folder / "work", "checkpoint": None, "host": "127.0.0.1"}
+    given = {
+        "images": folder / "images",
+        "work_dir": folder / "work",
+        "checkpoint": None,
+        "set": {},
+        "recipe": None,
+        "host": "127.0.0.1",
+    }
     return Namespace(**{**given, "port": 0, "max_upload": 1, "in_place": False, **changes})
 
 
