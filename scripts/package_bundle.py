@@ -11,7 +11,8 @@ writes dist/<name>_v<version>/<name>/ and a zip of it for each. An entry has its
 data. Weights of your own have no scores, and make no claim about data unless --entry says that they were trained on
 that entry's data.
 
-The package unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The
+models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. The package
+unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The
 same input gives the same bytes. For weights that were not trained with the default options, name those that differ:
 --set backbone=pvt_v2_b2.
 """
@@ -34,7 +35,7 @@ from common.cards import made_sections, write_card, write_terms
 from common.command import new_parser, run
 from common.entries import OWN_WEIGHTS, ZooEntry, eval_metrics, known_entries, read_entry
 from common.options import add_set, values_of
-from common.packing import apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
+from common.packing import apply_overlay, copy_bundle, copy_encoder, new_network, save_onnx, save_weights
 
 import unetv2_monai
 from unetv2_monai import InputError
@@ -81,8 +82,8 @@ def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ZooEntry, Path]]:
             print(f"left out: {key}, since there is no bundle/models/{entry.weights}")
 
 
-def write_documents(folder: Path, entry: ZooEntry, checkpoint: Path, encoder: bool) -> None:
-    """Metadata, model card and terms of data, of the entry and of what is packed."""
+def write_documents(folder: Path, entry: ZooEntry, checkpoint: Path, encoder: bool, onnx: bool) -> None:
+    """Metadata, model card and terms of data, of the entry and of what is packed; the ONNX file, which has metadata."""
     configs, docs = folder / "configs", folder / "docs"
     scores = entry.scores.read(checkpoint) if entry.scores else None
     if entry.scores and scores is None:
@@ -92,6 +93,8 @@ def write_documents(folder: Path, entry: ZooEntry, checkpoint: Path, encoder: bo
         data = write_terms(docs / "data_license.txt", [*entry.data, *[ENCODER_DATA] * encoder])
     overlay = {**entry.metadata, "eval_metrics": eval_metrics(scores or {}), "+references": [one.cite for one in data]}
     apply_overlay(configs / "metadata.json", overlay)
+    if onnx and (reason := save_onnx(folder)):
+        print(f"{entry.name}: packed without models/model.onnx: {reason}")
     parameters = sum(parameter.numel() for parameter in new_network(configs).parameters())
     write_card(docs / "README.md", entry.card, made_sections(configs, data, scores, parameters))
 
@@ -117,7 +120,7 @@ def write_zip(folder: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
-def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | None) -> Path:
+def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | None, onnx: bool) -> Path:
     """
     Write one package.
 
@@ -126,6 +129,7 @@ def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | Non
         checkpoint: file of its weights.
         target: folder of the package; the zip is beside it.
         weights_url: address of the weights, which are then not in the zip, or None.
+        onnx: also write ``models/model.onnx``, where that is possible.
 
     Returns:
         The zip.
@@ -137,7 +141,7 @@ def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | Non
         copy_bundle(folder, entry.options, entry.recipe)
         encoder = copy_encoder(folder)
         save_weights(checkpoint, folder / "configs", folder / "models" / "model.pt")
-        write_documents(folder, entry, checkpoint, bool(encoder))
+        write_documents(folder, entry, checkpoint, bool(encoder), onnx)
         if weights_url:
             write_large_files(folder, weights_url)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -160,12 +164,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=ROOT / "dist", help="default: dist")
     add_set(parser, "options that your own weights need")
     parser.add_argument("--recipe", help="what your own weights were trained with, such as volumes")
-    parser.add_argument("--weights_url", help="leave the weights out; large_files.yml names this address")
+    parser.add_argument("--weights_url", help="leave all weights out; large_files.yml names this address of model.pt")
+    parser.add_argument("--no_onnx", action="store_true", help="leave out models/model.onnx")
     arguments = parser.parse_args(argv)
 
     version = check_versions()
+    onnx = not arguments.no_onnx and not arguments.weights_url
     archives = [
-        pack(entry, checkpoint, arguments.output_dir / f"{entry.name}_v{version}", arguments.weights_url)
+        pack(entry, checkpoint, arguments.output_dir / f"{entry.name}_v{version}", arguments.weights_url, onnx)
         for entry, checkpoint in chosen(arguments)
     ]
     if not archives:

@@ -67,7 +67,7 @@ def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     torch.manual_seed(0)
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE).state_dict(), folder / "model.pt")
-    script("package_bundle").main(["--checkpoint", str(folder / "model.pt"), "--output_dir", str(folder)])
+    script("package_bundle").main(["--checkpoint", str(folder / "model.pt"), "--output_dir", str(folder), "--no_onnx"])
     return folder
 
 

@@ -21,6 +21,21 @@ __all__ = ["DataSet", "made_sections", "read_data_sets", "sections", "write_card
 # of the card's table of scores, by their titles in the table of an evaluation
 COLUMNS = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed"]
 LESION_FREE = "lesion-free, left empty"
+WITHOUT_PYTORCH = """\
+`models/model.onnx` holds the same weights, and in its metadata, as JSON under the key `unetv2_monai`, how images are
+prepared, the classes and the threshold. The project's `scripts/segment.py` reads these. It takes images, videos and
+cameras, and needs OpenVINO, NumPy, Pillow and, for videos, PyAV:
+
+```bash
+python scripts/segment.py models/model.onnx IMAGES VIDEO.mp4 --output_dir output/segmented
+```
+
+With ONNX Runtime (`pip install onnxruntime`) in this bundle:
+
+```bash
+python -m monai.bundle run inference --dataset_dir IMAGES \
+    --config_file "['configs/inference.json','configs/options/inference_onnx.yaml']"
+```"""
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,8 @@ def made_sections(
         f"Postprocessing writes files of the image's own size: {metadata['pred_classes']}.",
         "## References": "\n\n".join(f"[{number}] {text}" for number, text in enumerate(metadata["references"], 1)),
     }
+    if (configs.parent / "models" / "model.onnx").is_file():
+        made["### Inference without PyTorch"] = WITHOUT_PYTORCH
     if data:
         rows = [[one.name, one.terms, one.page] for one in data]
         made["### Terms of the data"] = (

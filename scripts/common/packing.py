@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,9 +17,20 @@ from unetv2_monai import InputError
 from unetv2_monai.networks import read_weights
 
 from .bundle import BUNDLE, ROOT, read_config
+from .exports import FORMATS, Job, describe
 from .options import refuse_unknown
 
-__all__ = ["MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights"]
+__all__ = [
+    "MODELS",
+    "NAME",
+    "SHIPPED",
+    "apply_overlay",
+    "copy_bundle",
+    "copy_encoder",
+    "new_network",
+    "save_onnx",
+    "save_weights",
+]
 
 NAME = "unetv2_lesion_segmentation"
 MODELS = BUNDLE / "models"
@@ -109,3 +121,46 @@ def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
     weights = read_weights(checkpoint, new_network(configs))
     target.parent.mkdir(exist_ok=True)
     torch.save(weights, target)
+
+
+def save_onnx(bundle: Path) -> str:
+    """
+    Write ``models/model.onnx`` of a copied bundle from its weights, for runtimes without PyTorch.
+
+    Args:
+        bundle: its folder, with configs, metadata and ``models/model.pt``.
+
+    Returns:
+        Empty, or why there is none.
+    """
+    weights, target = bundle / "models" / "model.pt", bundle / "models" / FORMATS["onnx"].file
+    if missing := FORMATS["onnx"].missing_packages():
+        return f"pip install {' '.join(missing)}"
+    network = new_network(bundle / "configs").eval()
+    if next(network.parameters()).ndim != 4:
+        return "segment.py is for images, this network for volumes"
+    network.load_state_dict(read_weights(weights, network))
+    parser = read_config(["inference.json"], folder=bundle / "configs")
+    options = {key: parser[key] for key in ("backbone", "in_channels", "out_channels", "image_size", "certainty")}
+    described = describe(options, weights)
+    names = json.loads((bundle / "configs" / "metadata.json").read_text())
+    classes = names["network_data_format"]["outputs"]["pred"]["channel_def"].values()
+    if len(classes) == len(described.classes):
+        described = dataclasses.replace(described, classes=tuple(classes))
+    try:
+        FORMATS["onnx"].export(Job(network, options, described), target)
+    except torch.onnx.errors.OnnxExporterError as error:
+        target.unlink(missing_ok=True)
+        return f"PyTorch {torch.__version__} cannot export this network ({type(error).__name__})"
+    _leave_out_traces(target)
+    return ""
+
+
+def _leave_out_traces(path: Path) -> None:
+    """Of an ONNX file: where in which files the operations come from, on the machine that exported it."""
+    import onnx
+
+    model = onnx.load(path)
+    for part in (*model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]
+    onnx.save(model, path)

@@ -10,16 +10,21 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from common.bundle import CONFIGS
 from common.cards import read_data_sets
+from common.description import KEY, Description
+from common.exports import Format
+from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, __version__
 
-from ..conftest import ROOT
+from ..conftest import ROOT, script
 from ..support.packages import MODELS, NAME, TERMS, metadata_of, pack, packed
+from ..support.workflow import INFERENCE, run
 
 
 def test_contents(unpacked):
@@ -147,3 +152,61 @@ def test_the_encoder_is_packed_with_a_network_that_starts_from_it(package, tmp_p
     assert (bundle / "models" / encoder.name).read_bytes() == encoder.read_bytes()
     assert f"`models/{encoder.name}`" in (bundle / "docs" / "README.md").read_text()
     assert "ImageNet-1k" in (bundle / "docs" / "data_license.txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling")
+def test_the_onnx_file_has_the_weights_and_describes_itself(tmp_path):
+    """It gives the logits of the packed network, names the entry's classes and tells nothing of this machine."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    small = ["backbone=resnet18", "network_def#channels=8", "image_size=[64, 96]"]
+    torch.manual_seed(0)
+    network = UNetV2(backbone="resnet18", channels=8).eval()
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--entry", "polyps", "--set", *small,
+        onnx=True,
+    )  # fmt: skip
+    bundle = packed(tmp_path / "dist", "unetv2_polyp_segmentation")
+    file = bundle / "models" / "model.onnx"
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = network(image)
+    expected = expected[0] if isinstance(expected, list) else expected
+    (found,) = session.run(None, {"image": image.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+    said = Description.from_json(session.get_modelmeta().custom_metadata_map[KEY])
+    assert (said.classes, said.image_size, said.backbone) == (("background", "polyp"), (64, 96), "resnet18")
+    assert said.weights_sha256 == hashlib.sha256((bundle / "models" / "model.pt").read_bytes()).hexdigest()
+    assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  models/model.onnx" in (bundle / "SHA256SUMS").read_text()
+    assert str(ROOT).encode() not in file.read_bytes()
+    assert "segment.py models/model.onnx" in (bundle / "docs" / "README.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling")
+def test_the_shipped_onnx_file(tmp_path):
+    """Twice the same bytes, below the model zoo's 25 MB, and the masks of `run inference` with model.pt."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxscript")
+    for name in ("one", "two"):
+        pack("--entry", "polyps", "--output_dir", tmp_path / name, onnx=True)
+    one, two = (packed(tmp_path / name, "unetv2_polyp_segmentation") for name in ("one", "two"))
+    assert (one / "models" / "model.onnx").read_bytes() == (two / "models" / "model.onnx").read_bytes()
+    assert max(path.stat().st_size for path in one.rglob("*") if path.is_file()) < 25e6
+    script("make_demo_data").main([str(tmp_path / "drawn"), "--train", "0", "--test", "6"])
+    images, weights = tmp_path / "drawn" / "test" / "images", one / "models" / "model.pt"
+    run(INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path / "a"), checkpoint=str(weights))
+    script("segment").main([str(one / "models" / "model.onnx"), str(images), "--output_dir", str(tmp_path / "b")])
+    for path in (tmp_path / "a").glob("*.png"):
+        with Image.open(path) as expected, Image.open(tmp_path / "b" / path.name) as found:
+            a, b = np.asarray(expected) > 0, np.asarray(found) > 0
+        assert not a.any() or 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.999
+
+
+def test_a_package_without_onnx_says_so(package, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Format, "missing_packages", lambda self: ["onnx"])
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, onnx=True)
+    assert "packed without models/model.onnx: pip install onnx" in capsys.readouterr().out
+    assert "This package has no `models/model.onnx`" in (packed(tmp_path) / "docs" / "README.md").read_text()

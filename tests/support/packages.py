@@ -15,8 +15,9 @@ NAME = "unetv2_lesion_segmentation"
 TERMS = ROOT / "bundle" / "docs" / "data_license.txt"
 
 
-def pack(*arguments: object) -> None:
-    script("package_bundle").main([str(argument) for argument in arguments])
+def pack(*arguments: object, onnx: bool = False) -> None:
+    """``onnx`` takes several seconds."""
+    script("package_bundle").main([*map(str, arguments), *([] if onnx else ["--no_onnx"])])
 
 
 def packed(folder: Path, name: str = NAME) -> Path:
