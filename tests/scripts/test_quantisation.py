@@ -57,6 +57,24 @@ def test_what_stays_float():
     assert sorted(float_operations(small_model())) == sorted(early + others)
 
 
+def test_depthwise_layers_beside_linear_ones_stay_float():
+    """PVTv2 gives no masks otherwise; without linear layers the first three convolutions do."""
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as ops
+
+    for linear in (True, False):
+        image = ops.parameter([-1, 4, 8, 8], np.float32, name="image")
+        x: Any = image
+        if linear:
+            x = ops.matmul(x, ops.constant(np.ones((8, 8), np.float32), name="linear"), False, False)
+        for index in range(5):
+            weight = ops.constant(np.ones((4, 1, 1, 3, 3), np.float32), name=f"depthwise.{index}.weight")
+            x = ops.group_convolution(x, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+            x.set_friendly_name(str(index))
+        kept = float_operations(openvino.Model([ops.result(x)], [image]))
+        assert kept == [str(index) for index in range(5 if linear else 3)]
+
+
 def test_quantised_network():
     """The fourth convolution and SDI's are in int8, nothing else; the description survives; outputs stay close."""
     openvino = pytest.importorskip("openvino")
