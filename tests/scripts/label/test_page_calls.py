@@ -192,7 +192,7 @@ def test_next(server):
     assert next_image(server, "first", left[0], left[1], "no such id") == left[2]
     assert next_image(server, "random", *left[1:]) == left[0]
     assert next_image(server, "first", *left) is None
-    for _ in range(120):  # the server scores by itself after its start
+    for _ in range(300):  # the server scores by itself after its start, in a process of its own
         found = server.get_json("/page/state")["images"]
         uncertain = {each["id"]: each["uncertainty"] for each in found if each["uncertainty"] is not None}
         if {"case_1", "case_2", "case_3"} <= uncertain.keys():
