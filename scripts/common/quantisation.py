@@ -19,11 +19,12 @@ __all__ = ["LEAST_IMAGES", "float_operations", "quantise"]
 
 LEAST_IMAGES = 16  # with fewer, ranges of activations depend on chance
 WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
-# few multiplications, and their errors pass through all layers: the stem and what follows at its resolution
-EARLY = 3
-EARLY_DEPTHWISE = 2
-MODULES = ("gates.", "decoder.", "heads.")  # a tenth of the time; see ARITHMETIC
-ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"}  # products of SDI, gates, norms
+# Places in the order of convolutions: stem, depthwise layer and the first two projections of EfficientNet-Lite. They
+# have few multiplications, and their errors pass through all layers.
+EARLY = (0, 1, 2, 5)
+MODULES = ("gates.", "decoder.", "heads.")
+# products of SDI, gates, normalisations, attention; resizing is computed in float32 anyway
+ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax", "Interpolate"}
 
 
 def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
@@ -58,15 +59,16 @@ def float_operations(model: Any) -> list[str]:
         model: an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`.
 
     Returns:
-        Names of the operations that stay in float32: the first convolutions (of a network with linear layers, all
-        depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, and products of
+        Names of the operations that stay in float32: some of the first convolutions (of a network with linear layers,
+        all depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, and products of
         activations in attention.
     """
     operations = model.get_ordered_ops()
-    early = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")][:EARLY]
-    # between two linear layers of PVTv2 in int8, a depthwise one in int8 gives wrong outputs in OpenVINO 2026.4
-    depthwise = [one for one in operations if one.get_type_name() == "GroupConvolution"]
-    early += depthwise if _has_linear_layers(model) else depthwise[:EARLY_DEPTHWISE]
+    convolutions = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")]
+    early = [convolutions[place] for place in EARLY if place < len(convolutions)]
+    if _has_linear_layers(model):
+        # between two linear layers of PVTv2 in int8, a depthwise one in int8 gives wrong outputs in OpenVINO 2026.4
+        early += [one for one in convolutions if one.get_type_name() == "GroupConvolution"]
     return sorted({one.get_friendly_name() for one in [*early, *filter(_stays_float, operations)]})
 
 
