@@ -24,6 +24,7 @@ from monailabel.client import MONAILabelClient
 from PIL import Image
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
+from unetv2_monai.metrics import mask_dice
 
 PANEL_HEIGHT = 200  # pixels
 
@@ -40,11 +41,6 @@ def segment(client: MONAILabelClient, model: str, path: str) -> np.ndarray:
 def read_mask(path: str) -> np.ndarray:
     with Image.open(path) as mask:
         return np.asarray(to_mask(mask)) > 0
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    total = first.sum() + second.sum()
-    return 1.0 if total == 0 else float(2 * (first & second).sum() / total)
 
 
 def label(client: MONAILabelClient, masks: dict[str, str], count: int, strategy: str) -> list[str]:
@@ -112,7 +108,7 @@ def main() -> None:
                 labelled += len(label(client, masks, count, arguments.strategy))
                 train(client, model, arguments.epochs)
             stages[f"{labelled} labelled"] = [segment(client, model, pair["image"]) for pair in pairs]
-            scores = [dice(*both) for both in zip(stages[f"{labelled} labelled"], truth)]
+            scores = [mask_dice(*both) for both in zip(stages[f"{labelled} labelled"], truth)]
             print(f"| {labelled} | {np.mean(scores):.4f} |", flush=True)
     if arguments.figure:
         # of the last stage: a good, a median and a bad one

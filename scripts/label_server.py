@@ -44,7 +44,6 @@ from common.options import add_set, values_of
 ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "scripts" / "label_app"
 LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
-OPENED = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # files that are looked at before the packages are imported
 SHOWN_LINES = 15  # of the log, when the server ends by itself
 
 
@@ -124,10 +123,11 @@ def images_record(work_dir: Path) -> Path:
 def no_images(folder: Path) -> list[str]:
     """A sentence for each file that does not begin as an image does. What breaks later is found by decoding it."""
     from PIL import Image
+    from runtime.images import IMAGE_ENDINGS  # takes no torch to import, which unetv2_monai.data does
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
-        if path.suffix.lower() in OPENED and not path.name.startswith("."):
+        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."):
             with suppress(Image.DecompressionBombError):
                 try:
                     Image.open(path).close()

@@ -22,9 +22,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.command import new_parser
-
-RUNTIME_PYTHON = Path(__file__).resolve().parents[1] / ".venv-runtime" / "bin" / "python"
+from common.command import RUNTIME_PYTHON, new_parser
 
 
 def use_runtime_environment() -> None:

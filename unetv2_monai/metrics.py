@@ -17,6 +17,7 @@ __all__ = [
     "count_scores",
     "expected_calibration_error",
     "hausdorff_95",
+    "mask_dice",
     "summarise",
     "surface_dice",
 ]
@@ -43,6 +44,18 @@ def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
         "precision": tp / (tp + fp) if tp + fp else float("nan"),
         "recall": tp / (tp + fn) if tp + fn else float("nan"),
     }
+
+
+def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
+    """
+    Args:
+        first, second: boolean masks of the same shape.
+
+    Returns:
+        Their Dice, 0 to 1; 1 where both are empty.
+    """
+    both = int((first & second).sum())
+    return count_scores(both, int(first.sum()) - both, int(second.sum()) - both)["dice"]
 
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:

@@ -11,20 +11,19 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from common.bundle import ROOT
 from common.comparisons import Row as ComparedRow
-from common.exports import inference_config
 from common.figures import new_figure
 from common.options import values_of
 from PIL import Image
 
-from unetv2_monai import load_weights
-from unetv2_monai.data.datalist import find_pairs
+from unetv2_monai import to_mask
+from unetv2_monai.data import find_pairs
+from unetv2_monai.metrics import mask_dice
 
 from .commands import Command
 from .machine import Row, show
-from .networks import DEFAULT, PATHS, exported
+from .networks import DEFAULT, PATHS, exported_weights, variants_of
 from .stopwatch import Variant, start
 
 if TYPE_CHECKING:
@@ -38,40 +37,39 @@ SECONDS = 60
 
 def shipped(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> list[Row]:
     """Every path of the default network: Dice of its masks of the test images at native size, and its time."""
-    network: torch.nn.Module = inference_config({"image_size": size}).get_parsed_content("network_def").eval()
-    load_weights(network, checkpoint)
-    target = exported(DEFAULT, folder / "choice", network.state_dict())
-    variants: dict[str, Variant] = {}
+    _, target = exported_weights(checkpoint, size, folder / "choice")
+    variants = variants_of(DEFAULT, target, [name for name in PATHS if name not in LEFT_OUT])
+    del variants["released"]
+    labels = labels_of(dataset_dir)
     dice: dict[str, float] = {}
-    for name, path in PATHS.items():
-        options = path.options_in(target)
-        if options is None or name in LEFT_OUT:
-            continue
-        overlays = tuple(f"options/{overlay}" for overlay in path.overlays)
-        variants[name] = Variant(overlays=overlays, options={"load_pretrain": False, **options})
-        command = Command(("inference.json", *overlays), {"checkpoint": checkpoint, "image_size": size, **options})
-        dice[name] = segmented_dice(command, dataset_dir, folder / "choice")
+    for name, variant in variants.items():
+        own = {"checkpoint": checkpoint, "image_size": size, **(PATHS[name].options_in(target) or {})}
+        dice[name] = segmented_dice(Command(("inference.json", *variant.overlays), own), labels, folder / "choice")
     return timed(variants, dice, size)
 
 
-def segmented_dice(command: Command, dataset_dir: Path, folder: Path) -> float:
-    """Mean Dice over all test images of what ``run inference`` writes."""
-    labels: dict[Path, dict[str, Path]] = defaultdict(dict)
+def labels_of(dataset_dir: Path) -> dict[Path, dict[str, Path]]:
+    """Masks of the test images, by the images' folder and by their names without ending."""
+    found: dict[Path, dict[str, Path]] = defaultdict(dict)
     for pair in find_pairs(str(dataset_dir))["test"]:
-        labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = Path(pair["label"])
+        found[Path(pair["image"]).parent][Path(pair["image"]).stem] = Path(pair["label"])
+    return found
+
+
+def segmented_dice(command: Command, labels: Mapping[Path, Mapping[str, Path]], folder: Path) -> float:
+    """Mean Dice over all images of what ``run inference`` writes."""
     found: list[float] = []
     for images, truths in labels.items():
         masks = folder / "masks" / images.parent.name
         command.run("inference", {"dataset_dir": images, "output_dir": masks, "check_data": False}, folder)
-        found += [mask_dice(masks / f"{stem}.png", truth) for stem, truth in truths.items()]
+        found += [dice_of_files(masks / f"{stem}.png", truth) for stem, truth in truths.items()]
     return fmean(found)
 
 
-def mask_dice(mask: Path, truth: Path) -> float:
-    """Dice of two images of 0 and 255; 1 if both are empty."""
-    first, second = (np.asarray(Image.open(path).convert("L")) > 127 for path in (mask, truth))
-    marked = int(first.sum()) + int(second.sum())
-    return 2 * int((first & second).sum()) / marked if marked else 1.0
+def dice_of_files(mask: Path, truth: Path) -> float:
+    """Dice of two masks."""
+    with Image.open(mask) as one, Image.open(truth) as other:
+        return mask_dice(*(np.asarray(to_mask(opened)) > 0 for opened in (one, other)))
 
 
 def compared() -> list[Row]:
@@ -80,7 +78,7 @@ def compared() -> list[Row]:
     rows = {text: ComparedRow.parse(text) for text in found}
     variants = {
         row.label: Variant(
-            overlays=() if row.recipe == "unetv2" else (f"recipes/{row.recipe}.yaml",),
+            overlays=tuple(row.overlays),
             options={"load_pretrain": False, **values_of(row.options)},
         )
         for row in rows.values()

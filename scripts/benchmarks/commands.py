@@ -14,15 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from common.bundle import read_config, run_bundle
 from common.demo_images import write_demo_data
 from common.exports import compare, images_of, inference_config, runner
 
-from unetv2_monai import load_weights
-
 from .machine import CUDA, Row, show
-from .networks import DEFAULT, PATHS, exported
+from .networks import DEFAULT, PATHS, exported_weights
 from .stopwatch import RELEASED_ENVIRONMENT, RELEASED_OPTIONS, own_process, peak
 
 
@@ -174,11 +171,8 @@ def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
 
 def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
     """Masks of trained weights of the default network by each path against plain PyTorch in float32."""
-    config = inference_config({"image_size": size})
-    network: torch.nn.Module = config.get_parsed_content("network_def").eval()
-    load_weights(network, checkpoint)
-    target = exported(DEFAULT, folder / "agreement", network.state_dict())
-    inputs = images_of(images, config)
+    network, target = exported_weights(checkpoint, size, folder / "agreement")
+    inputs = images_of(images, inference_config({"image_size": size}))
     rows: list[Row] = []
     for name, path in PATHS.items():
         options = path.options_in(target)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 from common.bundle import read_config
-from common.exports import FORMATS, export
+from common.exports import FORMATS, export, inference_config
 
-from unetv2_monai import UNetV2
+from unetv2_monai import UNetV2, load_weights
 
 from .machine import CUDA, Row, count, floor, show
 from .stopwatch import Timing, Variant, start
@@ -124,6 +124,13 @@ def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None 
             if not CUDA and not one.calibrated and not one.missing_packages():
                 export(name, network, {"backbone": backbone}, target, [torch.randn(2, 3, 97, 75)])
     return target
+
+
+def exported_weights(checkpoint: Path, size: int, folder: Path) -> tuple[torch.nn.Module, Path]:
+    """The default network with trained weights, and the folder of it in all formats that can be made here."""
+    network: torch.nn.Module = inference_config({"image_size": size}).get_parsed_content("network_def").eval()
+    load_weights(network, checkpoint)
+    return network, exported(DEFAULT, folder, network.state_dict())
 
 
 def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, Variant]:

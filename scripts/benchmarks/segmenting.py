@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.bundle import BUNDLE, ROOT
+from common.command import RUNTIME_PYTHON
 
 from unetv2_monai import InputError
 
@@ -19,7 +20,6 @@ from .commands import Command
 from .machine import Row, show
 
 SCRIPTS = ROOT / "scripts"
-RUNTIME_PYTHON = ROOT / ".venv-runtime" / "bin" / "python"
 OPENVINO = Command(("inference.json", "options/inference_openvino.yaml"))
 DRAWN = 100  # images, which a folder holds several times
 

@@ -8,8 +8,11 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["new_parser", "run"]
+__all__ = ["RUNTIME_PYTHON", "new_parser", "run"]
+
+RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" / "python"  # of make runtime-env
 
 
 def new_parser(doc: str | None) -> argparse.ArgumentParser:

@@ -76,10 +76,14 @@ class Row:
         """``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
         return " ".join([self.recipe, *(f"{key.rpartition('#')[2]}={value}" for key, value in self.options.items())])
 
+    @property
+    def overlays(self) -> list[str]:
+        """The file of the row's own recipe, if it has one."""
+        return [] if self.recipe == "unetv2" else [f"recipes/{self.recipe}.yaml"]
+
     def files(self, overlays: Sequence[str]) -> list[str]:
         """train.json, the overlays of all rows, and the row's own recipe."""
-        names = [*overlays, *([] if self.recipe == "unetv2" else [f"recipes/{self.recipe}"])]
-        files = ["train.json", *(f"{name}.yaml" for name in names)]
+        files = ["train.json", *(f"{name}.yaml" for name in overlays), *self.overlays]
         for path in (CONFIGS / name for name in files):
             if not path.is_file():
                 known = f"a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}."

@@ -149,6 +149,8 @@ def export_onnx(job: Job, target: Path) -> str:
         input_names=["image"], output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
     )  # fmt: skip
     model = onnx.load(target)
+    for part in (*model.graph.node, *model.graph.value_info):
+        del part.metadata_props[:]  # paths of source files on this machine
     onnx.helper.set_model_props(model, {KEY: job.description.to_json()})
     onnx.save(model, target)
     return str(model.opset_import[0].version)

@@ -152,15 +152,4 @@ def save_onnx(bundle: Path) -> str:
     except torch.onnx.errors.OnnxExporterError as error:
         target.unlink(missing_ok=True)
         return f"PyTorch {torch.__version__} cannot export this network ({type(error).__name__})"
-    _leave_out_traces(target)
     return ""
-
-
-def _leave_out_traces(path: Path) -> None:
-    """Of an ONNX file: where in which files the operations come from, on the machine that exported it."""
-    import onnx
-
-    model = onnx.load(path)
-    for part in (*model.graph.node, *model.graph.value_info):
-        del part.metadata_props[:]
-    onnx.save(model, path)

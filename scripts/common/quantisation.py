@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An OpenVINO network in int8, quantised after training by NNCF. What changes the masks most stays in float32.
-
-Which parts those are was measured, see docs/how-to/export.md.
+An OpenVINO network in int8, quantised after training by NNCF. What changes the masks most, by measurement, stays in
+float32.
 """
 
 from __future__ import annotations

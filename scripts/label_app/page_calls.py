@@ -47,7 +47,14 @@ def state(request: Request) -> Response:
     store, weights = app.datastore(), app.weights()
     objects = store.json()["objects"]
     labels = sorted(app.task.labels.items(), key=lambda item: item[1])
-    held_out = set(app.labelling.held_out(store.get_labeled_images()))
+    labelled = store.get_labeled_images()
+    held_out = set(app.labelling.held_out(labelled))
+
+    def image_state(name: str, entry: dict[str, Any]) -> str:
+        if "final" in entry["labels"]:
+            return "corrected"
+        return "predicted" if app.predictions.kept(store, name, weights) else "new"
+
     return JSONResponse(
         {
             "model": app.model,
@@ -58,26 +65,19 @@ def state(request: Request) -> Response:
             "images": [
                 {
                     "id": name,
-                    "state": image_state(name, entry, weights),
+                    "state": image_state(name, entry),
                     "uncertainty": uncertainty(entry),
                     "held_out": name in held_out,
                 }
                 for name, entry in sorted(objects.items())
             ],
-            "labelled": len(store.get_labeled_images()),
+            "labelled": len(labelled),
             "training": app.trainings.state(),
             "max_epochs": MAX_EPOCHS,
             "volumes": app.volumes,
             "withdraws": store.withdrawn is not None,
         }
     )
-
-
-def image_state(name: str, entry: dict[str, Any], weights: str) -> str:
-    if "final" in entry["labels"]:
-        return "corrected"
-    app = app_instance()
-    return "predicted" if app.predictions.kept(app._datastore, name, weights) else "new"
 
 
 def uncertainty(entry: dict[str, Any]) -> float | None:

@@ -131,7 +131,7 @@ class Trainings:
                 if self.task is task:
                     continue
                 request = task["request"]
-                held_out = len(self.app.labelling.held_out(self.app.datastore().get_labeled_images()))
+                held_out = len(self._held_out())
                 self.current = Training("running", 0, request.get("max_epochs", MAX_EPOCHS), held_out=held_out)
                 self.task, self.stopping = task, False
             self._guarded(self._follow)

@@ -125,9 +125,9 @@ def test_dice_of_a_choice(tmp_path):
         image = np.zeros((4, 4), np.uint8)
         image[:, :columns] = 255
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    assert choice.mask_dice(tmp_path / "mask.png", tmp_path / "truth.png") == pytest.approx(2 * 8 / (8 + 12))
-    assert choice.mask_dice(tmp_path / "empty.png", tmp_path / "empty.png") == 1
-    assert choice.mask_dice(tmp_path / "empty.png", tmp_path / "truth.png") == 0
+    assert choice.dice_of_files(tmp_path / "mask.png", tmp_path / "truth.png") == pytest.approx(2 * 8 / (8 + 12))
+    assert choice.dice_of_files(tmp_path / "empty.png", tmp_path / "empty.png") == 1
+    assert choice.dice_of_files(tmp_path / "empty.png", tmp_path / "truth.png") == 0
 
 
 def test_every_row_of_the_comparison_is_timed(monkeypatch):

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
+)
 WAIT = 60  # seconds
 Point = tuple[int, int]
 

@@ -10,18 +10,16 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
-from ...conftest import draw_pair
 from ...support.workflow import DEFAULT_BACKBONE
 from .attacks import listing
-from .support import Server, label_server, serving
+from .support import Server, draw_cases, label_server, serving
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     """Images of every mode, none of them square."""
     folder = tmp_path_factory.mktemp("images")
-    for index in range(6):
-        draw_pair(folder, f"case_{index}", 90 + 6 * index, 60, seed=index)
+    draw_cases(folder, 6, (90, 60), step=6)
     with Image.open(folder / "images" / "case_0.png") as image:
         image.convert("L").save(folder / "images" / "grey.png")
         image.convert("RGBA").save(folder / "images" / "rgba.png")

@@ -17,10 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...conftest import ROOT
+from ...conftest import ROOT, draw_pair
 
 MODEL = "unetv2_lesion_segmentation"
 PRINTED = re.compile(r"^Page: (http://\S+)", re.MULTILINE)
+
+
+def draw_cases(folder: Path, count: int, size: tuple[int, int], step: int) -> Path:
+    """Images ``case_0`` and so on, each ``step`` wider than the one before, with masks. Returns the images' folder."""
+    for index in range(count):
+        draw_pair(folder, f"case_{index}", size[0] + step * index, size[1], seed=index)
+    return folder / "images"
 
 
 def free_port() -> int:

@@ -16,14 +16,12 @@ from PIL import Image
 
 from ...conftest import draw_pair
 from . import support
-from .browser import CHROMEDRIVER, CHROMIUM, Page, browsing, draw_line, fill_polygon
-from .support import Server, label_server, serving
+from .browser import Page, browsing, draw_line, fill_polygon, needs_browser
+from .support import Server, draw_cases, label_server, serving
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
-)
+pytestmark = needs_browser
 ENTER, DELETE = "\ue007", "\ue017"
 FRAME = (1920, 1080)
 SHOWN = "document.querySelector('#stage').dataset.shownMs || !document.querySelector('#notice').hidden"
@@ -33,8 +31,7 @@ SHOWN = "document.querySelector('#stage').dataset.shownMs || !document.querySele
 def images(tmp_path_factory) -> Path:
     """Small images and a frame of a video."""
     folder = tmp_path_factory.mktemp("page_images")
-    for index in range(8):
-        draw_pair(folder, f"case_{index}", 96 + 8 * index, 72, seed=index)
+    draw_cases(folder, 8, (96, 72), step=8)
     draw_pair(folder, "unreadable", 40, 30)
     draw_pair(folder, "frame", *FRAME, seed=9)
     return folder

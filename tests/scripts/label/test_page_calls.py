@@ -15,8 +15,7 @@ from PIL import Image
 
 from unetv2_monai import to_rgb
 
-from ...conftest import draw_pair
-from .support import MODEL, label_server, serving
+from .support import MODEL, draw_cases, label_server, serving
 
 pytest.importorskip("monailabel")
 JSON = {"Content-Type": "application/json"}
@@ -27,9 +26,7 @@ PNG = {"Content-Type": "image/png"}
 def images(tmp_path_factory) -> Path:
     """Six images to label, and one of each mode that a browser shows in another way, or not at all."""
     folder = tmp_path_factory.mktemp("images")
-    for index in range(6):
-        draw_pair(folder, f"case_{index}", 90 + 6 * index, 60, seed=index)
-    found = folder / "images"
+    found = draw_cases(folder, 6, (90, 60), step=6)
     with Image.open(found / "case_0.png") as image:
         image.quantize(16).save(found / "palette.png")
         image.convert("CMYK").save(found / "cmyk.jpg", quality=95)

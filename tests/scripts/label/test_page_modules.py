@@ -14,12 +14,10 @@ import pytest
 from PIL import Image
 
 from ...conftest import ROOT
-from .browser import CHROMEDRIVER, CHROMIUM, Page, browsing, draw_line, fill_polygon
+from .browser import Page, browsing, draw_line, fill_polygon, needs_browser
 
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
-)
+pytestmark = needs_browser
 
 
 class Files(SimpleHTTPRequestHandler):

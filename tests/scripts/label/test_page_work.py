@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ...conftest import draw_pair
 from .attacks import listing
-from .browser import CHROMEDRIVER, CHROMIUM, Page, browsing, fill_polygon
-from .support import Server, label_server, serving
+from .browser import Page, browsing, fill_polygon, needs_browser
+from .support import Server, draw_cases, label_server, serving
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
-)
+pytestmark = needs_browser
 ENTER, ESCAPE, DELETE, LEFT = "\ue007", "\ue00c", "\ue017", "\ue012"
 VISIBLE = "Number(document.querySelector('#mask').style.opacity) > 0"
 SAVED = "document.querySelector('#stage').dataset.unsaved === 'false'"
@@ -31,9 +28,7 @@ SAID = "document.querySelector('#status').textContent.startsWith(arguments[0])"
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("work_images")
-    for index in range(5):
-        draw_pair(folder, f"case_{index}", 96 + 8 * index, 72, seed=index)
-    found = folder / "images"
+    found = draw_cases(folder, 5, (96, 72), step=8)
     with Image.open(found / "case_0.png") as image:
         grey = np.asarray(image.convert("L"))
     deep = (16 * grey.astype(np.uint16)).clip(100, 3000)  # of 12 bits
