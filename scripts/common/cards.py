@@ -20,7 +20,7 @@ __all__ = ["DataSet", "made_sections", "read_data_sets", "sections", "write_card
 
 # of the card's table of scores, by their titles in the table of an evaluation
 COLUMNS = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed"]
-LESION_FREE = "lesion-free, left empty"
+SURFACE, LESION_FREE = "surface Dice", "lesion-free, left empty"
 WITHOUT_PYTORCH = """\
 `models/model.onnx` holds the same weights, and in its metadata, as JSON under the key `unetv2_monai`, how images are
 prepared, the classes and the threshold. The project's `scripts/segment.py` reads these. It takes images, videos and
@@ -212,15 +212,18 @@ def _size(image: Mapping[str, Any]) -> str:
 
 def _performance(scores: Mapping[str, Any]) -> str:
     lesion_free = any(one["lesion_free"]["images"] for one in scores.values())
-    columns = [*COLUMNS, LESION_FREE] if lesion_free else COLUMNS
+    volumes = any("surface_dice" in one for one in scores.values())
+    columns = [*COLUMNS, *[SURFACE] * volumes, *[LESION_FREE] * lesion_free]
     rows = []
     for title, one in scores.items():
         cells = score_cells(one)
         rows.append([title, str(one["images"]), *(cells[column] for column in columns)])
+    unit, chosen = ("mm", "with the most probable class") if volumes else ("pixels", "at probability 0.5")
+    surface = "Surface Dice is the share of both outlines that is at most 1 mm from the other. " if volumes else ""
     return (
         f"{_table(['test set', 'images', *columns], rows)}\n\n"
-        "Dice, IoU and HD95 (in pixels; of volumes in mm) are means over images, each scored at its own size, at "
-        "probability 0.5. Pooled Dice is over all pixels together. Brackets hold 95 % intervals by bootstrap over the "
-        "test images. The commands, commits and curves of the training and of the evaluation are in the project's "
+        f"Dice, IoU and HD95 (in {unit}) are means over images, each scored at its own size, {chosen}. Pooled Dice is "
+        f"over all pixels together. {surface}Brackets hold 95 % intervals by bootstrap over the test images. The "
+        "commands, commits and curves of the training and of the evaluation are in the project's "
         "`docs/results/README.md`. Score the weights on images of your own before you use them."
     )

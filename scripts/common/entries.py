@@ -116,7 +116,8 @@ def eval_metrics(summaries: Mapping[str, Any]) -> dict[str, float]:
 
     Returns:
         ``eval_metrics`` of ``metadata.json``: per set the mean Dice and IoU, the Dice over all pixels, the number of
-        lesions missed and, where there are images without a lesion, how many of them were left empty.
+        lesions missed, of volumes the mean surface Dice and, where there are images without a lesion, how many of them
+        were left empty.
     """
     found = {}
     for title, one in summaries.items():
@@ -125,6 +126,8 @@ def eval_metrics(summaries: Mapping[str, Any]) -> dict[str, float]:
         found[f"{prefix}_mean_iou"] = round(one["iou"]["mean"], 4)
         found[f"{prefix}_pooled_dice"] = round(one["pooled"]["dice"], 4)
         found[f"{prefix}_lesions_missed"] = one["missed"]
+        if "surface_dice" in one:
+            found[f"{prefix}_mean_surface_dice"] = round(one["surface_dice"]["mean"], 4)
         if one["lesion_free"]["images"]:
             found[f"{prefix}_lesion_free_images"] = one["lesion_free"]["images"]
             found[f"{prefix}_lesion_free_left_empty"] = one["lesion_free"]["left_empty"]

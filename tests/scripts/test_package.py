@@ -120,11 +120,11 @@ def test_recipe_that_the_weights_were_trained_with(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "papers"], "--recipe papers: there is flexibleunet, "),
+        (["--recipe", "papers"], "--recipe papers: there is "),
         (["--set", "backbone=pvt_v2_b1"], "holds weights of another network"),
         (["--set", "bakbone=pvt_v2_b1"], "--set bakbone: not an option of the configs"),
         (["--checkpoint", "absent.pt"], "no weights at absent.pt"),
-        (["--entry", "polyp"], "--entry polyp: there is polyps, skin_lesions."),
+        (["--entry", "polyp"], "--entry polyp: there is polyps, skin_lesions, volumes."),
     ],
 )
 def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tmp_path):
