@@ -10,12 +10,18 @@ test images.
         "unetv2:network_def#sdi=false" unet unetplusplus fpn segresnet --seeds 0 1 2 --equal_time \\
         --overlays recipes/recommended options/ema --set image_size=96 max_epochs=12 val_interval=4
 
-A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. --equal_time trains
-every row but the reference once more, for as many epochs as fit into the CPU time of the reference's training.
+    python scripts/compare.py --dataset_dir data/hippocampus --output_dir output/compare --overlays recipes/volumes \\
+        --rows unetv2 "unetv2:network_def#sdi=false" dynunet segresnet swinunetr --set max_epochs=8
+
+A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. The overlays of all
+rows come before the row's recipe. --equal_time trains every row but the reference once more, for as many epochs as fit
+into the CPU time of the reference's training.
 
 results.md has the tables: mean and standard deviation over the seeds, CPU time of the epochs (their share, by the
-clock, of the process), and the difference of each row's Dice to the reference's with its 95 % interval over seeds and
-images. results.png is Dice against CPU time, if matplotlib is installed. scores.csv has the scores of every image.
+clock, of the process), memory, parameters, and the difference of each row's Dice to the reference's with its 95 %
+interval over seeds and images. Of several classes the Dice is their mean, and each class has a column; volumes have
+HD95 and surface Dice too. results.png is Dice against CPU time, if matplotlib is installed. scores.csv has the scores
+of every image and class.
 
 They are made of all finished runs in the output folder. Finished runs are not repeated, and one that another process
 works on is left to it: several commands may share the folder, with other rows or seeds each. A run that was stopped
@@ -34,7 +40,8 @@ from typing import Any
 
 from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
-from common.comparisons import EPOCHS, TIME, Row, Run, fitting_epochs, plot, read_runs, scores_as_csv, tabulate
+from common.comparison_results import plot, scores_as_csv, tabulate
+from common.comparisons import EPOCHS, TIME, Row, Run, fitting_epochs, read_runs
 from common.figures import to_png
 from common.locks import locked
 from common.options import add_set, values_of
@@ -46,7 +53,10 @@ from unetv2_monai.files import write_atomic
 LIMITS = "limits.json"
 NOTE = """\
 Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
-over both. CPU minutes: of the epochs with their validation, without the start of the process.
+over both. Of several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is that of
+each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
+undefined. CPU minutes: of the epochs with their validation, without the start of the process. Peak MB: resident memory
+of the training process.
 """
 
 
@@ -126,7 +136,7 @@ class Comparison:
             evaluating = {**known_options(files, options), **common}
             run_bundle("evaluating", files, evaluating, log=folder / "evaluating.log")
             (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
-            Run.finish(row.text, seed, time_of, self.terms, taken.wall, taken.cpu, folder)
+            Run.finish(row.text, seed, time_of, self.terms, taken, parameters_of(files, options), folder)
             return True
 
     def limits(self, row: Row) -> dict[str, str] | None:
@@ -191,6 +201,12 @@ def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str,
         except InputError:
             del known[key]
     return known
+
+
+def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
+    """Number of parameters of the network of these configs, which load no weights."""
+    config = read_config(files, {**values_of(options), "code_path": None})
+    return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 
 def file_name(text: str) -> str:

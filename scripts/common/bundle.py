@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 
 from unetv2_monai import InputError
 
-__all__ = ["BUNDLE", "CONFIGS", "ROOT", "Duration", "read_config", "run_bundle"]
+__all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundle"
@@ -24,11 +24,19 @@ CONFIGS = BUNDLE / "configs"
 
 
 @dataclass(frozen=True)
-class Duration:
-    """Seconds that a process took: on the clock, and of CPU time in all its threads."""
+class Usage:
+    """
+    What a process took.
+
+    Args:
+        wall: seconds on the clock.
+        cpu: seconds of CPU time in all its threads.
+        peak_mb: its largest resident memory, in MB of 10^6 bytes.
+    """
 
     wall: float
     cpu: float
+    peak_mb: float
 
 
 def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, folder: Path = CONFIGS) -> ConfigParser:
@@ -54,7 +62,7 @@ def run_bundle(
     environment: Mapping[str, str] | None = None,
     processes: int = 0,
     log: Path | None = None,
-) -> Duration:
+) -> Usage:
     """
     Run ``python -m monai.bundle run`` to its end.
 
@@ -65,6 +73,9 @@ def run_bundle(
         environment: variables beside those of this process. Defaults to none.
         processes: start so many by torchrun. Defaults to 0: one process without it.
         log: a file for all that is printed. Defaults to None: the terminal.
+
+    Returns:
+        What the command took.
 
     Raises:
         InputError: when the command fails; with the message that it ended with, if there is a log.
@@ -81,12 +92,14 @@ def run_bundle(
             stdout=opened if log else None,
             stderr=subprocess.STDOUT if log else None,
         )
-        _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, with the CPU time of this process alone
+        _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, with what this process alone took
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         where = f"see {log}: {_last_message(log)}" if log else "its messages are above."
         raise InputError(f"{run_id} failed, {where}")
-    return Duration(time.perf_counter() - started, usage.ru_utime + usage.ru_stime)
+    # the peak is at least the memory of this process, which imports less than a training does
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return Usage(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak)
 
 
 def _last_message(log: Path) -> str:

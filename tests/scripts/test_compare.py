@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import argparse
 import csv
 import itertools
 import json
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from common.bundle import Duration
-from common.comparisons import Run, fitting_epochs, plot, tabulate
+from common.bundle import Usage, read_config
+from common.comparison_results import plot, tabulate
+from common.comparisons import Row, Run, fitting_epochs, read_runs
 from common.locks import locked
 from common.statistics import paired_difference
 
@@ -20,13 +22,14 @@ from unetv2_monai import InputError
 from ..conftest import ROOT, draw_pair, script
 
 COLUMNS = "| network | seeds | epochs | set Dice | set IoU | set pooled Dice | set Dice difference | CPU minutes |"
+USED = " peak MB | M parameters |"
 
 
-def finished(folder: Path, dice: dict[str, float], epochs: int = 4, cpu: float = 60, **fields) -> Run:
+def finished(folder: Path, dice: dict[str, float], epochs: int = 4, cpu: float = 60, peak=800.0, **fields) -> Run:
     """
     A run of one second per epoch, whose process took one second more, with ``dice`` by image.
 
-    ``cpu`` seconds are those of the whole process.
+    ``cpu`` seconds and ``peak`` megabytes are those of the whole process.
     """
     (folder / "evaluation").mkdir(parents=True)
     (folder / "metrics.csv").write_text("epoch,seconds\n" + "".join(f"{n + 1},1.0\n" for n in range(epochs)))
@@ -35,8 +38,8 @@ def finished(folder: Path, dice: dict[str, float], epochs: int = 4, cpu: float =
     mean = sum(dice.values()) / len(dice)
     summary = {"set": {"dice": {"mean": mean}, "iou": {"mean": mean / 2}, "pooled": {"dice": 0.9}}}
     (folder / "evaluation" / "summary.json").write_text(json.dumps(summary))
-    given = {"row": "a", "seed": 0, "time_of": "", "terms": {}, **fields}
-    return Run.finish(**given, wall=epochs + 1.0, cpu=cpu, folder=folder)
+    given = {"row": "a", "seed": 0, "time_of": "", "terms": {}, "parameters": 1_234_567, **fields}
+    return Run.finish(**given, taken=Usage(epochs + 1.0, cpu, peak), folder=folder)
 
 
 def exact_interval(difference: np.ndarray) -> list[float]:
@@ -84,20 +87,49 @@ def test_seeds_share_their_images():
 def test_table_by_hand(tmp_path):
     a = [
         finished(tmp_path / "a0", {"x": 0.6, "y": 0.8}, cpu=75),
-        finished(tmp_path / "a1", {"x": 0.7, "y": 0.9}, cpu=150, seed=1),
+        finished(tmp_path / "a1", {"x": 0.7, "y": 0.9}, cpu=150, peak=900, seed=1),
     ]
     b = [finished(tmp_path / "b1", {"x": 0.4, "y": 0.6}, epochs=1, cpu=60, row="b", seed=1)]
     c = [finished(tmp_path / "c7", {"x": 0.5}, row="c", seed=7)]
     assert tabulate({"a": a, "b": b, "c": c}, "a").splitlines() == [
-        COLUMNS,
-        "|---|---|---|---|---|---|---|---|",
-        "| a | 2 | 4 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.900 ± 0.000 | reference | 1.5 ± 0.7 |",  # 4 of 5 s: 60, 120
-        "| b | 1 | 1 | 0.500 | 0.250 | 0.900 | -0.300 [-0.300, -0.300] | 0.5 |",  # to the same seed of a
-        "| c | 1 | 4 | 0.500 | 0.250 | 0.900 | - | 0.8 |",  # no seed in common
+        COLUMNS + USED,
+        "|---|---|---|---|---|---|---|---|---|---|",
+        # 4 of 5 s: 60 and 120 s
+        "| a | 2 | 4 | 0.750 ± 0.071 | 0.375 ± 0.035 | 0.900 ± 0.000 | reference | 1.5 ± 0.7 | 850 ± 71 | 1.23 |",
+        # to the same seed of a
+        "| b | 1 | 1 | 0.500 | 0.250 | 0.900 | -0.300 [-0.300, -0.300] | 0.5 | 800 | 1.23 |",
+        "| c | 1 | 4 | 0.500 | 0.250 | 0.900 | - | 0.8 | 800 | 1.23 |",  # no seed in common
     ]
     other = [finished(tmp_path / "d0", {"x": 0.5, "z": 0.5}, row="d")]
     with pytest.raises(InputError, match="d and a were scored on different images of set"):
         tabulate({"a": a, "d": other}, "a")
+
+
+def test_runs_of_earlier_versions_are_read(tmp_path):
+    """Their result.json knows neither memory nor parameters."""
+    finished(tmp_path / "a" / "seed0", {"x": 0.6})
+    path = tmp_path / "a" / "seed0" / "result.json"
+    content = json.loads(path.read_text())
+    assert (content.pop("peak_mb"), content.pop("parameters")) == (800, 1_234_567)
+    path.write_text(json.dumps(content))
+    runs = read_runs(tmp_path)
+    row = "0.600 | 0.300 | 0.900"
+    assert tabulate({"a": runs}, "a").splitlines()[::2] == [COLUMNS, f"| a | 1 | 4 | {row} | reference | 0.8 |"]
+    new = finished(tmp_path / "b" / "seed0", {"x": 0.6}, row="b")
+    assert tabulate({"a": runs, "b": [new]}, "a").splitlines()[::2] == [
+        COLUMNS + USED, f"| a | 1 | 4 | {row} | reference | 0.8 | - | - |"
+    ]  # fmt: skip
+
+
+def test_a_row_with_a_list():
+    row = Row.parse("dynunet:network_def#filters=[8,16],x={'a': [[1, 2], [3]], 'b': 2},network_def#deep_supr_num=1")
+    assert row.options == {
+        "network_def#filters": "[8,16]", "x": "{'a': [[1, 2], [3]], 'b': 2}", "network_def#deep_supr_num": "1"
+    }  # fmt: skip
+    assert row.label == "dynunet filters=[8,16] x={'a': [[1, 2], [3]], 'b': 2} deep_supr_num=1"
+    assert Row.parse("unetv2").options == {}
+    with pytest.raises(argparse.ArgumentTypeError, match="'fusion' is not of the form KEY=VALUE"):
+        Row.parse("unetv2:network_def#sdi=false,fusion")
 
 
 def test_epochs_that_fit(tmp_path):
@@ -147,6 +179,10 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
     result = json.loads((folder / "result.json").read_text())
     assert result["cpu_seconds"] > 1
     assert 0 < result["epoch_seconds"] < result["wall_seconds"]
+    assert 100 < result["peak_mb"] < 10_000
+    expected = read_config(["train.json"], {"code_path": None, "pretrained": False, "network_def#sdi": False})
+    network = expected.get_parsed_content("network_def")
+    assert result["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert (folder / "models" / "model.pt").is_file()
     with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
         expected = [(Path(row["image"]).name, f"{float(row['dice']):.4f}") for row in csv.DictReader(opened)]
@@ -178,10 +214,10 @@ def comparison(tmp_path):
             trained.append((str(folder.relative_to(tmp_path)), int(options["seed"]), epochs, options["val_interval"]))
             finished(folder, {"x": 0.5 + 0.1 * seconds}, epochs)
             (folder / "metrics.csv").write_text("epoch,seconds\n" + f"1,{seconds}\n" * epochs)
-            return Duration(wall=10 + seconds * epochs, cpu=2 * (10 + seconds * epochs))
+            return Usage(wall=10 + seconds * epochs, cpu=2 * (10 + seconds * epochs), peak_mb=800)
         return None
 
-    tool.run_bundle = run_bundle
+    tool.run_bundle, tool.parameters_of = run_bundle, lambda files, options: 1_234_567
 
     def compare(*arguments: str) -> str:
         common = ["--dataset_dir", "data", "--output_dir", str(tmp_path), "--set", "max_epochs=8", "val_interval=2"]
@@ -205,7 +241,7 @@ def test_equal_time(comparison, tmp_path):
     epochs, time = text.split("As many epochs as fit into the CPU time of segresnet:")
     dice = "0.700 ± 0.000 | 0.350 ± 0.000 | 0.900 ± 0.000 | +0.100 [+0.100, +0.100]"
     assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in epochs
-    assert f"| fpn | 2 | 8 | {dice} | 0.5 ± 0.0 |" in epochs
+    assert f"| fpn | 2 | 8 | {dice} | 0.5 ± 0.0 | 800 ± 0 | 1.23 |" in epochs
     assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in time
     assert f"| fpn | 2 | 4 | {dice} | 0.3 ± 0.0 |" in time
     with (tmp_path / "scores.csv").open() as opened:

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""compare.py on volumes with several classes: its tables and scores by hand, and its networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from common.bundle import Usage, read_config
+from common.comparison_results import plot, scores_as_csv, tabulate
+from common.comparisons import Run
+from monai.losses import DiceCELoss
+from monai.networks.nets import SegResNet, SwinUNETR
+
+from ..configs.test_volumes import write_volume
+from ..conftest import script
+
+VOLUMES = ["train.json", "recipes/volumes.yaml"]
+
+
+def finished(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a", volumes: bool = True) -> Run:
+    """``cases``: Dice, HD95 and surface Dice of class 1 and of class 2, by the name of the volume."""
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "metrics.csv").write_text("epoch,seconds\n1,60\n")
+    keys = ["dice", "hd95", "surface_dice"][: 3 if volumes else 2]
+    lines, summary = [["dataset", "image", "class", "iou", *keys]], {}
+    for index in (2, 1):  # in the file in any order
+        found = {key: [case[index - 1][place] for case in cases.values()] for place, key in enumerate(keys)}
+        lines += [["set", f"/d/imagesTr/{name}", index, 0.5, *values] for name, *values in zip(cases, *found.values())]
+        summary[f"set class {index}"] = {"images": len(cases)}
+        for key, values in found.items():
+            defined = [value for value in values if not np.isnan(value)]
+            if defined:
+                summary[f"set class {index}"][key] = {"mean": sum(defined) / len(defined), "images": len(defined)}
+    with (folder / "evaluation" / "scores.csv").open("w", newline="") as opened:
+        csv.writer(opened).writerows(lines)
+    (folder / "evaluation" / "summary.json").write_text(json.dumps(summary))
+    return Run.finish(row, seed, "", {}, Usage(60, 120, 1500), 2_500_000, folder)
+
+
+@pytest.fixture
+def runs(tmp_path) -> dict[str, list[Run]]:
+    nan = float("nan")
+    a = [
+        finished(tmp_path / "a0", 0, {"x": [(0.8, 1, 0.9), (0.6, 2, 0.5)], "y": [(0.6, 3, 0.7), (0.4, 4, 0.7)]}),
+        finished(tmp_path / "a1", 1, {"x": [(0.9, 2, 0.9), (0.7, 3, 0.5)], "y": [(0.7, 4, 0.7), (0.5, 5, 0.7)]}),
+    ]
+    # of the seed 0: one volume better by 0.2 and the other by 0, of which class 2 is missed once
+    b = [finished(tmp_path / "b0", 0, {"x": [(1, 0, 1), (0.8, 1, 1)], "y": [(1, 2, 1), (0, nan, 0)]}, "b")]
+    return {"a": a, "b": b}
+
+
+def test_table_of_two_classes_by_hand(runs):
+    head, _, *rows = tabulate(runs, "a").splitlines()
+    assert head == (
+        "| network | seeds | epochs | set Dice | set Dice difference | set class 1 Dice | set class 2 Dice | "
+        "set HD95 (mm) | set surface Dice | CPU minutes | peak MB | M parameters |"
+    )
+    a, b = (row.strip("| ").split(" | ") for row in rows)
+    assert a[:5] == ["a", "2", "1", "0.650 ± 0.071", "reference"]  # of 0.6 and 0.7
+    assert a[5:7] == ["0.750 ± 0.071", "0.550 ± 0.071"]
+    assert a[7:] == ["3.00 ± 0.71", "0.700 ± 0.000", "2.0 ± 0.0", "1500 ± 0", "2.50"]
+    # 0.9 - 0.7 and 0.5 - 0.5: of both volumes drawn twice, the mean is 0, 0.1 (half of the draws) or 0.2
+    assert b[:5] == ["b", "1", "1", "0.700", "+0.100 [+0.000, +0.200]"]
+    # HD95 of class 1: (0 + 2) / 2, of class 2: 1; the surface Dice counts the missed one as 0
+    assert b[5:9] == ["1.000", "0.400", "1.00 (1 undefined)", "0.750"]
+
+
+def test_images_of_two_classes_have_distances_in_pixels(tmp_path):
+    run = finished(tmp_path / "a", 0, {"x": [(0.8, 1), (0.6, 2)]}, volumes=False)
+    head, _, row = tabulate({"a": [run]}, "a").splitlines()
+    assert "| set HD95 (pixels) | CPU minutes |" in head
+    assert "| 0.700 | reference | 0.800 | 0.600 | 1.50 | 2.0 |" in row
+
+
+def test_scores_by_volume_and_class(runs):
+    rows = list(csv.DictReader(scores_as_csv({"epochs": runs}).splitlines()))
+    assert list(rows[0]) == [
+        "row", "seed", "terms", "dataset", "image", "class", "dice", "iou", "hd95", "surface_dice"
+    ]  # fmt: skip
+    places = [(row["row"], row["seed"], row["image"], row["class"]) for row in rows]
+    assert places == list(product("a", "01", "xy", "12")) + list(product("b", "0", "xy", "12"))
+    assert [row["dice"] for row in rows[:4]] == ["0.8000", "0.6000", "0.6000", "0.4000"]
+    assert [row["hd95"] for row in rows[-4:]] == ["0.0000", "1.0000", "2.0000", ""]
+    assert [row["surface_dice"] for row in rows[-4:]] == ["1.0000", "1.0000", "1.0000", "0.0000"]
+
+
+def test_plot_shows_the_mean_of_the_classes(runs):
+    (axis,) = plot({"epochs": runs}).axes
+    points = [container.lines[0] for container in axis.containers]
+    assert [line.get_ydata()[0] for line in points] == pytest.approx([0.65, 0.7])
+    assert axis.get_ylabel() == "Dice, mean over images and classes"
+
+
+def built(recipe: str, key: str = "network_def", **options):
+    torch.manual_seed(0)
+    files = [*VOLUMES, f"recipes/{recipe}.yaml"] if "image_size" not in options else VOLUMES[:1]
+    files += [f"recipes/{recipe}.yaml"] if "image_size" in options else []
+    return read_config(files, {"code_path": None, **options}).get_parsed_content(key)
+
+
+def test_segresnet_follows_the_config():
+    """In two dimensions it is the network that it was, in three that of volumes.yaml."""
+    for options, dims, channels, classes in (({"image_size": 64}, 2, 3, 1), ({}, 3, 1, 3)):
+        found = built("segresnet", **options).state_dict()
+        torch.manual_seed(0)
+        expected = SegResNet(spatial_dims=dims, in_channels=channels, out_channels=classes, init_filters=16)
+        assert found.keys() == expected.state_dict().keys()
+        assert all(torch.equal(found[key], value) for key, value in expected.state_dict().items())
+
+
+def test_dynunet_is_that_of_nnunet():
+    """Two convolutions with instance norm at each of four scales, halved three times, and 32 to 256 filters."""
+    network = built("dynunet")
+    convolutions = [module for module in network.modules() if type(module) is torch.nn.Conv3d]
+    down = [one for one in convolutions if one.kernel_size == (3, 3, 3)][:8]
+    assert [one.out_channels for one in down] == [32, 32, 64, 64, 128, 128, 256, 256]
+    assert [one.stride[0] for one in down] == [1, 1, 2, 1, 2, 1, 2, 1]
+    norms = {type(module) for module in network.modules() if "Norm" in type(module).__name__}
+    assert norms == {torch.nn.InstanceNorm3d}
+    assert {module.negative_slope for module in network.modules() if type(module) is torch.nn.LeakyReLU} == {0.01}
+
+
+def test_deep_supervision_of_dynunet(tmp_path):
+    """Its two outputs are weighted 1 and 1/2; in evaluation and without deep supervision it has one."""
+    options = {"network_def#filters": [4, 4, 8, 8], "image_size": 32, "out_channels": 3}
+    config = read_config(["train.json", "recipes/dynunet.yaml"], {"code_path": None, **options})
+    network, loss = (config.get_parsed_content(key) for key in ("network_def", "loss"))
+    image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32)).float()
+    stack = network(image)
+    network.register_forward_hook(config.get_parsed_content("as_list"))
+    heads = network(image)
+    assert isinstance(heads, list)
+    assert torch.equal(torch.stack(heads, 1), stack)
+    one = DiceCELoss(softmax=True, to_onehot_y=True)
+    assert loss(heads, label).item() == pytest.approx((one(heads[0], label) + one(heads[1], label) / 2).item())
+    assert torch.equal(network.eval()(image), heads[0])
+    alone = built("dynunet", **options, **{"network_def#deep_supervision": False})
+    alone.register_forward_hook(config.get_parsed_content("as_list"))
+    assert alone(image).shape == (2, 3, 32, 32)
+
+
+def test_swinunetr_pads_and_cuts():
+    pytest.importorskip("einops")
+    options = {"image_size": [33, 64], "swin#feature_size": 12}
+    network = built("swinunetr", **options).eval()
+    plain = SwinUNETR(in_channels=3, out_channels=1, feature_size=12, spatial_dims=2).eval()
+    plain.load_state_dict({name.removeprefix("1."): value for name, value in network.state_dict().items()})
+    image = torch.rand(1, 3, 33, 64)
+    padded = torch.zeros(1, 3, 64, 64)
+    padded[:, :, :33] = image
+    with torch.no_grad():
+        assert torch.equal(network(image), plain(padded)[:, :, :33])
+
+
+@pytest.mark.slow
+def test_networks_on_volumes(tmp_path):
+    """Every row is trained, scored by windows and tabulated; its parameters are those of its weights."""
+    pytest.importorskip("einops")
+    rng = np.random.default_rng(0)
+    data = tmp_path / "data"
+    for index in range(5):
+        shape = (18 + index, 21, 17)
+        label = np.zeros(shape, np.uint8)
+        label[3:9, 4:12, 3:9], label[9:14, 8:16, 6:14] = 1, 2
+        write_volume(data / "imagesTr" / f"v{index}.nii.gz", (rng.normal(0, 5, shape) + 60 * label), np.eye(4))
+        write_volume(data / "labelsTr" / f"v{index}.nii.gz", label, np.eye(4))
+    (data / "train.txt").write_text("v0\nv1\nv2\n")
+    (data / "test.txt").write_text("v3\nv4\n")
+    rows = ["unetv2:network_def#channels=8", "unetv2:network_def#channels=8,network_def#sdi=false"]
+    rows += ["dynunet:network_def#filters=[4,4,8,8]", "segresnet:network_def#init_filters=8"]
+    rows += ["swinunetr:swin#feature_size=12"]
+    out = tmp_path / "out"
+    script("compare").main([
+        "--dataset_dir", str(data), "--output_dir", str(out), "--overlays", "recipes/volumes", "--rows", *rows,
+        "--seeds", "0", "--set", "image_size=[16, 16, 48]", "max_epochs=1", "batch_size=2", "num_workers=0",
+    ])  # fmt: skip
+    table = [line.strip("| ").split(" | ") for line in (out / "results.md").read_text().splitlines()[:7]]
+    assert [line[0] for line in table[2:]] == rows
+    found = {path.parent.parent.name: json.loads(path.read_text()) for path in out.glob("*/seed0/result.json")}
+    assert len(found) == 5
+    assert all(one["peak_mb"] > 100 for one in found.values())
+    for name, one in found.items():
+        weights = torch.load(out / name / "seed0" / "models" / "model.pt", weights_only=True)
+        buffers = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
+        sizes = {v.data_ptr(): v.numel() for key, v in weights.items() if not key.endswith(buffers)}
+        assert one["parameters"] == sum(sizes.values()), name  # DynUNet has every weight by two names
+    rows_of_scores = list(csv.DictReader((out / "scores.csv").open()))
+    assert len(rows_of_scores) == 5 * 2 * 2
+    for line, row in zip(table[2:], rows, strict=True):
+        own = [one for one in rows_of_scores if one["row"] == row]
+        for place, classes in ((3, "12"), (5, "1"), (6, "2")):
+            dice = [float(one["dice"]) for one in own if one["class"] in classes]
+            assert float(line[place]) == pytest.approx(sum(dice) / len(dice), abs=6e-4)
+        surface = [float(one["surface_dice"]) for one in own]
+        assert float(line[8]) == pytest.approx(sum(surface) / 4, abs=6e-4)
