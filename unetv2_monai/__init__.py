@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
-from .bundle import RunFolder, check_options, keep_memory
+from .bundle import RunFolder, check_options, fast_muon, keep_memory
 from .data import (
     LabelWriter,
     MultiScaleBatch,
@@ -71,6 +71,7 @@ __all__ = [
     "convert_released_state_dict",
     "encoder_weights",
     "existing_file",
+    "fast_muon",
     "keep_memory",
     "last_checkpoint",
     "list_images",
