@@ -27,13 +27,12 @@ import torch
 from common.command import new_parser, run
 from common.exports import FORMATS, export, images_of, inference_config
 from common.options import add_set, values_of
-from common.quantisation import LEAST_IMAGES
+from common.quantisation import CALIBRATION_IMAGES, LEAST_IMAGES
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
 
-from unetv2_monai import InputError, load_weights
+from unetv2_monai import InputError, list_images, load_weights
 
-CALIBRATION = 100  # images; with 300 the masks agree no better
 # batch, height, width besides the image size: the formats must be free in all of them
 SHAPES = [(1, 288, 384), (2, 97, 75), (3, 64, 64)]
 
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     height, width = ensure_tuple_rep(config["image_size"], 2)
     channels = next(network.parameters()).shape[1]
     noise = [torch.randn(n, channels, h, w) for n, h, w in [(1, height, width), *SHAPES]]
-    images = images_of(arguments.images, config) if arguments.images else []
+    images = images_of(list_images(str(arguments.images)), config) if arguments.images else []
 
     inputs = f"{len(images)} images" if images else "noise"
     print(f"| runtime | file | size (MB) | opset | max. difference | Dice, {inputs} | dynamic axes |")
@@ -88,7 +87,7 @@ def _calibration(folder: Path, config: ConfigParser) -> list[torch.Tensor]:
     if not folder.is_dir():
         raise InputError(f"--calibrate: there is no folder {folder}. Name one of training images.")
     try:
-        images = images_of(folder, config, CALIBRATION)
+        images = images_of(list_images(str(folder)), config, CALIBRATION_IMAGES)
     except InputError as error:
         raise InputError(f"--calibrate: {str(error).removeprefix('dataset_dir ')}") from error
     if len(images) < LEAST_IMAGES:

@@ -37,7 +37,8 @@ SECONDS = 60
 
 def shipped(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> list[Row]:
     """Every path of the default network: Dice of its masks of the test images at native size, and its time."""
-    _, target = exported_weights(checkpoint, size, folder / "choice")
+    training_images = find_pairs(str(dataset_dir))["training"]
+    _, target = exported_weights(checkpoint, size, folder / "choice", training_images)
     variants = variants_of(DEFAULT, target, [name for name in PATHS if name not in LEFT_OUT])
     del variants["released"]
     labels = labels_of(dataset_dir)
@@ -99,9 +100,10 @@ def mean_dice(scores: Path) -> dict[str, float]:
 def timed(variants: Mapping[str, Variant], dice: Mapping[str, float], size: int) -> list[Row]:
     with start(dict(variants)) as workers:
         timings = workers.take_turns(1, size, SECONDS)
+    first = next(iter(timings))
     return [
         {"network": name, "size": size, "Dice": f"{dice[name]:.4f}", "ms an image": 1000 * timing.median,
-         "±": 1000 * timing.spread}
+         "±": 1000 * timing.spread, "speed-up": timings[first].median / timing.median}
         for name, timing in timings.items()
     ]  # fmt: skip
 

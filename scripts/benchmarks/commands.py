@@ -18,6 +18,8 @@ from common.bundle import read_config, run_bundle
 from common.demo_images import write_demo_data
 from common.exports import compare, images_of, inference_config, runner
 
+from unetv2_monai import list_images
+
 from .machine import CUDA, Row, show
 from .networks import DEFAULT, PATHS, exported_weights
 from .stopwatch import RELEASED_ENVIRONMENT, RELEASED_OPTIONS, own_process, peak
@@ -172,7 +174,7 @@ def processes(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
 def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[list[Row]]:
     """Masks of trained weights of the default network by each path against plain PyTorch in float32."""
     network, target = exported_weights(checkpoint, size, folder / "agreement")
-    inputs = images_of(images, inference_config({"image_size": size}))
+    inputs = images_of(list_images(str(images)), inference_config({"image_size": size}))
     rows: list[Row] = []
     for name, path in PATHS.items():
         options = path.options_in(target)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from common.bundle import read_config
-from common.exports import FORMATS, export, inference_config
+from common.exports import FORMATS, export, images_of, inference_config
+from common.quantisation import CALIBRATION_IMAGES
 
 from unetv2_monai import UNetV2, load_weights
 
@@ -101,6 +102,7 @@ PATHS = {
     "OpenVINO": InferencePath("inference_openvino", "model.xml"),
     "bfloat16": InferencePath("inference_bf16", dtype="bfloat16"),
     "OpenVINO, bfloat16": InferencePath("inference_openvino", "model.xml", {"precision": "bf16"}, "bfloat16"),
+    "OpenVINO, int8": InferencePath("inference_openvino", "model_int8.xml"),  # where there are images to calibrate on
 }
 
 
@@ -110,8 +112,16 @@ def trained(name: str, work: str) -> Row:
     return {**NETWORKS[name], **heads}
 
 
-def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None = None) -> Path:
-    """Weights (random ones unless given) in all formats that can be made here, kept for the next call."""
+def exported(
+    backbone: str,
+    folder: Path,
+    state: Mapping[str, torch.Tensor] | None = None,
+    calibration: Sequence[torch.Tensor] = (),
+) -> Path:
+    """
+    Weights (random ones unless given) in all formats that can be made here, kept for the next call; in int8 if there
+    are images to calibrate on.
+    """
     target = folder / "exports" / backbone
     target.mkdir(parents=True, exist_ok=True)
     if state is not None or not (target / "model.pt").is_file():
@@ -121,16 +131,24 @@ def exported(backbone: str, folder: Path, state: dict[str, torch.Tensor] | None 
         torch.save(network.state_dict(), target / "model.pt")
         for name, one in FORMATS.items():
             (target / one.file).unlink(missing_ok=True)
-            if not CUDA and not one.calibrated and not one.missing_packages():
-                export(name, network, {"backbone": backbone}, target, [torch.randn(2, 3, 97, 75)])
+            if not CUDA and (calibration or not one.calibrated) and not one.missing_packages():
+                noise = [torch.randn(2, 3, 97, 75)]
+                export(name, network, {"backbone": backbone}, target, noise, calibration=calibration)
     return target
 
 
-def exported_weights(checkpoint: Path, size: int, folder: Path) -> tuple[torch.nn.Module, Path]:
-    """The default network with trained weights, and the folder of it in all formats that can be made here."""
-    network: torch.nn.Module = inference_config({"image_size": size}).get_parsed_content("network_def").eval()
+def exported_weights(
+    checkpoint: Path, size: int, folder: Path, training_images: Sequence[Mapping[str, str]] = ()
+) -> tuple[torch.nn.Module, Path]:
+    """
+    The default network with trained weights, and the folder of it in all formats that can be made here; in int8 if
+    there are ``{"image": path}`` of training images.
+    """
+    config = inference_config({"image_size": size})
+    network: torch.nn.Module = config.get_parsed_content("network_def").eval()
     load_weights(network, checkpoint)
-    return network, exported(DEFAULT, folder, network.state_dict())
+    calibration = images_of(training_images, config, CALIBRATION_IMAGES)
+    return network, exported(DEFAULT, folder, network.state_dict(), calibration)
 
 
 def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, Variant]:

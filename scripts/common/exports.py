@@ -16,7 +16,7 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export
 from monai.metrics import DiceMetric
 
-from unetv2_monai import InputError, __version__, list_images
+from unetv2_monai import InputError, __version__
 
 from .bundle import CONFIGS, read_config
 from .description import KEY, Description
@@ -258,18 +258,17 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
     return lambda x: inferer(x, network)
 
 
-def images_of(folder: Path, parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
+def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
     """
     Args:
-        folder: of images.
+        items: ``{"image": path}`` for each image.
         parser: of :py:func:`inference_config`.
-        most: take so many, spread over the folder. Defaults to None: all.
+        most: take so many, spread over all. Defaults to None: all.
 
     Returns:
         The images, preprocessed, each as a batch of one.
     """
     preprocessing = parser.get_parsed_content("preprocessing")
-    items = list_images(str(folder))
     count = min(len(items), most or len(items))
     chosen = [items[index * len(items) // count] for index in range(count)]
     return [preprocessing(item)["image"].as_tensor()[None] for item in chosen]

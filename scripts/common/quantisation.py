@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-__all__ = ["LEAST_IMAGES", "float_operations", "quantise"]
+__all__ = ["CALIBRATION_IMAGES", "LEAST_IMAGES", "float_operations", "quantise"]
 
+CALIBRATION_IMAGES = 100  # with 300 the masks agree no better
 LEAST_IMAGES = 16  # with fewer, ranges of activations depend on chance
 WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}
 # Places in the order of convolutions: stem, depthwise layer and the first two projections of EfficientNet-Lite. They

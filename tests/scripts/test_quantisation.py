@@ -16,7 +16,7 @@ from common.description import KEY
 from common.exports import FORMATS, export, images_of, inference_config
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import InputError, UNetV2, list_images
 
 from ..conftest import draw_pair, script
 from ..support.exported import description, write_bright
@@ -136,8 +136,8 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
 
 
 def test_images_are_spread_over_the_folder(pairs):
-    parser = inference_config({"image_size": 32})
-    every, some = images_of(pairs, parser), images_of(pairs, parser, 3)
+    parser, items = inference_config({"image_size": 32}), list_images(str(pairs))
+    every, some = images_of(items, parser), images_of(items, parser, 3)
     assert len(every) == 6
     assert len(some) == 3
     assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
