@@ -5,6 +5,7 @@ Start a MONAI Label server for a folder of images: segment, correct, train on th
 
     make label-env                                  # once: an environment for MONAI Label
     python scripts/label_server.py --images DIR
+    python scripts/label_server.py --images DIR_OF_NIFTI --recipe volumes   # for 3D Slicer
 
 It prints one address: open it in a browser, or give it to a client. Whoever has the address can use the server.
 
@@ -56,11 +57,13 @@ class Prepared:
         app: folder of the app with the bundle and its weights.
         studies: the folder that MONAI Label reads images from and writes labels into.
         start: a sentence about the weights.
+        volumes: whether the images are volumes.
     """
 
     app: Path
     studies: Path
     start: str
+    volumes: bool
 
 
 def use_label_environment() -> None:
@@ -157,7 +160,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     try:
         images = prepare_images(arguments)
         refuse_changed(studies, images)
-        start = prepare_bundle(arguments)
+        start = prepare_bundle(arguments, images)
     except Exception:
         if {path.name for path in arguments.work_dir.iterdir()} == {"lock"}:
             shutil.rmtree(arguments.work_dir)
@@ -165,7 +168,7 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     if not arguments.in_place:
         link_images(studies, images)
     images_record(arguments.work_dir).write_text(f"{arguments.images.resolve()}\n")
-    return Prepared(renew_app(arguments.work_dir / "app"), studies, start)
+    return Prepared(renew_app(arguments.work_dir / "app"), studies, start, is_volume(images[0]))
 
 
 def prepare_images(arguments: argparse.Namespace) -> list[Path]:
@@ -212,18 +215,37 @@ def renew_app(app: Path) -> Path:
     return app
 
 
-def prepare_bundle(arguments: argparse.Namespace) -> str:
+def is_volume(path: Path) -> bool:
+    from unetv2_monai.data import VOLUME_ENDINGS
+
+    return path.name.lower().endswith(VOLUME_ENDINGS)
+
+
+def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
+    """A network of two dimensions takes no volumes, and one of three takes nothing else."""
+    from unetv2_monai import InputError
+
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    three = len(metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]) == 3
+    if other := next((path for path in images if is_volume(path) != three), None):
+        found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
+        advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
+        raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
+
+
+def prepare_bundle(arguments: argparse.Namespace, images: Sequence[Path]) -> str:
     """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
     from common.packing import NAME
 
     app = arguments.work_dir / "app"
     weights = app / "model" / NAME / "models" / "model.pt"
     if weights.is_file():
+        refuse_other_kind(images, app / "model" / NAME)
         return f"Going on with the weights in {weights}"
     unfinished = arguments.work_dir / "app.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        start = write_bundle(arguments, unfinished / "model" / NAME)
+        start = write_bundle(arguments, unfinished / "model" / NAME, images)
         shutil.rmtree(app, ignore_errors=True)
         unfinished.rename(app)
     finally:
@@ -231,13 +253,14 @@ def prepare_bundle(arguments: argparse.Namespace) -> str:
     return start
 
 
-def write_bundle(arguments: argparse.Namespace, bundle: Path) -> str:
+def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[Path]) -> str:
     """The bundle with its weights in a new folder. Returns a sentence about the weights."""
     import torch
     from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
     bundle.parent.mkdir(parents=True)
     copy_bundle(bundle, values_of(arguments.set), arguments.recipe)
+    refuse_other_kind(images, bundle)
     from_imagenet = bool(copy_encoder(bundle))
     weights = bundle / "models" / "model.pt"
     if arguments.checkpoint:
@@ -303,7 +326,10 @@ def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
     shown = "127.0.0.1" if anywhere else arguments.host
     log = arguments.work_dir / "server.log"
     print(f"Page: http://{shown}:{arguments.port}/{token}{'/' * bool(token)}")
-    print("Open it in a browser once 'Ready.' is printed. Other clients take the same address: docs/how-to/label.md")
+    if prepared.volumes:
+        print("Give it to 3D Slicer's MONAILabel as server once 'Ready.' is printed: the page shows no volumes.")
+    else:
+        print("Open it in a browser once 'Ready.' is printed. Other clients take it too: docs/how-to/label.md")
     if anywhere:
         print("From other machines: the same address with the name or the IP address of this one.")
     if arguments.no_token:

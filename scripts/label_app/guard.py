@@ -21,7 +21,7 @@ from pathlib import PurePath
 from typing import Any
 
 from calls import Call, canonical_query, find_call
-from uploads import Form, check_image, check_label, ending_of, read_form
+from uploads import Form, check_image, check_label, ending_of, read_form, renumbered
 from values import MAX_JSON, Facts, NewId, Refused
 
 __all__ = ["Guard", "Settings"]
@@ -174,10 +174,12 @@ class Guard:
             raise Refused(415, "The body is not declared as multipart/form-data.")
         form = await read_form(content_type, body, call.file) if body else Form()
         params = call.params_checked(form.params, facts)
-        ending = await self.check_file(call, form, query, app, facts)
+        ending = await self.check_file(call, form, query, params, app, facts)
         return form.encoded(call.file, json.dumps(params).encode(), ending)
 
-    async def check_file(self, call: Call, form: Form, query: dict[str, str], app: Any, facts: Facts) -> str:
+    async def check_file(
+        self, call: Call, form: Form, query: dict[str, str], params: dict[str, Any], app: Any, facts: Facts
+    ) -> str:
         """The ending that the file is stored with; empty where there is none."""
         if form.content is None:
             if call.method == "PUT" or not query.get("image"):
@@ -190,6 +192,10 @@ class Guard:
         ending = ending_of(form.file_name, app.volumes)
         if call.kind == "label":
             path = app.datastore().get_image_uri(query["image"])
+            if app.volumes and (segments := params.get("label_info")):
+                classes = app.task.labels
+                form.content = await asyncio.to_thread(renumbered, form.file_name, form.content, segments, classes)
+                params["label_info"] = [{"name": each, "idx": value} for each, value in classes.items()]
             await asyncio.to_thread(check_label, form.file_name, form.content, path, app.out_channels, app.volumes)
             return ending
         if call.method == "PUT":

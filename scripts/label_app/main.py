@@ -35,6 +35,8 @@ from store import ImageStore
 from training import Trainings
 from values import Facts
 
+from unetv2_monai.data import VOLUME_ENDINGS, LabelWriter
+
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps
 VAL_SPLIT = 0.2  # MONAI Label's default: every fifth label is held out
@@ -76,7 +78,31 @@ class InferTask(BundleInferTask):
     def writer(self, data, extension=None, dtype=None):
         if self.polygons(data):
             return PolygonWriter(label=self.key_pred, json="result")(data)
+        if self.dimension == 3 and data["result_extension"] in VOLUME_ENDINGS:
+            return self.nifti(data), {}
         return super().writer(data, extension, dtype)
+
+    def nifti(self, data) -> str:
+        """A label with the header of its image, as ``run inference`` writes it; MONAI Label's own header differs."""
+        handle, path = tempfile.mkstemp(suffix=data["result_extension"])
+        os.close(handle)
+        writer = LabelWriter(output_dtype=np.dtype(data["result_dtype"]))
+        writer.set_data_array(data[self.key_pred][None])
+        affine = data[f"{self.key_pred}_meta_dict"]["affine"]
+        writer.set_metadata({"filename_or_obj": data["image_path"], "affine": affine}, resample=False)
+        writer.write(path)
+        return path
+
+
+class DropoutTask(BundleInferTask):
+    """Passes that differ by dropout alone: batch normalisation keeps its statistics, as in a prediction."""
+
+    def _get_network(self, device, data):
+        network = super()._get_network(device, data)
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return network
 
 
 class TrainTask(BundleTrainTask):
@@ -155,6 +181,9 @@ class LabelApp(MONAILabelApp):
     def facts(self) -> Facts:
         return Facts(models=list(self.bundles), images=self.datastore().list_images(), devices=device_list())
 
+    def info(self):
+        return {**super().info(), "train_stats": {self.model: self.trainings.stats()}}
+
     def segmented(self, path: str) -> np.ndarray:
         """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
         try:
@@ -186,9 +215,7 @@ class LabelApp(MONAILabelApp):
         left_out = [SaveImaged, Invertd, AsDiscreted, SqueezeDimd]
         options = {"train_mode": True, "skip_writer": True, "dropout": DROPOUT, "post_filter": left_out}
         return {
-            name: Scoring(
-                BundleInferTask(path, self.conf, add_post_restore=False, **options), simulation_size=SIMULATIONS
-            )
+            name: Scoring(DropoutTask(path, self.conf, add_post_restore=False, **options), simulation_size=SIMULATIONS)
             for name, path in self.bundles.items()
         }
 

@@ -28,6 +28,7 @@ __all__ = ["MAX_EPOCHS", "Training", "Trainings"]
 
 logger = logging.getLogger(__name__)
 MAX_EPOCHS = 50  # as MONAI Label's default
+BEST = re.compile(r"Key metric: val_mean_dice best value: (\d+\.\d+)")
 EPOCH = re.compile(r"Epoch\[(\d+)\] Complete|Epoch: (\d+)/\d+")
 
 
@@ -93,6 +94,18 @@ class Trainings:
 
     def state(self) -> dict[str, Any]:
         return {**asdict(self.current), "history": self.app.labelling.read()["history"]}
+
+    def stats(self) -> dict[str, float]:
+        """Of the last training, as 3D Slicer shows it: epochs, and the best Dice of the labels that are held out."""
+        if self.current.status == "idle":
+            return {}
+        lines = self.task["details"] if self.task else []
+        best = [float(found[1]) for line in lines if (found := BEST.search(line))]
+        return {
+            "epoch": max(1, self.current.epoch),
+            "total_epochs": self.current.max_epochs,
+            **({"best_metric": best[-1]} if best else {}),
+        }
 
     def start(self, max_epochs: int) -> None:
         """Raises Refused (409) while a training runs, or without labels."""

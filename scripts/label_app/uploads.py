@@ -6,12 +6,14 @@ from __future__ import annotations
 import secrets
 import tempfile
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import nibabel
+import numpy as np
 from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -20,8 +22,9 @@ from values import MAX_JSON, Refused
 from unetv2_monai import InputError
 from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
 from unetv2_monai.data.checks import image_size, mask_size
+from unetv2_monai.data.volumes import check_grids, read_grid, read_volume
 
-__all__ = ["Form", "check_image", "check_label", "check_png", "ending_of", "read_form"]
+__all__ = ["Form", "check_image", "check_label", "check_png", "ending_of", "read_form", "renumbered"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # others of Pillow's are not read: one of them starts a program
 
@@ -119,18 +122,67 @@ def check_label(name: str, content: bytes, image: str, out_channels: int, volume
         volumes: whether files are volumes.
 
     Raises:
-        Refused: when it cannot be read, has another size, or holds values that are no classes.
+        Refused: when it cannot be read, has another size, holds values that are no classes, or as a volume lies
+            elsewhere than its image.
     """
     with Received(content, ending_of(name, volumes)) as path:
         try:
             if not volumes:
                 identify(content, FORMATS)
             size, expected = mask_size(str(path), out_channels), image_size(image)
+            if size != expected:
+                by, image_by = (" x ".join(map(str, each)) for each in (size, expected))
+                raise Refused(422, f"'{printable(name)}' is {by}, but its image is {image_by}.")
+            if volumes:
+                check_grids(read_grid(image), read_grid(str(path)))
         except InputError as error:
             raise Refused(422, f"'{printable(name)}' is no label: {sentence(error, path)}") from None
-    if size != expected:
-        by, image_by = (" x ".join(map(str, each)) for each in (size, expected))
-        raise Refused(422, f"'{printable(name)}' is {by}, but its image is {image_by}.")
+
+
+def renumbered(name: str, content: bytes, segments: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> bytes:
+    """
+    A label volume whose values are those of the server's classes.
+
+    3D Slicer numbers segments in their order in its list, which its user can change.
+
+    Args:
+        name: of the file, as the client calls it.
+        content: of the file.
+        segments: the client's, ``{"name": ..., "idx": value in the file}``.
+        classes: values by names, which are in lower case.
+
+    Returns:
+        The content of the file; the one that was sent, if its values are right.
+
+    Raises:
+        Refused: when it cannot be read, or holds a value of no segment, or a segment that is no class.
+    """
+    names = {segment["idx"]: segment["name"] for segment in segments}
+    with Received(content, ending_of(name, volumes=True)) as path:
+        try:
+            values = read_volume(str(path))
+        except InputError as error:
+            raise Refused(422, f"'{printable(name)}' is no label: {sentence(error, path)}") from None
+        wanted = {}
+        for value in np.unique(values[values != 0]).tolist():
+            if value not in names:
+                raise Refused(422, f"'{printable(name)}' holds the value {value:g}, which no segment has.")
+            segment = names[value].lower()
+            if segment not in classes:
+                raise Refused(
+                    422, f"The segment '{printable(names[value])}' is no class. There is: {', '.join(classes)}."
+                )
+            wanted[value] = classes[segment]
+        if all(value == to for value, to in wanted.items()):
+            return content
+        label = np.zeros(values.shape, np.uint8)
+        for value, to in wanted.items():
+            label[values == value] = to
+        opened: Any = nibabel.load(path)
+        written = nibabel.Nifti1Image(label, opened.affine, opened.header)
+        written.set_data_dtype(np.uint8)
+        nibabel.save(written, path)
+        return path.read_bytes()
 
 
 def check_png(content: bytes, size: tuple[int, ...], classes: int) -> Image.Image:

@@ -210,27 +210,6 @@ def test_stock_app_of_monai_label(images, unpacked, tmp_path):
         assert weights.read_bytes() != before
 
 
-def test_volumes(tmp_path):
-    """The 3-D recipe: a NIfTI label of the image's shape and affine."""
-    import nibabel
-
-    affine = np.diag([0.8, -1.1, 1.5, 1.0])
-    affine[:3, 3] = 5, -7, 11
-    (tmp_path / "volumes").mkdir()
-    values = np.random.default_rng(0).normal(size=(35, 51, 30)).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "volumes" / "case.nii.gz")
-    command = label_server(tmp_path / "work", "--images", tmp_path / "volumes", "--recipe", "volumes")
-    with serving(command, tmp_path / "work") as server:
-        info = server.client.info()["models"][MODEL]
-        assert (info["dimension"], info["labels"]) == (3, {"anterior": 1, "posterior": 2})
-        path, _ = server.client.infer(MODEL, "case", {})
-        assert path.endswith(".nii.gz")
-        found = nibabel.load(path)
-        assert found.shape == values.shape
-        np.testing.assert_allclose(found.affine, affine, atol=1e-4)
-        assert set(np.unique(np.asarray(found.dataobj))) <= {0, 1, 2}
-
-
 def test_loop_on_real_images(real_data, tmp_path):
     """Two rounds of labelling by uncertainty: Dice on images that the server never had rises with each."""
     skin = real_data / "isic2017_256"

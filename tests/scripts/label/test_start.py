@@ -12,6 +12,7 @@ import subprocess
 from argparse import Namespace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +66,26 @@ def test_all_that_is_wrong_is_one_error(tmp_path, command):
     said = refused(tmp_path / "work", "--images", tmp_path / "images", "--port", 70000, "--checkpoint", "absent.pt")
     assert len(re.findall("^error: ", said, re.MULTILINE)) == 1
     assert said.count("\n") == 4  # two options, two files
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "said"),
+    [
+        ("case.nii.gz", None, "a volume, but this network takes images of two dimensions. Add --recipe volumes,"),
+        ("case.png", "volumes", "an image, but this network takes volumes (NIfTI). Leave out --recipe volumes,"),
+    ],
+)
+def test_images_of_the_other_kind(name, recipe, said, tmp_path, command):
+    """One of them is enough."""
+    draw_pair(tmp_path, "case", 40, 30)
+    nibabel.save(nibabel.Nifti1Image(np.eye(4, dtype=np.uint8)[None], np.eye(4)), tmp_path / "images" / "case.nii.gz")
+    for path in (tmp_path / "images").iterdir():
+        path.rename(path.with_name(f"{'b' if path.name == name else 'a'}_{path.name}"))
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "lock").touch()  # as own_work_folder leaves it
+    with pytest.raises(InputError, match=re.escape(f"b_{name} is {said}")):
+        command.prepare(arguments(tmp_path, recipe=recipe))
     assert not (tmp_path / "work").exists()
 
 

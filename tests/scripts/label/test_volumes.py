@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Volumes on a real server, by the client module of 3D Slicer's extension, which MONAI Label installs. Calls and their
+values are those of the extension's buttons; ITK reads and writes the files, as in Slicer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from .support import MODEL, Server, label_server, serving
+
+pytest.importorskip("monailabel")
+COUNT = 6
+SMALL = ["image_size=[16,16,16]", "network_def#channels=8", "batch_size=2"]
+TURNED = np.array([[-1.5, 0, 0, 10], [0, 0, 2, -5], [0, -1, 0, 3], [0, 0, 0, 1.0]])
+OBLIQUE = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(0.3, -0.2, 0.15) * [1.0, 1.2, 0.9], (3, -4, 20))
+AFFINES = (TURNED, OBLIQUE, np.eye(4))
+
+
+def truth(index: int) -> np.ndarray:
+    """Two touching boxes in a volume whose size and place differ."""
+    label = np.zeros((20 + index, 22, 18), np.uint8)
+    x, y, z = np.random.default_rng(index).integers(2, 5, 3)
+    label[x : x + 7, y : y + 8, z : z + 6] = 1
+    label[x + 7 : x + 13, y + 4 : y + 12, z + 3 : z + 10] = 2
+    return label
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("volumes")
+    for index in range(COUNT):
+        label = truth(index)
+        values = np.random.default_rng(index).normal(0, 5, label.shape) + 60 * label
+        image = nibabel.Nifti1Image(values.astype(np.int16), AFFINES[index % 3])
+        image.set_qform(AFFINES[index % 3], code="scanner")
+        nibabel.save(image, folder / f"case_{index}.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(volumes, tmp_path_factory) -> Iterator[Server]:
+    work = tmp_path_factory.mktemp("label") / "work"
+    with serving(label_server(work, "--images", volumes, "--recipe", "volumes", "--set", *SMALL), work) as started:
+        yield started
+
+
+class Slicer:
+    """What the buttons of the extension do, after ``MONAILabel.py`` of MONAI Label 0.8.5."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        path = Path(sys.prefix) / "monailabel" / "plugins" / "slicer" / "MONAILabel" / "MONAILabelLib" / "client.py"
+        specification = importlib.util.spec_from_file_location("slicer_client", path)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        self.client = module.MONAILabelClient(server.url, str(folder), "user-xyz")
+        assert not self.client.auth_enabled()  # asked before every call
+        self.info, self.folder = self.client.info(), folder
+
+    def options(self, section: str, name: str) -> dict[str, Any]:
+        """Slicer sends back what ``/info/`` states, of a list the first entry."""
+        stated = self.info[section][name].get("config", {})
+        return {key: value[0] if isinstance(value, list) else value for key, value in stated.items()}
+
+    def next_sample(self, strategy: str) -> dict[str, Any]:
+        return self.client.next_sample(strategy, self.options("strategies", strategy))
+
+    def segment(self, image: str) -> tuple[Any, dict[str, Any]]:
+        params = {**self.options("models", MODEL), "result_extension": ".nrrd", "result_dtype": "uint8"}
+        path, answer = self.client.infer(MODEL, image, params)
+        assert path.endswith(".nrrd")
+        return itk().imread(path), answer
+
+    def save(self, image: str, volume: Path, values: np.ndarray, segments: list[str]) -> dict[str, Any]:
+        """Segments are numbered in the order of Slicer's list."""
+        labelmap = itk().image_from_array(np.ascontiguousarray(values.T))
+        labelmap.CopyInformation(itk().imread(str(volume)))
+        path = self.folder / "label.nii.gz"
+        itk().imwrite(labelmap, str(path))
+        label_info = [{"name": name, "idx": index + 1} for index, name in enumerate(segments)]
+        return self.client.save_label(image, str(path), params={"label_info": label_info})
+
+
+def itk() -> Any:
+    import itk  # takes seconds
+
+    return itk
+
+
+@pytest.fixture(scope="module")
+def slicer(server, tmp_path_factory) -> Slicer:
+    return Slicer(server, tmp_path_factory.mktemp("slicer"))
+
+
+def test_what_slicer_reads_at_the_start(slicer):
+    assert slicer.info["labels"] == ["anterior", "posterior"]  # segments are made in this order, from 1 on
+    model = slicer.info["models"][MODEL]
+    assert (model["type"], model["dimension"]) == ("segmentation", 3)
+    assert model["labels"] == {"anterior": 1, "posterior": 2}
+    assert list(slicer.info["trainers"]) == [MODEL]
+    assert (slicer.info["datastore"]["total"], slicer.info["datastore"]["completed"]) == (COUNT, 0)
+    assert slicer.info["train_stats"] == {MODEL: {}}
+    assert slicer.client.train_status(True) is False
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_segmenting_keeps_the_grid(index, server, slicer, volumes):
+    """As NRRD, which Slicer asks for, and as NIfTI with the header of the volume."""
+    volume = volumes / f"case_{index}.nii.gz"
+    status, downloaded = server.call("GET", f"/datastore/image?image=case_{index}")
+    assert (status, downloaded) == (200, volume.read_bytes())
+    found, answer = slicer.segment(f"case_{index}")
+    image = itk().imread(str(volume))
+    assert answer["label_names"] == {"anterior": 1, "posterior": 2}
+    assert itk().size(found) == itk().size(image)
+    for read in (itk().origin, itk().spacing):
+        assert list(read(found)) == pytest.approx(list(read(image)), abs=1e-5)
+    directions = [itk().array_from_matrix(each.GetDirection()) for each in (found, image)]
+    np.testing.assert_allclose(*directions, atol=1e-6)
+    values = itk().array_from_image(found).T
+    assert values.dtype == np.uint8
+    assert set(np.unique(values)) <= {0, 1, 2}
+    path, _ = server.client.infer(MODEL, f"case_{index}", {})
+    label, image = nibabel.load(path), nibabel.load(volume)
+    assert (np.asarray(label.dataobj) == values).all()
+    for form in ("get_sform", "get_qform"):
+        (a, code), (b, expected) = (getattr(each, form)(coded=True) for each in (label, image))
+        assert code == expected
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_a_whole_round(server, slicer, volumes):
+    """The next volume, a label of it, again and again; training; better predictions of a volume that has no label."""
+    for _ in range(COUNT - 1):
+        sample = slicer.next_sample("first")
+        image = sample["id"]
+        assert (sample["name"], Path(sample["path"]).name) == (f"{image}.nii.gz",) * 2
+        label = truth(int(image[-1]))
+        assert slicer.save(image, volumes / sample["name"], label, slicer.info["labels"])["label"] == image
+        back = nibabel.load(slicer.client.download_label(image, "final"))
+        assert (np.asarray(back.dataobj) == label).all()
+        np.testing.assert_allclose(back.affine, nibabel.load(volumes / sample["name"]).affine, atol=1e-5)
+    assert slicer.client.info()["datastore"]["completed"] == COUNT - 1
+    last = slicer.next_sample("first")["id"]
+
+    def dice() -> list[float]:
+        found, expected = itk().array_from_image(slicer.segment(last)[0]).T, truth(int(last[-1]))
+        both = [(found == value, expected == value) for value in (1, 2)]
+        return [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in both]
+
+    before = dice()
+    started = slicer.client.train_start(MODEL, {**slicer.options("trainers", MODEL), "max_epochs": 12})
+    assert started["status"] == "SUBMITTED"
+    time.sleep(1)  # as the extension does
+    assert slicer.client.train_status(True) is True
+    shown = []
+    while (status := slicer.client.train_status(False))["status"] in ("SUBMITTED", "RUNNING"):
+        shown.append(slicer.client.info()["train_stats"][MODEL])
+        time.sleep(0.5)
+    assert status["status"] == "DONE", "\n".join(status["details"])
+    epochs = [stats["epoch"] for stats in shown if stats]
+    assert epochs == sorted(epochs)
+    assert 1 < max(epochs) <= 12
+    assert {stats["total_epochs"] for stats in shown if stats} == {12}
+    assert 0 < shown[-1]["best_metric"] <= 1
+    after = dice()
+    assert min(after) > max(0.5, *before)
+
+
+def test_uncertainty_of_volumes(server, slicer):
+    """After the round: the volumes that have no label get one, by passes with dropout."""
+    status = 429
+    while status == 429:  # the server scores by itself after a training
+        status, answer = server.post(f"/scoring/{MODEL}?run_sync=true", {"simulation_size": 3})
+        time.sleep(0.5)
+    assert (status, answer["total"]) == (200, 1)
+    store = slicer.client.datastore()["objects"]
+    (image,) = (name for name, entry in store.items() if "final" not in entry["labels"])
+    assert 0 < store[image]["image"]["info"]["epistemic_entropy"] < 2
+    assert slicer.next_sample("uncertainty")["id"] == image
+
+
+def stored(server: Server, image: str) -> Path:
+    return server.work_dir / "images" / "labels" / "final" / f"{image}.nii.gz"
+
+
+def test_segments_in_another_order(server, slicer, volumes):
+    """Their names decide, in upper or lower case; the header stays as it was sent."""
+    label = truth(1)
+    other = np.array([0, 3, 1], np.uint8)[label]  # posterior first; the second one is empty
+    slicer.save("case_1", volumes / "case_1.nii.gz", other, ["Posterior", "tumour", "anterior"])
+    back = nibabel.load(stored(server, "case_1"))
+    assert (np.asarray(back.dataobj) == label).all()
+    sent = nibabel.load(slicer.folder / "label.nii.gz")
+    np.testing.assert_array_equal(back.affine, sent.affine)
+    assert back.get_sform(coded=True)[1] == sent.get_sform(coded=True)[1]
+    info = slicer.client.datastore()["objects"]["case_1"]["labels"]["final"]["info"]
+    assert info["label_info"] == [{"name": "anterior", "idx": 1}, {"name": "posterior", "idx": 2}]
+
+
+def refused(server: Server, slicer: Slicer, call) -> str:
+    """The sentence of a label that is refused; the stored one stays."""
+    before = hashlib.sha256(stored(server, "case_0").read_bytes()).hexdigest()
+    with pytest.raises(Exception, match="Status: 422") as info:  # the class is of the extension's module
+        call()
+    assert hashlib.sha256(stored(server, "case_0").read_bytes()).hexdigest() == before
+    return json.loads(str(info.value.msg).split("Response: ", 1)[1])["detail"]
+
+
+def test_labels_that_are_refused(server, slicer, volumes, tmp_path):
+    volume, label = volumes / "case_0.nii.gz", truth(0)
+    slicer.save("case_0", volume, label, ["anterior", "posterior"])
+
+    def save(*segments: str) -> str:
+        return refused(server, slicer, lambda: slicer.save("case_0", volume, label, list(segments)))
+
+    assert save("anterior", "tumour") == "The segment 'tumour' is no class. There is: anterior, posterior."
+    assert save("anterior").endswith("holds the value 2, which no segment has.")
+    moved = TURNED @ nibabel.affines.from_matvec(np.eye(3), (0, 4, 0))
+    nibabel.save(nibabel.Nifti1Image(label, moved), tmp_path / "moved.nii.gz")
+    sentence = refused(
+        server, slicer, lambda: server.client.save_label("case_0", str(tmp_path / "moved.nii.gz"), "final")
+    )
+    assert "lies elsewhere than case_0.nii.gz, by up to 4.0 voxels" in sentence
+
+
+def test_the_page_says_where_volumes_are_labelled(server):
+    assert server.get_json("/page/state")["volumes"]
+    status, answer = server.call("GET", "/page/image?id=case_0")
+    assert (status, json.loads(answer)["detail"]) == (
+        422,
+        "The page shows images of two dimensions. Use 3D Slicer for volumes.",
+    )
+    assert "Give it to 3D Slicer's MONAILabel as server" in server.log.read_text()
+
+
+def test_a_volume_that_is_sent_first(server, slicer, volumes, tmp_path):
+    """Slicer's button Upload, for a volume that was loaded from a file."""
+    path = tmp_path / "mine.nii.gz"
+    path.write_bytes((volumes / "case_1.nii.gz").read_bytes())
+    assert slicer.client.upload_image(str(path), "mine") == {"image": "mine"}
+    found, _ = slicer.segment("mine")
+    assert list(itk().size(found)) == [21, 22, 18]
+    assert not (volumes / "mine.nii.gz").exists()
