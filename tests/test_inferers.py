@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from itertools import product
 
 import pytest
@@ -11,7 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetv2_monai import AutocastInferer, FlipInferer, PlainInferer, SlabInferer
+from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer, SlabInferer
 
 
 def test_plain_tensors():
@@ -31,11 +33,89 @@ def test_all_combinations_of_flips(shape):
     assert torch.allclose(FlipInferer()(image, weight.mul), expected / len(choices), atol=1e-6)
 
 
-def test_flips_through_windows():
-    """A network that judges each pixel alone gives the same, whatever is nested."""
-    image = torch.rand(1, 1, 40, 56)
-    inferer = FlipInferer(SlidingWindowInferer(roi_size=(32, 32), overlap=0.25))
-    assert torch.allclose(inferer(image, lambda x: 3 * x - 1), 3 * image - 1, atol=1e-5)
+def numbered(*shape: int) -> torch.Tensor:
+    """1, 2, 3, ... in the shape of a window: a network that multiplies by them is not the same for a flipped window."""
+    return torch.arange(1.0, 1 + math.prod(shape)).reshape(1, 1, *shape)
+
+
+@pytest.mark.parametrize(
+    ("axes", "means"),
+    [
+        (None, [[2.5, 2.5], [2.5, 2.5]]),
+        ([0, 1], [[2.5, 2.5], [2.5, 2.5]]),
+        ([0], [[2.0, 3.0], [2.0, 3.0]]),
+        ([1], [[1.5, 1.5], [3.5, 3.5]]),
+        ([], [[1.0, 2.0], [3.0, 4.0]]),
+    ],
+)
+def test_windows_of_an_image_are_flipped(axes, means):
+    """Two windows, weights 1, 2 and 3, 4 in each: their means by hand. As a whole the image gives the same here."""
+    image = torch.randn(1, 1, 4, 2)
+    windows = FlipInferer(SlidingWindowInferer((2, 2), overlap=0), axes)
+    expected = image * torch.tensor(means).repeat(2, 1)
+    torch.testing.assert_close(windows(image, numbered(2, 2).mul), expected)
+    whole = FlipInferer(axes=axes)(image[:, :, :2], numbered(2, 2).mul)
+    torch.testing.assert_close(whole, expected[:, :, :2])
+
+
+@pytest.mark.parametrize(
+    ("axes", "means"),
+    [
+        (None, [[[4.5, 4.5], [4.5, 4.5]]] * 2),
+        ([0], [[[3.0, 4.0], [5.0, 6.0]]] * 2),
+        ([0, 2], [[[3.5, 3.5], [5.5, 5.5]]] * 2),
+    ],
+)
+def test_windows_of_a_volume_are_flipped(axes, means):
+    image = MetaTensor(torch.randn(1, 1, 4, 2, 2), affine=torch.diag(torch.tensor([2.0, 1, 1, 1])))
+    found = FlipInferer(SlidingWindowInferer((2, 2, 2), overlap=0), axes)(image, numbered(2, 2, 2).mul)
+    torch.testing.assert_close(found.as_tensor(), image.as_tensor() * torch.tensor(means).repeat(2, 1, 1))
+
+
+def test_overlapping_windows_of_a_volume_are_flipped():
+    """Against loops: over windows and, in each, over what is flipped and flipped back."""
+    torch.manual_seed(0)
+    image, kernel = torch.randn(1, 1, 9, 6, 7), torch.randn(2, 1, 3, 3, 3)
+    total, count = torch.zeros(1, 2, 9, 6, 7), torch.zeros(9, 6, 7)
+
+    def network(x):
+        return torch.nn.functional.conv3d(x, kernel, padding=1) + x.amax((2, 3, 4), keepdim=True)
+
+    for i, j, k in product((0, 3, 5), (0, 2), (0, 3)):  # windows of 4 in steps of 3, the last one at the end
+        place = (slice(i, i + 4), slice(j, j + 4), slice(k, k + 4))
+        window = image[(..., *place)]
+        outputs = [network(window), network(window.flip(2)).flip(2), network(window.flip(4)).flip(4)]
+        outputs.append(network(window.flip(2, 4)).flip(2, 4))
+        total[(..., *place)] += sum(outputs) / 4
+        count[place] += 1
+    found = FlipInferer(SlidingWindowInferer((4, 4, 4), overlap=0.25), [0, 2])(image, network)
+    torch.testing.assert_close(found, total / count)
+    assert not torch.allclose(SlidingWindowInferer((4, 4, 4), overlap=0.25)(image, network), found, atol=0.1)
+
+
+def test_slabs_of_flipped_windows():
+    """The classes of the mean logits, not the mean of classes: the first logit is 4.5 times the voxel, the second 4."""
+    image = torch.randn(1, 1, 6, 2, 2)
+
+    def network(x):
+        return torch.cat([numbered(2, 2, 2) * x, 4 * x], 1)
+
+    found = FlipInferer(SlabInferer((2, 2, 2), overlap=0))(MetaTensor(image), network)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found.long(), (image < 0).long())
+    assert not torch.equal(SlabInferer((2, 2, 2), overlap=0)(image, network).long(), (image < 0).long())
+
+
+def test_flips_by_an_inferer_that_runs_no_network():
+    """As those of ONNX and OpenVINO, whose network does nothing: the image is flipped as a whole."""
+    image = torch.randn(1, 1, 2, 2)
+    found = FlipInferer(lambda inputs, network: numbered(2, 2) * inputs, [0])(image, None)
+    torch.testing.assert_close(found, image * torch.tensor([[2.0, 3.0], [2.0, 3.0]]))
+
+
+def test_axes_that_images_do_not_have():
+    with pytest.raises(InputError, match=re.escape("flip_axes [2]: images of 2 dimensions have the axes [0, 1].")):
+        FlipInferer(axes=[2])(torch.zeros(1, 1, 2, 2), lambda x: x)
 
 
 def test_reduced_precision_is_used_and_given_back():

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, combinations
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from monai.data import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+
+from .errors import InputError
 
 __all__ = ["AutocastInferer", "FlipInferer", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
 
@@ -37,33 +39,54 @@ class PlainInferer(Inferer):
 
 class FlipInferer(Inferer):
     """
-    Test-time augmentation: the mean of the outputs for the image and its flips along all combinations of its spatial
-    dimensions, four in two dimensions and eight in three.
+    Test-time augmentation: the mean of the outputs for the image and its flips.
+
+    Windows are flipped one by one, so that memory does not grow with the number of flips and
+    :py:class:`SlabInferer`, which returns classes, averages logits too. With any other inferer the image is flipped as
+    a whole.
 
     Args:
-        inferer: passes each flip through the network. Defaults to :py:class:`PlainInferer`.
+        inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
+        axes: spatial dimensions, from 0, along which the image is flipped, alone and in all combinations: of two axes
+            four images, of three eight. Defaults to None: all.
     """
 
-    def __init__(self, inferer: Inferer | None = None) -> None:
+    def __init__(self, inferer: Inferer | None = None, axes: Sequence[int] | None = None) -> None:
         super().__init__()
         self.inferer = inferer or PlainInferer()
+        self.axes = axes
 
-    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """
         Args:
             inputs: images of shape (Batch, channels, ...).
             network: returns one tensor of the spatial shape of its input.
 
         Returns:
-            The mean of the outputs, each flipped back: logits, if the network returns logits.
+            What the inferer makes of the mean of the outputs, each flipped back: logits, if the network returns logits.
+
+        Raises:
+            InputError: when the images do not have one of the axes.
         """
+        spatial = list(range(inputs.ndim - 2))
+        axes = spatial if self.axes is None else list(self.axes)
+        if not set(axes) <= set(spatial):
+            raise InputError(f"flip_axes {axes}: images of {len(spatial)} dimensions have the axes {spatial}.")
+        dims = [2 + axis for axis in axes]
+        subsets = list(chain.from_iterable(combinations(dims, count) for count in range(len(dims) + 1)))
+
+        def mean(image: torch.Tensor, passed: Callable[[torch.Tensor], Any]) -> Any:
+            total = passed(image)
+            for subset in subsets[1:]:
+                total = total + passed(image.flip(subset)).flip(subset)
+            return total / len(subsets)
+
+        if isinstance(self.inferer, SlidingWindowInferer):
+            return self.inferer(
+                inputs, lambda windows, *a, **k: mean(windows, lambda x: network(x, *a, **k)), *args, **kwargs
+            )
         plain = convert_to_tensor(inputs, track_meta=False)
-        spatial = range(2, plain.ndim)
-        total: Any = 0
-        subsets = list(chain.from_iterable(combinations(spatial, count) for count in range(len(spatial) + 1)))
-        for dims in subsets:
-            total = total + self.inferer(plain.flip(dims), network, *args, **kwargs).flip(dims)
-        return total / len(subsets)
+        return mean(plain, lambda x: self.inferer(x, network, *args, **kwargs))
 
 
 class SlabInferer(SlidingWindowInferer):

@@ -320,10 +320,10 @@ def test_averages_go_on_after_a_stop(pairs, tmp_path):
 
 
 def test_flips_leave_a_symmetric_answer_and_average_another():
-    for files, overlay, key in ((TRAIN, "tta", "validate#inferer"), (INFERENCE, "inference_tta", "inferer")):
+    for files, overlay, key in ((TRAIN, "tta", "validate#evaluator"), (INFERENCE, "inference_tta", "evaluator")):
         parser = ConfigParser()
         parser.read_config([*files, str(CONFIGS / "options" / f"{overlay}.yaml")])
-        inferer = parser.get_parsed_content(key)
+        inferer = parser.get_parsed_content(f"{key}#inferer")
         image = torch.rand(1, 3, 6, 4)
         assert torch.equal(inferer(image, lambda x: torch.full_like(x, 3.0)), torch.full_like(image, 3.0))
         slope = torch.nn.Parameter(torch.rand(1, 3, 6, 4))

@@ -7,7 +7,7 @@ The options of the configs in one table: type, range and meaning. ``check_option
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,10 @@ def is_size(value: Any) -> bool:
     )
 
 
+def is_axes(values: Sequence[Any]) -> bool:
+    return all(is_integer(one, 0) and one < 3 for one in values) and len(set(values)) == len(values)
+
+
 def or_null(kind: Kind) -> Kind:
     return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
@@ -87,6 +91,10 @@ SCALES = Kind(
 SPACING = Kind(
     "a list of three numbers above 0, or null",
     lambda value: value is None or (SCALES.accepts(value) and len(value) == 3),
+)
+AXES = Kind(
+    "a list of different axes from 0 to 2, or null",
+    lambda value: value is None or (isinstance(value, list | tuple) and is_axes(value)),
 )
 FORMAT = Kind("an expression such as $torch.channels_last", lambda value: isinstance(value, torch.memory_format))
 
@@ -232,6 +240,13 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "window_level": Option(NUMBER, "middle of the CT window, in Hounsfield units", files=VOLUMES),
         "window_width": Option(ABOVE_ZERO, "width of the CT window, in Hounsfield units", files=VOLUMES),
+        "flip_axes": Option(
+            AXES,
+            "dimensions along which images are flipped, alone and in all combinations; null: all. 0 flips images up "
+            "and down, volumes left and right",
+            "`[0]` for volumes, else null",
+            files=("options/tta", "options/inference_tta"),
+        ),
         "precision": Option(
             Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),
             "of the computation",
