@@ -33,6 +33,8 @@ COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
 COMPARED_SIZE = 128  # pixels, of the comparison's images
 LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
 SECONDS = 60
+MARKERS = "osD^vP*X"
+LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
 
 
 def shipped(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> list[Row]:
@@ -123,11 +125,14 @@ def plot(rows: Sequence[Row]) -> Figure:
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure = new_figure(6 * len(sizes), 4.5)
     for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
+        shown: list[Row] = []
         for row in (row for row in rows if row["size"] == size):
-            place = row["ms an image"], float(row["Dice"])
-            axis.plot(*place, "o")
-            axis.annotate(row["network"], place, (5, 4), textcoords="offset points", fontsize=8)
+            shown.append(row)
+            axis.plot(row["ms an image"], float(row["Dice"]), MARKERS[len(shown) % len(MARKERS)], label=row["network"])
+        dice = [float(row["Dice"]) for row in shown]
+        middle, half = (max(dice) + min(dice)) / 2, max(0.6 * (max(dice) - min(dice)), LEAST_RANGE / 2)
         axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
-        axis.margins(0.2)
+        axis.set(xlim=(0, None), ylim=(middle - half, middle + half))
+        axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return figure

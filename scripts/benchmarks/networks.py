@@ -14,7 +14,7 @@ from common.quantisation import CALIBRATION_IMAGES
 
 from unetv2_monai import UNetV2, load_weights
 
-from .machine import CUDA, Row, count, floor, show
+from .machine import BFLOAT16, CUDA, Row, count, floor, show
 from .stopwatch import Timing, Variant, start
 
 DEFAULT: str = read_config(["inference.json"])["backbone"]
@@ -158,7 +158,7 @@ def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, 
     for name in names:
         path = PATHS[name]
         options = path.options_in(folder)
-        if options is not None and not (CUDA and path.overlay):
+        if options is not None and not (CUDA and path.overlay) and (BFLOAT16 or path.dtype != "bfloat16"):
             overlays = tuple(f"options/{overlay}" for overlay in path.overlays)
             found[name] = Variant(overlays=overlays, options={**own, **options})
     return found
