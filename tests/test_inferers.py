@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer, SlabInferer
+from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer, SlabInferer, inferers
 
 
 def test_plain_tensors():
@@ -134,6 +134,19 @@ def test_reduced_precision_is_used_and_given_back():
     assert torch.allclose(outputs[0], layer(image), atol=2e-2)
     assert not torch.equal(outputs[0], layer(image))
     assert AutocastInferer()(image, layer).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("dtype", "has", "warnings"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float16", False, 0)]
+)
+def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, caplog, dtype, has, warnings):
+    monkeypatch.setattr(inferers, "has_bfloat16", lambda: has)
+    inferer = AutocastInferer(dtype)
+    for _ in range(2):
+        inferer(torch.rand(1, 3, 8, 8), torch.nn.Identity())
+    assert [record.message for record in caplog.records].count(
+        "This processor has no bfloat16, and takes many times as long in it. Leave the overlay out."
+    ) == warnings
 
 
 @pytest.mark.parametrize("classes", [1, 3])

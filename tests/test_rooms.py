@@ -12,8 +12,8 @@ import pytest
 from .conftest import ROOT
 
 # low to high: a room imports rooms before it, and its own parts
-PACKAGE = ["errors", "files", "losses", "metrics", "postprocessing", "inferers", "networks", "data", "released"]
-PACKAGE += ["bundle", "handlers", ""]
+PACKAGE = ["errors", "files", "bfloat16", "losses", "metrics", "postprocessing", "inferers", "networks", "data"]
+PACKAGE += ["released", "bundle", "handlers", ""]
 SCRIPTS = ["common", "benchmarks", "checks", "label_app", "reports", "runtime", ""]
 
 

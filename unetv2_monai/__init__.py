@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
 
-from .bundle import RunFolder, check_options, fast_muon, keep_memory
+from .bfloat16 import fast_muon
+from .bundle import RunFolder, check_options, keep_memory
 from .data import (
     LabelWriter,
     MultiScaleBatch,

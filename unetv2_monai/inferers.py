@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from itertools import chain, combinations
 from typing import Any
@@ -12,9 +13,12 @@ from monai.data import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
+from .bfloat16 import has_bfloat16
 from .errors import InputError
 
 __all__ = ["AutocastInferer", "FlipInferer", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
+
+logger = logging.getLogger(__name__)
 
 
 class PlainInferer(Inferer):
@@ -154,7 +158,8 @@ class SlabInferer(SlidingWindowInferer):
 
 class AutocastInferer(Inferer):
     """
-    Compute the network in reduced precision, and return its outputs in float32.
+    Compute the network in reduced precision, and return its outputs in float32. A warning is logged once where the
+    processor is slower for it.
 
     Args:
         dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``.
@@ -164,6 +169,7 @@ class AutocastInferer(Inferer):
     def __init__(self, dtype: str = "bfloat16", inferer: Inferer | None = None) -> None:
         super().__init__()
         self.dtype: torch.dtype = getattr(torch, dtype)
+        self.warned = False
         self.inferer = inferer or PlainInferer()
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
@@ -175,6 +181,9 @@ class AutocastInferer(Inferer):
         Returns:
             The same in float32.
         """
+        if not self.warned and inputs.device.type == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
+            logger.warning("This processor has no bfloat16, and takes many times as long in it. Leave the overlay out.")
+            self.warned = True
         with torch.autocast(inputs.device.type, self.dtype):
             outputs = self.inferer(inputs, network, *args, **kwargs)
         return [out.float() for out in outputs] if isinstance(outputs, list | tuple) else outputs.float()

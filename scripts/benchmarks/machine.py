@@ -17,10 +17,11 @@ import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
+from unetv2_monai.bfloat16 import has_bfloat16
 from unetv2_monai.bundle.run_folder import git_state
 
 CUDA = torch.cuda.is_available()
-BFLOAT16 = CUDA or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # elsewhere it takes many times as long as float32
+BFLOAT16 = CUDA or has_bfloat16()  # elsewhere it takes many times as long as float32
 DEVICE = "cuda" if CUDA else "cpu"
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from .machine import Row, show
+from .machine import BFLOAT16, Row, show
 from .stopwatch import Variant, prepare, start
 
 RECIPE = ("recipes/recommended.yaml",)
@@ -34,9 +34,12 @@ def variants(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
     ways = {
         "float32": Variant("training", RECIPE),
         "one thread": Variant("training", RECIPE, threads=1),
-        "options/bf16_cpu.yaml": Variant("training", (*RECIPE, "options/bf16_cpu.yaml")),
         "--compile true": Variant("training", RECIPE, {"compile": True}),
     }
+    if BFLOAT16:
+        ways["options/bf16_cpu.yaml"] = Variant("training", (*RECIPE, "options/bf16_cpu.yaml"))
+    else:
+        ways["Muon in bfloat16"] = Variant("training", RECIPE, {"fast_muon#_disabled_": True})
     rows: list[Row] = []
     with start(ways) as workers:
         for batch in batches:

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bundle's configs do around training: options, the folder of a run, memory, the optimiser."""
+"""What the bundle's configs do around training: options, the folder of a run, memory."""
 
 from .context import running_config
 from .memory import keep_memory
-from .muon import fast_muon
 from .options import check_options
 from .run_folder import RunFolder
 
-__all__ = ["RunFolder", "check_options", "fast_muon", "keep_memory", "running_config"]
+__all__ = ["RunFolder", "check_options", "keep_memory", "running_config"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon in float32 where the processor has no bfloat16."""
+"""What happens where the processor has no bfloat16."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 from timm.optim import create_optimizer_v2, muon
 
-from unetv2_monai import fast_muon
-from unetv2_monai.bundle import muon as ours
+from unetv2_monai import bfloat16, fast_muon
 
 ORIGINAL = muon.zeropower_via_newtonschulz
 GRADIENT = torch.linspace(-1, 2, 24).reshape(4, 6) + torch.eye(4, 6)
@@ -18,7 +17,7 @@ GRADIENT = torch.linspace(-1, 2, 24).reshape(4, 6) + torch.eye(4, 6)
 def processor(monkeypatch):
     """Sets whether the processor has bfloat16."""
     monkeypatch.setattr(muon, "zeropower_via_newtonschulz", getattr(ORIGINAL, "__wrapped__", ORIGINAL))
-    return lambda has: monkeypatch.setattr(ours, "_has_bfloat16", lambda: has)
+    return lambda has: monkeypatch.setattr(bfloat16, "has_bfloat16", lambda: has)
 
 
 def step() -> torch.Tensor:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Muon on processors without bfloat16."""
+"""Processors without bfloat16, on which PyTorch computes with it many times as slowly as with float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from timm.optim import muon
 
-__all__ = ["fast_muon"]
+__all__ = ["fast_muon", "has_bfloat16"]
 
 ORTHOGONALISE = "zeropower_via_newtonschulz"
 
@@ -18,13 +18,13 @@ def fast_muon() -> bool:
     """
     Let timm's Muon orthogonalise its steps in float32 where the processor has no bfloat16.
 
-    It does so in bfloat16. Without AVX-512 or the like, PyTorch's products of such matrices are about a hundred times
-    as slow as in float32, and most of the time of a training step. Weights on a GPU are not affected.
+    Otherwise it does so in bfloat16, and those products take most of a training step (docs/results/performance.md).
+    Weights on a GPU are not affected.
 
     Returns:
         True if so, False where the processor has bfloat16.
     """
-    if _has_bfloat16():
+    if has_bfloat16():
         return False
     original = getattr(muon, ORTHOGONALISE)
     original = getattr(original, "__wrapped__", original)  # of an earlier call
@@ -39,5 +39,6 @@ def fast_muon() -> bool:
     return True
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
+    """Whether PyTorch has fast products in bfloat16 on this processor, such as one with AVX-512."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
