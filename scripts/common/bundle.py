@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ __all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
+PATIENCE = 60  # seconds that a stopped command has to save what it has
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def run_bundle(
     log: Path | None = None,
 ) -> Usage:
     """
-    Run ``python -m monai.bundle run`` to its end.
+    Run ``python -m monai.bundle run`` to its end. When this process is stopped, so is the command.
 
     Args:
         run_id: such as ``"training"``.
@@ -92,7 +96,8 @@ def run_bundle(
             stdout=opened if log else None,
             stderr=subprocess.STDOUT if log else None,
         )
-        _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, with what this process alone took
+        with _stopped_together(process):
+            _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, with what this process alone took
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         where = f"see {log}: {_last_message(log)}" if log else "its messages are above."
@@ -100,6 +105,26 @@ def run_bundle(
     # the peak is at least the memory of this process, which imports less than a training does
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     return Usage(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak)
+
+
+@contextlib.contextmanager
+def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Stop ``process`` too when this one is interrupted or told to end meanwhile, and wait for it."""
+    main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if main else None
+    try:
+        yield
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _last_message(log: Path) -> str:

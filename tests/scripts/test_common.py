@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from common import figures
@@ -131,3 +134,20 @@ def test_pages_escape_what_they_show():
     assert "<h3>&lt;i&gt;</h3>" in text
     assert "<b>" not in text
     assert "<i>" not in text
+
+
+def test_a_command_ends_with_the_one_that_runs_it(tmp_path):
+    python, number = tmp_path / "python", tmp_path / "number"
+    python.write_text(f"#!/bin/sh\necho $$ > {number}.part\nmv {number}.part {number}\nexec sleep 60\n")
+    python.chmod(0o755)
+    own = f"from common import bundle; bundle.sys.executable = {str(python)!r}; bundle.run_bundle('training', [], {{}})"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    outer = subprocess.Popen([sys.executable, "-c", own], env=environment, stderr=subprocess.DEVNULL)
+    for _ in range(600):
+        if number.exists():
+            break
+        time.sleep(0.1)
+    outer.terminate()
+    assert outer.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
