@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parents[1]
 APP = ROOT / "scripts" / "label_app"
 LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
 SHOWN_LINES = 15  # of the log, when the server ends by itself
+FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
 
 
 @dataclass(frozen=True)
@@ -259,14 +260,17 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
     bundle.parent.mkdir(parents=True)
-    copy_bundle(bundle, values_of(arguments.set), arguments.recipe)
+    own = arguments.checkpoint or arguments.set or arguments.recipe
+    trained = arguments.checkpoint or (SHIPPED.is_file() and not own)
+    rate = {"learning_rate": FINE_TUNING_RATE} if trained else {}
+    copy_bundle(bundle, {**rate, **values_of(arguments.set)}, arguments.recipe)
     refuse_other_kind(images, bundle)
     from_imagenet = bool(copy_encoder(bundle))
     weights = bundle / "models" / "model.pt"
     if arguments.checkpoint:
         save_weights(arguments.checkpoint, bundle / "configs", weights)
         return f"Starting from the weights in {arguments.checkpoint}"
-    if SHIPPED.is_file() and not (arguments.set or arguments.recipe):
+    if trained:
         save_weights(SHIPPED, bundle / "configs", weights)
         return "No --checkpoint: starting from the weights for polyps that ship with the bundle."
     torch.manual_seed(0)

@@ -154,3 +154,20 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     assert listing(work) == before
     stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
     assert len(stored["labels"]["final"]["info"]["image"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "changed", "rate"),
+    [
+        (None, {}, 0.0003),  # the shipped weights
+        ("skin_lesions.pt", {}, 0.0003),
+        ("skin_lesions.pt", {"learning_rate": "0.002"}, 0.002),
+        (None, {"seed": "1"}, 0.001),  # from ImageNet
+    ],
+)
+def test_trained_weights_go_on_slowly(tmp_path, command, checkpoint, changed, rate):
+    draw_pair(tmp_path, "case", 40, 30)
+    weights = checkpoint and ROOT / "bundle" / "models" / checkpoint
+    given = arguments(tmp_path, checkpoint=weights, set=changed)
+    command.write_bundle(given, tmp_path / "model" / "bundle", [tmp_path / "images" / "case.png"])
+    assert json.loads((tmp_path / "model" / "bundle" / "configs" / "train.json").read_text())["learning_rate"] == rate
