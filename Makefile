@@ -68,13 +68,13 @@ test-label: label-env
 		apt-get install -qq -y chromium chromium-driver >/dev/null; } || echo "No Chromium: tests of the page skip."
 	.venv-label/bin/python -m pytest tests/scripts/label
 
-# scripts/segment.py alone: no torch, no MONAI; without pip, which is not needed again
+# scripts/segment.py alone: no torch, no MONAI; without pip, which is not needed again, and without OpenVINO's telemetry
 runtime-env: .venv-runtime/installed
 
 .venv-runtime/installed: requirements-runtime.txt
 	@$(PYTHON) -m venv --clear .venv-runtime
 	@.venv-runtime/bin/python -m pip install -qq --disable-pip-version-check -r requirements-runtime.txt
-	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check setuptools pip
+	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check openvino-telemetry setuptools pip
 	@touch $@
 
 style: setup

@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights that training wrote")
     parser.add_argument("--output_dir", type=Path, help="default: the checkpoint's folder")
-    parser.add_argument("--images", type=Path, help="images whose masks are compared (default: noise)")
+    parser.add_argument(
+        "--images", type=Path, help="compare masks of these; default: --calibrate or noise"
+    )
     parser.add_argument("--calibrate", type=Path, help="training images, for int8")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all; int8 if there is --calibrate")
     add_set(parser, "options that the weights need")
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     height, width = ensure_tuple_rep(config["image_size"], 2)
     channels = next(network.parameters()).shape[1]
     noise = [torch.randn(n, channels, h, w) for n, h, w in [(1, height, width), *SHAPES]]
-    images = images_of(list_images(str(arguments.images)), config) if arguments.images else []
+    images = images_of(list_images(str(arguments.images)), config) if arguments.images else calibration
 
     inputs = f"{len(images)} images" if images else "noise"
     print(f"| runtime | file | size (MB) | opset | max. difference | Dice, {inputs} | dynamic axes |")

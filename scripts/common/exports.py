@@ -309,6 +309,13 @@ def compare(
     return Agreement(difference, largest, float(torch.as_tensor(dice.aggregate())))
 
 
+def _remove(target: Path) -> None:
+    """An exported file, with the weights that OpenVINO keeps in a file of their own."""
+    target.unlink(missing_ok=True)
+    if target.suffix == ".xml":
+        target.with_suffix(".bin").unlink(missing_ok=True)
+
+
 def export(
     name: str,
     network: torch.nn.Module,
@@ -342,10 +349,12 @@ def export(
     exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{one.overlay}.yaml")
     found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
     if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
-        raise InputError(f"{target} differs from the network by {found.difference:.1e}: do not use it.")
+        _remove(target)
+        raise InputError(f"{target} would differ from the network by {found.difference:.1e}: it is not written.")
     if one.least_dice is not None and not found.dice >= one.least_dice:
+        _remove(target)
         raise InputError(
-            f"the masks of {target} have a Dice of {found.dice:.3f} with the network's, below {one.least_dice}: do not "
-            "use it. Calibrate on more images, or such as those that it is for."
+            f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below {one.least_dice}: "
+            "it is not written. Calibrate on more images, or such as the network was trained on."
         )
     return Exported(target, opset, found)

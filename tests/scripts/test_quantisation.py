@@ -133,6 +133,7 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     bright = [torch.full((1, 3, 32, 32), 2.0)]
     with pytest.raises(InputError, match=rf"Dice of 0\.000 with the network's, below {least}"):
         export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+    assert list(tmp_path.iterdir()) == []  # nothing that could be run
 
 
 def test_images_are_spread_over_the_folder(pairs):

@@ -288,7 +288,8 @@ def test_refused_inputs(tmp_path):
     (tmp_path / "empty").mkdir()
     for name in ("a.png", "a.bmp"):
         blobs(40, 30, 0).save(tmp_path / name)
-    (tmp_path / "no.xml").write_text("no model")
+    for name in ("no.xml", "no.bin", "lonely.xml", "weights.pt"):
+        (tmp_path / name).write_text("no model")
     for arguments, message in [
         ([model, tmp_path / "absent.png", "--output_dir", tmp_path / "o"], "does not exist"),
         ([model, tmp_path / "empty", "--output_dir", tmp_path / "o"], "holds no image"),
@@ -296,6 +297,8 @@ def test_refused_inputs(tmp_path):
         ([model, tmp_path / "a.png", "--output_dir", tmp_path], "masks would overwrite"),
         ([tmp_path / "absent.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "no exported network at"),
         ([tmp_path / "no.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "cannot be read as ONNX"),
+        ([tmp_path / "lonely.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "lonely.bin, are missing"),
+        ([tmp_path / "weights.pt", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "PyTorch weights: export them"),
         ([model, tmp_path / "a.png", "--output_dir", tmp_path / "o", "--smoothing", 1], "--smoothing 1"),
         ([model, tmp_path / "a.png", "--output_dir", tmp_path / "o", "--presence", 0.2, 0.5], "ON must not be below"),
     ]:
