@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights that training wrote")
     parser.add_argument("--output_dir", type=Path, help="default: the checkpoint's folder")
-    parser.add_argument(
-        "--images", type=Path, help="compare masks of these; default: --calibrate or noise"
-    )
+    parser.add_argument("--images", type=Path, help="compare masks of these; default: --calibrate or noise")
     parser.add_argument("--calibrate", type=Path, help="training images, for int8")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all; int8 if there is --calibrate")
     add_set(parser, "options that the weights need")
