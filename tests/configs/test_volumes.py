@@ -31,6 +31,15 @@ def test_volumes_are_preprocessed_alike_in_training_and_inference():
     assert train["validate#inferer"] == inference["inferer"]
 
 
+@pytest.mark.parametrize(("size", "expected"), [(32, (32, 32, 32)), ([32, 48, 64], (32, 48, 64))])
+def test_one_size_stands_for_all_dimensions(size, expected):
+    for files in ([TRAIN, VOLUMES], [INFERENCE, VOLUMES_INFERENCE]):
+        parser = ConfigParser()
+        parser.read_config([str(file) for file in files])
+        parser["image_size"] = size
+        assert parser.get_parsed_content("spatial_size") == expected
+
+
 def test_volumes(tmp_path):
     """Training, evaluation and inference on NIfTI; predicted labels lie where their image lies."""
     rng = np.random.default_rng(0)
