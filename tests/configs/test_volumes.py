@@ -33,9 +33,9 @@ def test_volumes_are_preprocessed_alike_in_training_and_inference():
 
 @pytest.mark.parametrize(("size", "expected"), [(32, (32, 32, 32)), ([32, 48, 64], (32, 48, 64))])
 def test_one_size_stands_for_all_dimensions(size, expected):
-    for files in ([TRAIN, VOLUMES], [INFERENCE, VOLUMES_INFERENCE]):
+    for files in ([*TRAIN, VOLUMES], [*INFERENCE, VOLUMES_INFERENCE]):
         parser = ConfigParser()
-        parser.read_config([str(file) for file in files])
+        parser.read_config(files)
         parser["image_size"] = size
         assert parser.get_parsed_content("spatial_size") == expected
 
