@@ -6,12 +6,14 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
 from common.bundle import ROOT
+from common.comparison_results import MARKERS
 from common.comparisons import Row as ComparedRow
 from common.figures import new_figure
 from common.options import values_of
@@ -33,7 +35,6 @@ COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
 COMPARED_SIZE = 128  # pixels, of the comparison's images
 LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
 SECONDS = 60
-MARKERS = "osD^vP*X"
 LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
 
 
@@ -125,11 +126,10 @@ def plot(rows: Sequence[Row]) -> Figure:
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure = new_figure(6 * len(sizes), 4.5)
     for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
-        shown: list[Row] = []
-        for row in (row for row in rows if row["size"] == size):
-            shown.append(row)
-            axis.plot(row["ms an image"], float(row["Dice"]), MARKERS[len(shown) % len(MARKERS)], label=row["network"])
+        shown = [row for row in rows if row["size"] == size]
         dice = [float(row["Dice"]) for row in shown]
+        for marker, row, value in zip(cycle(MARKERS), shown, dice):
+            axis.plot(row["ms an image"], value, marker, label=row["network"])
         middle, half = (max(dice) + min(dice)) / 2, max(0.6 * (max(dice) - min(dice)), LEAST_RANGE / 2)
         axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
         axis.set(xlim=(0, None), ylim=(middle - half, middle + half))

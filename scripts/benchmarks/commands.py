@@ -20,7 +20,7 @@ from common.exports import compare, images_of, inference_config, runner
 
 from unetv2_monai import list_images
 
-from .machine import CUDA, Row, show
+from .machine import BFLOAT16, CUDA, Row, show
 from .networks import DEFAULT, PATHS, exported_weights
 from .stopwatch import RELEASED_ENVIRONMENT, RELEASED_OPTIONS, own_process, peak
 
@@ -85,7 +85,7 @@ def inference_command(rounds: int, folder: Path) -> list[Row]:
         "released": Command(("inference.json",), released, RELEASED_ENVIRONMENT),
         "default": Command(("inference.json",)),
     }
-    if not CUDA:
+    if BFLOAT16 and not CUDA:
         ways["options/inference_bf16.yaml"] = Command(("inference.json", "options/inference_bf16.yaml"))
     firsts: dict[str, list[float]] = {name: [] for name in ways}
     wholes: dict[str, list[float]] = {name: [] for name in ways}
@@ -112,8 +112,9 @@ def training_command(rounds: int, folder: Path) -> list[Row]:
     ways = {
         "released": Command(("train.json",), plain, RELEASED_ENVIRONMENT),
         "default": Command(("train.json",)),
-        fast: Command(("train.json", fast)),
     }
+    if BFLOAT16:
+        ways[fast] = Command(("train.json", fast))
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, command in ways.items():

@@ -88,7 +88,9 @@ class InferencePath:
         return [f"{self.overlay}.yaml"] if self.overlay else []
 
     def options_in(self, folder: Path) -> Row | None:
-        """Options that name the file in ``folder``; None where it is missing."""
+        """Options that name the file in ``folder``; None where it is missing, or the processor has no such type."""
+        if self.dtype == "bfloat16" and not BFLOAT16:
+            return None
         if self.file is None:
             return self.options
         return {**self.options, "checkpoint": str(folder / self.file)} if (folder / self.file).is_file() else None
@@ -158,7 +160,7 @@ def variants_of(backbone: str, folder: Path, names: Sequence[str]) -> dict[str, 
     for name in names:
         path = PATHS[name]
         options = path.options_in(folder)
-        if options is not None and not (CUDA and path.overlay) and (BFLOAT16 or path.dtype != "bfloat16"):
+        if options is not None and not (CUDA and path.overlay):
             overlays = tuple(f"options/{overlay}" for overlay in path.overlays)
             found[name] = Variant(overlays=overlays, options={**own, **options})
     return found
@@ -205,8 +207,9 @@ def training(full: bool, folder: Path, here: Row) -> Iterator[list[Row]]:
         variants = {
             "released": Variant("training", options=own, released=True),
             "default": Variant("training", options=own),
-            fast: Variant("training", (fast,), own),
         }
+        if BFLOAT16:
+            variants[fast] = Variant("training", (fast,), own)
         if full:
             again = {**own, "network_def#grad_checkpointing": True}
             variants["grad_checkpointing"] = Variant("training", options=again)

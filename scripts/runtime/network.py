@@ -47,10 +47,11 @@ class Network:
     def __init__(self, path: Path, precision: str = "f32", several: bool = True) -> None:
         if not path.is_file():
             raise InputError(f"no exported network at {path}. Name a file that scripts/export.py wrote.")
-        if path.suffix not in (".xml", ".onnx"):
-            hint = " These are PyTorch weights: export them by scripts/export.py." if path.suffix == ".pt" else ""
+        ending = path.suffix.lower()
+        if ending not in (".xml", ".onnx"):
+            hint = " These are PyTorch weights: export them by scripts/export.py." if ending == ".pt" else ""
             raise InputError(f"{path} is no exported network (.xml, .onnx).{hint}")
-        if path.suffix == ".xml" and not path.with_suffix(".bin").is_file():
+        if ending == ".xml" and not path.with_suffix(".bin").is_file():
             raise InputError(f"{path}: its weights, {path.with_suffix('.bin').name}, are missing beside it.")
         core = openvino.Core()
         try:
