@@ -121,23 +121,23 @@ def columns_of(dataset: str, every: Sequence[Run], reference: Sequence[Run]) -> 
     def dice_of(index: int) -> Column:
         return Column(
             f"{dataset} class {index} Dice",
-            lambda runs: spread([run.classes(dataset)[index]["dice"]["mean"] for run in runs]),
+            lambda runs: spread([run.classes[dataset][index]["dice"]["mean"] for run in runs]),
         )
 
     def pooled(runs: Sequence[Run]) -> str:
-        return spread([one["pooled"]["dice"] for run in runs for one in run.classes(dataset).values()])
+        return spread([one["pooled"]["dice"] for run in runs for one in run.classes[dataset].values()])
 
     def difference(runs: Sequence[Run]) -> str:
         is_reference = bool(reference) and runs[0].row == reference[0].row
         return "reference" if is_reference else str(dice_difference(runs, reference, dataset) or "-")
 
     def hd95(runs: Sequence[Run]) -> str:
-        summaries = [one for run in runs for one in run.classes(dataset).values()]
+        summaries = [one for run in runs for one in run.classes[dataset].values()]
         undefined = sum(one["images"] - one.get("hd95", {"images": 0})["images"] for one in summaries)
         text = spread([run.mean(dataset, "hd95") for run in runs], 2)
         return f"{text} ({undefined} undefined)" if undefined else text
 
-    summaries = [run.classes(dataset) for run in every if dataset in run.cases]
+    summaries = [run.classes[dataset] for run in every if dataset in run.cases]
     classes = sorted({index for one in summaries for index in one})
     volumes = any("surface_dice" in one for each in summaries for one in each.values())
     compared = Column(f"{dataset} Dice difference", difference)
@@ -207,7 +207,7 @@ def plot(results: Mapping[str, Mapping[str, Sequence[Run]]]) -> Figure:
                     fmean(minutes), fmean(dice), yerr=stdev(dice) if several else None, linestyle="", capsize=3,
                     xerr=stdev(minutes) if several else None, elinewidth=0.8, **_style(rows.index(row), equal),
                 )  # fmt: skip
-        classes = next(run.classes(dataset) for each in results.values() for runs in each.values() for run in runs)
+        classes = next(run.classes[dataset] for each in results.values() for runs in each.values() for run in runs)
         over = "images and classes" if len(classes) > 1 else "images"
         axis.set(title=dataset, xlabel="CPU minutes of training", ylabel=f"Dice, mean over {over}")
         axis.grid(alpha=0.3)

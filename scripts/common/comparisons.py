@@ -142,15 +142,22 @@ class Run:
             datasets.setdefault(row["dataset"], {}).setdefault(row["image"], {})[int(row["class"])] = row
         return {name: _below_common_folder(images) for name, images in datasets.items()}
 
-    def classes(self, dataset: str) -> dict[int, dict[str, Any]]:
-        """Summaries of the images of a data set, by class; the background is none."""
-        several = len({each for images in self.cases.values() for one in images.values() for each in one}) > 1
-        found = {each: row for one in self.cases[dataset].values() for each, row in one.items()}
-        return {each: self.summary[group_name(found[each], several)] for each in sorted(found)}
+    @cached_property
+    def classes(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """Summaries by data set and class; the background is none."""
+        rows = {
+            name: {each: row for one in images.values() for each, row in one.items()}
+            for name, images in self.cases.items()
+        }
+        several = len({each for found in rows.values() for each in found}) > 1
+        return {
+            name: {each: self.summary[group_name(found[each], several)] for each in sorted(found)}
+            for name, found in rows.items()
+        }
 
     def mean(self, dataset: str, score: str) -> float:
         """Mean over the classes of their mean over images; nan where no class has the score."""
-        means = [one[score]["mean"] for one in self.classes(dataset).values() if score in one]
+        means = [one[score]["mean"] for one in self.classes[dataset].values() if score in one]
         return fmean(means) if means else math.nan
 
     def dice(self, dataset: str) -> dict[str, float]:
