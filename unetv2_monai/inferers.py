@@ -198,7 +198,8 @@ class OpenVINOInferer(Inferer):
 
     Args:
         path: the ``.xml`` file that ``scripts/export.py`` wrote.
-        precision: ``"f32"`` or ``"bf16"``. Defaults to ``"f32"``.
+        precision: ``"f32"`` or ``"bf16"``, which is float32 on a processor without it (a warning says so). Defaults to
+            ``"f32"``.
     """
 
     def __init__(self, path: str, precision: str = "f32") -> None:
@@ -208,6 +209,8 @@ class OpenVINOInferer(Inferer):
         self.path = path
         self.precision = precision
         self.core = openvino.Core()
+        if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            logger.warning("--precision bf16: this processor has no bfloat16, so it is float32.")
         self.compiled: dict[tuple[int, ...], Any] = {}
 
     def __call__(self, inputs: torch.Tensor, network: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:

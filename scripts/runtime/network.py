@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Network:
     """
     Args:
         path: an ``.xml`` or ``.onnx`` file that scripts/export.py wrote.
-        precision: ``"f32"`` or ``"bf16"``. Defaults to ``"f32"``.
+        precision: ``"f32"`` or ``"bf16"``, which is float32 on a processor without it (a line on stderr says so).
+            Defaults to ``"f32"``.
         several: whether there are many images, which then go through the network side by side. Defaults to True.
 
     Raises:
@@ -60,6 +62,8 @@ class Network:
             raise InputError(f"{path}: cannot be read as ONNX or OpenVINO (.onnx, .xml).") from error
         self.description = self._describe(path, model)
         model.reshape((1, self.description.in_channels, *self.description.image_size))
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            print("--precision bf16: this processor has no bfloat16, so it is float32.", file=sys.stderr)
         hint = "THROUGHPUT" if several else "LATENCY"
         compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": hint})
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if several else 1

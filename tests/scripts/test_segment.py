@@ -14,20 +14,21 @@ import pytest
 import torch
 from PIL import Image
 
-from unetv2_monai import HysteresisThresholdd, list_images, to_rgb
+from unetv2_monai import HysteresisThresholdd, OpenVINOInferer, list_images, to_rgb
 from unetv2_monai.data import IMAGE_ENDINGS, layouts
 
 from ..conftest import ROOT, draw_pair, script
 from ..support.exported import RGB, description, write_bright
 from ..support.workflow import CONFIGS, INFERENCE, run
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
 
 from common.description import Description
 from common.exports import describe
 from runtime import images as runtime_images
 from runtime import masks, segmenting
 from runtime.files import InputError, ahead
+from runtime.network import Network
 
 OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
 
@@ -267,6 +268,20 @@ def test_full_disk(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"a\.png cannot be written \(No space left on device\)"):
         segment(model, tmp_path / "a.png", "--output_dir", tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.png"))
+
+
+@pytest.mark.parametrize(("capabilities", "warned"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])
+def test_precision_that_the_processor_has_not(capabilities, warned, tmp_path, monkeypatch, capsys, caplog):
+    model = write_bright(tmp_path / "model.xml", description())
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: capabilities)
+    Network(model, "bf16")
+    assert ("no bfloat16" in capsys.readouterr().err) == warned
+    OpenVINOInferer(str(model), "bf16")
+    assert ("no bfloat16" in caplog.text) == warned
+    caplog.clear()
+    Network(model)
+    OpenVINOInferer(str(model))
+    assert "bfloat16" not in capsys.readouterr().err + caplog.text
 
 
 @pytest.mark.parametrize(
