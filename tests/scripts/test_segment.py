@@ -21,7 +21,7 @@ from ..conftest import ROOT, draw_pair, script
 from ..support.exported import RGB, description, write_bright
 from ..support.workflow import CONFIGS, INFERENCE, run
 
-openvino = pytest.importorskip("openvino")
+pytest.importorskip("openvino")
 
 from common.description import Description
 from common.exports import describe
@@ -273,7 +273,7 @@ def test_full_disk(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("capabilities", "warned"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])
 def test_precision_that_the_processor_has_not(capabilities, warned, tmp_path, monkeypatch, capsys, caplog):
     model = write_bright(tmp_path / "model.xml", description())
-    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: capabilities)
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
     Network(model, "bf16")
     assert ("no bfloat16" in capsys.readouterr().err) == warned
     OpenVINOInferer(str(model), "bf16")
