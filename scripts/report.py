@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
+from common.options import plain_option
 from common.overlay import stacked
 from common.pages import data_uri, render
 from monai.bundle import ConfigParser
@@ -195,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         failures=failures(rows),
         images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
         training_options=[[key, trained[key]] for key in TRAINING_OPTIONS if key in trained],
-        evaluation_options=[[key, config.get(key)] for key in EVALUATION_OPTIONS],
+        evaluation_options=[[key, plain_option(config, key)] for key in EVALUATION_OPTIONS],
         config=json.dumps(config, indent=1),
     )
     write_atomic(folder / "report.html", page)

@@ -16,6 +16,8 @@ from typing import Any
 from unetv2_monai import InputError
 from unetv2_monai.handlers.score_table import score_cells
 
+from .options import plain_option
+
 __all__ = ["DataSet", "made_sections", "read_data_sets", "sections", "write_card", "write_terms"]
 
 # of the card's table of scores, by their titles in the table of an evaluation
@@ -193,8 +195,9 @@ def _defaults(train: Mapping[str, Any], models: Path, parameters: int) -> str:
         ["optimiser", f"`{train['optimizer']['_target_']}`"],
     ]
     for key in ("backbone", "image_size", "max_epochs", "batch_size", "learning_rate"):
-        if key in train and not str(train[key]).startswith(("$", "@")):
-            rows.append([f"`{key}`", f"`{train[key]}`"])
+        value = plain_option(train, key)
+        if value is not None and not str(value).startswith(("$", "@")):
+            rows.append([f"`{key}`", f"`{value}`"])
     return _table(["part or option", "value"], rows)
 
 

@@ -13,7 +13,21 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["add_set", "key_and_text", "refuse_unknown", "values_of"]
+__all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_of"]
+
+
+def plain_option(config: Mapping[str, Any], key: str) -> Any:
+    """
+    Args:
+        config: as read, with its references and expressions.
+        key: of an option.
+
+    Returns:
+        Its value; the class of a part of the config (``"@encoder"``); None when there is none.
+    """
+    value = config.get(key)
+    part = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else None
+    return part["_target_"] if isinstance(part, Mapping) else value
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:

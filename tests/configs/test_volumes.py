@@ -26,7 +26,7 @@ def test_volumes_are_preprocessed_alike_in_training_and_inference():
     train, inference = (ConfigParser.load_config_file(path) for path in (VOLUMES, VOLUMES_INFERENCE))
     keys = ["load_image", "orient", "normalizers", "normalize", "image_transforms", "image_size", "spatial_size"]
     keys += ["spacing", "intensity", "window_level", "window_width"]
-    for key in (*keys, "in_channels", "out_channels", "backbone", "network_def#out_indices"):
+    for key in (*keys, "in_channels", "out_channels", "encoder", "backbone", "network_def#channels"):
         assert train[key] == inference[key]
     assert train["validate#inferer"] == inference["inferer"]
 

@@ -121,6 +121,8 @@ def test_own_module():
         ("monai:resnet19", {}, r"MONAI has no backbone 'resnet19'; did you mean monai:resnet1"),
         ("vit_tiny_patch16_224", {}, r"no feature pyramid.*\(16, 16, 16"),
         (Pyramid((2, 1)), {}, r"'Pyramid' has no feature pyramid.*\(2, 2\)"),
+        (Pyramid(), {"pretrained": True}, "a module as backbone takes no pretrained"),
+        (Pyramid(), {"drop_path_rate": 0.1}, "a module as backbone takes .* no backbone_args"),
         ("pvt_v2_b0", {"spatial_dims": 3}, "two-dimensional.*monai:resnet18"),
         ("test_vit", {"pretrained": "absent.pth"}, "no pretrained weights at absent.pth"),
     ],

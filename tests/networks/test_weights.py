@@ -38,6 +38,7 @@ def folder(tmp_path):
             "pvt_v2_b2 starts from random weights: the bundle has no ImageNet weights of it; ",
         ),
         ("auto", "monai:resnet10", False, "monai:resnet10 starts from random weights: the bundle has no"),
+        (False, torch.nn.Flatten(), False, r"The encoder Flatten starts from random weights\.$"),
         (False, "resnet10t", False, r"resnet10t starts from random weights\.$"),
         (True, "resnet10t", True, "resnet10t starts from the library's ImageNet weights"),
         ("own.pth", "resnet10t", "own.pth", r"resnet10t starts from the weights in own.pth\.$"),

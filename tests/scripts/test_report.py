@@ -231,6 +231,7 @@ def test_volumes(tmp_path):
     assert "<th>HD95</th><th>surface Dice</th><th>precision</th>" in page
     assert "surface Dice with a tolerance of 2.0 mm" in page
     assert "the axial, the coronal and the sagittal slice" in page
+    assert "<td>monai.networks.nets.segresnet_ds.SegResEncoder</td>" in page  # the recipe's backbone, "@encoder"
     path = str(tmp_path / "data" / "imagesTr" / "v1.nii.gz")
     parser = module.parsed(json.loads((tmp_path / "evaluation" / "config.json").read_text()))
     item = {"image": path, "label": path.replace("imagesTr", "labelsTr")}

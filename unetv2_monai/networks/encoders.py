@@ -46,15 +46,21 @@ def build_encoder(
             prefix ("monai:resnet18"), or a module whose ``forward`` returns a list of feature maps, finest first.
         spatial_dims: number of spatial dimensions; timm's models have two. Defaults to 2.
         in_channels: number of channels of the image. Defaults to 3.
-        pretrained: True for the library's own weights, or a file with weights of this backbone. Defaults to False.
+        pretrained: True for the library's own weights, or a file with weights of this backbone; not for a module.
+            Defaults to False.
         out_indices: which levels to use, rising; None takes the coarsest four. Defaults to None.
-        kwargs: further arguments of the backbone.
+        kwargs: further arguments of the backbone; not for a module.
 
     Raises:
         InputError: (a ValueError) when there is no such backbone, it has no feature pyramid, or it cannot do what is
             asked.
     """
     if isinstance(backbone, nn.Module):
+        if pretrained or kwargs:
+            raise InputError(
+                "a module as backbone takes no pretrained and no backbone_args: make it with them, and load weights "
+                "into it."
+            )
         return ListEncoder(backbone, spatial_dims, in_channels, out_indices)
     if backbone.startswith(MONAI):
         name = backbone.removeprefix(MONAI)

@@ -23,32 +23,31 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-def encoder_weights(pretrained: bool | str, backbone: str, folder: str) -> bool | str:
+def encoder_weights(pretrained: bool | str, backbone: str | nn.Module, folder: str) -> bool | str:
     """
     Decide what the encoder starts from, and log it.
 
     Args:
         pretrained: ``"auto"`` for the bundle's own ImageNet weights where it has some of this backbone, else none; True
             for those of the library, which are downloaded; False for none; or a file of weights of this backbone.
-        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``.
+        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module.
         folder: of the bundle's weights, where those of an encoder are ``<backbone>.safetensors``.
 
     Returns:
         ``pretrained`` of :py:class:`unetv2_monai.UNetV2`.
     """
     start = pretrained
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
     if pretrained == "auto":
-        path = Path(folder) / f"{backbone}.safetensors"
+        path = Path(folder) / f"{name}.safetensors"
         start = str(path) if path.is_file() else False
     if isinstance(start, str):
-        logger.info(
-            f"The encoder {backbone} starts from the weights in {start}{' (ImageNet)' * (start != pretrained)}."
-        )
+        logger.info(f"The encoder {name} starts from the weights in {start}{' (ImageNet)' * (start != pretrained)}.")
     elif start:
-        logger.info(f"The encoder {backbone} starts from the library's ImageNet weights.")
+        logger.info(f"The encoder {name} starts from the library's ImageNet weights.")
     else:
         why = "the bundle has no ImageNet weights of it; --pretrained true downloads some" * (start != pretrained)
-        logger.info(f"The encoder {backbone} starts from random weights{why and ': ' + why}.")
+        logger.info(f"The encoder {name} starts from random weights{why and ': ' + why}.")
     return start
 
 
