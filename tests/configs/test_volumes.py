@@ -40,6 +40,21 @@ def test_one_size_stands_for_all_dimensions(size, expected):
         assert parser.get_parsed_content("spatial_size") == expected
 
 
+def test_volumes_after_the_recommended_recipe():
+    """Its optimiser and schedule, with the transforms and batches of volumes."""
+    alone, recommended = ConfigParser(), ConfigParser()
+    alone.read_config([*TRAIN, VOLUMES])
+    recommended.read_config([*TRAIN, str(CONFIGS / "recipes" / "recommended.yaml"), VOLUMES])
+    assert (recommended["learning_rate"], recommended["max_epochs"]) == (0.002, 24)
+    for key in ("batch_size", "image_transforms", "train#deterministic_transforms", "train#random_transforms"):
+        assert recommended[key] == alone[key]
+    optimizer = recommended.get_parsed_content("optimizer")
+    network = recommended.get_parsed_content("network")
+    assert type(optimizer).__name__ == "Muon"
+    optimised = sorted(id(one) for group in optimizer.param_groups for one in group["params"])
+    assert optimised == sorted(id(one) for one in network.parameters() if one.requires_grad)
+
+
 def test_volumes(tmp_path):
     """Training, evaluation and inference on NIfTI; predicted labels lie where their image lies."""
     rng = np.random.default_rng(0)
