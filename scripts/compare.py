@@ -11,7 +11,7 @@ test images.
         --overlays recipes/recommended options/ema --set image_size=96 max_epochs=12 val_interval=4
 
     python scripts/compare.py --dataset_dir data/hippocampus --output_dir output/compare --overlays recipes/volumes \\
-        --rows unetv2 "unetv2:network_def#sdi=false" dynunet segresnet swinunetr --set max_epochs=8
+        --rows unetv2 "unetv2:network_def#sdi=false" dynunet segresnet unetr --set max_epochs=8
 
 A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. The overlays of all
 rows come before the row's recipe. --equal_time trains every row but the reference once more, for as many epochs as fit

@@ -76,7 +76,7 @@ RECIPES = {
     "recipes/segresnet": {},
     "recipes/dynunet": {"network_def#filters": [4, 4, 8, 8]},
     "recipes/dynunet options/bf16_cpu options/ema": {"network_def#filters": [4, 4, 8, 8]},
-    "recipes/swinunetr": {"image_size": 64, "swin#feature_size": 12},
+    "recipes/unetr": {"image_size": 64},
     "recipes/usual_start": SMALL,
     "recipes/recommended recipes/segresnet": {},
     "options/gpu_fast": {"compile": False, **SMALL},

@@ -15,7 +15,7 @@ from common.bundle import Usage, read_config
 from common.comparison_results import plot, scores_as_csv, tabulate
 from common.comparisons import Run
 from monai.losses import DiceCELoss
-from monai.networks.nets import SegResNet, SwinUNETR
+from monai.networks.nets import UNETR, SegResNet
 
 from ..configs.test_volumes import write_volume
 from ..conftest import script
@@ -145,14 +145,13 @@ def test_deep_supervision_of_dynunet(tmp_path):
     assert alone(image).shape == (2, 3, 32, 32)
 
 
-def test_swinunetr_pads_and_cuts():
+def test_unetr_pads_and_cuts():
     pytest.importorskip("einops")
-    options = {"image_size": [33, 64], "swin#feature_size": 12}
-    network = built("swinunetr", **options).eval()
-    plain = SwinUNETR(in_channels=3, out_channels=1, feature_size=12, spatial_dims=2).eval()
+    network = built("unetr", image_size=[33, 64]).eval()
+    plain = UNETR(3, 1, (48, 64), feature_size=8, hidden_size=192, mlp_dim=768, num_heads=6, spatial_dims=2).eval()
     plain.load_state_dict({name.removeprefix("1."): value for name, value in network.state_dict().items()})
     image = torch.rand(1, 3, 33, 64)
-    padded = torch.zeros(1, 3, 64, 64)
+    padded = torch.zeros(1, 3, 48, 64)
     padded[:, :, :33] = image
     with torch.no_grad():
         assert torch.equal(network(image), plain(padded)[:, :, :33])
@@ -174,7 +173,7 @@ def test_networks_on_volumes(tmp_path):
     (data / "test.txt").write_text("v3\nv4\n")
     rows = ["unetv2:network_def#channels=8", "unetv2:network_def#channels=8,network_def#sdi=false"]
     rows += ["dynunet:network_def#filters=[4,4,8,8]", "segresnet:network_def#init_filters=8"]
-    rows += ["swinunetr:swin#feature_size=12"]
+    rows += ["unetr:unetr#hidden_size=96"]
     out = tmp_path / "out"
     script("compare").main([
         "--dataset_dir", str(data), "--output_dir", str(out), "--overlays", "recipes/volumes", "--rows", *rows,
