@@ -26,8 +26,9 @@ demo: setup
 		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 96
 	$(BIN)/python scripts/report.py $(DEMO)
 
+# in several processes of one thread each, a file of tests in one of them
 test: setup style
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # the slow ones too, and those that need the extras
 test-all: setup lint .venv/extras
