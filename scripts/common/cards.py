@@ -222,11 +222,12 @@ def _performance(scores: Mapping[str, Any]) -> str:
         cells = score_cells(one)
         rows.append([title, str(one["images"]), *(cells[column] for column in columns)])
     unit, chosen = ("mm", "with the most probable class") if volumes else ("pixels", "at probability 0.5")
+    points, page = ("voxels", "volumes.md") if volumes else ("pixels", "README.md")
     surface = "Surface Dice is the share of both outlines that is at most 1 mm from the other. " if volumes else ""
     return (
         f"{_table(['test set', 'images', *columns], rows)}\n\n"
         f"Dice, IoU and HD95 (in {unit}) are means over images, each scored at its own size, {chosen}. Pooled Dice is "
-        f"over all pixels together. {surface}Brackets hold 95 % intervals by bootstrap over the test images. The "
+        f"over all {points} together. {surface}Brackets hold 95 % intervals by bootstrap over the test images. The "
         "commands, commits and curves of the training and of the evaluation are in the project's "
-        "`docs/results/README.md`. Score the weights on images of your own before you use them."
+        f"`docs/results/{page}`. Score the weights on data of your own before you use them."
     )

@@ -28,13 +28,20 @@ def test_sizes(tmp_path):
     assert mask_size(volume(tmp_path / "b.nii.gz", 5, 6, 7, 2)) == (5, 6, 7, 2)
 
 
+VOLUMES = (
+    "holds 1 channel, but the network takes 3. Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, "
+    "or set --in_channels 1."
+)
+
+
 @pytest.mark.parametrize(
     ("shape", "in_channels", "sentence"),
     [
         ((5, 6, 7, 2), 1, "holds 2 channels, but the network takes 1. Extract one, or set --in_channels 2."),
         ((5, 6, 7, 4), 2, "holds 4 channels, but the network takes 2. Extract 2, or set --in_channels 4."),
-        ((5, 6, 7), 3, "holds 1 channel, but the network takes 3. Set --in_channels 1."),
-        ((5, 6, 7, 1), 3, "holds 1 channel, but the network takes 3. Set --in_channels 1."),
+        ((5, 6, 7), 3, VOLUMES),
+        ((5, 6, 7, 1), 3, VOLUMES),
+        ((5, 6, 7), 2, "holds 1 channel, but the network takes 2. Set --in_channels 1."),
     ],
 )
 def test_channels(tmp_path, shape, in_channels, sentence):
@@ -87,6 +94,8 @@ def test_long_lists_of_problems_are_cut():
 
 
 def test_images_have_three_channels(pairs):
-    with pytest.raises(InputError, match=r"images are converted to RGB, but the network takes 1 channels\..*3"):
+    with pytest.raises(
+        InputError, match=r"images are converted to RGB, but the network takes 1 channel\. Remove .* if"
+    ):
         load_datalist(str(pairs), ["training"], in_channels=1)
     assert load_datalist(str(pairs), ["training"], in_channels=3)["training"]

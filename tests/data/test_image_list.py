@@ -141,7 +141,7 @@ def test_images_of_all_modes_have_three_channels(tmp_path):
     for mode in ("L", "RGB", "RGBA"):
         Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
     assert len(list_images(str(tmp_path), in_channels=3)) == 3
-    with pytest.raises(InputError, match=r"RGBA\.png: images are converted to RGB, but the network takes 1 channels"):
+    with pytest.raises(InputError, match=r"RGBA\.png: images are converted to RGB, but the network takes 1 channel"):
         list_images(str(tmp_path), in_channels=1)
 
 

@@ -11,9 +11,11 @@ import pytest
 import timm
 import torch
 from convert_encoder import convert, main
+from monai.networks.layers.factories import Conv
 from safetensors.torch import load_file, save_file
 
 from unetv2_monai import InputError, UNetV2, encoder_weights
+from unetv2_monai.networks.weights import read_weights
 
 MODELS = Path(__file__).parents[2] / "bundle" / "models"
 LITE = "tf_efficientnet_lite0"
@@ -100,3 +102,16 @@ def test_the_shipped_encoder_is_that_of_the_package():
     shipped = load_file(MODELS / f"{LITE}.safetensors")
     assert converted.keys() == shipped.keys()
     assert all(torch.equal(converted[key], shipped[key]) for key in shipped)
+
+
+@pytest.mark.parametrize(
+    ("made_for", "given_to", "advice"),
+    [
+        (3, 2, "They are for volumes: add recipes/volumes.yaml"),
+        (2, 3, "They are for images, not for volumes: name others by --checkpoint"),
+    ],
+)
+def test_weights_of_other_dimensions(made_for, given_to, advice, tmp_path):
+    torch.save(torch.nn.Sequential(Conv[Conv.CONV, made_for](1, 2, 3)).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(InputError, match=re.escape(advice)):
+        read_weights(tmp_path / "model.pt", torch.nn.Sequential(Conv[Conv.CONV, given_to](1, 2, 3)))

@@ -87,15 +87,18 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
     if _is_image(path):
         if in_channels not in (None, 3):
+            takes = f"{in_channels} channel{'s'[: in_channels != 1]}"
             raise InputError(
-                f"{path}: images are converted to RGB, but the network takes {in_channels} channels. "
-                "Set --in_channels 3."
+                f"{path}: images are converted to RGB, but the network takes {takes}. Remove this file if the network "
+                "is for volumes (NIfTI); else set --in_channels 3."
             )
         return _convert(path, to_rgb)
     shape = read_volume(path).shape
     channels = math.prod(shape[3:])
     if in_channels is not None and channels != in_channels:
         extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
+        if (channels, in_channels) == (1, 3):
+            extract = "Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, or set"
         raise InputError(
             f"{path}: holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}. "
             f"{extract} --in_channels {channels}."

@@ -87,10 +87,14 @@ def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Ma
         "of another shape": differs,
     }
     lines = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in parts.items() if keys]
-    raise InputError(
-        f"{path} holds weights of another network: " + "; ".join(lines) + ". "
-        "Set --backbone and --out_channels to what it was trained with."
-    )
+    dims = [max(map(len, shapes.values()), default=0) for shapes in (found, wanted)]
+    if dims == [5, 4]:
+        advice = "They are for volumes: add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml."
+    elif dims == [4, 5]:
+        advice = "They are for images, not for volumes: name others by --checkpoint, or leave out the recipe."
+    else:
+        advice = "Set --backbone, --in_channels, --out_channels and --network_def#channels to what it was trained with."
+    raise InputError(f"{path} holds weights of another network: {'; '.join(lines)}. {advice}")
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
