@@ -37,6 +37,7 @@ from unetv2_monai.data import IMAGE_ENDINGS, find_pairs
 from unetv2_monai.files import write_atomic
 
 MOST_SHOWN = 12  # thumbnails of a finding
+MOST_PRINTED = 10  # entries of an error
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("  ".join(cell.ljust(14) for cell in row).rstrip())
     for name, finding in findings.items():
         print(f"{len(finding.entries)} x {name} ({KINDS[name]})")
+        if KINDS[name].is_error:
+            print(*(f"  {', '.join(entry)}" for entry in finding.entries[:MOST_PRINTED]), sep="\n")
+            if more := len(finding.entries[MOST_PRINTED:]):
+                print(f"  and {more} more, in the report")
     print(f"report: {arguments.output_dir / 'report.html'}")
     if any(KINDS[name].is_error for name in findings):
         sys.exit(1)

@@ -26,7 +26,7 @@ class Kind:
 
 
 KINDS = {
-    "unreadable": Kind("training refuses these files", is_error=True),
+    "refused": Kind("training refuses these files", is_error=True),
     "same image in two splits": Kind("scores on one of the splits are not honest", is_error=True),
     "several numbers of channels": Kind("training takes one, as in_channels states", is_error=True),
     "nearly the same image in two splits": Kind("frames of one video, or one patient? Scores may flatter"),
@@ -102,7 +102,7 @@ def find_all(
     Returns:
         Findings by their kind, in the order of ``KINDS``.
     """
-    found = {"unreadable": Finding([[problem] for problem in problems])}
+    found = {"refused": Finding([[problem] for problem in problems])}
     found |= find_duplicates(facts, most_different) if facts else {}
     found["class that never occurs"] = Finding(missing_classes(facts, out_channels))
     images = [fact for fact in facts if not fact.spacing]

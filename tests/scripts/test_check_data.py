@@ -53,7 +53,7 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
     assert ended.value.code == 1
     found = json.loads((tmp_path / "out" / "report.json").read_text())["findings"]
     names = {kind: {Path(part).stem for entry in entries for part in entry} for kind, entries in found.items()}
-    assert "broken.png" in found["unreadable"][0][0]
+    assert "broken.png" in found["refused"][0][0]
     assert {"train1", "leak"} <= names["same image in two splits"]
     twins = set().union(*(some for kind, some in names.items() if kind.startswith("same image")))
     near = set().union(*(some for kind, some in names.items() if kind.startswith("nearly")))
@@ -119,7 +119,7 @@ def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
     assert ended.value.code == 1
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     found = report["findings"]
-    refused = {Path(entry[0].partition(": ")[0]).name: entry[0] for entry in found["unreadable"]}
+    refused = {Path(entry[0].partition(": ")[0]).name: entry[0] for entry in found["refused"]}
     assert set(refused) == {f"{name}.nii.gz" for name in ("nan", "values", "moved", "cut")}
     assert "Replace them" in refused["nan.nii.gz"]
     assert "label values [0 5], expected 0 to 2. Map them" in refused["values.nii.gz"]
@@ -133,7 +133,7 @@ def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
     assert dict(found["several orientations"]) == {"LPS": "12", "SLP": "1"}
     assert dict(found["several numbers of channels"]) == {"1": "12", "2": "1"}
     assert set(found) == {
-        "unreadable", "same image in two splits", "several numbers of channels", "class that never occurs",
+        "refused", "same image in two splits", "several numbers of channels", "class that never occurs",
         "empty mask", "several orientations", "several spacings",
     }  # fmt: skip
     header, *rows = report["splits"]
@@ -143,7 +143,10 @@ def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
         "8 x 7 x 6", "LPS", "8.0%", "0, 1",
     )  # fmt: skip
     assert (tmp_path / "out" / "report.html").read_text().count("data:image/jpeg;base64,") >= 8
-    assert "1 x same image in two splits (error" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "1 x same image in two splits (error" in printed
+    assert all(f"  {sentence}\n" in printed for sentence in refused.values())
+    assert f"  {found['empty mask'][0][0]}" not in printed  # a warning
 
 
 def test_volumes_without_findings(tmp_path, capsys):
