@@ -96,12 +96,15 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     shape = read_volume(path).shape
     channels = math.prod(shape[3:])
     if in_channels is not None and channels != in_channels:
-        extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
         if (channels, in_channels) == (1, 3):
-            extract = "Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, or set"
+            advice = "Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, or set"
+        elif channels > in_channels:
+            advice = f"Extract {'one' if in_channels == 1 else in_channels}, or set"
+        else:
+            advice = "Set"
         raise InputError(
             f"{path}: holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}. "
-            f"{extract} --in_channels {channels}."
+            f"{advice} --in_channels {channels}."
         )
     return shape[:3]
 
