@@ -21,8 +21,8 @@ from .options import plain_option
 __all__ = ["DataSet", "made_sections", "read_data_sets", "sections", "write_card", "write_terms"]
 
 # of the card's table of scores, by their titles in the table of an evaluation
-COLUMNS = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed"]
-SURFACE, LESION_FREE = "surface Dice", "lesion-free, left empty"
+SURFACE, MISSED, LESION_FREE = "surface Dice", "lesions missed", "lesion-free, left empty"
+COLUMNS = ["Dice", "IoU", "pooled Dice", "HD95", MISSED]
 WITHOUT_PYTORCH = """\
 `models/model.onnx` holds the same weights, and in its metadata, as JSON under the key `unetv2_monai`, how images are
 prepared, the classes and the threshold. The project's `scripts/segment.py` reads these. It takes images, videos and
@@ -217,17 +217,18 @@ def _performance(scores: Mapping[str, Any]) -> str:
     lesion_free = any(one["lesion_free"]["images"] for one in scores.values())
     volumes = any("surface_dice" in one for one in scores.values())
     columns = [*COLUMNS, *[SURFACE] * volumes, *[LESION_FREE] * lesion_free]
+    titles = ["missed" if volumes and column == MISSED else column for column in columns]  # organs are no lesions
     rows = []
     for title, one in scores.items():
         cells = score_cells(one)
         rows.append([title, str(one["images"]), *(cells[column] for column in columns)])
     unit, chosen = ("mm", "with the most probable class") if volumes else ("pixels", "at probability 0.5")
-    points, page = ("voxels", "volumes.md") if volumes else ("pixels", "README.md")
+    files, points, page = ("volumes", "voxels", "volumes.md") if volumes else ("images", "pixels", "README.md")
     surface = "Surface Dice is the share of both outlines that is at most 1 mm from the other. " if volumes else ""
     return (
-        f"{_table(['test set', 'images', *columns], rows)}\n\n"
-        f"Dice, IoU and HD95 (in {unit}) are means over images, each scored at its own size, {chosen}. Pooled Dice is "
-        f"over all {points} together. {surface}Brackets hold 95 % intervals by bootstrap over the test images. The "
+        f"{_table(['test set', files, *titles], rows)}\n\n"
+        f"Dice, IoU and HD95 (in {unit}) are means over {files}, each scored at its own size, {chosen}. Pooled Dice is "
+        f"over all {points} together. {surface}Brackets hold 95 % intervals by bootstrap over the test {files}. The "
         "commands, commits and curves of the training and of the evaluation are in the project's "
         f"`docs/results/{page}`. Score the weights on data of your own before you use them."
     )

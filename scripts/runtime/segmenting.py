@@ -42,7 +42,7 @@ def segment(settings: Settings) -> None:
             print(f"{count} frames of {video} written to {settings.output_dir}")
     if broken:
         lines = "\n  ".join(broken)
-        raise InputError(f"{len(broken)} files could not be read, the others are done:\n  {lines}")
+        raise InputError(f"{len(broken)} file{'s'[: len(broken) > 1]} could not be read, the others are done:\n  {lines}")
 
 
 def _with_pyav() -> Callable[[str, Network, Settings, list[str]], int]:

@@ -84,7 +84,7 @@ def test_a_config_passes_the_list_and_what_is_broken(pairs):
 def test_the_report_states_what_is_broken(capsys):
     report_images(3, [], "masks")
     assert capsys.readouterr().out == "3 masks written to masks\n"
-    with pytest.raises(InputError, match=r"(?s)1 files could not be read, the others are done:\n  a\.png: cannot"):
+    with pytest.raises(InputError, match=r"(?s)1 file could not be read, the others are done:\n  a\.png: cannot"):
         report_images(2, ["a.png: cannot be read"], "masks")
 
 

@@ -174,7 +174,7 @@ def test_truncated(name, options, model, tmp_path, capsys):
     with pytest.raises(SystemExit) as info:
         segment(model, video, other, "--output_dir", tmp_path / "out")
     first, second = str(info.value).splitlines()
-    assert first == "error: 1 files could not be read, the others are done:"
+    assert first == "error: 1 file could not be read, the others are done:"
     assert str(video) in second
     assert "ends after" in second or "broken after" in second
     rows = read_table(tmp_path / "out" / "clip_incomplete.csv")

@@ -199,5 +199,5 @@ def group_name(row: Mapping[str, Any], several: bool) -> str:
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
-    low, high = interval or (float("nan"),) * 2
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    text = f"{value:.{digits}f}"
+    return f"{text} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else text
