@@ -74,6 +74,7 @@ STATUS: Fields = {"all": Flag(), "check_if_running": Flag()}
 TAG = OneOf(("final", "original"))
 LABEL: Fields = {"label": ImageId(), "tag": TAG}
 PAGE_ID: Fields = {"id": ImageId()}
+PAGE_LABEL: Fields = {**PAGE_ID, "replaces": Text(r"none|\d{1,20}-\d{1,20}", "the version of a label, or none")}
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ CALLS = (
     Call("GET", "/page/image", PAGE_ID, ("id",)),
     Call("GET", "/page/prediction", PAGE_ID, ("id",)),
     Call("GET", "/page/label", PAGE_ID, ("id",)),
-    Call("PUT", "/page/label", PAGE_ID, ("id",), file="body", kind="label"),
+    Call("PUT", "/page/label", PAGE_LABEL, ("id",), file="body", kind="label"),
     Call("DELETE", "/page/label", PAGE_ID, ("id",)),
     Call("POST", "/page/next", json={"strategy": OneOf(("uncertainty", "random", "first")), "skip": Ids()}),
     Call("GET", "/page/train"),

@@ -110,18 +110,23 @@ def prediction(request: Request) -> Response:
 
 
 def get_label(request: Request) -> Response:
-    path = app_instance().datastore().get_label_uri(request.query_params["id"], "final")
-    if not path:
+    store, name = app_instance().datastore(), request.query_params["id"]
+    version = store.version(name)  # before the file is read: of an older one, saving is refused, of a newer one not
+    if version == "none":
         raise HTTPException(404, "There is no label of this image yet.")
-    with Image.open(path) as opened:
-        return Response(png(to_mask(opened, app_instance().out_channels)), media_type="image/png")
+    with Image.open(store.get_label_uri(name, "final")) as opened:
+        label = png(to_mask(opened, app_instance().out_channels))
+    return Response(label, headers={"label-version": version}, media_type="image/png")
 
 
 def put_label(request: Request, body: bytes) -> Response:
+    """Refused (409) where the label is not of the version that the query says it replaces."""
     app, name = app_instance(), request.query_params["id"]
+    store = app.datastore()
     label = check_png(body, image_size(path_of(request)), len(app.task.labels))
-    save(app.datastore(), name, "final", png(label), {"from": "page"})
-    return JSONResponse({"id": name, "state": "corrected", "labelled": len(app.datastore().get_labeled_images())})
+    save(store, name, "final", png(label), {"from": "page", "replaces": request.query_params.get("replaces")})
+    found = {"id": name, "state": "corrected", "version": store.version(name)}
+    return JSONResponse({**found, "labelled": len(store.get_labeled_images())})
 
 
 def withdraw_label(request: Request) -> Response:

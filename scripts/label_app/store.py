@@ -14,6 +14,7 @@ from fastapi import HTTPException
 from filelock import FileLock
 from labelling import Labelling
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from predictions import changed
 
 __all__ = ["ImageStore"]
 
@@ -85,19 +86,27 @@ class ImageStore(LocalDatastore):
     def remove_image(self, image_id: str) -> None:
         raise HTTPException(403, "Images are not removed: delete the file yourself.")
 
+    def version(self, image_id: str) -> str:
+        """Of the image's own label: another one whenever its file has changed; ``"none"`` where there is none."""
+        return changed(self.get_label_uri(image_id, "final")) or "none"
+
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
         if label_tag not in TAGS:
             raise HTTPException(422, f"A label is {' or '.join(TAGS)}, not '{label_tag}'.")
         _, ending = self._to_id(os.path.basename(label_filename))
+        info = dict(label_info or {})
+        replaces = info.pop("replaces", None)
         with FileLock(self._lock_file):
             self._read()
             image = self._datastore.objects.get(image_id)
             if image is None:
                 raise HTTPException(404, f"No image '{image_id}'.")
+            if replaces and self.version(image_id) not in (replaces, "none"):
+                raise HTTPException(409, "Its mask was saved elsewhere since it was opened here.")
             target = self._inside(Path(self._datastore.label_path(label_tag)), image_id + ending)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(label_filename, target)
-            info = {**(label_info or {}), "ts": int(time.time()), "name": target.name}
+            info |= {"ts": int(time.time()), "name": target.name}
             if label_tag == "final":  # label_server.py compares it at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)

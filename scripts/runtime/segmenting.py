@@ -41,8 +41,8 @@ def segment(settings: Settings) -> None:
         if count := segment_video(video, network, settings, broken):
             print(f"{count} frames of {video} written to {settings.output_dir}")
     if broken:
-        lines = "\n  ".join(broken)
-        raise InputError(f"{len(broken)} file{'s'[: len(broken) > 1]} could not be read, the others are done:\n  {lines}")
+        files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
+        raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
 def _with_pyav() -> Callable[[str, Network, Settings, list[str]], int]:

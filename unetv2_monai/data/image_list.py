@@ -107,8 +107,8 @@ def report_images(done: int, broken: Sequence[str], output_dir: str) -> None:
     """
     print(done, "masks written to", output_dir)
     if broken:
-        lines = "\n  ".join(broken)
-        raise InputError(f"{len(broken)} file{'s'[: len(broken) > 1]} could not be read, the others are done:\n  {lines}")
+        files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
+        raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
 def _finished_mask(image: Path, output_dir: Path) -> Path:

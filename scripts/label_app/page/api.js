@@ -31,16 +31,18 @@ async function sentence(response) {
 }
 
 async function call(path, options = {}) {
-    const { id, json, signal, seconds = 60, ...rest } = options;
+    const { id, replaces, json, signal, seconds = 60, ...rest } = options;
     const limit = AbortSignal.timeout(seconds * 1000);
     const init = { ...rest, signal: signal ? AbortSignal.any([signal, limit]) : limit };
     if (json) {
         init.body = JSON.stringify(json);
         init.headers = { "Content-Type": "application/json" };
     }
+    const query = Object.entries({ id, replaces }).filter(([, value]) => value !== undefined && value !== null);
+    const asked = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
     let response;
     try {
-        response = await fetch(`page/${path}${id === undefined ? "" : `?id=${encodeURIComponent(id)}`}`, init);
+        response = await fetch(`page/${path}${asked && `?${asked}`}`, init);
     } catch (error) {
         if (signal?.aborted) {
             throw error;
@@ -69,7 +71,8 @@ async function json(path, options) {
 }
 
 async function mask(path, id, signal) {
-    return decode(await body(await call(path, { id, signal, seconds: 120 }), "arrayBuffer"));
+    const response = await call(path, { id, signal, seconds: 120 });
+    return { mask: await decode(await body(response, "arrayBuffer")), version: response.headers.get("label-version") };
 }
 
 /** Model, classes, images and training. */
@@ -82,15 +85,22 @@ export async function getImage(id, signal) {
 }
 
 /** @returns {Promise<import("./mask.js").Mask>} */
-export const getPrediction = (id, signal) => mask("prediction", id, signal);
+export const getPrediction = async (id, signal) => (await mask("prediction", id, signal)).mask;
 
-/** @returns {Promise<import("./mask.js").Mask>} */
+/** @returns {Promise<{mask: import("./mask.js").Mask, version: string}>} */
 export const getLabel = (id, signal) => mask("label", id, signal);
 
-/** Save a mask as an image's label. */
-export async function putLabel(id, saved) {
+/**
+ * Save a mask as an image's label.
+ *
+ * @param {string} id
+ * @param {import("./mask.js").Mask} saved
+ * @param {string|null} replaces the label's version, or "none"; the server refuses where it has another; null: any
+ * @returns {Promise<{version: string}>}
+ */
+export async function putLabel(id, saved, replaces) {
     const headers = { "Content-Type": "image/png" };
-    return json("label", { id, method: "PUT", body: await encode(saved), headers });
+    return json("label", { id, replaces, method: "PUT", body: await encode(saved), headers });
 }
 
 /** Take an image's label back. @returns {Promise<{file: string}>} where the server has moved it */

@@ -62,12 +62,12 @@ export class Drafts {
         return new Set((await settled(store.getAllKeys())).map(([id]) => id));
     }
 
-    /** @returns {Promise<Mask|null>} */
+    /** @returns {Promise<{mask: Mask, version: string|null}|null>} version: of the label that it was drawn over */
     async get(id, image) {
         await this.#writing;
         const store = this.#database.transaction(STORE).objectStore(STORE);
         const draft = await settled(store.get([id, image]));
-        return draft ? new Mask(draft.width, draft.height, draft.values) : null;
+        return draft ? { mask: new Mask(draft.width, draft.height, draft.values), version: draft.version ?? null } : null;
     }
 
     /**
@@ -76,11 +76,12 @@ export class Drafts {
      * @param {string} id
      * @param {string} image the image's fingerprint
      * @param {Mask|null} mask
+     * @param {string|null} version of the label that it was drawn over
      * @returns {Promise<void>} when it is written
      */
-    set(id, image, mask) {
+    set(id, image, mask, version) {
         const { width, height, data } = mask ?? {};
-        const draft = mask && { id, image, width, height, values: data.slice(), time: Date.now() };
+        const draft = mask && { id, image, width, height, version, values: data.slice(), time: Date.now() };
         this.#waiting.set(JSON.stringify([id, image]), { key: [id, image], draft });
         this.#writing ??= this.#write().finally(() => (this.#writing = null));
         return this.#writing;

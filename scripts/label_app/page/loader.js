@@ -31,7 +31,7 @@ export class Loader {
         return (await this.#get(this.#predictions, id, getPrediction)).copy();
     }
 
-    /** @returns {Promise<import("./mask.js").Mask>} the saved label, always asked for anew */
+    /** @returns {Promise<{mask: import("./mask.js").Mask, version: string}>} the saved label, always asked for anew */
     label(id) {
         return getLabel(id);
     }

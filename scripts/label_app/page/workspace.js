@@ -8,6 +8,7 @@ import { say, sayError } from "./status.js";
 const RETRY = 2000; // milliseconds until a busy server is asked for a prediction again
 const AHEAD = 500; // milliseconds that an image stays open before the next one is loaded
 const SKIPPED = `skipped ${location.pathname}`;
+const NONE = "none"; // version of a label that there is not
 
 const sentences = (...parts) => parts.filter(Boolean).join(" ");
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -22,6 +23,7 @@ export class Workspace extends EventTarget {
     #saving = null;
     #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
+    #version = null; // of the label that the open mask is to replace; null: of whichever there is
     #visited = []; // ids of the images that were open before
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
     id = null;
@@ -72,7 +74,7 @@ export class Workspace extends EventTarget {
         list.setCurrent(id);
         const slow = setTimeout(() => say(sentences(news, `Loading ${id} …`), "busy"), 250);
         const saved = list.state(id) === "corrected";
-        const asked = saved ? loader.label(id) : loader.prediction(id);
+        const asked = saved ? loader.label(id) : this.#prediction(id);
         asked.catch(() => {}); // it is awaited only after the image
         try {
             const image = await loader.image(id);
@@ -83,10 +85,13 @@ export class Workspace extends EventTarget {
             this.#showImage(image);
             list.mark(id, { draft: Boolean(draft) });
             if (draft) {
-                this.#show(draft, "draft", true);
+                this.#version = draft.version;
+                this.#show(draft.mask, "draft", true);
                 say(sentences(news, "Your strokes that were not saved are back."));
             } else {
-                this.#show(await this.#fitting(asked, ticket), saved ? "label" : "prediction");
+                const { mask, version } = await this.#fitting(asked, ticket);
+                this.#version = version;
+                this.#show(mask, saved ? "label" : "prediction");
                 say(sentences(news, this.foundNothing ? `${this.nothing}.` : ""), news ? "ok" : "info");
             }
         } catch (error) {
@@ -184,14 +189,14 @@ export class Workspace extends EventTarget {
 
     /** Put the prediction in place of what is drawn. */
     async usePrediction() {
-        const { editor, loader } = this.#parts;
+        const { editor } = this.#parts;
         const ticket = this.#ticket;
         if (editor.mask === null) {
             return;
         }
         say("Asking for the prediction …", "busy");
         try {
-            const mask = await this.#fitting(loader.prediction(this.id), ticket);
+            const { mask } = await this.#fitting(this.#prediction(this.id), ticket);
             editor.replace(mask);
             say("This is the prediction. Undo brings back what was here.");
         } catch (error) {
@@ -231,6 +236,7 @@ export class Workspace extends EventTarget {
         this.note = "";
         this.foundNothing = false;
         this.#fingerprint = null;
+        this.#version = null;
         delete this.#stage.dataset.shownMs;
         this.#stage.dataset.mask = "";
         this.#stage.dataset.image = id;
@@ -254,9 +260,13 @@ export class Workspace extends EventTarget {
         this.#parts.view.setSize(width, height);
     }
 
-    /** A mask once it has come, if it is still wanted and has the image's size. */
+    async #prediction(id) {
+        return { mask: await this.#parts.loader.prediction(id), version: NONE };
+    }
+
+    /** A mask and its version once they have come, if they are still wanted and the mask has the image's size. */
     async #fitting(promise, ticket) {
-        const mask = await promise;
+        const { mask, version } = await promise;
         if (ticket !== this.#ticket) {
             throw new DOMException("another image was opened", "AbortError");
         }
@@ -264,7 +274,7 @@ export class Workspace extends EventTarget {
         if (mask.width !== width || mask.height !== height) {
             throw new Error(`Its mask has ${mask.width} x ${mask.height} pixels, the image ${width} x ${height}.`);
         }
-        return mask;
+        return { mask, version };
     }
 
     /** @param {"draft"|"label"|"prediction"|"none"} source */
@@ -294,6 +304,7 @@ export class Workspace extends EventTarget {
         }
         // the image is there: it can be drawn on by hand
         const ticket = this.#ticket;
+        this.#version = saved ? null : NONE;
         this.#show(new Mask(this.size.width, this.size.height), "none");
         sayError(error, saved ? "The saved mask was not loaded. " : "No prediction. ");
         if (error.status === 503) {
@@ -312,7 +323,7 @@ export class Workspace extends EventTarget {
         const id = this.id;
         say("Saving …", "busy");
         try {
-            await putLabel(id, mask);
+            this.#version = (await putLabel(id, mask, this.#version)).version;
             saved();
             list.update(id, { state: "corrected" });
             this.#stage.dataset.mask = "label";
@@ -322,7 +333,13 @@ export class Workspace extends EventTarget {
             this.dispatchEvent(new Event("open"));
             return true;
         } catch (error) {
-            say(`Not saved. Your strokes are kept. ${error.message}`, "error");
+            const elsewhere = error.status === 409;
+            if (elsewhere) {
+                this.#version = null; // the user knows now
+                this.dispatchEvent(new Event("labels"));
+            }
+            const again = elsewhere ? "Save again to replace that mask with yours." : "";
+            say(sentences("Not saved. Your strokes are kept.", error.message, again), "error");
             return false;
         }
     }
@@ -334,7 +351,7 @@ export class Workspace extends EventTarget {
         }
         list.mark(this.id, { draft: editor.unsaved });
         try {
-            await this.drafts?.set(this.id, this.#fingerprint, editor.unsaved ? editor.mask : null);
+            await this.drafts?.set(this.id, this.#fingerprint, editor.unsaved ? editor.mask : null, this.#version);
         } catch {
             say("The browser's storage is full: it does not keep unsaved strokes. Save before you leave.", "error");
         }

@@ -7,6 +7,7 @@ import io
 import json
 import time
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +169,9 @@ def test_labels_come_back_as_they_were_sent(server):
     mask = rng.integers(0, 2, (60, 90))
     assert server.call("GET", of("label", "case_0"))[0] == 404
     labelled = server.get_json("/page/state")["labelled"]
-    assert put(server, "case_0", mask) == {"id": "case_0", "state": "corrected", "labelled": labelled + 1}
+    answer = put(server, "case_0", mask)
+    assert answer.pop("version")
+    assert answer == {"id": "case_0", "state": "corrected", "labelled": labelled + 1}
     with Image.open(server.work_dir / "images" / "labels" / "final" / "case_0.png") as saved:
         assert saved.mode == "L"
         np.testing.assert_array_equal(np.asarray(saved), mask)
@@ -180,6 +183,33 @@ def test_labels_come_back_as_they_were_sent(server):
     put(server, "turned", turned)
     np.testing.assert_array_equal(np.asarray(picture(server.call("GET", of("label", "turned")))), turned)
     assert states(server)["turned"] == "corrected"
+
+
+def test_a_label_that_another_window_saved_is_not_replaced_unseen(server):
+    ours, theirs = np.zeros((60, 102), np.uint8), np.ones((60, 102), np.uint8)
+    path, address = server.work_dir / "images" / "labels" / "final" / "case_2.png", of("label", "case_2")
+
+    def put_over(version: str, values: np.ndarray) -> tuple[int, dict]:
+        status, answer = server.call("PUT", f"{address}&replaces={version}", png(values), PNG)
+        return status, json.loads(answer)
+
+    status, first = put_over("none", theirs)
+    assert status == 200, first
+    content = path.read_bytes()
+    status, refusal = put_over("none", ours)  # opened before it was there
+    assert (status, refusal["detail"]) == (409, "Its mask was saved elsewhere since it was opened here.")
+    assert path.read_bytes() == content
+    with urllib.request.urlopen(server.url + address) as label:
+        assert label.headers["label-version"] == first["version"]
+    status, second = put_over(first["version"], ours)
+    assert status == 200
+    assert second["version"] != first["version"]
+    assert put_over(first["version"], theirs)[0] == 409
+    assert put_over("1", theirs)[0] == 422
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), ours)
+    put(server, "case_2", theirs)  # whichever there is
+    path.unlink()
+    assert put_over(second["version"], ours)[0] == 200  # nothing is lost
 
 
 def test_next(server):

@@ -137,6 +137,31 @@ def test_saved_back_and_withdrawn(server, page, images):
     assert page.run("return document.querySelector('[data-command=withdraw]').disabled")
 
 
+def test_a_mask_from_another_window_is_not_replaced_unseen(server, page):
+    """Also after a reload: strokes remember which mask they were drawn over."""
+    theirs = np.ones((72, 96), np.uint8)
+    page.open("plain")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    drawn = page.mask()
+    other = io.BytesIO()
+    Image.fromarray(theirs).save(other, "PNG")
+    status, _ = server.call("PUT", "/page/label?id=plain", other.getvalue(), {"Content-Type": "image/png"})
+    assert status == 200
+    page.until("document.querySelector('#stage').dataset.unsaved === 'true'")
+    page.load()
+    page.open("plain")
+    assert page.data("mask") == "draft"
+    page.keys("s")
+    page.until(SAID, "Not saved. Your strokes are kept. Its mask was saved elsewhere since it was opened here. Save ")
+    np.testing.assert_array_equal(saved(server, "plain"), theirs)
+    np.testing.assert_array_equal(page.mask(), drawn)
+    page.keys("s")
+    page.until(SAVED)
+    np.testing.assert_array_equal(saved(server, "plain"), drawn)
+    page.keys("w")
+    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+
+
 def test_a_label_that_was_removed_by_hand(server, page):
     page.open("case_4")
     page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
