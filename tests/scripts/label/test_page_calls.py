@@ -186,8 +186,8 @@ def test_labels_come_back_as_they_were_sent(server):
 
 
 def test_a_label_that_another_window_saved_is_not_replaced_unseen(server):
-    ours, theirs = np.zeros((60, 102), np.uint8), np.ones((60, 102), np.uint8)
-    path, address = server.work_dir / "images" / "labels" / "final" / "case_2.png", of("label", "case_2")
+    ours, theirs = np.zeros((60, 90), np.uint8), np.ones((60, 90), np.uint8)
+    path, address = server.work_dir / "images" / "labels" / "final" / "rgba.png", of("label", "rgba")
 
     def put_over(version: str, values: np.ndarray) -> tuple[int, dict]:
         status, answer = server.call("PUT", f"{address}&replaces={version}", png(values), PNG)
@@ -207,7 +207,7 @@ def test_a_label_that_another_window_saved_is_not_replaced_unseen(server):
     assert put_over(first["version"], theirs)[0] == 409
     assert put_over("1", theirs)[0] == 422
     np.testing.assert_array_equal(np.asarray(Image.open(path)), ours)
-    put(server, "case_2", theirs)  # whichever there is
+    put(server, "rgba", theirs)  # whichever there is
     path.unlink()
     assert put_over(second["version"], ours)[0] == 200  # nothing is lost
 
