@@ -15,7 +15,7 @@ test images.
 
 A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. The overlays of all
 rows come before the row's recipe. --equal_time trains every row but the reference once more, for as many epochs as fit
-into the CPU time of the reference's training.
+into the CPU time of the reference's training, with warmup_epochs in proportion.
 
 results.md has the tables: mean and standard deviation over the seeds, CPU time of the epochs (their share, by the
 clock, of the process), memory, parameters, and the difference of each row's Dice to the reference's with its 95 %
@@ -152,9 +152,11 @@ class Comparison:
                 if not runs or not reference:
                     return None
                 config = read_config(row.files(self.overlays), values_of({**self.options, **row.options}))
-                interval = config.get_parsed_content("val_interval")
+                interval, planned = (config.get_parsed_content(key) for key in ("val_interval", "max_epochs"))
                 epochs = fitting_epochs(runs, reference, interval)
                 limits = {"max_epochs": str(epochs), "val_interval": str(min(interval, epochs))}
+                if "warmup_epochs" in config:  # else it would be most or all of a short training
+                    limits["warmup_epochs"] = f"{config.get_parsed_content('warmup_epochs') * epochs / planned:g}"
                 write_atomic(path, json.dumps(limits) + "\n")
             limits = json.loads(path.read_text())
         return limits

@@ -273,6 +273,16 @@ def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
     assert len(trained) == 4
 
 
+def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
+    compare, _ = comparison
+    overlays = ["--overlays", "recipes/recommended"]  # 2 epochs of warm-up
+    compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", *overlays)
+    limits = json.loads((tmp_path / "fpn" / "time_of_segresnet" / "limits.json").read_text())
+    assert limits == {"max_epochs": "4", "val_interval": "2", "warmup_epochs": "1"}
+    compare("--rows", "unetv2", "--seeds", "0", "--reference", "fpn", "--equal_time", *overlays)
+    assert json.loads((tmp_path / "unetv2" / "time_of_fpn" / "limits.json").read_text())["warmup_epochs"] == "4"
+
+
 def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
     compare, trained = comparison
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", "--set", "max_epochs=3", "val_interval=3")
