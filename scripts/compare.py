@@ -130,11 +130,13 @@ class Comparison:
             files = row.files(self.overlays)
             options = {**self.options, **row.options, **(limits or {})}
             common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
-            training = {**options, **common, "seed": str(seed), "overwrite": "true"}
+            evaluation_files = [*files, "evaluate.json"]
+            evaluating = known_options(evaluation_files, options)
+            scoring = evaluating.keys() - known_options(files, options).keys()  # options that only evaluate.json has
+            training = {key: value for key, value in options.items() if key not in scoring}
+            training |= {**common, "seed": str(seed), "overwrite": "true"}
             taken = run_bundle("training", files, training, log=folder / "training.log")
-            files.append("evaluate.json")
-            evaluating = {**known_options(files, options), **common}
-            run_bundle("evaluating", files, evaluating, log=folder / "evaluating.log")
+            run_bundle("evaluating", evaluation_files, {**evaluating, **common}, log=folder / "evaluating.log")
             (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
             Run.finish(row.text, seed, time_of, self.terms, taken, parameters_of(files, options), folder)
             return True
@@ -194,7 +196,7 @@ class Comparison:
 
 
 def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
-    """Those that the configs refer to: evaluating would refuse options that only training has."""
+    """Those that the configs refer to: each workflow refuses options that only the other has."""
     config: dict[str, Any] = dict(read_config(files, values_of(options)).get())
     known = dict(options)
     for key in options:

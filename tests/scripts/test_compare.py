@@ -331,6 +331,27 @@ def test_evaluating_is_not_given_what_only_training_has():
     assert script("compare").known_options(files, options) == {"image_size": "64", "network_def#init_filters": "8"}
 
 
+def test_options_of_evaluating_alone_are_not_given_to_training(tmp_path, monkeypatch):
+    tool, given = script("compare"), {}
+
+    def run_bundle(run_id, files, options, log):
+        given[run_id] = options
+        if run_id == "training":
+            finished(Path(options["output_dir"]), {"x": 0.5})
+        return Usage(wall=10, cpu=10, peak_mb=800)
+
+    monkeypatch.setattr(tool, "run_bundle", run_bundle)
+    monkeypatch.setattr(tool, "parameters_of", lambda files, options: 1)
+    tool.main(
+        ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unetv2", "--seeds", "0", "--set"]
+        + ["surface_tolerance=2", "max_epochs=3", "no_such_option=1"]
+    )
+    assert {"surface_tolerance", "max_epochs", "no_such_option"} & given["training"].keys() == {
+        "max_epochs", "no_such_option",  # which training refuses
+    }  # fmt: skip
+    assert given["evaluating"]["surface_tolerance"] == "2"
+
+
 def test_unknown_row(tmp_path):
     with pytest.raises(InputError, match=r"recipes/unett.yaml does not exist: a row is unetv2 or"):
         script("compare").main(["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unett"])
