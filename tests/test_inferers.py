@@ -134,6 +134,7 @@ def test_reduced_precision_is_used_and_given_back():
     assert torch.allclose(outputs[0], layer(image), atol=2e-2)
     assert not torch.equal(outputs[0], layer(image))
     assert AutocastInferer()(image, layer).dtype == torch.float32
+    assert AutocastInferer()(image, lambda x: layer(x).argmax(1).byte()).dtype == torch.uint8
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_pooled_scores_differ_from_means_over_images():
     assert summary["lesion_free"] == {"images": 2, "left_empty": 1}
     assert summary["missed"] == 1
     assert "1 of 2" in table({"set": summary})
+
+
+def test_a_summary_without_any_lesion_is_json():
+    rows = [{"tp": 0, "fp": 0, "fn": 0, "tn": 4, **count_scores(0, 0, 0), "mae": 0.0}] * 2
+    summary = summarise(rows, np.zeros((15, 3)))
+    assert json.loads(json.dumps(summary, allow_nan=False))["pooled"]["dice"] == 1
+    assert "precision" not in summary["pooled"]
 
 
 def test_interval_is_that_of_the_mean():

@@ -31,7 +31,7 @@ from .handlers import (
     WholeCheckpointSaver,
     last_checkpoint,
 )
-from .inferers import AutocastInferer, FlipInferer, OpenVINOInferer, PlainInferer, SlabInferer
+from .inferers import AutocastInferer, FlipInferer, FunctionNetwork, OpenVINOInferer, PlainInferer, SlabInferer
 from .losses import StructureLoss
 from .networks import SDI, UNetV2, encoder_weights, load_weights
 from .postprocessing import HysteresisThresholdd
@@ -49,6 +49,7 @@ __all__ = [
     "EpochMean",
     "EpochSeed",
     "FlipInferer",
+    "FunctionNetwork",
     "HysteresisThresholdd",
     "InputError",
     "LabelWriter",

@@ -41,4 +41,5 @@ def fast_muon() -> bool:
 
 def has_bfloat16() -> bool:
     """Whether PyTorch has fast products in bfloat16 on this processor, such as one with AVX-512."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    # without oneDNN, as in PyTorch for Apple Silicon, there is no such operator
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

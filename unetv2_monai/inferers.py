@@ -16,7 +16,7 @@ from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from .bfloat16 import has_bfloat16
 from .errors import InputError
 
-__all__ = ["AutocastInferer", "FlipInferer", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
+__all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
 
 logger = logging.getLogger(__name__)
 
@@ -179,14 +179,35 @@ class AutocastInferer(Inferer):
             network: returns a tensor or, in training with deep supervision, a list of them.
 
         Returns:
-            The same in float32.
+            The same in float32; whole numbers, such as classes, as they are.
         """
         if not self.warned and inputs.device.type == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
             logger.warning("This processor has no bfloat16, and takes many times as long in it. Leave the overlay out.")
             self.warned = True
         with torch.autocast(inputs.device.type, self.dtype):
             outputs = self.inferer(inputs, network, *args, **kwargs)
-        return [out.float() for out in outputs] if isinstance(outputs, list | tuple) else outputs.float()
+        return [_full(out) for out in outputs] if isinstance(outputs, list | tuple) else _full(outputs)
+
+
+def _full(output: torch.Tensor) -> torch.Tensor:
+    return output.float() if output.is_floating_point() else output
+
+
+class FunctionNetwork(torch.nn.Module):
+    """
+    A function in place of a network, such as a runtime's: MONAI's evaluator asks for a module, which every inferer can
+    call, for each of its windows too.
+
+    Args:
+        function: called with images of shape (Batch, channels, ...), returns logits.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.function(inputs)
 
 
 class OpenVINOInferer(Inferer):

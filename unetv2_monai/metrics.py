@@ -132,8 +132,9 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
 
     Returns:
         ``images``; per score its ``mean`` over images, ``median`` and 95 % percentile-bootstrap ``interval``; the
-        scores of all pixels ``pooled``; ``ece`` and its ``calibration`` bins; on images with no lesion how many are
-        left empty (``lesion_free``); how many lesions are ``missed``: predictions that touch none of the mask.
+        scores of all pixels ``pooled``, without those that are not defined; ``ece`` and its ``calibration`` bins; on
+        images with no lesion how many are left empty (``lesion_free``); how many lesions are ``missed``: predictions
+        that touch none of the mask.
     """
     summary: dict[str, Any] = {"images": len(rows)}
     for name in MEANS:
@@ -147,7 +148,7 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
                 "images": len(values),
             }
     counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in COUNTS)
-    pooled = count_scores(*(count.sum() for count in counts))
+    pooled = {k: v for k, v in count_scores(*(count.sum() for count in counts)).items() if not np.isnan(v)}
     pooled["dice_interval"] = _interval(counts, _pooled_dice, resamples)  # type: ignore[assignment]
     summary["pooled"] = pooled
     summary["ece"] = expected_calibration_error(bins)

@@ -127,6 +127,13 @@ def test_an_option_that_a_recipe_took_away(monkeypatch):
     assert "--encoder_lr_factor has no effect with these config files" in str(root_error(info))
 
 
+def test_probabilities_of_several_classes_fit_into_no_png(monkeypatch):
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check(INFERENCE, ["--save_probabilities=true", "--out_channels=3"], monkeypatch)
+    assert str(root_error(info)).startswith("--save_probabilities true needs --out_channels 1")
+    check(INFERENCE, ["--save_probabilities=true"], monkeypatch)
+
+
 def test_a_gpu_that_is_not_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(Exception) as info:  # noqa: PT011

@@ -112,6 +112,17 @@ def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
     assert (tmp_path / "two" / "report.html").is_file()
 
 
+def test_two_end_together_at_a_time_limit(data, tmp_path):
+    """The clock of each process is its own; one that ends alone leaves the other waiting for its gradients."""
+    own_clock = tmp_path / "own_clock.yaml"
+    own_clock.write_text('time_limit#limit_sec: "$1 if @rank == 0 else 3600"\n')
+    files = [*TRAIN, MULTI_TRAIN, str(CONFIGS / "options" / "time_limit.yaml"), str(own_clock)]
+    printed = torchrun(
+        files, "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=5000, **TINY
+    )
+    assert "Epoch[5000]" not in printed
+
+
 def test_two_go_on_where_two_stopped(data, trained, tmp_path):
     out, _ = trained
     shutil.copytree(out / "models", tmp_path / "models")

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
-from unetv2_monai import FlipInferer, InputError, PlainInferer, SlabInferer
+from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer, SlabInferer
 
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, root_error, run
 
@@ -53,6 +53,47 @@ def test_flips_are_around_what_is_there(files, key, inner, axes):
     assert isinstance(inferer, FlipInferer)
     assert type(inferer.inferer) is inner
     assert inferer.axes == axes
+
+
+@pytest.mark.parametrize(
+    ("names", "kinds"),
+    [
+        (["options/inference_bf16"], [AutocastInferer, PlainInferer]),
+        (["options/inference_bf16", VOLUMES], [AutocastInferer, SlidingWindowInferer]),
+        ([WINDOWS, "options/inference_bf16"], [AutocastInferer, SlidingWindowInferer]),
+        ([VOLUMES, SLABS, "options/inference_bf16", TTA], [FlipInferer, AutocastInferer, SlabInferer]),
+        ([TTA, "options/inference_bf16"], [FlipInferer, AutocastInferer, PlainInferer]),
+    ],
+)
+def test_bfloat16_is_around_what_is_there(names, kinds):
+    parser = ConfigParser()
+    parser.read_config([*INFERENCE, *overlays(*names)])
+    inferer, found = parser.get_parsed_content("evaluator#inferer"), []
+    while inferer is not None:
+        found.append(type(inferer))
+        inferer = getattr(inferer, "inferer", None)
+    assert found == kinds
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino", "export"])
+def test_runtimes_take_windows(name):
+    """What stands for the network is called for each window."""
+    sizes = []
+
+    def record(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(x.shape[2:]))
+        return x[:, :1]
+
+    parser = ConfigParser()
+    parser.read_config([*INFERENCE, *overlays(WINDOWS, f"options/inference_{name}")])
+    assert parser["network"]["_target_"] == "unetv2_monai.FunctionNetwork"
+    parser["network#function"] = record
+    parser["code_path"] = None
+    parser["imports"] = [line for line in parser["imports"] if "onnxruntime" not in line]
+    network, inferer = (parser.get_parsed_content(key) for key in ("network", "evaluator#inferer"))
+    image = torch.rand(1, 3, 300, 500)
+    assert torch.allclose(inferer(image, network.eval()), image[:, :1], atol=1e-5)
+    assert set(sizes) == {(256, 256)}
 
 
 def mean_of_flips(image: torch.Tensor, network: torch.nn.Module, axes: tuple[int, ...]) -> torch.Tensor:

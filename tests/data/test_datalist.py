@@ -171,6 +171,13 @@ def test_one_pair_is_not_enough_to_train(tmp_path):
         load_datalist(str(tmp_path))
 
 
+def test_one_pair_is_left_to_train_on(tmp_path):
+    for index in range(3):
+        draw_pair(tmp_path, f"case_{index}", 8, 8, seed=index)
+    lists = load_datalist(str(tmp_path), val_fraction=0.9)
+    assert [len(lists[section]) for section in ("training", "validation")] == [1, 2]
+
+
 def test_all_unpaired_files_in_one_error(pairs):
     (pairs / "masks" / "case_0.png").unlink()
     (pairs / "images" / "case_1.jpg").unlink()

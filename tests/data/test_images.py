@@ -61,6 +61,21 @@ def test_empty_masks_stay_empty(values):
     assert not np.asarray(to_mask(Image.fromarray(values))).any()
 
 
+@pytest.mark.parametrize(
+    ("palette", "expected"),
+    [
+        ([0, 0, 0, 128, 0, 0], [[0, 1, 1]]),  # VOC's
+        ([0, 0, 0, 255, 255, 255], [[0, 1, 1]]),
+        ([255, 255, 255, 0, 0, 0], [[1, 0, 0]]),  # as a saved 0/255 mask may be, to make the file small
+    ],
+)
+def test_palettes_of_one_class(palette, expected):
+    image = Image.fromarray(np.array([[0, 1, 1]], np.uint8)).convert("P")
+    image.putdata([0, 1, 1])
+    image.putpalette(palette)
+    assert np.asarray(to_mask(reopened(image, "PNG"))).tolist() == expected
+
+
 def test_full_mask_of_ones():
     assert np.asarray(to_mask(Image.fromarray(np.ones((4, 4), np.uint8)))).all()
 

@@ -27,6 +27,7 @@ from monai.transforms import Compose, RandFlip
 from unetv2_monai import EpochSeed
 from unetv2_monai.files import write_atomic
 
+from ..conftest import draw_pair
 from ..support.workflow import CONFIGS, TINY, TRAIN, root_error, run
 
 OVERLAYS = [str(CONFIGS / f"{name}.yaml") for name in ("recipes/recommended", "options/ema")]
@@ -264,6 +265,21 @@ def test_time_limit(trained, tmp_path):
     assert 1 <= flow.parser.get_parsed_content("train#trainer").state.epoch < 100
 
 
+def test_a_time_limit_and_tracking_may_be_added_when_resumed(trained, tmp_path):
+    data, out = trained
+    shutil.copytree(out, tmp_path / "out")
+    files = [*TRAIN, str(CONFIGS / "options" / "time_limit.yaml")]
+    options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 3, "resume": True, **TINY}
+    flow = run(files, "training", **options)
+    assert flow.parser.get_parsed_content("train#trainer").state.epoch == 3
+
+
+def test_the_state_of_mixed_precision_fits_every_device(trained):
+    """A run that was begun on a CPU goes on on a GPU."""
+    _, out = trained
+    torch.amp.GradScaler("cpu", enabled=True).load_state_dict(load(out, "last.pt")["scaler"])
+
+
 @pytest.mark.slow
 def test_mlflow(trained, tmp_path):
     """MONAI's own switch: all metrics of all epochs are tracked."""
@@ -293,6 +309,20 @@ def test_a_run_is_resumed_by_its_own_options(trained, tmp_path):
         run(TRAIN, "training", **{**options, "optimizer#weight_decay": 0.5})
     assert "was begun with optimizer#weight_decay 0.0001, now 0.5. Resume" in str(root_error(info))
     assert (tmp_path / "out" / "run.json").read_bytes() == before
+    assert (tmp_path / "out" / "models" / "last.pt").read_bytes() == (out / "models" / "last.pt").read_bytes()
+
+
+def test_a_run_is_resumed_with_as_many_images(trained, tmp_path):
+    """Else its epochs would have the steps of the old images."""
+    data, out = trained
+    shutil.copytree(out, tmp_path / "out")
+    shutil.copytree(data, tmp_path / "data")
+    for index in range(9):
+        draw_pair(tmp_path / "data", f"more_{index}", 48, 48, seed=index)
+    options = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out"), "resume": True, **TINY}
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        run(TRAIN, "training", max_epochs=4, **options)
+    assert re.search(r"has epochs of \d+ steps, which would now be \d+: dataset_dir has other", str(root_error(info)))
     assert (tmp_path / "out" / "models" / "last.pt").read_bytes() == (out / "models" / "last.pt").read_bytes()
 
 

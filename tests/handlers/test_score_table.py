@@ -51,6 +51,24 @@ def test_one_summary_per_data_set(evaluated):
         assert sum(count for count, _, _ in one["calibration"]) == 2 * (44 * 60 if name == "a" else 80 * 48)
 
 
+def test_an_image_with_two_masks_has_two_rows(tmp_path):
+    """Of two raters, as datalist.json may list them."""
+    draw_pair(tmp_path, "case", 32, 32)
+    image, first, second = tmp_path / "images" / "case.png", tmp_path / "masks" / "case.png", tmp_path / "second.png"
+    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(second)
+    items = [{"image": str(image), "label": str(mask), "dataset": "rater"} for mask in (first, second)]
+    (tmp_path / "datalist.json").write_text(json.dumps({"test": items}))
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
+    run(
+        EVALUATE, "evaluating", dataset_dir=str(tmp_path), output_dir=str(tmp_path), num_workers=0,
+        checkpoint=str(tmp_path / "model.pt"), image_size=32, **{"network_def#channels": 8},
+    )  # fmt: skip
+    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
+        sizes = [int(row["tp"]) + int(row["fn"]) for row in csv.DictReader(opened)]
+    assert len(sizes) == 2
+    assert sizes[1] == 32 * 32 != sizes[0]
+
+
 def test_released_scores_sum_two_heads(evaluated):
     """Against both heads of the network in training form, computed here."""
     _, network, rows = evaluated

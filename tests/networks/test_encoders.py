@@ -114,6 +114,22 @@ def test_own_module():
     assert net.eval()(torch.rand(1, 3, 30, 41)).shape == (1, 1, 30, 41)
 
 
+def test_frozen_layers_of_an_own_module_are_kept():
+    frozen = Pyramid()
+    frozen.first.requires_grad_(False)
+    net = UNetV2(2, 3, 1, frozen, channels=8)
+    assert isinstance(net.encoder.model.first, nn.Conv2d)
+    assert not net.encoder.model.first.weight.requires_grad
+    assert not hasattr(net.encoder.model.classifier, "weight")
+    all_frozen = UNetV2(2, 3, 1, Pyramid().requires_grad_(False), channels=8)
+    assert sum(1 for name, _ in all_frozen.encoder.named_parameters() if "classifier" not in name) == 4
+
+
+def test_arguments_that_a_backbone_does_not_take():
+    with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*backbone_args null"):
+        UNetV2(2, 3, 1, "vgg11", backbone_args={"drop_path_rate": 0.1})
+
+
 @pytest.mark.parametrize(
     ("backbone", "arguments", "message"),
     [

@@ -185,7 +185,11 @@ def test_plain_skips_when_sdi_is_off():
 
 
 def test_frozen_encoder():
-    net = UNetV2(2, 3, 1, "resnet18", channels=8, freeze_encoder=True).train()
+    net = UNetV2(2, 3, 1, "resnet18", channels=8, freeze_encoder=True)  # as made, and below switched to training
+    before = {key: value.clone() for key, value in net.encoder.state_dict().items()}
+    net(torch.rand(2, 3, 64, 64))
+    assert all(torch.equal(value, before[key]) for key, value in net.encoder.state_dict().items())
+    net.train()
     before = {key: value.clone() for key, value in net.encoder.state_dict().items()}
     net(torch.rand(2, 3, 64, 64)).sum().backward()
     assert all(p.grad is None for p in net.encoder.parameters())

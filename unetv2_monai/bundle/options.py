@@ -51,6 +51,8 @@ def check_options() -> None:
         for name, option in table.items():
             if name in config and (section != "overlays" or name in given):  # own files may use these names otherwise
                 check_value(name, config[name], option.kind)
+    if config.get("save_probabilities") is True and config.get("out_channels") != 1:
+        raise InputError("--save_probabilities true needs --out_channels 1: a PNG holds one probability per pixel.")
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
         raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 FREE = {
     "bundle_root", "bundle_dir", "code_path", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data",
     "cache_rate", "num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval",
-    "max_epochs", "max_hours",
+    "max_epochs", "max_hours", "time_limit", "initialize",
 }  # fmt: skip
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 
@@ -56,6 +56,7 @@ class RunFolder:
         self.resume = resume
         self.rank = rank
         self.config = running_config()
+        self.steps: int | None = None
         if rank > 0:
             return
         if resume and self.path.exists():
@@ -95,13 +96,25 @@ class RunFolder:
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: the trainer; ``run.json`` is written when it starts.
+            engine: the trainer; ``run.json`` is written when it starts. To be attached after the handler that loads
+                the checkpoint.
+
+        Raises:
+            InputError: then, when epochs have another number of steps than those of the run that goes on: the
+                checkpoint's number would hold, so that epochs see a part of the images, or some of them again.
         """
+        self.steps = engine.state.epoch_length
         if self.rank == 0:
             engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
         if self.resume:
+            if engine.state.epoch_length != self.steps:
+                raise InputError(
+                    f"the run in {self.path.parent} has epochs of {engine.state.epoch_length} steps, which would now "
+                    f"be {self.steps}: dataset_dir has other images, or the number of processes differs. Resume it "
+                    "with those that it was begun with, or start a new run from its weights (options/finetune.yaml)."
+                )
             logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
         starts = json.loads(self.path.read_text())["starts"] if self.resume and self.path.exists() else []
         start = {

@@ -122,7 +122,7 @@ def _hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> 
         one = f"the folder of one patient only ({patients[0]}/)" if patients else "one pair only"
         hint = f" If {patients[0]}/ is the whole data set, set --dataset_dir to it." if patients else ""
         raise InputError(f"dataset_dir {root} holds {one}, and training needs another one for validation.{hint}")
-    held_out = max(1, round(val_fraction * len(groups)))
+    held_out = min(max(1, round(val_fraction * len(groups))), len(groups) - 1)
     ratios = [len(groups) - held_out, held_out]
     parts = partition_dataset(list(groups.values()), ratios=ratios, shuffle=True, seed=seed)
     training, validation = ([pair for group in part for pair in group] for part in parts)

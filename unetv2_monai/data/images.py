@@ -35,8 +35,9 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
     Bring a mask to class indices.
 
     Args:
-        image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half.
-            For several classes: grey values or palette entries 0, 1, ..., ``out_channels - 1``.
+        image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half,
+            or palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
+            ``out_channels - 1``.
         out_channels: number of output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
 
     Returns:
@@ -57,6 +58,10 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
             )
         return Image.fromarray(values.astype(np.uint8))
 
+    if image.mode == "P" and (image.getpalette() or [])[:3] == [0, 0, 0]:
+        entries = np.asarray(image)
+        if entries.max() <= 1:  # whichever colour the palette has for the class, as VOC's
+            return Image.fromarray(entries)
     values = np.asarray(image.convert("L"))
     highest = values.max()
     if highest <= 1:

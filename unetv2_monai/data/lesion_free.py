@@ -12,6 +12,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from torch.nn import functional as F
 
+from ..errors import InputError
+
 __all__ = ["RandLesionFreed"]
 
 TRIALS = 20  # draws of a place before an image is left as it is
@@ -37,7 +39,8 @@ class RandLesionFreed(RandomizableTransform, MapTransform):
         size: range of the height and width of crops, as shares of those of the image. Defaults to (0.4, 0.8).
 
     Raises:
-        ValueError: when ``crop`` and ``cover`` are not shares, or together more than a half.
+        InputError: when ``crop`` and ``cover`` are not shares, or together more than a half; when called, for an image
+            of another type than uint8, as after normalisation.
     """
 
     def __init__(
@@ -46,12 +49,20 @@ class RandLesionFreed(RandomizableTransform, MapTransform):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, 1.0)
         if min(crop, cover) < 0 or crop + cover > 0.5:
-            raise ValueError(f"crop and cover must be shares, together at most 0.5, got {crop} and {cover}.")
+            raise InputError(
+                "lesion_free_crops and lesion_free_covers must be shares, together at most 0.5, "
+                f"got {crop} and {cover}."
+            )
         self.crop, self.cover, self.size = crop, cover, size
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         image, mask = (torch.as_tensor(out[key]) for key in self.keys)
+        if image.dtype != torch.uint8:
+            raise InputError(
+                f"lesion-free images are made of bytes, got {image.dtype}. Add recipes/recommended.yaml before "
+                "options/lesion_free.yaml: it normalises images last."
+            )
         rest = 1 - 2 * (self.crop + self.cover)
         kind = self.R.choice(5, p=[self.crop, self.crop, self.cover, self.cover, rest])
         changed = None

@@ -40,7 +40,7 @@ class MultiScaleBatch:
         prepared: Any = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
         image, label = prepared
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
-        size = [round(n * scale / self.divisor) * self.divisor for n in image.shape[2:]]
+        size = [max(1, round(n * scale / self.divisor)) * self.divisor for n in image.shape[2:]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         if self.out_channels > 1:
             return image, F.interpolate(label, size, mode="nearest-exact")

@@ -196,6 +196,8 @@ class StopOnSignal:
     with exit status 143 or 130. A second signal ends it immediately.
 
     The last complete epoch is in the checkpoint already; ``--resume true`` repeats the one that was begun, exactly.
+    Several processes end in the same iteration, for a signal or a time limit of any of them: else the others would wait
+    for its gradients.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -207,19 +209,27 @@ class StopOnSignal:
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: the trainer. Outside of the main thread signals are left as they are.
+            engine: the trainer. To be attached after other handlers that may end it. Outside of the main thread signals
+                are left as they are.
         """
         engine.add_event_handler(Events.STARTED, self._listen)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop)
         engine.add_event_handler(Events.COMPLETED, self._restore)
 
     def _listen(self, engine: Engine) -> None:
         def stop(number: int, frame: Any) -> None:
             self.stopped_by = signal.Signals(number)
             self._restore(engine)
-            engine.terminate()
 
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, stop) for number in self.SIGNALS}
+
+    def _stop(self, engine: Engine) -> None:
+        stop: Any = self.stopped_by is not None or bool(engine.should_terminate)
+        if idist.get_world_size() > 1:
+            stop = idist.all_reduce(float(stop))
+        if stop:
+            engine.terminate()
 
     def _restore(self, engine: Engine) -> None:
         for number, handler in self.before.items():

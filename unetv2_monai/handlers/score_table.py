@@ -55,8 +55,8 @@ class ScoreTable:
     Hausdorff distance (``hd95``, in pixels, or mm for volumes; over images where mask and prediction both have pixels),
     and the mean absolute error of the probability (``mae``). For volumes also the surface Dice (``surface_dice``). For
     one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`; networks other
-    than UNetV2 are scored that way by their one output. It is left out where an image takes several forward passes
-    (windows, flips). Works in several processes.
+    than UNetV2 are scored that way by their one output. Of UNetV2 it is left out where an image takes several forward
+    passes (windows, flips). Works in several processes.
 
     Args:
         output_dir: folder to write to.
@@ -130,11 +130,9 @@ class ScoreTable:
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
-        parsed = [json.loads(row) for row in string_list_all_gather(self.rows)]
+        rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
         if self.rank > 0:
             return
-        # processes repeat images so that their shares are equal
-        rows = list({(row["image"], row["class"]): row for row in parsed}.values())
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
         summary = {}

@@ -213,7 +213,7 @@ class ListEncoder(nn.Module):
         super().__init__()
         name, size = type(model).__name__, 64
         # on the meta device a pass computes shapes and gradients' existence, and nothing else
-        shadow = copy.deepcopy(model).to("meta").train()
+        shadow = copy.deepcopy(model).to("meta").train().requires_grad_(True)  # a frozen layer is not an unused one
         features = list(shadow(torch.zeros(2, in_channels, *[size] * spatial_dims, device="meta")))
         self.out_indices = list(_coarsest(len(features)) if out_indices is None else out_indices)
         used = [features[i] for i in self.out_indices]

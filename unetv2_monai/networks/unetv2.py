@@ -116,12 +116,20 @@ class UNetV2(nn.Module):
             )
         self.deep_supervision = deep_supervision
 
-        self.encoder = build_encoder(
-            backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
-        )
+        try:
+            self.encoder = build_encoder(
+                backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
+            )
+        except TypeError as error:
+            if not backbone_args or "unexpected keyword argument" not in str(error):
+                raise
+            raise InputError(
+                f"{backbone!r} does not take backbone_args {backbone_args} ({error}). Leave them out "
+                "(--network_def#backbone_args null), or give those that it takes."
+            ) from error
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
-            self.encoder.requires_grad_(False)
+            self.encoder.requires_grad_(False).eval()
         if grad_checkpointing:
             switch: Any = getattr(self.encoder.model, "set_grad_checkpointing", None)
             if switch is None:
