@@ -73,7 +73,8 @@ class Table:
     Args:
         path: of the complete file.
         columns: its header. The first one names the rows.
-        go_on: keep the rows that either file has. Defaults to False.
+        go_on: keep the rows that either file has. Defaults to False: a complete file of another run is deleted, whose
+            rows would count as finished after an interruption.
 
     Raises:
         InputError: when the file cannot be written, or holds other columns.
@@ -88,6 +89,8 @@ class Table:
         with refusing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.opened = self.partial.open("w", newline="")
+            if not go_on:
+                self.path.unlink(missing_ok=True)
             self.writer = csv.writer(self.opened)
             self.writer.writerows([columns, *self.rows.values()])
             self.opened.flush()

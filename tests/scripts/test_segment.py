@@ -256,6 +256,36 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert len(read_table(out / "images.csv")) == 6
 
 
+def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
+    """A second network into the folder of a finished first one, stopped and resumed: nothing of the first remains."""
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index in range(5):
+        blobs(40, 30, index).save(folder / f"case_{index}.png")
+    models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
+    segment(models[1], folder, "--output_dir", tmp_path / "expected")
+    segment(models[0], folder, "--output_dir", out)
+    whole = segmenting.save_mask
+
+    def stop_at_three(mask, path, network):
+        if path.stem == "case_3":
+            raise KeyboardInterrupt
+        whole(mask, path, network)
+
+    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
+    with pytest.raises(SystemExit, match="go on with --skip_finished"):
+        segment(models[1], folder, "--output_dir", out)
+    assert not (out / "images.csv").exists()
+    monkeypatch.setattr(segmenting, "save_mask", whole)
+    segment(models[1], folder, "--output_dir", out, "--skip_finished")
+    expected, found = (
+        [{**row, "ms": ""} for row in read_table(place / "images.csv")] for place in (tmp_path / "expected", out)
+    )
+    assert found == expected
+    for path in (tmp_path / "expected").glob("*.png"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
 def test_full_disk(tmp_path, monkeypatch):
     blobs(40, 30, 0).save(tmp_path / "a.png")
     model = write_bright(tmp_path / "model.xml", description())

@@ -245,6 +245,22 @@ def test_finished_videos_are_left_out(model, tmp_path):
     assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
 
 
+def test_a_clip_of_another_run_does_not_count_as_finished(model, tmp_path, monkeypatch):
+    video, out = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)]), tmp_path / "out"
+    segment(model, video, "--output_dir", out)
+
+    def stop(self, one):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clips.VideoOutputs, "add", stop)
+        with pytest.raises(SystemExit, match="go on with --skip_finished"):
+            segment(model, video, "--output_dir", out, "--certainty", 1)
+    assert list(out.iterdir()) == []
+    segment(model, video, "--output_dir", out, "--certainty", 1, "--skip_finished")
+    assert [row["lesion"] for row in read_table(out / "clip.csv")] == ["0"] * 5
+
+
 def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
     """Its stand-in is a file."""
     source = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(20)])
