@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 from monai.metrics import DiceMetric
+from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, __version__
 
@@ -196,11 +197,12 @@ def _example(network: torch.nn.Module) -> torch.Tensor:
     return torch.rand(2, next(network.parameters()).shape[1], 97, 75)
 
 
-def inference_config(options: Options, *overlays: str) -> ConfigParser:
+def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -> ConfigParser:
     """
     Args:
         options: of inference.json.
         overlays: files in ``configs/options``.
+        folder: of the configs. Defaults to this repository's.
 
     Returns:
         inference.json on the CPU.
@@ -208,24 +210,37 @@ def inference_config(options: Options, *overlays: str) -> ConfigParser:
     Raises:
         InputError: when an option is none of inference.json.
     """
-    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)])
+    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)], folder=folder)
     refuse_unknown(options, parser)
     parser.update({**options, "device": torch.device("cpu")})
     return parser
 
 
-def describe(options: Options, checkpoint: Path | None = None) -> Description:
+def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
     """
     Args:
         options: of inference.json.
         checkpoint: the file that the weights came from. Defaults to None: from none.
+        configs: folder of inference.json and metadata.json. Defaults to this repository's.
 
     Returns:
-        What inference.json and metadata.json say about a network of these options.
+        What these two say about a network of these options.
+
+    Raises:
+        InputError: when images are not normalised by constants, which are all that a description can state.
     """
-    parser = inference_config(options)
-    outputs = ConfigParser.load_config_file(str(CONFIGS / "metadata.json"))["network_data_format"]["outputs"]
+    parser = inference_config(options, folder=configs)
+    outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
+    constants = ("subtrahend", "divisor")
+    if not all(key in parser["normalize"] for key in constants):
+        raise InputError(
+            "normalize of inference.json has no subtrahend and divisor, and an exported file cannot state another "
+            "normalisation."
+        )
+    mean, std = (
+        ensure_tuple_rep(parser.get_parsed_content(f"normalize#{key}"), parser["in_channels"]) for key in constants
+    )
     height, width = parser.get_parsed_content("spatial_size")
     return Description(
         version=__version__,
@@ -234,8 +249,8 @@ def describe(options: Options, checkpoint: Path | None = None) -> Description:
         in_channels=parser["in_channels"],
         out_channels=channels,
         image_size=(height, width),
-        mean=tuple(parser["normalize"]["subtrahend"]),
-        std=tuple(parser["normalize"]["divisor"]),
+        mean=mean,
+        std=std,
         classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
         threshold=parser.get_parsed_content("to_classes#threshold"),
         certainty=parser["certainty"],
