@@ -352,6 +352,23 @@ def test_refused_inputs(tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monkeypatch):
+    command, started = script("segment"), []
+    monkeypatch.setattr(command, "RUNTIME_PYTHON", tmp_path / "bin" / "python")
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
+    with pytest.raises(SystemExit, match="Run: make runtime-env"):
+        command.use_runtime_environment()  # there is none
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    command.use_runtime_environment()
+    assert len(started) == 1
+    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
+    with pytest.raises(SystemExit, match="Run: make runtime-env"):
+        command.use_runtime_environment()
+    assert len(started) == 1
+
+
 def test_iterators_run_ahead_in_order_and_end():
     assert list(ahead(range(100), 3)) == list(range(100))
 
