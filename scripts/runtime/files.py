@@ -117,7 +117,7 @@ class Table:
         with refusing(self.path):
             self.opened.close()
             if order:
-                header, *rows = csv.reader(self.partial.read_text().splitlines())
+                header, *rows = _read(self.partial)
                 found = {row[0]: row for row in rows}
                 with atomic(self.partial) as ordered, ordered.open("w", newline="") as opened:
                     csv.writer(opened).writerows([header, *(found[name] for name in order if name in found)])
@@ -129,10 +129,15 @@ class Table:
         self.partial.unlink(missing_ok=True)
 
 
+def _read(path: Path) -> list[list[str]]:
+    with path.open(newline="") as opened:  # line breaks within names stay
+        return list(csv.reader(opened))
+
+
 def _rows(old: Path, columns: list[str]) -> dict[str, list[str]]:
     if not old.is_file():
         return {}
-    header, *rows = list(csv.reader(old.read_text().splitlines())) or [columns]
+    header, *rows = _read(old) or [columns]
     if header != columns:
         raise InputError(f"{old} has other columns. Leave out --skip_finished, or name another --output_dir.")
     return {row[0]: row for row in rows if len(row) == len(columns)}  # the last one may be cut off
