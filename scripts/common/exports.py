@@ -324,13 +324,6 @@ def compare(
     return Agreement(difference, largest, float(torch.as_tensor(dice.aggregate())))
 
 
-def _remove(target: Path) -> None:
-    """An exported file, with the weights that OpenVINO keeps in a file of their own."""
-    target.unlink(missing_ok=True)
-    if target.suffix == ".xml":
-        target.with_suffix(".bin").unlink(missing_ok=True)
-
-
 def export(
     name: str,
     network: torch.nn.Module,
@@ -342,7 +335,8 @@ def export(
     calibration: Sequence[torch.Tensor] = (),
 ) -> Exported:
     """
-    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch.
+    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch. A file of
+    that name is replaced after the comparison alone.
 
     Args:
         name: of the format.
@@ -360,16 +354,19 @@ def export(
     """
     one = FORMATS[name]
     target = folder / one.file
-    opset = one.export(Job(network, options, describe(options, checkpoint), calibration), target)
-    exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{one.overlay}.yaml")
-    found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
-    if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
-        _remove(target)
-        raise InputError(f"{target} would differ from the network by {found.difference:.1e}: it is not written.")
-    if one.least_dice is not None and not found.dice >= one.least_dice:
-        _remove(target)
-        raise InputError(
-            f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below {one.least_dice}: "
-            "it is not written. Calibrate on more images, or such as the network was trained on."
-        )
+    refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as unchecked:
+        made = Path(unchecked) / one.file
+        opset = one.export(Job(network, options, describe(options, checkpoint), calibration), made)
+        exported = inference_config({**options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
+        found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
+        if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
+            raise InputError(f"{target} would differ from the network by {found.difference:.1e}: {refused}")
+        if one.least_dice is not None and not found.dice >= one.least_dice:
+            raise InputError(
+                f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below "
+                f"{one.least_dice}: {refused} Calibrate on more images, or such as the network was trained on."
+            )
+        for path in sorted(Path(unchecked).iterdir()):  # OpenVINO's .bin before its .xml
+            path.replace(folder / path.name)
     return Exported(target, opset, found)
