@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -132,6 +133,18 @@ def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tm
     with pytest.raises(InputError, match=re.escape(message)):
         pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, *arguments)
     assert not any(tmp_path.iterdir())
+
+
+def test_the_error_is_that_of_packing(package, tmp_path, monkeypatch):
+    """Not that of removing a folder that was never made."""
+    command = script("package_bundle")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "copy_bundle", full)
+    with pytest.raises(OSError, match="No space left"):
+        command.main(["--checkpoint", str(package / "model.pt"), "--output_dir", str(tmp_path)])
 
 
 def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
