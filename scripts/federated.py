@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib.util
 import json
 import os
 import shutil
@@ -45,13 +46,23 @@ class Scores:
     iou: float
 
 
+def above_zero(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    return int(text)
+
+
 def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Path]:
     """A folder for every site, with a datalist.json of its share of the training pairs."""
     classes = options.get("out_channels", 1)
     pairs = load_datalist(str(arguments.dataset_dir), ["training"], out_channels=classes)["training"]
-    wanted = arguments.sites * (arguments.images_per_site or len(pairs) // arguments.sites)
+    each = arguments.images_per_site or len(pairs) // arguments.sites
+    wanted = arguments.sites * each
     if not 2 * arguments.sites <= wanted <= len(pairs):
-        raise InputError(f"{arguments.dataset_dir} has {len(pairs)} training pairs, too few for --images_per_site.")
+        raise InputError(
+            f"{arguments.dataset_dir} has {len(pairs)} training pairs, too few for {arguments.sites} sites of "
+            f"{max(each, 2)}: name fewer --sites{' or --images_per_site' if arguments.images_per_site else ''}."
+        )
     rest = [len(pairs) - wanted] if wanted < len(pairs) else []
     used = partition_dataset(pairs, ratios=[wanted, *rest], shuffle=True, seed=0)[0]
     if arguments.in_order:
@@ -67,13 +78,24 @@ def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Pat
     return folders
 
 
-def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
+def client_arguments(arguments: argparse.Namespace) -> str:
+    """The command line of federated_client.py at every site."""
+    if importlib.util.find_spec("nvflare") is None:
+        raise InputError('nvflare is missing: pip install "unetv2-monai[federated]"')
+    site = str(arguments.output_dir / "{site}")
+    client = ["--bundle", str(BUNDLE), "--dataset_dir", site, "--output_dir", site]
+    client += ["--local_epochs", str(arguments.local_epochs), "--set"]
+    client += [f"{key}={text}" for key, text in arguments.set.items()]
+    if any(" " in part for part in client):  # NVIDIA FLARE cuts the line there, quoted or not
+        raise InputError("NVIDIA FLARE takes no spaces in paths or options: name another --output_dir or --set.")
+    return " ".join(client)
+
+
+def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: str) -> Path:
     """Run the server and the sites on this machine; returns the file of the averaged weights."""
-    try:
-        from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
-        from nvflare.recipe.sim_env import SimEnv
-    except ImportError:
-        raise InputError('nvflare is missing: pip install "unetv2-monai[federated]"') from None
+    from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
+    from nvflare.recipe.sim_env import SimEnv
+
     parser = read_config(["train.json"], options)
     torch.manual_seed(parser["seed"])
     network = parser.get_parsed_content("network_def")
@@ -81,12 +103,6 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
     torch.save(network.state_dict(), first)
     keys = [key for key in parser["network_def"] if not key.startswith("_")]
     values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys} | {"pretrained": False}
-    site = str(arguments.output_dir / "{site}")
-    client = ["--bundle", str(BUNDLE), "--dataset_dir", site, "--output_dir", site]
-    client += ["--local_epochs", str(arguments.local_epochs), "--set"]
-    client += [f"{key}={text}" for key, text in arguments.set.items()]
-    if any(" " in part for part in client):  # NVIDIA FLARE cuts the line there, quoted or not
-        raise InputError("NVIDIA FLARE takes no spaces in paths or options: name another --output_dir or --set.")
     recipe = FedAvgRecipe(
         name="unetv2",
         model={"class_path": "unetv2_monai.UNetV2", "args": values},
@@ -94,7 +110,7 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any]) -> Path:
         min_clients=arguments.sites,
         num_rounds=arguments.rounds,
         train_script=str(ROOT / "scripts" / "federated_client.py"),
-        train_args=" ".join(client),
+        train_args=client,
         key_metric="val_mean_dice",
     )
     simulator = arguments.output_dir / "simulator"
@@ -120,10 +136,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset_dir", type=Path, required=True, help="images and masks to split among the sites")
     parser.add_argument("--test_dir", type=Path, required=True, help="held-out images and masks")
     parser.add_argument("--output_dir", type=Path, default=Path("output/federated"), help="default: output/federated")
-    parser.add_argument("--sites", type=int, default=2, help="default: 2")
-    parser.add_argument("--rounds", type=int, default=10, help="default: 10")
-    parser.add_argument("--local_epochs", type=int, default=1, help="epochs a round (default: 1)")
-    parser.add_argument("--images_per_site", type=int, help="default: all, in equal shares")
+    parser.add_argument("--sites", type=above_zero, default=2, help="default: 2")
+    parser.add_argument("--rounds", type=above_zero, default=10, help="default: 10")
+    parser.add_argument("--local_epochs", type=above_zero, default=1, help="epochs a round (default: 1)")
+    parser.add_argument("--images_per_site", type=above_zero, help="default: all, in equal shares")
     parser.add_argument("--in_order", action="store_true", help="shares by file name, so that sites differ")
     add_set(parser, "options of the bundle")
     arguments = parser.parse_args(argv)
@@ -135,12 +151,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     epochs = arguments.rounds * arguments.local_epochs
     arguments.set["lr_scheduler#total_iters"] = str(epochs)  # the learning rate falls over all rounds
     options = values_of(arguments.set)
+    client = client_arguments(arguments)  # before anything is written, which the next call would refuse
     try:
         sites = split(arguments, options)
     except BaseException:
         shutil.rmtree(arguments.output_dir, ignore_errors=True)
         raise
-    weights = {"federated": federate(arguments, options)}
+    weights = {"federated": federate(arguments, options, client)}
     for site in sites:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
         alone["val_interval"] = epochs  # nothing is chosen by it

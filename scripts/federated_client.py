@@ -11,6 +11,7 @@ scripts/common.
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from nvflare.app_common.abstract.fl_model import FLModel
 
 
 def option(item: str) -> tuple[str, Any]:
+    """As ``values_of`` of scripts/common/options.py reads it: ``1e-4``, which is text in YAML 1.1, is a number."""
     key, text = item.split("=", 1)
-    return key, yaml.safe_load(text)
+    return key, float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
 
 
 def main() -> None:

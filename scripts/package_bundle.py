@@ -149,7 +149,7 @@ def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | Non
         (folder / "SHA256SUMS").write_text(sums)
         write_zip(folder, archive)
     except BaseException:
-        shutil.rmtree(unfinished)
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise
     shutil.rmtree(target, ignore_errors=True)
     archive = archive.rename(target.with_name(target.name + ".zip"))

@@ -26,9 +26,9 @@ from common.command import RUNTIME_PYTHON, new_parser
 
 
 def use_runtime_environment() -> None:
-    """Start this script again where OpenVINO is installed."""
+    """Start this script again where OpenVINO is installed, unless it runs there already: a set-up was interrupted."""
     if importlib.util.find_spec("openvino") is None:
-        if not RUNTIME_PYTHON.exists():
+        if not RUNTIME_PYTHON.exists() or Path(sys.prefix).resolve() == RUNTIME_PYTHON.parents[1].resolve():
             sys.exit("error: OpenVINO is not installed. Run: make runtime-env")
         os.execv(RUNTIME_PYTHON, [str(RUNTIME_PYTHON), *sys.argv])
 

@@ -12,6 +12,7 @@ import numpy as np
 __all__ = ["KINDS", "Facts", "Finding", "Pair", "find_all"]
 
 TINY, FULL = 0.001, 0.95  # shares of the image
+MOST_NAMED = 3  # images of a split in a group of duplicates
 
 
 @dataclass(frozen=True)
@@ -124,25 +125,57 @@ def find_all(
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, Finding]:
     """
-    Pairs of images that are equal or nearly so.
+    Groups of images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
 
-    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ.
+    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ. A group
+    is what is connected by such pairs.
     """
-    found: dict[str, Finding] = {}
     bits = np.stack([fact.bits for fact in facts]).astype(np.float32)
+    digests, sections = (
+        np.unique(names, return_inverse=True)[1].ravel()
+        for names in ([fact.sha256 for fact in facts], [fact.pair.section for fact in facts])
+    )
+    groups: dict[str, np.ndarray] = {}  # by kind: for each image the first one of its group
     for start in range(0, len(facts), 512):  # blocks, so that memory stays small
         block = bits[start : start + 512]
         different = block @ (1 - bits.T) + (1 - block) @ bits.T
-        for row, column in np.argwhere(different <= most_different):
-            if start + row >= column:
+        for row, near in enumerate(different <= most_different, start):
+            near[: row + 1] = False
+            if not near.any():
                 continue
-            first, second = facts[start + row], facts[column]
-            same = "same image" if first.sha256 == second.sha256 else "nearly the same image"
-            where = "twice in a split" if first.pair.section == second.pair.section else "in two splits"
-            finding = found.setdefault(f"{same} {where}", Finding())
-            finding.entries.append([first.pair.name, second.pair.name])
-            finding.shown += [first.pair, second.pair]
-    return found
+            same, within = digests == digests[row], sections == sections[row]
+            for what, alike in (("same image", same), ("nearly the same image", ~same)):
+                for where, chosen in (("twice in a split", alike & within), ("in two splits", alike & ~within)):
+                    if (near & chosen).any():
+                        firsts = groups.setdefault(f"{what} {where}", np.arange(len(facts)))
+                        _join(firsts, np.append(np.flatnonzero(near & chosen), row))
+    return {kind: _as_finding(facts, firsts) for kind, firsts in groups.items()}
+
+
+def _join(firsts: np.ndarray, chosen: np.ndarray) -> None:
+    """Make one group of those of the chosen images."""
+    groups = np.unique(firsts[chosen])
+    if len(groups) > 1:
+        firsts[np.isin(firsts, groups)] = groups[0]
+
+
+def _as_finding(facts: Sequence[Facts], firsts: np.ndarray) -> Finding:
+    """Of each group the first few images of every split, and how many more there are."""
+    finding = Finding()
+    order = np.argsort(firsts, kind="stable")
+    for group in np.split(order, np.flatnonzero(np.diff(firsts[order])) + 1):
+        if len(group) == 1:
+            continue
+        seen: Counter[str] = Counter()
+        named = []
+        for pair in (facts[index].pair for index in group):
+            seen[pair.section] += 1
+            if seen[pair.section] <= MOST_NAMED:
+                named.append(pair)
+        more = len(group) - len(named)
+        finding.entries.append([*(pair.name for pair in named), *([f"and {more} more"] if more else [])])
+        finding.shown += named
+    return finding
 
 
 def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[list[str]]:

@@ -28,7 +28,8 @@ def new_parser(doc: str | None) -> argparse.ArgumentParser:
 
 def run(main: Callable[[], None], quiet: bool = False) -> None:
     """
-    Run a command. An ``InputError`` ends it with its message alone and exit status 1; any other error has a traceback.
+    Run a command. An ``InputError``, or an ``OSError`` such as of a folder that cannot be made, ends it with its
+    message alone and exit status 1; any other error has a traceback.
 
     Args:
         main: the command.
@@ -39,6 +40,9 @@ def run(main: Callable[[], None], quiet: bool = False) -> None:
         logging.disable(logging.WARNING)
     try:
         main()
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}")
     except ValueError as error:
         from unetv2_monai import InputError  # not above: label_server.py starts in environments without the package
 

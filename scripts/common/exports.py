@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser, ckpt_export
 from monai.metrics import DiceMetric
+from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, __version__
 
@@ -196,11 +197,12 @@ def _example(network: torch.nn.Module) -> torch.Tensor:
     return torch.rand(2, next(network.parameters()).shape[1], 97, 75)
 
 
-def inference_config(options: Options, *overlays: str) -> ConfigParser:
+def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -> ConfigParser:
     """
     Args:
         options: of inference.json.
         overlays: files in ``configs/options``.
+        folder: of the configs. Defaults to this repository's.
 
     Returns:
         inference.json on the CPU.
@@ -208,24 +210,37 @@ def inference_config(options: Options, *overlays: str) -> ConfigParser:
     Raises:
         InputError: when an option is none of inference.json.
     """
-    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)])
+    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)], folder=folder)
     refuse_unknown(options, parser)
     parser.update({**options, "device": torch.device("cpu")})
     return parser
 
 
-def describe(options: Options, checkpoint: Path | None = None) -> Description:
+def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
     """
     Args:
         options: of inference.json.
         checkpoint: the file that the weights came from. Defaults to None: from none.
+        configs: folder of inference.json and metadata.json. Defaults to this repository's.
 
     Returns:
-        What inference.json and metadata.json say about a network of these options.
+        What these two say about a network of these options.
+
+    Raises:
+        InputError: when images are not normalised by constants, which are all that a description can state.
     """
-    parser = inference_config(options)
-    outputs = ConfigParser.load_config_file(str(CONFIGS / "metadata.json"))["network_data_format"]["outputs"]
+    parser = inference_config(options, folder=configs)
+    outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
+    constants = ("subtrahend", "divisor")
+    if not all(key in parser["normalize"] for key in constants):
+        raise InputError(
+            "normalize of inference.json has no subtrahend and divisor, and an exported file cannot state another "
+            "normalisation."
+        )
+    mean, std = (
+        ensure_tuple_rep(parser.get_parsed_content(f"normalize#{key}"), parser["in_channels"]) for key in constants
+    )
     height, width = parser.get_parsed_content("spatial_size")
     return Description(
         version=__version__,
@@ -234,8 +249,8 @@ def describe(options: Options, checkpoint: Path | None = None) -> Description:
         in_channels=parser["in_channels"],
         out_channels=channels,
         image_size=(height, width),
-        mean=tuple(parser["normalize"]["subtrahend"]),
-        std=tuple(parser["normalize"]["divisor"]),
+        mean=mean,
+        std=std,
         classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
         threshold=parser.get_parsed_content("to_classes#threshold"),
         certainty=parser["certainty"],
@@ -309,13 +324,6 @@ def compare(
     return Agreement(difference, largest, float(torch.as_tensor(dice.aggregate())))
 
 
-def _remove(target: Path) -> None:
-    """An exported file, with the weights that OpenVINO keeps in a file of their own."""
-    target.unlink(missing_ok=True)
-    if target.suffix == ".xml":
-        target.with_suffix(".bin").unlink(missing_ok=True)
-
-
 def export(
     name: str,
     network: torch.nn.Module,
@@ -327,7 +335,8 @@ def export(
     calibration: Sequence[torch.Tensor] = (),
 ) -> Exported:
     """
-    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch.
+    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch. A file of
+    that name is replaced after the comparison alone.
 
     Args:
         name: of the format.
@@ -345,16 +354,19 @@ def export(
     """
     one = FORMATS[name]
     target = folder / one.file
-    opset = one.export(Job(network, options, describe(options, checkpoint), calibration), target)
-    exported = inference_config({**options, "checkpoint": str(target)}, f"inference_{one.overlay}.yaml")
-    found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
-    if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
-        _remove(target)
-        raise InputError(f"{target} would differ from the network by {found.difference:.1e}: it is not written.")
-    if one.least_dice is not None and not found.dice >= one.least_dice:
-        _remove(target)
-        raise InputError(
-            f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below {one.least_dice}: "
-            "it is not written. Calibrate on more images, or such as the network was trained on."
-        )
+    refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
+    with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as unchecked:
+        made = Path(unchecked) / one.file
+        opset = one.export(Job(network, options, describe(options, checkpoint), calibration), made)
+        exported = inference_config({**options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
+        found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
+        if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
+            raise InputError(f"{target} would differ from the network by {found.difference:.1e}: {refused}")
+        if one.least_dice is not None and not found.dice >= one.least_dice:
+            raise InputError(
+                f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below "
+                f"{one.least_dice}: {refused} Calibrate on more images, or such as the network was trained on."
+            )
+        for path in sorted(Path(unchecked).iterdir()):  # OpenVINO's .bin before its .xml
+            path.replace(folder / path.name)
     return Exported(target, opset, found)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -140,15 +139,12 @@ def save_onnx(bundle: Path) -> str:
     if next(network.parameters()).ndim != 4:
         return "segment.py is for images, this network for volumes"
     network.load_state_dict(read_weights(weights, network))
-    parser = read_config(["inference.json"], folder=bundle / "configs")
-    options = {key: parser[key] for key in ("backbone", "in_channels", "out_channels", "image_size", "certainty")}
-    described = describe(options, weights)
-    names = json.loads((bundle / "configs" / "metadata.json").read_text())
-    classes = names["network_data_format"]["outputs"]["pred"]["channel_def"].values()
-    if len(classes) == len(described.classes):
-        described = dataclasses.replace(described, classes=tuple(classes))
     try:
-        FORMATS["onnx"].export(Job(network, options, described), target)
+        described = describe({}, weights, bundle / "configs")
+    except InputError as error:
+        return str(error)
+    try:
+        FORMATS["onnx"].export(Job(network, {}, described), target)
     except torch.onnx.errors.OnnxExporterError as error:
         target.unlink(missing_ok=True)
         return f"PyTorch {torch.__version__} cannot export this network ({type(error).__name__})"

@@ -54,7 +54,7 @@ class VideoOutputs:
     """
     What is written for a video: its table, its overlay video and, if asked for, the masks of its frames. As a context,
     it gives the files their names at the end, with ``_incomplete`` in them after a :py:class:`BrokenFile`; after any
-    other error it deletes them.
+    other error it deletes them. Those of an earlier run are deleted at the start.
 
     Args:
         path: in the output folder, with the name of the video but no ending.
@@ -68,6 +68,8 @@ class VideoOutputs:
         self.overlay = path.with_name(f"{path.name}_overlay.mp4")
         self.partial = self.overlay.with_name(f".partial_{self.overlay.name}")
         self.writer: VideoWriter | None = None
+        with refusing(self.overlay):  # of another run, as the table deletes its own
+            self.overlay.unlink(missing_ok=True)
 
     @staticmethod
     def are_in(path: Path, settings: Settings) -> bool:

@@ -73,7 +73,8 @@ class Table:
     Args:
         path: of the complete file.
         columns: its header. The first one names the rows.
-        go_on: keep the rows that either file has. Defaults to False.
+        go_on: keep the rows that either file has. Defaults to False: a complete file of another run is deleted, whose
+            rows would count as finished after an interruption.
 
     Raises:
         InputError: when the file cannot be written, or holds other columns.
@@ -88,6 +89,8 @@ class Table:
         with refusing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self.opened = self.partial.open("w", newline="")
+            if not go_on:
+                self.path.unlink(missing_ok=True)
             self.writer = csv.writer(self.opened)
             self.writer.writerows([columns, *self.rows.values()])
             self.opened.flush()
@@ -114,7 +117,7 @@ class Table:
         with refusing(self.path):
             self.opened.close()
             if order:
-                header, *rows = csv.reader(self.partial.read_text().splitlines())
+                header, *rows = _read(self.partial)
                 found = {row[0]: row for row in rows}
                 with atomic(self.partial) as ordered, ordered.open("w", newline="") as opened:
                     csv.writer(opened).writerows([header, *(found[name] for name in order if name in found)])
@@ -126,10 +129,15 @@ class Table:
         self.partial.unlink(missing_ok=True)
 
 
+def _read(path: Path) -> list[list[str]]:
+    with path.open(newline="") as opened:  # line breaks within names stay
+        return list(csv.reader(opened))
+
+
 def _rows(old: Path, columns: list[str]) -> dict[str, list[str]]:
     if not old.is_file():
         return {}
-    header, *rows = list(csv.reader(old.read_text().splitlines())) or [columns]
+    header, *rows = _read(old) or [columns]
     if header != columns:
         raise InputError(f"{old} has other columns. Leave out --skip_finished, or name another --output_dir.")
     return {row[0]: row for row in rows if len(row) == len(columns)}  # the last one may be cut off

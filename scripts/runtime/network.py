@@ -96,22 +96,27 @@ class Network:
         running: deque[tuple[Frame, Any]] = deque()
         failure: BrokenFile | None = None
         source = iter(frames)
-        while failure is None:
-            try:
-                frame = next(source)
-            except StopIteration:
-                break
-            except BrokenFile as error:
-                failure = error
-                break
-            request = self.requests.popleft()
-            preprocess(frame.image, self.description, request.get_input_tensor(0).data)
-            if len(running) == self.running_at_most:
+        try:
+            while failure is None:
+                try:
+                    frame = next(source)
+                except StopIteration:
+                    break
+                except BrokenFile as error:
+                    failure = error
+                    break
+                request = self.requests[0]  # taken when it starts: this may be closed at a yield
+                preprocess(frame.image, self.description, request.get_input_tensor(0).data)
+                if len(running) == self.running_at_most:
+                    yield self._finish(*running.popleft())
+                self.requests.popleft().start_async()
+                running.append((frame, request))
+            while running:
                 yield self._finish(*running.popleft())
-            request.start_async()
-            running.append((frame, request))
-        while running:
-            yield self._finish(*running.popleft())
+        finally:
+            for _, request in running:  # closed early: the next frames take them
+                request.wait()
+                self.requests.append(request)
         if failure is not None:
             raise failure
 

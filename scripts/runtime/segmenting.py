@@ -70,14 +70,34 @@ def _sort_inputs(settings: Settings) -> tuple[list[Path], list[str]]:
             images.append(path)
         else:
             videos.append(text)
-    problems = duplicates(images) + duplicates(map(Path, videos))
+    _refuse_names([*images, *map(Path, videos)])
+    _refuse_overwriting(images, videos, settings)
+    return images, videos
+
+
+def _refuse_names(paths: list[Path]) -> None:
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{str(path)!r} is not in UTF-8, as names in tables must be: rename it.") from error
+
+
+def _refuse_overwriting(images: list[Path], videos: list[str], settings: Settings) -> None:
+    """Neither inputs nor outputs of other inputs are replaced."""
+    names = [Path(text.replace(":", "") if text.startswith("camera:") else text) for text in videos]
+    problems = duplicates(images) + duplicates(names)
     if problems:
         raise InputError("outputs would overwrite each other:\n  " + "\n  ".join(problems))
-    if any(path.parent.resolve() == settings.output_dir.resolve() for path in images):
-        raise InputError(
-            f"--output_dir {settings.output_dir} holds the images, which masks would overwrite: name another."
-        )
-    return images, videos
+    for path in names if images else []:
+        if path.stem == "images":
+            raise InputError(f"{path}: its table would overwrite images.csv of the images: segment it by itself.")
+    output_dir = settings.output_dir.resolve()
+    for path in (*images, *map(Path, videos)):
+        if path.parent.resolve() in (output_dir, output_dir / "overlays") and not str(path).startswith("camera:"):
+            raise InputError(
+                f"--output_dir {settings.output_dir} holds {path.name}: outputs would overwrite inputs, name another."
+            )
 
 
 def _segment_images(paths: list[Path], network: Network, settings: Settings, broken: list[str]) -> int:

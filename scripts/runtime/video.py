@@ -106,10 +106,15 @@ class Video:
             raise failure
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
-        """Some containers only end where they were cut off."""
+        """
+        Some containers only end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are missing
+        but no time is.
+        """
         missing = self.announced - count if self.announced else 0
-        late = 0 if self.announced else self.seconds - seconds - max(0.5, 2 / float(self.rate))
-        if self.source.startswith(CAMERA) or (missing <= 0 and late <= 0):
+        slack = 2 / float(self.rate) if self.announced else max(0.5, 2 / float(self.rate))
+        early = self.seconds - seconds > slack
+        broken = missing > 0 and (early or not self.seconds) if self.announced else early
+        if self.source.startswith(CAMERA) or not broken:
             return
         whole = f"{self.announced} frames" if missing > 0 else f"{self.seconds:.1f} s"
         raise BrokenFile(f"{self.source}: ends after {count} frames ({seconds:.1f} s), but announces {whole}")

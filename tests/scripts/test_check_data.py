@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from checks.findings import Facts, Pair, find_duplicates
 from PIL import Image, ImageFilter
 
 from unetv2_monai import InputError
@@ -68,6 +69,34 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert " x same image in two splits (error" in capsys.readouterr().out
+
+
+def drawn(section: str, name: str, bits: np.ndarray, sha256: str = "") -> Facts:
+    pair = Pair(section, f"{name}.png", f"{name}_mask.png")
+    return Facts(pair, (8, 8), sha256 or name, bits, frozenset({0, 1}), 0.1, {})
+
+
+def test_frames_of_a_video_are_one_finding():
+    """2000 frames, of which 2 million pairs are near; and five, each of which is near the next one alone."""
+    bits = np.random.default_rng(0).random((4, 256)) < 0.5
+    video = [drawn("training", f"frame{index:04d}", bits[0]) for index in range(1990)]
+    video += [drawn("test", f"late{index}", bits[0]) for index in range(10)]
+    drift = []
+    for index in range(5):
+        moved = bits[1].copy()
+        moved[: 30 * index] ^= True
+        drift.append(drawn("training", f"drift{index}", moved))
+    twins = [drawn("training", name, bits[2], "twin") for name in ("one", "other")]
+    found = find_duplicates([*video, *drift, *twins, drawn("test", "alone", bits[3])], 40)
+    assert found["same image twice in a split"].entries == [["training: one.png", "training: other.png"]]
+    (across,) = found["nearly the same image in two splits"].entries
+    names = [f"training: frame000{i}.png" for i in range(3)] + [f"test: late{i}.png" for i in range(3)]
+    assert across == [*names, "and 1994 more"]
+    frames, late, chain = found["nearly the same image twice in a split"].entries
+    assert frames == [*names[:3], "and 1987 more"]
+    assert chain == [*(f"training: drift{i}.png" for i in range(3)), "and 2 more"]
+    assert late == [*names[3:], "and 7 more"]
+    assert len(found) == 3
 
 
 def test_a_test_set_within_the_training_set_is_a_leak(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from common.command import run
 
 from ..conftest import ROOT, script
 
@@ -43,3 +44,16 @@ def test_help(name, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith("usage: ")
     assert f"python scripts/{name}.py" in printed  # an example
+
+
+def test_a_folder_that_cannot_be_made_ends_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    for make, message in [
+        (lambda: (tmp_path / "file" / "out").mkdir(), f"error: {tmp_path / 'file' / 'out'}: Not a directory"),
+        (lambda: (tmp_path / "file").mkdir(), f"error: {tmp_path / 'file'}: File exists"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            run(make)
+        assert ended.value.code == message
+    with pytest.raises(KeyError):  # a mistake of the code keeps its traceback
+        run(lambda: {}["absent"])

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import csv
 import shutil
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from common.options import values_of
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, ModelType, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -76,3 +79,40 @@ def test_output_of_another_run_is_not_overwritten(tmp_path):
     options = {"dataset_dir": tmp_path, "test_dir": tmp_path, "output_dir": tmp_path}
     with pytest.raises(InputError, match=r"exists\. Name another --output_dir"):
         script("federated").main([part for key, value in options.items() for part in (f"--{key}", str(value))])
+
+
+def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    for index in range(5):
+        draw_pair(tmp_path / "data", f"case_{index}", 60, 48, seed=index)
+    command = script("federated")
+    monkeypatch.setitem(sys.modules, "nvflare", None)  # not installed
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+
+    def end(*options: str) -> str:
+        folders = ["--dataset_dir", str(tmp_path / "data"), "--test_dir", str(tmp_path)]
+        with pytest.raises((InputError, SystemExit)) as info:
+            command.main([*folders, "--output_dir", str(tmp_path / "out"), *options])
+        assert not (tmp_path / "out").exists()
+        return capsys.readouterr().err + str(info.value)
+
+    assert "nvflare is missing: pip install" in end()
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)
+    for option in ("--sites", "--rounds", "--local_epochs", "--images_per_site"):
+        assert f"argument {option}: 0 is no whole number above 0" in end(option, "0")
+    message = end("--sites", "3")
+    assert "has 5 training pairs, too few for 3 sites of 2: name fewer --sites." in message
+    message = end("--images_per_site", "4")
+    assert "has 5 training pairs, too few for 2 sites of 4: name fewer --sites or --images_per_site." in message
+    assert "takes no spaces" in end("--set", "image_size=[32, 32]")
+
+
+def test_sites_read_options_as_the_other_commands_do(monkeypatch):
+    for name in ("client", "apis.fl_constant", "app_common.abstract.fl_model"):
+        full = f"nvflare.{name}"
+        for end in range(1, len(full.split(".")) + 1):
+            monkeypatch.setitem(sys.modules, ".".join(full.split(".")[:end]), MagicMock())
+    option = script("federated_client").option
+    texts = {"learning_rate": "1e-4", "a": "-2E+3", "b": "1.5e-3", "c": "[1, 2]", "d": "true", "e": "x=y", "f": ""}
+    found = dict(option(f"{key}={text}") for key, text in texts.items())
+    assert found == values_of(texts)
+    assert found["learning_rate"] == 0.0001

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import yaml
 from common.bundle import CONFIGS
 from common.cards import read_data_sets
 from common.description import KEY, Description
-from common.exports import Format
+from common.exports import FORMATS, Format
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, __version__
@@ -133,6 +135,18 @@ def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tm
     assert not any(tmp_path.iterdir())
 
 
+def test_the_error_is_that_of_packing(package, tmp_path, monkeypatch):
+    """Not that of removing a folder that was never made."""
+    command = script("package_bundle")
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(command, "copy_bundle", full)
+    with pytest.raises(OSError, match="No space left"):
+        command.main(["--checkpoint", str(package / "model.pt"), "--output_dir", str(tmp_path)])
+
+
 def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
     command = [sys.executable, str(ROOT / "scripts" / "package_bundle.py"), "--checkpoint", str(tmp_path / "absent.pt")]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -203,6 +217,39 @@ def test_the_shipped_onnx_file(tmp_path):
         with Image.open(path) as expected, Image.open(tmp_path / "b" / path.name) as found:
             a, b = np.asarray(expected) > 0, np.asarray(found) > 0
         assert not a.any() or 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.999
+
+
+@pytest.fixture
+def described(monkeypatch) -> list[Description]:
+    """What ONNX files of packages would say about themselves; none is written."""
+    said: list[Description] = []
+
+    def export(job, target):
+        said.append(job.description)
+        return "20"
+
+    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], export=export, packages=()))
+    return said
+
+
+def test_the_onnx_file_describes_the_packed_config(described, package, tmp_path):
+    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--entry", "polyps",
+        "--set", "normalize#subtrahend=[1, 2, 3]", "normalize#divisor=[4, 5, 6]", "to_classes#threshold=0.3",
+        "certainty=0.9", "image_size=[64, 96]", onnx=True,
+    )  # fmt: skip
+    (said,) = described
+    assert (said.mean, said.std, said.threshold, said.certainty) == ((1, 2, 3), (4, 5, 6), 0.3, 0.9)
+    assert (said.classes, said.image_size) == (("background", "polyp"), (64, 96))
+
+
+def test_no_onnx_file_where_each_image_has_its_own_normalisation(described, tmp_path, capsys):
+    torch.save(UNetV2(backbone="pvt_v2_b2").state_dict(), tmp_path / "model.pt")
+    pack(
+        "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "released_isic", onnx=True
+    )
+    assert described == []
+    reason = "packed without models/model.onnx: normalize of inference.json has no subtrahend and divisor"
+    assert reason in capsys.readouterr().out
 
 
 def test_a_package_without_onnx_says_so(package, tmp_path, monkeypatch, capsys):

@@ -134,6 +134,15 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     with pytest.raises(InputError, match=rf"Dice of 0\.000 with the network's, below {least}"):
         export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
     assert list(tmp_path.iterdir()) == []  # nothing that could be run
+    for name in ("model_int8.bin", "model_int8.xml"):
+        (tmp_path / name).write_text("an export of before")
+    with pytest.raises(InputError, match="the one of before stays"):
+        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+    assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["an export of before"] * 2
+    monkeypatch.setitem(FORMATS, "openvino_int8", replace(FORMATS["openvino_int8"], least_dice=0.0))
+    made = export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["model_int8.bin", "model_int8.xml"]
+    assert b"an export of before" not in made.path.read_bytes() + made.path.with_suffix(".bin").read_bytes()
 
 
 def test_images_are_spread_over_the_folder(pairs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ from common.exports import describe
 from runtime import images as runtime_images
 from runtime import masks, segmenting
 from runtime.files import InputError, ahead
+from runtime.images import Frame
 from runtime.network import Network
 
 OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
@@ -256,6 +258,61 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     assert len(read_table(out / "images.csv")) == 6
 
 
+def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
+    """A second network into the folder of a finished first one, stopped and resumed: nothing of the first remains."""
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for index in range(5):
+        blobs(40, 30, index).save(folder / f"case_{index}.png")
+    models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
+    segment(models[1], folder, "--output_dir", tmp_path / "expected")
+    segment(models[0], folder, "--output_dir", out)
+    whole = segmenting.save_mask
+
+    def stop_at_three(mask, path, network):
+        if path.stem == "case_3":
+            raise KeyboardInterrupt
+        whole(mask, path, network)
+
+    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
+    with pytest.raises(SystemExit, match="go on with --skip_finished"):
+        segment(models[1], folder, "--output_dir", out)
+    assert not (out / "images.csv").exists()
+    monkeypatch.setattr(segmenting, "save_mask", whole)
+    segment(models[1], folder, "--output_dir", out, "--skip_finished")
+    expected, found = (
+        [{**row, "ms": ""} for row in read_table(place / "images.csv")] for place in (tmp_path / "expected", out)
+    )
+    assert found == expected
+    for path in (tmp_path / "expected").glob("*.png"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_names_with_line_breaks_are_resumed(tmp_path, capsys):
+    names = ["one\nline.png", "two\u2028lines.png", "three, commas.png"]
+    (tmp_path / "images").mkdir()
+    for index, name in enumerate(names):
+        blobs(40, 30, index).save(tmp_path / "images" / name)
+    model = write_bright(tmp_path / "model.xml", description())
+    for options in ([], ["--skip_finished"]):
+        segment(model, tmp_path / "images", "--output_dir", tmp_path / "out", *options)
+        assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == sorted(names)
+    assert "0 masks written" in capsys.readouterr().out
+
+
+def test_a_run_that_is_closed_early_gives_its_requests_back(tmp_path):
+    network = Network(write_bright(tmp_path / "model.xml", description()))
+    count = len(network.requests)
+    frame = Frame("a", np.asarray(blobs(40, 30, 0)))
+    for taken in range(1, 4):
+        found = network.run(frame for _ in iter(int, 1))
+        for _ in range(taken):
+            next(found)
+        found.close()
+        assert len(network.requests) == count
+    assert len(list(network.run([frame] * (count + 3)))) == count + 3
+
+
 def test_full_disk(tmp_path, monkeypatch):
     blobs(40, 30, 0).save(tmp_path / "a.png")
     model = write_bright(tmp_path / "model.xml", description())
@@ -301,6 +358,10 @@ def test_unusable_models(change, message, tmp_path):
 def test_refused_inputs(tmp_path):
     model = write_bright(tmp_path / "model.xml", description())
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / os.fsdecode(b"bad\xff.png")).touch()
+    for name in ("b.mp4", "images.mp4", "camera0.mp4"):
+        (tmp_path / name).touch()
     for name in ("a.png", "a.bmp"):
         blobs(40, 30, 0).save(tmp_path / name)
     for name in ("no.xml", "no.bin", "lonely.xml", "weights.pt"):
@@ -309,7 +370,11 @@ def test_refused_inputs(tmp_path):
         ([model, tmp_path / "absent.png", "--output_dir", tmp_path / "o"], "does not exist"),
         ([model, tmp_path / "empty", "--output_dir", tmp_path / "o"], "holds no image"),
         ([model, tmp_path, "--output_dir", tmp_path / "o"], "same name as"),
-        ([model, tmp_path / "a.png", "--output_dir", tmp_path], "masks would overwrite"),
+        ([model, tmp_path / "a.png", "--output_dir", tmp_path], r"holds a\.png: outputs would overwrite inputs"),
+        ([model, tmp_path / "b.mp4", "--output_dir", tmp_path], r"holds b\.mp4: outputs would overwrite inputs"),
+        ([model, tmp_path / "a.png", tmp_path / "images.mp4", "--output_dir", tmp_path / "o"], "overwrite images.csv"),
+        ([model, tmp_path / "camera0.mp4", "camera:0", "--output_dir", tmp_path / "o"], "camera0: same name as"),
+        ([model, tmp_path / "folder", "--output_dir", tmp_path / "o"], r"bad\\udcff\.png' is not in UTF-8"),
         ([tmp_path / "absent.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "no exported network at"),
         ([tmp_path / "no.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "cannot be read as ONNX"),
         ([tmp_path / "lonely.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "lonely.bin, are missing"),
@@ -320,6 +385,23 @@ def test_refused_inputs(tmp_path):
         with pytest.raises(SystemExit, match=message):
             segment(*arguments)
     assert not (tmp_path / "o").exists()
+
+
+def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monkeypatch):
+    command, started = script("segment"), []
+    monkeypatch.setattr(command, "RUNTIME_PYTHON", tmp_path / "bin" / "python")
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
+    with pytest.raises(SystemExit, match="Run: make runtime-env"):
+        command.use_runtime_environment()  # there is none
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    command.use_runtime_environment()
+    assert len(started) == 1
+    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
+    with pytest.raises(SystemExit, match="Run: make runtime-env"):
+        command.use_runtime_environment()
+    assert len(started) == 1
 
 
 def test_iterators_run_ahead_in_order_and_end():

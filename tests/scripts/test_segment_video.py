@@ -186,6 +186,21 @@ def test_truncated(name, options, model, tmp_path, capsys):
     assert "5 frames of" in capsys.readouterr().out
 
 
+def test_an_edit_list_is_no_damage(model, tmp_path):
+    """50 frames, of which the file shows 1.5 s from 0.5 s on, as lossless trimming leaves it."""
+    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(50)])
+    content = bytearray(video.read_bytes())
+    place = content.index(b"elst") + 12  # after version, flags and the number of entries
+    scale = int.from_bytes(content[(at := content.index(b"mdhd") + 16) : at + 4], "big")
+    start = int.from_bytes(content[place + 4 : place + 8], "big") + scale // 2
+    content[place : place + 8] = (1500).to_bytes(4, "big") + start.to_bytes(4, "big")
+    video.write_bytes(content)
+    segment(model, video, "--output_dir", tmp_path / "out")
+    rows = read_table(tmp_path / "out" / "clip.csv")
+    assert 36 <= len(rows) <= 38
+    assert abs(int(rows[0]["left"]) - 4 * 12) <= 4
+
+
 def test_unusable_videos(model, tmp_path):
     whole = write_video(tmp_path / "whole.mkv", [picture(index) for index in range(5)]).read_bytes()
     mp4 = write_video(tmp_path / "whole.mp4", [picture(index) for index in range(5)]).read_bytes()
@@ -243,6 +258,22 @@ def test_finished_videos_are_left_out(model, tmp_path):
     (tmp_path / "out" / "clip_overlay.mp4").unlink()
     segment(model, video, "--output_dir", tmp_path / "out", "--skip_finished")
     assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
+
+
+def test_a_clip_of_another_run_does_not_count_as_finished(model, tmp_path, monkeypatch):
+    video, out = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)]), tmp_path / "out"
+    segment(model, video, "--output_dir", out)
+
+    def stop(self, one):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clips.VideoOutputs, "add", stop)
+        with pytest.raises(SystemExit, match="go on with --skip_finished"):
+            segment(model, video, "--output_dir", out, "--certainty", 1)
+    assert list(out.iterdir()) == []
+    segment(model, video, "--output_dir", out, "--certainty", 1, "--skip_finished")
+    assert [row["lesion"] for row in read_table(out / "clip.csv")] == ["0"] * 5
 
 
 def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
