@@ -60,9 +60,8 @@ def read_sections(dataset_dir: str, out_channels: int) -> dict[str, list[Pair]]:
 
 def kind_of(pairs: Sequence[Pair]) -> ModuleType:
     """What to examine the pairs with."""
-    of_images, of_volumes = [], []
-    for pair in pairs:
-        (of_images if pair.image.lower().endswith(IMAGE_ENDINGS) else of_volumes).append(pair)
+    of_images = [pair for pair in pairs if pair.image.lower().endswith(IMAGE_ENDINGS)]
+    of_volumes = [pair for pair in pairs if not pair.image.lower().endswith(IMAGE_ENDINGS)]
     if of_images and of_volumes:
         raise InputError(
             f"{of_volumes[0].image} is a volume and {of_images[0].image} an image. Training takes one of the two: keep "

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""segment.py on images: the masks of ``run inference``, tables, broken files, resuming."""
+"""segment.py on images: the masks of ``run inference``, tables, broken files."""
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 import subprocess
@@ -20,6 +19,7 @@ from unetv2_monai.data import IMAGE_ENDINGS, layouts
 
 from ..conftest import ROOT, draw_pair, script
 from ..support.exported import RGB, description, write_bright
+from ..support.segmenting import blobs, read_table, segment
 from ..support.workflow import CONFIGS, INFERENCE, run
 
 pytest.importorskip("openvino")
@@ -27,27 +27,12 @@ pytest.importorskip("openvino")
 from common.description import Description
 from common.exports import describe
 from runtime import images as runtime_images
-from runtime import masks, segmenting
+from runtime import masks
 from runtime.files import InputError, ahead
 from runtime.images import Frame
 from runtime.network import Network
 
 OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
-
-
-def segment(*arguments: object) -> None:
-    script("segment").main([str(argument) for argument in arguments])
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as opened:
-        return list(csv.DictReader(opened))
-
-
-def blobs(width: int, height: int, seed: int) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3)).astype(np.uint8)
-    return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
@@ -223,81 +208,6 @@ def test_broken_files_are_listed_and_the_rest_is_done(every_mode, tmp_path):
     assert [Path(line.strip().split(": ")[0]).name for line in lines[1:]] == ["cut.png", "empty.png"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [f"case_{i}.png" for i in range(3)]
     assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == [f"case_{i}.png" for i in range(3)]
-
-
-def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
-    folder, out = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    for index in range(6):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
-    model = write_bright(tmp_path / "model.xml", description())
-    whole = segmenting.save_mask
-
-    def stop_at_three(mask, path, network):
-        if path.stem == "case_3":
-            raise KeyboardInterrupt
-        whole(mask, path, network)
-
-    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
-    with pytest.raises(SystemExit, match="go on with --skip_finished"):
-        segment(model, folder, "--output_dir", out)
-    monkeypatch.setattr(segmenting, "save_mask", whole)
-    assert not (out / "images.csv").exists()
-    (out / "case_1.png").unlink()
-    times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    assert len(times) == 2
-    with (out / "images.csv.partial").open("a") as opened:
-        opened.write("case_3.png,1,0.2")  # a row that was cut off
-    segment(model, folder, "--output_dir", out, "--skip_finished")
-    assert "4 masks written" in capsys.readouterr().out
-    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
-    assert [row["file"] for row in read_table(out / "images.csv")] == [f"case_{index}.png" for index in range(6)]
-    assert not list(out.rglob("*partial*"))
-    segment(model, folder, "--output_dir", out, "--skip_finished")
-    assert "0 masks written" in capsys.readouterr().out
-    assert len(read_table(out / "images.csv")) == 6
-
-
-def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
-    """A second network into the folder of a finished first one, stopped and resumed: nothing of the first remains."""
-    folder, out = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    for index in range(5):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
-    models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
-    segment(models[1], folder, "--output_dir", tmp_path / "expected")
-    segment(models[0], folder, "--output_dir", out)
-    whole = segmenting.save_mask
-
-    def stop_at_three(mask, path, network):
-        if path.stem == "case_3":
-            raise KeyboardInterrupt
-        whole(mask, path, network)
-
-    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
-    with pytest.raises(SystemExit, match="go on with --skip_finished"):
-        segment(models[1], folder, "--output_dir", out)
-    assert not (out / "images.csv").exists()
-    monkeypatch.setattr(segmenting, "save_mask", whole)
-    segment(models[1], folder, "--output_dir", out, "--skip_finished")
-    expected, found = (
-        [{**row, "ms": ""} for row in read_table(place / "images.csv")] for place in (tmp_path / "expected", out)
-    )
-    assert found == expected
-    for path in (tmp_path / "expected").glob("*.png"):
-        assert (out / path.name).read_bytes() == path.read_bytes()
-
-
-def test_names_with_line_breaks_are_resumed(tmp_path, capsys):
-    names = ["one\nline.png", "two\u2028lines.png", "three, commas.png"]
-    (tmp_path / "images").mkdir()
-    for index, name in enumerate(names):
-        blobs(40, 30, index).save(tmp_path / "images" / name)
-    model = write_bright(tmp_path / "model.xml", description())
-    for options in ([], ["--skip_finished"]):
-        segment(model, tmp_path / "images", "--output_dir", tmp_path / "out", *options)
-        assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == sorted(names)
-    assert "0 masks written" in capsys.readouterr().out
 
 
 def test_a_run_that_is_closed_early_gives_its_requests_back(tmp_path):
