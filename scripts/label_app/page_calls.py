@@ -190,7 +190,7 @@ def threaded(answer: Callable[..., Response], body: str = "") -> Callable[[Reque
 
 async def refused(request: Request, error: Exception) -> Response:
     status = getattr(error, "status", None) or getattr(error, "status_code", 500)
-    return JSONResponse({"detail": str(getattr(error, "detail", error))}, status)
+    return JSONResponse({"detail": str(getattr(error, "detail", error))}, status, getattr(error, "headers", None))
 
 
 page = Starlette(

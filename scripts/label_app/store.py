@@ -101,8 +101,9 @@ class ImageStore(LocalDatastore):
             image = self._datastore.objects.get(image_id)
             if image is None:
                 raise HTTPException(404, f"No image '{image_id}'.")
-            if replaces and self.version(image_id) not in (replaces, "none"):
-                raise HTTPException(409, "Its mask was saved elsewhere since it was opened here.")
+            if replaces and (version := self.version(image_id)) not in (replaces, "none"):
+                said = "Its mask was saved elsewhere since it was opened here."
+                raise HTTPException(409, said, {"label-version": version})
             target = self._inside(Path(self._datastore.label_path(label_tag)), image_id + ending)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(label_filename, target)
