@@ -21,7 +21,6 @@ predictions mean nothing until some images are labelled and trained on.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import json
 import os
@@ -157,6 +156,8 @@ def own_work_folder(arguments: argparse.Namespace) -> Iterator[None]:
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything, then write. A work folder that nothing was written into is removed."""
+    from label_app.studies import is_volume, link_images, prepare_images, refuse_changed
+
     studies = arguments.images.resolve() if arguments.in_place else arguments.work_dir / "images"
     try:
         images = prepare_images(arguments)
@@ -172,39 +173,6 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     return Prepared(renew_app(arguments.work_dir / "app"), studies, start, is_volume(images[0]))
 
 
-def prepare_images(arguments: argparse.Namespace) -> list[Path]:
-    """The images, each of which has been decoded."""
-    from unetv2_monai import InputError, list_images
-
-    try:
-        return [Path(item["image"]).resolve() for item in list_images(str(arguments.images))]
-    except InputError as error:  # which speaks of the option that other commands have
-        sentence = str(error).replace("--dataset_dir", "--images")
-        raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
-
-
-def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
-    """A label belongs to the content of its image, of which the server keeps the hash."""
-    from unetv2_monai import InputError
-
-    listed = studies / "datastore_v2.json"
-    objects = json.loads(listed.read_text())["objects"] if listed.is_file() else {}
-    by_name = {path.name: path for path in images}
-    changed = []
-    for name, entry in sorted(objects.items()):
-        label = entry["labels"].get("final", {"ext": "", "info": {}})
-        image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
-        file = studies / "labels" / "final" / (name + label["ext"])
-        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
-            changed.append(f"{image.name}, labelled in {file}")
-    if changed:
-        lines = "\n  ".join(changed)
-        raise InputError(
-            f"These images are not those that were labelled:\n  {lines}\n"
-            "Restore them, move their labels away, or name another --work_dir."
-        )
-
-
 def renew_app(app: Path) -> Path:
     """Copy the app's code anew; the bundle, its weights and the logs stay."""
     for path in app.iterdir():
@@ -216,27 +184,10 @@ def renew_app(app: Path) -> Path:
     return app
 
 
-def is_volume(path: Path) -> bool:
-    from unetv2_monai.data import VOLUME_ENDINGS
-
-    return path.name.lower().endswith(VOLUME_ENDINGS)
-
-
-def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
-    """A network of two dimensions takes no volumes, and one of three takes nothing else."""
-    from unetv2_monai import InputError
-
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    three = len(metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]) == 3
-    if other := next((path for path in images if is_volume(path) != three), None):
-        found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
-        advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
-        raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
-
-
 def prepare_bundle(arguments: argparse.Namespace, images: Sequence[Path]) -> str:
     """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
     from common.packing import NAME
+    from label_app.studies import refuse_other_kind
 
     app = arguments.work_dir / "app"
     weights = app / "model" / NAME / "models" / "model.pt"
@@ -258,6 +209,7 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     """The bundle with its weights in a new folder. Returns a sentence about the weights."""
     import torch
     from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
+    from label_app.studies import refuse_other_kind
 
     bundle.parent.mkdir(parents=True)
     own = arguments.checkpoint or arguments.set or arguments.recipe
@@ -277,17 +229,6 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     torch.save(new_network(bundle / "configs", "train.json").state_dict(), weights)
     start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
     return f"No --checkpoint: starting from {start}. Label some images and train before you trust anything."
-
-
-def link_images(studies: Path, images: Sequence[Path]) -> None:
-    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
-    studies.mkdir(exist_ok=True)
-    for path in images:
-        link = studies / path.name
-        if link.is_symlink() and link.resolve() != path:  # the folder has moved
-            link.unlink()
-        if not link.exists():
-            link.symlink_to(path)
 
 
 def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) -> dict[str, str]:

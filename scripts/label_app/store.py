@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from filelock import FileLock
 from labelling import Labelling
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from predictions import changed
+
+from unetv2_monai.files import write_atomic
 
 __all__ = ["ImageStore"]
 
@@ -65,6 +69,13 @@ class ImageStore(LocalDatastore):
             model = LocalDatastoreModel.model_validate_json(Path(self._datastore_config_path).read_bytes())
             model.base_path = self._datastore_path
             self._datastore, self._config_ts = model, changed
+
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Atomic: MONAI Label empties the list first, and a server that was killed then would not start again."""
+        with FileLock(self._lock_file) if lock else nullcontext():
+            listed = self._datastore.model_dump(exclude={"base_path"})
+            write_atomic(Path(self._datastore_config_path), json.dumps(listed, indent=2, default=str))
+            self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     def status(self) -> dict[str, Any]:
         self.follow()

@@ -117,8 +117,9 @@ def test_port_0_takes_a_free_one(tmp_path, command):
 
 def test_sub_folders_are_named_with_the_option_of_this_command(tmp_path, command):
     draw_pair(tmp_path / "images" / "deeper", "case", 40, 30)
+    (tmp_path / "work").mkdir()
     with pytest.raises(InputError) as error:
-        command.prepare_images(arguments(tmp_path))
+        command.prepare(arguments(tmp_path))
     deeper = tmp_path / "images" / "deeper" / "images"
     assert str(error.value).startswith(f"--images {tmp_path / 'images'} holds no image")
     assert "dataset_dir" not in str(error.value)
@@ -154,6 +155,16 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     assert listing(work) == before
     stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
     assert len(stored["labels"]["final"]["info"]["image"]) == 64
+
+
+def test_a_broken_list_says_what_to_do(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    listed = tmp_path / "work" / "images" / "datastore_v2.json"
+    listed.parent.mkdir(parents=True)
+    for content in ("", "[]", "{}"):
+        listed.write_text(content)
+        with pytest.raises(InputError, match=re.escape(f"{listed} is broken. Move it away and start again")):
+            command.prepare(arguments(tmp_path))
 
 
 @pytest.mark.parametrize(

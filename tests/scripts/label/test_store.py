@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of images and labels, without a server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...conftest import ROOT
+
+pytest.importorskip("monailabel")
+PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Opens the store of ``tmp_path/images`` with these files; their content is not read."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
+    labelling = importlib.import_module("labelling").Labelling(tmp_path / "labelling.json")
+    (tmp_path / "images").mkdir()
+
+    def open_store(*names: str) -> Any:
+        for name in names:
+            (tmp_path / "images" / name).write_text(name)
+        store = importlib.import_module("store")
+        return store.ImageStore(str(tmp_path / "images"), labelling, PATTERNS, tmp_path / "withdrawn")
+
+    return open_store
+
+
+def sent(folder: Path, name: str, content: str = "label") -> str:
+    (folder / name).write_text(content)
+    return str(folder / name)
+
+
+def test_a_list_whose_writing_is_cut_off_is_the_one_before(opened, tmp_path, monkeypatch):
+    store = opened("case.png")
+    listed = tmp_path / "images" / "datastore_v2.json"
+    before = listed.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.update_image_info("case", {"score": 1})
+    assert listed.read_bytes() == before
+    store.update_image_info("case", {"score": 2})
+    assert json.loads(listed.read_text())["objects"]["case"]["image"]["info"]["score"] == 2
+    assert opened().get_image_info("case")["score"] == 2
