@@ -21,6 +21,7 @@ predictions mean nothing until some images are labelled and trained on.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib.util
 import json
 import os
@@ -38,7 +39,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.command import new_parser, run
-from common.locks import locked
 from common.options import add_set, values_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,18 +140,20 @@ def no_images(folder: Path) -> list[str]:
 
 
 @contextmanager
-def own_work_folder(arguments: argparse.Namespace) -> Iterator[None]:
-    """The work folder, for this server alone."""
+def own_work_folder(arguments: argparse.Namespace) -> Iterator[int]:
+    """The work folder, for this server alone. Yields the lock's file, which keeps the lock as long as it is open."""
     from unetv2_monai import InputError
 
     arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
     arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    with locked(arguments.work_dir) as ours:
-        if not ours:
+    with (arguments.work_dir / "lock").open("a") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise InputError(
                 f"Another labelling server uses {arguments.work_dir}. Stop it, or name another --work_dir."
-            )
-        yield
+            ) from None
+        yield opened.fileno()
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
@@ -264,7 +266,7 @@ def say_when_ready(server: subprocess.Popen, host: str, port: int) -> None:
                 return
 
 
-def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
+def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
     """Start the server, say where it is, and wait for its end. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
     anywhere = arguments.host in ("0.0.0.0", "::")
@@ -293,14 +295,20 @@ def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
     stopped = threading.Event()
     with log.open("w") as opened:  # what libraries print would bury the address
         server = subprocess.Popen(
-            command, env=environment, start_new_session=True, stdout=opened, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            start_new_session=True,
+            stdout=opened,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],  # should this process be killed, the server still has the folder to itself
         )
 
     def stop(*_: object) -> None:  # with whatever the server started: training, scoring
         stopped.set()
         os.killpg(server.pid, signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hang_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup ignores it
+    for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
         signal.signal(number, stop)
     threading.Thread(target=say_when_ready, args=(server, shown, arguments.port), daemon=True).start()
     status = server.wait()
@@ -330,8 +338,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.work_dir = arguments.work_dir.resolve()
     if problems := problems_at_sight(arguments):
         sys.exit("error: " + "\n  ".join(problems))
-    with own_work_folder(arguments):
-        sys.exit(serve(arguments, prepare(arguments)))
+    with own_work_folder(arguments) as lock:
+        sys.exit(serve(arguments, prepare(arguments), lock))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -165,6 +172,51 @@ def test_a_broken_list_says_what_to_do(tmp_path, command):
         listed.write_text(content)
         with pytest.raises(InputError, match=re.escape(f"{listed} is broken. Move it away and start again")):
             command.prepare(arguments(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path, random_weights):
+    """A closed terminal ends the server; one that outlives its parent keeps the folder."""
+    draw_pair(tmp_path, "case", 40, 30)
+    work = tmp_path / "work"
+    options = ("--images", tmp_path / "images", "--port", 0)
+    start = label_server(work, *options, "--checkpoint", random_weights, "--set", "image_size=64")
+    environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        while not next(parent.stdout).startswith("Stop with"):
+            pass
+        (child,) = wait_for(lambda: children(parent.pid))
+        try:
+            parent.send_signal(number)
+            parent.wait(60)
+            if number == signal.SIGKILL:
+                assert Path(f"/proc/{child}").exists()
+                assert f"Another labelling server uses {work}" in refused(work, *options)
+            else:
+                assert not Path(f"/proc/{child}").exists()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    wait_for(lambda: free(work / "lock"))
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def free(lock: Path) -> bool:
+    with lock.open("a") as opened, suppress(BlockingIOError):
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def wait_for(asked: Callable[[], Any]) -> Any:
+    for _ in range(300):
+        if found := asked():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 @pytest.mark.parametrize(
