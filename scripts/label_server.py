@@ -158,11 +158,11 @@ def own_work_folder(arguments: argparse.Namespace) -> Iterator[int]:
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything, then write. A work folder that nothing was written into is removed."""
-    from label_app.studies import is_volume, link_images, prepare_images, refuse_changed
+    from label_app.studies import is_volume, link_images, prepare_images, refuse_changed, studies_of
 
-    studies = arguments.images.resolve() if arguments.in_place else arguments.work_dir / "images"
     try:
         images = prepare_images(arguments)
+        studies = studies_of(arguments, images)
         refuse_changed(studies, images)
         start = prepare_bundle(arguments, images)
     except Exception:
@@ -238,7 +238,6 @@ def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) ->
     from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
 
     endings = IMAGE_ENDINGS + VOLUME_ENDINGS
-    patterns = [f"*{ending}" for ending in (*endings, *(ending.upper() for ending in endings))]
     temporary = arguments.work_dir / "tmp"  # for files that are sent: other users cannot read it
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
@@ -249,7 +248,7 @@ def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) ->
         "UNETV2_LABEL_TOKEN": token,
         "UNETV2_LABEL_HOST": arguments.host,
         "UNETV2_LABEL_MAX_UPLOAD": str(arguments.max_upload * 2**20),
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(patterns),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in endings]),
         "MONAI_LABEL_SESSIONS": "false",
         # two OpenMP runtimes meet in the server and would wait for each other
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),

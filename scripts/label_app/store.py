@@ -16,6 +16,7 @@ from fastapi import HTTPException
 from filelock import FileLock
 from labelling import Labelling
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from monailabel.utils.others.generic import file_ext
 from predictions import changed
 
 from unetv2_monai.files import write_atomic
@@ -33,7 +34,7 @@ class ImageStore(LocalDatastore):
     Args:
         folder: of images and ``labels/``.
         labelling: the order in which images were labelled.
-        extensions: patterns of file names.
+        extensions: ``*`` and an ending in lower case, of the files that are images and labels.
         withdrawn: the folder that withdrawn labels are moved to; None: labels are files of the user's and stay.
     """
 
@@ -41,6 +42,17 @@ class ImageStore(LocalDatastore):
         self.labelling, self.withdrawn = labelling, withdrawn
         self._config_ts = 0.0
         super().__init__(folder, extensions=extensions, auto_reload=False)
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """Endings in any case, and only the end is cut: ``scan.png_old.Png`` is ``scan.png_old``."""
+        known = [pattern.removeprefix("*") for pattern in self._extensions]
+        found = [ending for ending in known if file.lower().endswith(ending)]
+        cut = len(file) - len(max(found, key=len) if found else file_ext(file))
+        return file[:cut], file[cut:]
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        endings = tuple(pattern.removeprefix("*") for pattern in patterns)
+        return {file: file for file in os.listdir(path) if file.lower().endswith(endings)}
 
     def follow(self) -> ImageStore:
         """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""

@@ -11,18 +11,36 @@ from pathlib import Path
 from typing import Any
 
 from unetv2_monai import InputError, list_images
-from unetv2_monai.data import VOLUME_ENDINGS
+from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
 
-__all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind"]
+__all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind", "studies_of"]
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:
     """The images, each of which has been decoded."""
     try:
-        return [Path(item["image"]).resolve() for item in list_images(str(arguments.images))]
+        found = [Path(item["image"]) for item in list_images(str(arguments.images))]
     except InputError as error:  # which speaks of the option that other commands have
         sentence = str(error).replace("--dataset_dir", "--images")
         raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
+    return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
+
+
+def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
+    """The folder that MONAI Label reads all images from and writes labels into."""
+    if not arguments.in_place:
+        return arguments.work_dir / "images"
+    folder = images[0].parent.resolve()
+    names = {path.name for path in images}
+    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
+    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    others = sorted(name for name in files if name.lower().endswith(endings) and name not in names)
+    if others:
+        raise InputError(
+            f"{folder} holds masks beside the images ({', '.join(others)}), which --in_place would list as images. "
+            "Leave out --in_place, or move the masks to another folder."
+        )
+    return folder
 
 
 def refuse_changed(studies: Path, images: Sequence[Path]) -> None:

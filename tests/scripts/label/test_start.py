@@ -174,6 +174,21 @@ def test_a_broken_list_says_what_to_do(tmp_path, command):
             command.prepare(arguments(tmp_path))
 
 
+def test_in_place_takes_the_folder_that_holds_the_images(tmp_path, command, random_weights):
+    draw_pair(tmp_path / "data", "case", 40, 30)
+    given = arguments(tmp_path, images=tmp_path / "data", in_place=True, checkpoint=random_weights)
+    given.work_dir.mkdir()
+    assert command.prepare(given).studies == tmp_path / "data" / "images"
+
+
+def test_in_place_refuses_masks_beside_the_images(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    shutil.copy(tmp_path / "masks" / "case.png", tmp_path / "images" / "case_mask.png")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(InputError, match=re.escape("(case_mask.png)")):
+        command.prepare(arguments(tmp_path, in_place=True))
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
 def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path, random_weights):
     """A closed terminal ends the server; one that outlives its parent keeps the folder."""

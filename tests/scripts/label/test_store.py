@@ -53,3 +53,17 @@ def test_a_list_whose_writing_is_cut_off_is_the_one_before(opened, tmp_path, mon
     store.update_image_info("case", {"score": 2})
     assert json.loads(listed.read_text())["objects"]["case"]["image"]["info"]["score"] == 2
     assert opened().get_image_info("case")["score"] == 2
+
+
+@pytest.mark.parametrize("name", ["IMG_1.Jpg", "scan.png_old.png", "case.tif.tif", "brain.nii.gz", "deep.NII.GZ"])
+def test_endings_in_any_case_and_only_the_end(name, opened, tmp_path):
+    """A label of another ending, as clients send it, belongs to the image."""
+    store = opened(name)
+    ending = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix
+    image = name[: -len(ending)]
+    assert store.list_images() == [image]
+    assert store.get_image_uri(image) == str(tmp_path / "images" / name)
+    (tmp_path / "images" / "labels" / "final" / f"{image}.PNG").write_text("by hand")
+    again = opened()
+    assert again.get_labeled_images() == [image]
+    assert again.get_label_uri(image, "final") == str(tmp_path / "images" / "labels" / "final" / f"{image}.PNG")
