@@ -131,7 +131,9 @@ class ImageStore(LocalDatastore):
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(label_filename, target)
             info |= {"ts": int(time.time()), "name": target.name}
-            if label_tag == "final":  # label_server.py compares it at the next start
+            if label_tag == "final":
+                self._move_others(target)
+                # label_server.py compares it at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)
             self._update_datastore_file(lock=False)
@@ -149,11 +151,26 @@ class ImageStore(LocalDatastore):
             if label is None:
                 raise HTTPException(404, "There is no label of this image.")
             path = self._inside(Path(self._datastore.label_path("final")), image_id + label.ext)
-            self.withdrawn.mkdir(mode=0o700, exist_ok=True)
-            target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{label.ext}")
-            os.replace(path, target)  # a link is moved, not followed
+            self._move_others(path)
+            target = self._move_away(path)
             del self._datastore.objects[image_id].labels["final"]
             self._update_datastore_file(lock=False)
+        return target
+
+    def _move_others(self, label: Path) -> None:
+        """Move files of the same id with other endings away: one of them would be the label at a later start."""
+        image_id = self._to_id(label.name)[0]
+        for path in [*label.parent.iterdir()] if self.withdrawn else []:
+            if path.name != label.name and self._to_id(path.name)[0] == image_id:
+                self._move_away(path)
+
+    def _move_away(self, label: Path) -> Path:
+        """Move a label to those that were withdrawn. Returns its new path."""
+        assert self.withdrawn is not None
+        self.withdrawn.mkdir(mode=0o700, exist_ok=True)
+        image_id, ending = self._to_id(label.name)
+        target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{ending}")
+        os.replace(label, target)  # a link is moved, not followed
         return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:

@@ -67,3 +67,19 @@ def test_endings_in_any_case_and_only_the_end(name, opened, tmp_path):
     again = opened()
     assert again.get_labeled_images() == [image]
     assert again.get_label_uri(image, "final") == str(tmp_path / "images" / "labels" / "final" / f"{image}.PNG")
+
+
+def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
+    labels, withdrawn = tmp_path / "images" / "labels" / "final", tmp_path / "withdrawn"
+    store = opened("case.png", "case.x.png")
+    for name in ("case.tif", "case.x.jpg"):
+        (labels / name).write_text(name)
+    store = opened()
+    store.save_label("case", sent(tmp_path, "label.png"), "final", {})
+    assert sorted(path.name for path in labels.iterdir()) == ["case.png", "case.x.jpg"]
+    assert [path.read_text() for path in withdrawn.iterdir()] == ["case.tif"]
+    (labels / "case.jpg").write_text("by hand")
+    moved = store.withdraw("case")
+    assert (moved.suffix, moved.read_text()) == (".png", "label")
+    assert sorted(path.read_text() for path in withdrawn.iterdir()) == ["by hand", "case.tif", "label"]
+    assert opened().get_labeled_images() == ["case.x"]
