@@ -71,6 +71,8 @@ def use_label_environment() -> None:
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
             sys.exit("error: MONAI Label is not installed. Run: make label-env")
+        if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would start itself for ever
+            sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
 
 

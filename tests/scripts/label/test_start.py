@@ -164,6 +164,22 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     assert len(stored["labels"]["final"]["info"]["image"]) == 64
 
 
+def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, command, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    monkeypatch.setattr(command, "LABEL_PYTHON", python)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    started = []
+    monkeypatch.setattr(command.os, "execv", lambda *given: started.append(given))
+    command.use_label_environment()
+    assert len(started) == 1
+    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
+    with pytest.raises(SystemExit, match="make label-env"):
+        command.use_label_environment()
+    assert len(started) == 1
+
+
 def test_a_broken_list_says_what_to_do(tmp_path, command):
     draw_pair(tmp_path, "case", 40, 30)
     listed = tmp_path / "work" / "images" / "datastore_v2.json"
