@@ -126,13 +126,20 @@ def images_record(work_dir: Path) -> Path:
 
 
 def no_images(folder: Path) -> list[str]:
-    """A sentence for each file that does not begin as an image does. What breaks later is found by decoding it."""
+    """
+    A sentence for each file that does not begin as an image does, or has a name that no answer of the server can hold.
+    What breaks later is found by decoding it.
+    """
     from PIL import Image
     from runtime.images import IMAGE_ENDINGS  # takes no torch to import, which unetv2_monai.data does
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."):
+        if path.name.startswith(".") or not path.name.lower().endswith((*IMAGE_ENDINGS, ".nii", ".nii.gz")):
+            continue
+        if str(path).encode(errors="ignore") != os.fsencode(path):
+            found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
+        elif path.suffix.lower() in IMAGE_ENDINGS:
             with suppress(Image.DecompressionBombError):
                 try:
                     Image.open(path).close()

@@ -180,6 +180,16 @@ def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, comm
     assert len(started) == 1
 
 
+def test_names_that_are_not_utf_8(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/caf\xe9.png"))
+    shutil.copy(tmp_path / "images" / "case.png", path)
+    (found,) = command.problems_at_sight(arguments(tmp_path))
+    assert "caf\\udce9.png" in found
+    assert found.endswith("Rename it.")
+    found.encode()
+
+
 def test_a_broken_list_says_what_to_do(tmp_path, command):
     draw_pair(tmp_path, "case", 40, 30)
     listed = tmp_path / "work" / "images" / "datastore_v2.json"
