@@ -21,6 +21,7 @@ predictions mean nothing until some images are labelled and trained on.
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import importlib.util
 import json
@@ -82,7 +83,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
     if not 0 <= arguments.port <= 65535:
         problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
     elif reason := port_in_use(arguments):
-        problems.append(f"port {arguments.port} of {arguments.host}: {reason}. Name another --port.")
+        problems.append(f"port {arguments.port} of {arguments.host}: {reason}")
     if arguments.max_upload < 1:
         problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
     started = [*arguments.work_dir.glob("app/model/*/models/model.pt")]
@@ -109,13 +110,14 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
-    """Why the port cannot be had; empty where it can. Port 0 is replaced by a free one."""
+    """Why the port cannot be had, and what to do; empty where it can. Port 0 is replaced by a free one."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((arguments.host, arguments.port))
         except OSError as error:
-            return str(error.strerror)
+            of_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            return f"{error.strerror}. Name another {'--host' if of_host else '--port'}."
         arguments.port = tried.getsockname()[1]
     return ""
 

@@ -119,7 +119,15 @@ def test_port_0_takes_a_free_one(tmp_path, command):
     with socket.socket() as used:
         used.bind(("127.0.0.1", 0))
         used.listen()
-        assert "in use" in command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+        said = command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+        assert "in use" in said
+        assert said.endswith("Name another --port.")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::1"])  # of no machine; of another kind than the server's sockets
+def test_another_host_is_named_where_the_port_is_not_at_fault(host, tmp_path, command):
+    said = command.port_in_use(arguments(tmp_path, host=host, port=8000))
+    assert said.endswith("Name another --host.")
 
 
 def test_sub_folders_are_named_with_the_option_of_this_command(tmp_path, command):
