@@ -114,6 +114,11 @@ class ImageStore(LocalDatastore):
         return changed(self.get_label_uri(image_id, "final")) or "none"
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        self.save_version(image_id, label_filename, label_tag, label_info)
+        return image_id
+
+    def save_version(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Save a label. Returns the version of the image's own label then, which others may replace at once."""
         if label_tag not in TAGS:
             raise HTTPException(422, f"A label is {' or '.join(TAGS)}, not '{label_tag}'.")
         _, ending = self._to_id(os.path.basename(label_filename))
@@ -137,9 +142,10 @@ class ImageStore(LocalDatastore):
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)
             self._update_datastore_file(lock=False)
+            version = self.version(image_id)
         if label_tag == "final":
             self.labelling.saved(image_id)
-        return image_id
+        return version
 
     def withdraw(self, image_id: str) -> Path:
         """Move an image's own label out of the labels. Returns its new path."""

@@ -83,3 +83,13 @@ def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
     assert (moved.suffix, moved.read_text()) == (".png", "label")
     assert sorted(path.read_text() for path in withdrawn.iterdir()) == ["by hand", "case.tif", "label"]
     assert opened().get_labeled_images() == ["case.x"]
+
+
+def test_the_version_of_a_saved_mask_is_its_own(opened, tmp_path):
+    """Not that of a mask which another window saves at once after it."""
+    store = opened("case.png")
+    update = store._update_datastore_file
+    seen = []
+    store._update_datastore_file = lambda lock=True: (seen.append(store.version("case")), update(lock))
+    version = store.save_version("case", sent(tmp_path, "label.png"), "final", {})
+    assert seen == [version]
