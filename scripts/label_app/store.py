@@ -166,9 +166,9 @@ class ImageStore(LocalDatastore):
     def _move_others(self, label: Path) -> None:
         """Move files of the same id with other endings away: one of them would be the label at a later start."""
         image_id = self._to_id(label.name)[0]
-        for path in [*label.parent.iterdir()] if self.withdrawn else []:
-            if path.name != label.name and self._to_id(path.name)[0] == image_id:
-                self._move_away(path)
+        for name in self._list_files(str(label.parent), self._extensions) if self.withdrawn else []:
+            if name != label.name and self._to_id(name)[0] == image_id:
+                self._move_away(label.parent / name)
 
     def _move_away(self, label: Path) -> Path:
         """Move a label to those that were withdrawn. Returns its new path."""

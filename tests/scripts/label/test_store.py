@@ -79,10 +79,12 @@ def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
     assert sorted(path.name for path in labels.iterdir()) == ["case.png", "case.x.jpg"]
     assert [path.read_text() for path in withdrawn.iterdir()] == ["case.tif"]
     (labels / "case.jpg").write_text("by hand")
+    (labels / "case").mkdir()  # no label
     moved = store.withdraw("case")
     assert (moved.suffix, moved.read_text()) == (".png", "label")
     assert sorted(path.read_text() for path in withdrawn.iterdir()) == ["by hand", "case.tif", "label"]
     assert opened().get_labeled_images() == ["case.x"]
+    assert (labels / "case").is_dir()
 
 
 def test_the_version_of_a_saved_mask_is_its_own(opened, tmp_path):
