@@ -340,7 +340,7 @@ export class Workspace extends EventTarget {
         } catch (error) {
             const elsewhere = error.status === 409;
             if (elsewhere) {
-                this.#version = error.version; // the user knows of this one now
+                this.#version = error.version ?? NONE; // the user knows of this one now
                 this.dispatchEvent(new Event("labels"));
             }
             const again = elsewhere ? "Save again to replace that mask with yours." : "";
