@@ -235,6 +235,7 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path,
         while not next(parent.stdout).startswith("Stop with"):
             pass
         (child,) = wait_for(lambda: children(parent.pid))
+        wait_for(lambda: catches(parent.pid, signal.SIGHUP))  # from then on signals are passed on
         try:
             parent.send_signal(number)
             parent.wait(60)
@@ -251,6 +252,11 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path,
 
 def children(pid: int) -> list[int]:
     return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def catches(pid: int, number: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
 
 
 def free(lock: Path) -> bool:
