@@ -21,7 +21,8 @@ predictions mean nothing until some images are labelled and trained on.
 from __future__ import annotations
 
 import argparse
-import hashlib
+import errno
+import fcntl
 import importlib.util
 import json
 import os
@@ -39,7 +40,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.command import new_parser, run
-from common.locks import locked
 from common.options import add_set, values_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +72,8 @@ def use_label_environment() -> None:
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
             sys.exit("error: MONAI Label is not installed. Run: make label-env")
+        if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would start itself for ever
+            sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
 
 
@@ -81,7 +83,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
     if not 0 <= arguments.port <= 65535:
         problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
     elif reason := port_in_use(arguments):
-        problems.append(f"port {arguments.port} of {arguments.host}: {reason}. Name another --port.")
+        problems.append(f"port {arguments.port} of {arguments.host}: {reason}")
     if arguments.max_upload < 1:
         problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
     started = [*arguments.work_dir.glob("app/model/*/models/model.pt")]
@@ -108,13 +110,14 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
-    """Why the port cannot be had; empty where it can. Port 0 is replaced by a free one."""
+    """Why the port cannot be had, and what to do; empty where it can. Port 0 is replaced by a free one."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((arguments.host, arguments.port))
         except OSError as error:
-            return str(error.strerror)
+            of_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            return f"{error.strerror}. Name another {'--host' if of_host else '--port'}."
         arguments.port = tried.getsockname()[1]
     return ""
 
@@ -125,13 +128,20 @@ def images_record(work_dir: Path) -> Path:
 
 
 def no_images(folder: Path) -> list[str]:
-    """A sentence for each file that does not begin as an image does. What breaks later is found by decoding it."""
+    """
+    A sentence for each file that does not begin as an image does, or has a name that no answer of the server can hold.
+    What breaks later is found by decoding it.
+    """
     from PIL import Image
     from runtime.images import IMAGE_ENDINGS  # takes no torch to import, which unetv2_monai.data does
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.name.startswith("."):
+        if path.name.startswith(".") or not path.name.lower().endswith((*IMAGE_ENDINGS, ".nii", ".nii.gz")):
+            continue
+        if str(path).encode(errors="ignore") != os.fsencode(path):
+            found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
+        elif path.suffix.lower() in IMAGE_ENDINGS:
             with suppress(Image.DecompressionBombError):
                 try:
                     Image.open(path).close()
@@ -141,25 +151,29 @@ def no_images(folder: Path) -> list[str]:
 
 
 @contextmanager
-def own_work_folder(arguments: argparse.Namespace) -> Iterator[None]:
-    """The work folder, for this server alone."""
+def own_work_folder(arguments: argparse.Namespace) -> Iterator[int]:
+    """The work folder, for this server alone. Yields the lock's file, which keeps the lock as long as it is open."""
     from unetv2_monai import InputError
 
     arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
     arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    with locked(arguments.work_dir) as ours:
-        if not ours:
+    with (arguments.work_dir / "lock").open("a") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise InputError(
                 f"Another labelling server uses {arguments.work_dir}. Stop it, or name another --work_dir."
-            )
-        yield
+            ) from None
+        yield opened.fileno()
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything, then write. A work folder that nothing was written into is removed."""
-    studies = arguments.images.resolve() if arguments.in_place else arguments.work_dir / "images"
+    from label_app.studies import is_volume, link_images, prepare_images, refuse_changed, studies_of
+
     try:
         images = prepare_images(arguments)
+        studies = studies_of(arguments, images)
         refuse_changed(studies, images)
         start = prepare_bundle(arguments, images)
     except Exception:
@@ -170,39 +184,6 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
         link_images(studies, images)
     images_record(arguments.work_dir).write_text(f"{arguments.images.resolve()}\n")
     return Prepared(renew_app(arguments.work_dir / "app"), studies, start, is_volume(images[0]))
-
-
-def prepare_images(arguments: argparse.Namespace) -> list[Path]:
-    """The images, each of which has been decoded."""
-    from unetv2_monai import InputError, list_images
-
-    try:
-        return [Path(item["image"]).resolve() for item in list_images(str(arguments.images))]
-    except InputError as error:  # which speaks of the option that other commands have
-        sentence = str(error).replace("--dataset_dir", "--images")
-        raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
-
-
-def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
-    """A label belongs to the content of its image, of which the server keeps the hash."""
-    from unetv2_monai import InputError
-
-    listed = studies / "datastore_v2.json"
-    objects = json.loads(listed.read_text())["objects"] if listed.is_file() else {}
-    by_name = {path.name: path for path in images}
-    changed = []
-    for name, entry in sorted(objects.items()):
-        label = entry["labels"].get("final", {"ext": "", "info": {}})
-        image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
-        file = studies / "labels" / "final" / (name + label["ext"])
-        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
-            changed.append(f"{image.name}, labelled in {file}")
-    if changed:
-        lines = "\n  ".join(changed)
-        raise InputError(
-            f"These images are not those that were labelled:\n  {lines}\n"
-            "Restore them, move their labels away, or name another --work_dir."
-        )
 
 
 def renew_app(app: Path) -> Path:
@@ -216,27 +197,10 @@ def renew_app(app: Path) -> Path:
     return app
 
 
-def is_volume(path: Path) -> bool:
-    from unetv2_monai.data import VOLUME_ENDINGS
-
-    return path.name.lower().endswith(VOLUME_ENDINGS)
-
-
-def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
-    """A network of two dimensions takes no volumes, and one of three takes nothing else."""
-    from unetv2_monai import InputError
-
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    three = len(metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]) == 3
-    if other := next((path for path in images if is_volume(path) != three), None):
-        found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
-        advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
-        raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
-
-
 def prepare_bundle(arguments: argparse.Namespace, images: Sequence[Path]) -> str:
     """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
     from common.packing import NAME
+    from label_app.studies import refuse_other_kind
 
     app = arguments.work_dir / "app"
     weights = app / "model" / NAME / "models" / "model.pt"
@@ -258,6 +222,7 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     """The bundle with its weights in a new folder. Returns a sentence about the weights."""
     import torch
     from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
+    from label_app.studies import refuse_other_kind
 
     bundle.parent.mkdir(parents=True)
     own = arguments.checkpoint or arguments.set or arguments.recipe
@@ -279,23 +244,11 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     return f"No --checkpoint: starting from {start}. Label some images and train before you trust anything."
 
 
-def link_images(studies: Path, images: Sequence[Path]) -> None:
-    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
-    studies.mkdir(exist_ok=True)
-    for path in images:
-        link = studies / path.name
-        if link.is_symlink() and link.resolve() != path:  # the folder has moved
-            link.unlink()
-        if not link.exists():
-            link.symlink_to(path)
-
-
 def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) -> dict[str, str]:
     """Environment variables of the server. The token is one of them, since others can read command lines."""
     from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
 
     endings = IMAGE_ENDINGS + VOLUME_ENDINGS
-    patterns = [f"*{ending}" for ending in (*endings, *(ending.upper() for ending in endings))]
     temporary = arguments.work_dir / "tmp"  # for files that are sent: other users cannot read it
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
@@ -306,7 +259,7 @@ def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) ->
         "UNETV2_LABEL_TOKEN": token,
         "UNETV2_LABEL_HOST": arguments.host,
         "UNETV2_LABEL_MAX_UPLOAD": str(arguments.max_upload * 2**20),
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps(patterns),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in endings]),
         "MONAI_LABEL_SESSIONS": "false",
         # two OpenMP runtimes meet in the server and would wait for each other
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
@@ -323,7 +276,7 @@ def say_when_ready(server: subprocess.Popen, host: str, port: int) -> None:
                 return
 
 
-def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
+def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
     """Start the server, say where it is, and wait for its end. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
     anywhere = arguments.host in ("0.0.0.0", "::")
@@ -352,14 +305,20 @@ def serve(arguments: argparse.Namespace, prepared: Prepared) -> int:
     stopped = threading.Event()
     with log.open("w") as opened:  # what libraries print would bury the address
         server = subprocess.Popen(
-            command, env=environment, start_new_session=True, stdout=opened, stderr=subprocess.STDOUT
+            command,
+            env=environment,
+            start_new_session=True,
+            stdout=opened,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],  # should this process be killed, the server still has the folder to itself
         )
 
     def stop(*_: object) -> None:  # with whatever the server started: training, scoring
         stopped.set()
         os.killpg(server.pid, signal.SIGTERM)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    hang_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup ignores it
+    for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
         signal.signal(number, stop)
     threading.Thread(target=say_when_ready, args=(server, shown, arguments.port), daemon=True).start()
     status = server.wait()
@@ -389,8 +348,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.work_dir = arguments.work_dir.resolve()
     if problems := problems_at_sight(arguments):
         sys.exit("error: " + "\n  ".join(problems))
-    with own_work_folder(arguments):
-        sys.exit(serve(arguments, prepare(arguments)))
+    with own_work_folder(arguments) as lock:
+        sys.exit(serve(arguments, prepare(arguments), lock))
 
 
 if __name__ == "__main__":

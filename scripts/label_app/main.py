@@ -221,6 +221,7 @@ class LabelApp(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
+        self.labelling.saved(*sorted(self.datastore().get_labeled_images()))  # those that came by hand keep a place too
         self.trainings.recover()
         self.predictions.warm_up()
         threading.Thread(target=self.trainings.watch, daemon=True).start()

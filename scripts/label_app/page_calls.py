@@ -124,8 +124,8 @@ def put_label(request: Request, body: bytes) -> Response:
     app, name = app_instance(), request.query_params["id"]
     store = app.datastore()
     label = check_png(body, image_size(path_of(request)), len(app.task.labels))
-    save(store, name, "final", png(label), {"from": "page", "replaces": request.query_params.get("replaces")})
-    found = {"id": name, "state": "corrected", "version": store.version(name)}
+    info = {"from": "page", "replaces": request.query_params.get("replaces")}
+    found = {"id": name, "state": "corrected", "version": save(store, name, "final", png(label), info)}
     return JSONResponse({**found, "labelled": len(store.get_labeled_images())})
 
 
@@ -190,7 +190,7 @@ def threaded(answer: Callable[..., Response], body: str = "") -> Callable[[Reque
 
 async def refused(request: Request, error: Exception) -> Response:
     status = getattr(error, "status", None) or getattr(error, "status_code", 500)
-    return JSONResponse({"detail": str(getattr(error, "detail", error))}, status)
+    return JSONResponse({"detail": str(getattr(error, "detail", error))}, status, getattr(error, "headers", None))
 
 
 page = Starlette(

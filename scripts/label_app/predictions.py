@@ -76,12 +76,12 @@ def changed(path: str) -> str:
     return f"{found.st_mtime_ns}-{found.st_size}"
 
 
-def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any]) -> None:
-    """Store a PNG as a label."""
+def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any]) -> str:
+    """Store a PNG as a label. Returns the version of the image's own label."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "label.png"
         path.write_bytes(content)
-        store.save_label(image, str(path), tag, info)
+        return store.save_version(image, str(path), tag, info)
 
 
 def png(image: Image.Image, compress_level: int = 1) -> bytes:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from fastapi import HTTPException
 from filelock import FileLock
 from labelling import Labelling
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
+from monailabel.utils.others.generic import file_ext
 from predictions import changed
+
+from unetv2_monai.files import write_atomic
 
 __all__ = ["ImageStore"]
 
@@ -29,7 +34,7 @@ class ImageStore(LocalDatastore):
     Args:
         folder: of images and ``labels/``.
         labelling: the order in which images were labelled.
-        extensions: patterns of file names.
+        extensions: ``*`` and an ending in lower case, of the files that are images and labels.
         withdrawn: the folder that withdrawn labels are moved to; None: labels are files of the user's and stay.
     """
 
@@ -37,6 +42,17 @@ class ImageStore(LocalDatastore):
         self.labelling, self.withdrawn = labelling, withdrawn
         self._config_ts = 0.0
         super().__init__(folder, extensions=extensions, auto_reload=False)
+
+    def _to_id(self, file: str) -> tuple[str, str]:
+        """Endings in any case, and only the end is cut: ``scan.png_old.Png`` is ``scan.png_old``."""
+        known = [pattern.removeprefix("*") for pattern in self._extensions]
+        found = [ending for ending in known if file.lower().endswith(ending)]
+        cut = len(file) - len(max(found, key=len) if found else file_ext(file))
+        return file[:cut], file[cut:]
+
+    def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
+        endings = tuple(pattern.removeprefix("*") for pattern in patterns)
+        return {file: file for file in os.listdir(path) if file.lower().endswith(endings)}
 
     def follow(self) -> ImageStore:
         """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""
@@ -66,6 +82,13 @@ class ImageStore(LocalDatastore):
             model.base_path = self._datastore_path
             self._datastore, self._config_ts = model, changed
 
+    def _update_datastore_file(self, lock: bool = True) -> None:
+        """Atomic: MONAI Label empties the list first, and a server that was killed then would not start again."""
+        with FileLock(self._lock_file) if lock else nullcontext():
+            listed = self._datastore.model_dump(exclude={"base_path"})
+            write_atomic(Path(self._datastore_config_path), json.dumps(listed, indent=2, default=str))
+            self._config_ts = os.stat(self._datastore_config_path).st_mtime
+
     def status(self) -> dict[str, Any]:
         self.follow()
         return super().status()
@@ -91,6 +114,11 @@ class ImageStore(LocalDatastore):
         return changed(self.get_label_uri(image_id, "final")) or "none"
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        self.save_version(image_id, label_filename, label_tag, label_info)
+        return image_id
+
+    def save_version(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Save a label. Returns the version of the image's own label then, which others may replace at once."""
         if label_tag not in TAGS:
             raise HTTPException(422, f"A label is {' or '.join(TAGS)}, not '{label_tag}'.")
         _, ending = self._to_id(os.path.basename(label_filename))
@@ -101,19 +129,23 @@ class ImageStore(LocalDatastore):
             image = self._datastore.objects.get(image_id)
             if image is None:
                 raise HTTPException(404, f"No image '{image_id}'.")
-            if replaces and self.version(image_id) not in (replaces, "none"):
-                raise HTTPException(409, "Its mask was saved elsewhere since it was opened here.")
+            if replaces and (version := self.version(image_id)) not in (replaces, "none"):
+                said = "Its mask was saved elsewhere since it was opened here."
+                raise HTTPException(409, said, {"label-version": version})
             target = self._inside(Path(self._datastore.label_path(label_tag)), image_id + ending)
             target.parent.mkdir(parents=True, exist_ok=True)
             _copy(label_filename, target)
             info |= {"ts": int(time.time()), "name": target.name}
-            if label_tag == "final":  # label_server.py compares it at the next start
+            if label_tag == "final":
+                self._move_others(target)
+                # label_server.py compares it at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)
             self._update_datastore_file(lock=False)
+            version = self.version(image_id)
         if label_tag == "final":
             self.labelling.saved(image_id)
-        return image_id
+        return version
 
     def withdraw(self, image_id: str) -> Path:
         """Move an image's own label out of the labels. Returns its new path."""
@@ -125,11 +157,26 @@ class ImageStore(LocalDatastore):
             if label is None:
                 raise HTTPException(404, "There is no label of this image.")
             path = self._inside(Path(self._datastore.label_path("final")), image_id + label.ext)
-            self.withdrawn.mkdir(mode=0o700, exist_ok=True)
-            target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{label.ext}")
-            os.replace(path, target)  # a link is moved, not followed
+            self._move_others(path)
+            target = self._move_away(path)
             del self._datastore.objects[image_id].labels["final"]
             self._update_datastore_file(lock=False)
+        return target
+
+    def _move_others(self, label: Path) -> None:
+        """Move files of the same id with other endings away: one of them would be the label at a later start."""
+        image_id = self._to_id(label.name)[0]
+        for name in self._list_files(str(label.parent), self._extensions) if self.withdrawn else []:
+            if name != label.name and self._to_id(name)[0] == image_id:
+                self._move_away(label.parent / name)
+
+    def _move_away(self, label: Path) -> Path:
+        """Move a label to those that were withdrawn. Returns its new path."""
+        assert self.withdrawn is not None
+        self.withdrawn.mkdir(mode=0o700, exist_ok=True)
+        image_id, ending = self._to_id(label.name)
+        target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{ending}")
+        os.replace(label, target)  # a link is moved, not followed
         return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:

@@ -75,7 +75,8 @@ class Trainings:
         self.current = Training()
         self.task: dict[str, Any] | None = None  # MONAI Label's own record of the current training
         self.stopping = False
-        self.before: dict[str, float] = {}  # image -> Dice with the weights before, of labels that are compared
+        # (image, version of its label) -> Dice with the weights before, of labels that are compared
+        self.before: dict[tuple[str, str], float] = {}
 
     @property
     def weights(self) -> Path:
@@ -157,12 +158,16 @@ class Trainings:
             step()
         except Exception as error:
             logger.exception("training failed")
-            self.current.status, self.current.detail = "failed", str(error).splitlines()[0] if str(error) else "failed"
+            try:
+                self.recover()  # weights that nobody has compared
+            finally:
+                self.current.detail = str(error).splitlines()[0] if str(error) else "failed"
+                self.current.status = "failed"
 
     def _train(self) -> None:
         current = self.current
         scores = self._scores(self._held_out())
-        self.before = {image: score for image, score in scores.items() if score < 1}
+        self.before = {label: score for label, score in scores.items() if score < 1}
         current.unchanged, current.dice_before = len(scores) - len(self.before), mean(self.before.values())
         if self.stopping:
             current.status = "stopped"
@@ -195,8 +200,11 @@ class Trainings:
             self._compare()
         if status == "done":
             current.epoch = current.max_epochs
-            self._note()
-            self.app.score()
+            for step in (self._note, self.app.score):
+                try:
+                    step()
+                except Exception:  # the weights are there and compared
+                    logger.exception("after the training")
         current.status = status
 
     def _compare(self) -> None:
@@ -208,10 +216,11 @@ class Trainings:
         if changed(str(self.weights)) == changed(str(self.previous)):  # stopped before weights were written
             self.previous.unlink()
             return
-        after = self._scores(set(self.before) & set(self._held_out()))
+        scores = self._scores({image for image, _ in self.before} & set(self._held_out()))
+        after = {label: score for label, score in scores.items() if label in self.before}  # not saved anew meanwhile
         current.dice_after = mean(after.values())
-        current.dice_before = mean(self.before[image] for image in after)  # of labels that are still there
-        if after and sum(after.values()) < sum(self.before[image] for image in after):
+        current.dice_before = mean(self.before[label] for label in after)
+        if after and sum(after.values()) < sum(self.before[label] for label in after):
             os.replace(self.previous, self.weights)
             current.previous_kept = True
         else:
@@ -235,14 +244,15 @@ class Trainings:
     def _held_out(self) -> list[str]:
         return self.app.labelling.held_out(self.app.datastore().get_labeled_images())
 
-    def _scores(self, images: Collection[str]) -> dict[str, float]:
-        """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
+    def _scores(self, images: Collection[str]) -> dict[tuple[str, str], float]:
+        """Dice of each of these labels and its version with the present weights, at native size. Of volumes: none."""
         store, scores = self.app.datastore(), {}
         for image in [] if self.app.volumes else images:
+            version = store.version(image)  # before the file is read
             with Image.open(store.get_label_uri(image, "final")) as opened:
                 label = np.asarray(to_mask(opened, self.app.out_channels))
             prediction = self.app.segmented(store.get_image_uri(image))
-            scores[image] = dice(prediction, label, len(self.app.task.labels))
+            scores[image, version] = dice(prediction, label, len(self.app.task.labels))
         return scores
 
 

@@ -11,10 +11,12 @@ export class CallError extends Error {
     /**
      * @param {string} message
      * @param {number} status of HTTP; 0: no answer
+     * @param {string|null} version of the label that is there, where the call was refused for it
      */
-    constructor(message, status) {
+    constructor(message, status, version = null) {
         super(message);
         this.status = status;
+        this.version = version;
     }
 }
 
@@ -50,7 +52,7 @@ async function call(path, options = {}) {
         throw new CallError(limit.aborted ? `The server has not answered for ${seconds} seconds.` : GONE, 0);
     }
     if (!response.ok) {
-        throw new CallError(await sentence(response), response.status);
+        throw new CallError(await sentence(response), response.status, response.headers.get("label-version"));
     }
     return response;
 }
@@ -95,7 +97,7 @@ export const getLabel = (id, signal) => mask("label", id, signal);
  *
  * @param {string} id
  * @param {import("./mask.js").Mask} saved
- * @param {string|null} replaces the label's version, or "none"; the server refuses where it has another; null: any
+ * @param {string} replaces the label's version, or "none"; the server refuses where it has another
  * @returns {Promise<{version: string}>}
  */
 export async function putLabel(id, saved, replaces) {

@@ -62,12 +62,12 @@ export class Drafts {
         return new Set((await settled(store.getAllKeys())).map(([id]) => id));
     }
 
-    /** @returns {Promise<{mask: Mask, version: string|null}|null>} version: of the label that it was drawn over */
+    /** @returns {Promise<{mask: Mask, version: string}|null>} version: of the label that it was drawn over */
     async get(id, image) {
         await this.#writing;
         const store = this.#database.transaction(STORE).objectStore(STORE);
         const draft = await settled(store.get([id, image]));
-        return draft ? { mask: new Mask(draft.width, draft.height, draft.values), version: draft.version ?? null } : null;
+        return draft ? { mask: new Mask(draft.width, draft.height, draft.values), version: draft.version ?? "none" } : null;
     }
 
     /**
@@ -76,7 +76,7 @@ export class Drafts {
      * @param {string} id
      * @param {string} image the image's fingerprint
      * @param {Mask|null} mask
-     * @param {string|null} version of the label that it was drawn over
+     * @param {string} version of the label that it was drawn over
      * @returns {Promise<void>} when it is written
      */
     set(id, image, mask, version) {

@@ -23,7 +23,7 @@ export class Workspace extends EventTarget {
     #saving = null;
     #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
-    #version = null; // of the label that the open mask is to replace; null: of whichever there is
+    #version = NONE; // of the label that the open mask is to replace
     #visited = []; // ids of the images that were open before
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
     id = null;
@@ -236,7 +236,7 @@ export class Workspace extends EventTarget {
         this.note = "";
         this.foundNothing = false;
         this.#fingerprint = null;
-        this.#version = null;
+        this.#version = NONE;
         delete this.#stage.dataset.shownMs;
         this.#stage.dataset.mask = "";
         this.#stage.dataset.image = id;
@@ -302,11 +302,16 @@ export class Workspace extends EventTarget {
             this.dispatchEvent(new Event("open"));
             return;
         }
+        if (saved) {
+            // a mask drawn here would replace one that nobody has seen
+            sayError(error, "The saved mask was not loaded. Click the image in the list to try again. ");
+            this.dispatchEvent(new Event("open"));
+            return;
+        }
         // the image is there: it can be drawn on by hand
         const ticket = this.#ticket;
-        this.#version = saved ? null : NONE;
         this.#show(new Mask(this.size.width, this.size.height), "none");
-        sayError(error, saved ? "The saved mask was not loaded. " : "No prediction. ");
+        sayError(error, "No prediction. ");
         if (error.status === 503) {
             setTimeout(() => {
                 if (ticket === this.#ticket && this.#parts.editor.untouched && !this.#parts.tools.drawsPolygon) {
@@ -335,7 +340,7 @@ export class Workspace extends EventTarget {
         } catch (error) {
             const elsewhere = error.status === 409;
             if (elsewhere) {
-                this.#version = null; // the user knows now
+                this.#version = error.version ?? NONE; // the user knows of this one now
                 this.dispatchEvent(new Event("labels"));
             }
             const again = elsewhere ? "Save again to replace that mask with yours." : "";

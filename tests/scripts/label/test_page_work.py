@@ -162,6 +162,56 @@ def test_a_mask_from_another_window_is_not_replaced_unseen(server, page):
     page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
 
 
+FAIL = """
+    const real = window.fetch;
+    window.fetch = (address, options = {}) => address.includes("page/label") && (options.method ?? "GET") === "GET"
+        ? Promise.resolve(new Response("", { status: 500 })) : real(address, options);
+    window.loadAgain = () => (window.fetch = real);
+"""
+
+
+def test_a_saved_mask_that_is_not_loaded_is_not_replaced(server, page):
+    page.open("case_3")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.keys("s")
+    page.until(SAVED)
+    before = saved(server, "case_3")
+    page.open("case_1")
+    page.run(FAIL)
+    page.click('#images [data-id="case_3"]')
+    page.until(SAID, "The saved mask was not loaded. ")
+    assert page.data("mask") == ""
+    assert page.run("return document.querySelector('#save').disabled")
+    page.drag([page.at(0.2, 0.2), page.at(0.3, 0.2)])
+    page.keys(DELETE, "s", ENTER)
+    page.open("case_1")
+    np.testing.assert_array_equal(saved(server, "case_3"), before)
+    page.run("window.loadAgain()")
+    page.open("case_3")
+    np.testing.assert_array_equal(page.mask(), before)
+    page.keys("w")
+    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+
+
+def test_a_mask_that_changed_again_after_the_warning_is_not_replaced(server, page):
+    page.open("case_2")
+    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    for rows in (30, 40):
+        other = io.BytesIO()
+        theirs = np.zeros((72, 112), np.uint8)
+        theirs[:rows] = 1
+        Image.fromarray(theirs).save(other, "PNG")
+        assert server.call("PUT", "/page/label?id=case_2", other.getvalue(), {"Content-Type": "image/png"})[0] == 200
+        page.run("document.querySelector('#status').textContent = ''")
+        page.keys("s")
+        page.until(SAID, "Not saved. Your strokes are kept. Its mask was saved elsewhere")
+        np.testing.assert_array_equal(saved(server, "case_2"), theirs)
+    page.keys("s")
+    page.until(SAVED)
+    page.keys("w")
+    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+
+
 def test_a_label_that_was_removed_by_hand(server, page):
     page.open("case_4")
     page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])

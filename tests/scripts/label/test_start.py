@@ -3,14 +3,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from argparse import Namespace
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -112,13 +119,22 @@ def test_port_0_takes_a_free_one(tmp_path, command):
     with socket.socket() as used:
         used.bind(("127.0.0.1", 0))
         used.listen()
-        assert "in use" in command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+        said = command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+        assert "in use" in said
+        assert said.endswith("Name another --port.")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "::1"])  # of no machine; of another kind than the server's sockets
+def test_another_host_is_named_where_the_port_is_not_at_fault(host, tmp_path, command):
+    said = command.port_in_use(arguments(tmp_path, host=host, port=8000))
+    assert said.endswith("Name another --host.")
 
 
 def test_sub_folders_are_named_with_the_option_of_this_command(tmp_path, command):
     draw_pair(tmp_path / "images" / "deeper", "case", 40, 30)
+    (tmp_path / "work").mkdir()
     with pytest.raises(InputError) as error:
-        command.prepare_images(arguments(tmp_path))
+        command.prepare(arguments(tmp_path))
     deeper = tmp_path / "images" / "deeper" / "images"
     assert str(error.value).startswith(f"--images {tmp_path / 'images'} holds no image")
     assert "dataset_dir" not in str(error.value)
@@ -154,6 +170,108 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     assert listing(work) == before
     stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
     assert len(stored["labels"]["final"]["info"]["image"]) == 64
+
+
+def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, command, monkeypatch):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    monkeypatch.setattr(command, "LABEL_PYTHON", python)
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
+    started = []
+    monkeypatch.setattr(command.os, "execv", lambda *given: started.append(given))
+    command.use_label_environment()
+    assert len(started) == 1
+    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
+    with pytest.raises(SystemExit, match="make label-env"):
+        command.use_label_environment()
+    assert len(started) == 1
+
+
+def test_names_that_are_not_utf_8(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    path = Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/caf\xe9.png"))
+    shutil.copy(tmp_path / "images" / "case.png", path)
+    (found,) = command.problems_at_sight(arguments(tmp_path))
+    assert "caf\\udce9.png" in found
+    assert found.endswith("Rename it.")
+    found.encode()
+
+
+def test_a_broken_list_says_what_to_do(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    listed = tmp_path / "work" / "images" / "datastore_v2.json"
+    listed.parent.mkdir(parents=True)
+    for content in ("", "[]", "{}"):
+        listed.write_text(content)
+        with pytest.raises(InputError, match=re.escape(f"{listed} is broken. Move it away and start again")):
+            command.prepare(arguments(tmp_path))
+
+
+def test_in_place_takes_the_folder_that_holds_the_images(tmp_path, command, random_weights):
+    draw_pair(tmp_path / "data", "case", 40, 30)
+    given = arguments(tmp_path, images=tmp_path / "data", in_place=True, checkpoint=random_weights)
+    given.work_dir.mkdir()
+    assert command.prepare(given).studies == tmp_path / "data" / "images"
+
+
+def test_in_place_refuses_masks_beside_the_images(tmp_path, command):
+    draw_pair(tmp_path, "case", 40, 30)
+    shutil.copy(tmp_path / "masks" / "case.png", tmp_path / "images" / "case_mask.png")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(InputError, match=re.escape("(case_mask.png)")):
+        command.prepare(arguments(tmp_path, in_place=True))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path, random_weights):
+    """A closed terminal ends the server; one that outlives its parent keeps the folder."""
+    draw_pair(tmp_path, "case", 40, 30)
+    work = tmp_path / "work"
+    options = ("--images", tmp_path / "images", "--port", 0)
+    start = label_server(work, *options, "--checkpoint", random_weights, "--set", "image_size=64")
+    environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        while not next(parent.stdout).startswith("Stop with"):
+            pass
+        (child,) = wait_for(lambda: children(parent.pid))
+        wait_for(lambda: catches(parent.pid, signal.SIGHUP))  # from then on signals are passed on
+        try:
+            parent.send_signal(number)
+            parent.wait(60)
+            if number == signal.SIGKILL:
+                assert Path(f"/proc/{child}").exists()
+                assert f"Another labelling server uses {work}" in refused(work, *options)
+            else:
+                assert not Path(f"/proc/{child}").exists()
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+    wait_for(lambda: free(work / "lock"))
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def catches(pid: int, number: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
+
+
+def free(lock: Path) -> bool:
+    with lock.open("a") as opened, suppress(BlockingIOError):
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def wait_for(asked: Callable[[], Any]) -> Any:
+    for _ in range(300):
+        if found := asked():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 @pytest.mark.parametrize(

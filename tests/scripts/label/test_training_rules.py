@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,6 +47,7 @@ class App:
             get_labeled_images=lambda: ["trained_on", *self.images],
             get_label_uri=lambda image, tag: str(self.folder / f"{image}.png"),
             get_image_uri=lambda image: image,
+            version=lambda image: (self.folder / f"{image}.png").read_bytes(),
         )
 
     def segmented(self, image: str) -> np.ndarray:
@@ -55,7 +57,9 @@ class App:
         self.scored += 1
 
 
-def trained(folder: Path, monkeypatch, images: list[str], writes: str, status: str = "DONE") -> tuple[App, dict]:
+def trained(
+    folder: Path, monkeypatch, images: list[str], writes: str, status: str = "DONE", meanwhile: Callable = lambda app: 0
+) -> tuple[App, dict]:
     """The app and the training's state after a training that writes some weights and ends with a status."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
     training = importlib.import_module("training")
@@ -64,6 +68,7 @@ def trained(folder: Path, monkeypatch, images: list[str], writes: str, status: s
     def run(method: str, request: dict, params: dict) -> tuple[dict, None]:
         if writes:
             app.weights.write_text(writes)
+        meanwhile(app)
         return {"status": status, "request": {}, "details": ["RuntimeError: no memory"]}, None
 
     monkeypatch.setattr(training.AsyncTask, "run", run)
@@ -114,3 +119,55 @@ def test_a_failed_or_cut_off_training_changes_nothing(tmp_path, monkeypatch):
     app.weights.write_text("worse")
     trainings.recover()
     assert (app.weights.read_text(), trainings.previous.exists()) == ("old", False)
+
+
+def test_a_label_that_was_changed_meanwhile_is_not_compared(tmp_path, monkeypatch):
+    """The mask that is saved now is what the old weights predict: the new ones would seem worse than they are."""
+
+    def save_another(app: App) -> None:
+        Image.fromarray(np.uint8([[1, 0, 0, 0]])).save(app.folder / "corrected.png")
+
+    app, state = trained(tmp_path, monkeypatch, ["corrected"], "worse", meanwhile=save_another)
+    assert (state["status"], state["dice_before"], state["dice_after"]) == ("done", None, None)
+    assert (app.weights.read_text(), state["previous_kept"]) == ("worse", False)
+
+
+def test_weights_that_cannot_be_compared_are_not_kept(tmp_path, monkeypatch):
+    def unreadable(_: str) -> None:
+        raise OSError("the image cannot be read")
+
+    def break_image(app: App) -> None:
+        app.segmented = unreadable
+
+    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "better", meanwhile=break_image)
+    assert (state["status"], state["detail"]) == ("failed", "the image cannot be read")
+    assert app.weights.read_text() == "old"
+    assert not list(tmp_path.glob("previous_weights*"))
+
+
+def test_what_follows_a_training_does_not_fail_it(tmp_path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError("no space")
+
+    def fill_disk(app: App) -> None:
+        app.labelling.trained = full
+
+    app, state = trained(tmp_path, monkeypatch, ["corrected"], "better", meanwhile=fill_disk)
+    assert (state["status"], app.weights.read_text(), app.scored) == ("done", "better", 1)
+
+
+def test_labels_that_came_by_hand_keep_their_place(tmp_path, monkeypatch):
+    """The third of x, y, z stays held out when the page saves a label that comes before them by name."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
+    main = importlib.import_module("main")
+    monkeypatch.setattr(main.MONAILabelApp, "on_init_complete", lambda self: None)
+    app = object.__new__(main.LabelApp)
+    app.labelling, app.scores_itself = main.Labelling(tmp_path / "labelling.json"), False
+    store = SimpleNamespace(get_labeled_images=lambda: ["z", "y", "x"])
+    app._datastore = SimpleNamespace(follow=lambda: store)
+    app.trainings = SimpleNamespace(recover=lambda: None, watch=lambda: None)
+    app.predictions = SimpleNamespace(warm_up=lambda: None)
+    app.on_init_complete()
+    assert app.labelling.held_out(["x", "y", "z"]) == ["z"]
+    app.labelling.saved("a")
+    assert app.labelling.held_out(["a", "x", "y", "z"]) == ["z"]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The images of a labelling server before it starts: which, whether they fit, and where MONAI Label finds them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unetv2_monai import InputError, list_images
+from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+
+__all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind", "studies_of"]
+
+
+def prepare_images(arguments: Namespace) -> list[Path]:
+    """The images, each of which has been decoded."""
+    try:
+        found = [Path(item["image"]) for item in list_images(str(arguments.images))]
+    except InputError as error:  # which speaks of the option that other commands have
+        sentence = str(error).replace("--dataset_dir", "--images")
+        raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
+    return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
+
+
+def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
+    """The folder that MONAI Label reads all images from and writes labels into."""
+    if not arguments.in_place:
+        return arguments.work_dir / "images"
+    folder = images[0].parent.resolve()
+    names = {path.name for path in images}
+    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
+    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    others = sorted(name for name in files if name.lower().endswith(endings) and name not in names)
+    if others:
+        raise InputError(
+            f"{folder} holds masks beside the images ({', '.join(others)}), which --in_place would list as images. "
+            "Leave out --in_place, or move the masks to another folder."
+        )
+    return folder
+
+
+def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
+    """A label belongs to the content of its image, of which the server keeps the hash."""
+    by_name = {path.name: path for path in images}
+    changed = []
+    for name, entry in sorted(listed(studies / "datastore_v2.json").items()):
+        label = entry["labels"].get("final", {"ext": "", "info": {}})
+        image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
+        file = studies / "labels" / "final" / (name + label["ext"])
+        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
+            changed.append(f"{image.name}, labelled in {file}")
+    if changed:
+        lines = "\n  ".join(changed)
+        raise InputError(
+            f"These images are not those that were labelled:\n  {lines}\n"
+            "Restore them, move their labels away, or name another --work_dir."
+        )
+
+
+def listed(path: Path) -> dict[str, Any]:
+    """What MONAI Label's list holds of each image."""
+    try:
+        return json.loads(path.read_text())["objects"] if path.is_file() else {}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is broken. Move it away and start again: the list is made anew from the images and the files in "
+            f"{path.parent / 'labels'}."
+        ) from None
+
+
+def is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(VOLUME_ENDINGS)
+
+
+def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
+    """A network of two dimensions takes no volumes, and one of three takes nothing else."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    three = len(metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]) == 3
+    if other := next((path for path in images if is_volume(path) != three), None):
+        found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
+        advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
+        raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
+
+
+def link_images(studies: Path, images: Sequence[Path]) -> None:
+    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
+    studies.mkdir(exist_ok=True)
+    for path in images:
+        link = studies / path.name
+        if link.is_symlink() and link.resolve() != path:  # the folder has moved
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(path)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of images and labels, without a server."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ...conftest import ROOT
+
+pytest.importorskip("monailabel")
+PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch):
+    """Opens the store of ``tmp_path/images`` with these files; their content is not read."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
+    labelling = importlib.import_module("labelling").Labelling(tmp_path / "labelling.json")
+    (tmp_path / "images").mkdir()
+
+    def open_store(*names: str) -> Any:
+        for name in names:
+            (tmp_path / "images" / name).write_text(name)
+        store = importlib.import_module("store")
+        return store.ImageStore(str(tmp_path / "images"), labelling, PATTERNS, tmp_path / "withdrawn")
+
+    return open_store
+
+
+def sent(folder: Path, name: str, content: str = "label") -> str:
+    (folder / name).write_text(content)
+    return str(folder / name)
+
+
+def test_a_list_whose_writing_is_cut_off_is_the_one_before(opened, tmp_path, monkeypatch):
+    store = opened("case.png")
+    listed = tmp_path / "images" / "datastore_v2.json"
+    before = listed.read_bytes()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.update_image_info("case", {"score": 1})
+    assert listed.read_bytes() == before
+    store.update_image_info("case", {"score": 2})
+    assert json.loads(listed.read_text())["objects"]["case"]["image"]["info"]["score"] == 2
+    assert opened().get_image_info("case")["score"] == 2
+
+
+@pytest.mark.parametrize("name", ["IMG_1.Jpg", "scan.png_old.png", "case.tif.tif", "brain.nii.gz", "deep.NII.GZ"])
+def test_endings_in_any_case_and_only_the_end(name, opened, tmp_path):
+    """A label of another ending, as clients send it, belongs to the image."""
+    store = opened(name)
+    ending = ".nii.gz" if name.lower().endswith(".nii.gz") else Path(name).suffix
+    image = name[: -len(ending)]
+    assert store.list_images() == [image]
+    assert store.get_image_uri(image) == str(tmp_path / "images" / name)
+    (tmp_path / "images" / "labels" / "final" / f"{image}.PNG").write_text("by hand")
+    again = opened()
+    assert again.get_labeled_images() == [image]
+    assert again.get_label_uri(image, "final") == str(tmp_path / "images" / "labels" / "final" / f"{image}.PNG")
+
+
+def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
+    labels, withdrawn = tmp_path / "images" / "labels" / "final", tmp_path / "withdrawn"
+    store = opened("case.png", "case.x.png")
+    for name in ("case.tif", "case.x.jpg"):
+        (labels / name).write_text(name)
+    store = opened()
+    store.save_label("case", sent(tmp_path, "label.png"), "final", {})
+    assert sorted(path.name for path in labels.iterdir()) == ["case.png", "case.x.jpg"]
+    assert [path.read_text() for path in withdrawn.iterdir()] == ["case.tif"]
+    (labels / "case.jpg").write_text("by hand")
+    (labels / "case").mkdir()  # no label
+    moved = store.withdraw("case")
+    assert (moved.suffix, moved.read_text()) == (".png", "label")
+    assert sorted(path.read_text() for path in withdrawn.iterdir()) == ["by hand", "case.tif", "label"]
+    assert opened().get_labeled_images() == ["case.x"]
+    assert (labels / "case").is_dir()
+
+
+def test_the_version_of_a_saved_mask_is_its_own(opened, tmp_path):
+    """Not that of a mask which another window saves at once after it."""
+    store = opened("case.png")
+    update = store._update_datastore_file
+    seen = []
+    store._update_datastore_file = lambda lock=True: (seen.append(store.version("case")), update(lock))
+    version = store.save_version("case", sent(tmp_path, "label.png"), "final", {})
+    assert seen == [version]
