@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import fcntl
 import importlib.util
 import json
 import os
@@ -40,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.command import new_parser, run
+from common.locks import locked
 from common.options import add_set, values_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,19 +157,17 @@ def own_work_folder(arguments: argparse.Namespace) -> Iterator[int]:
 
     arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
     arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    with (arguments.work_dir / "lock").open("a") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with locked(arguments.work_dir) as lock:
+        if lock is None:
             raise InputError(
                 f"Another labelling server uses {arguments.work_dir}. Stop it, or name another --work_dir."
-            ) from None
-        yield opened.fileno()
+            )
+        yield lock.fileno()
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything, then write. A work folder that nothing was written into is removed."""
-    from label_app.studies import is_volume, link_images, prepare_images, refuse_changed, studies_of
+    from common.studies import is_volume, link_images, prepare_images, refuse_changed, studies_of
 
     try:
         images = prepare_images(arguments)
@@ -200,7 +198,7 @@ def renew_app(app: Path) -> Path:
 def prepare_bundle(arguments: argparse.Namespace, images: Sequence[Path]) -> str:
     """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
     from common.packing import NAME
-    from label_app.studies import refuse_other_kind
+    from common.studies import refuse_other_kind
 
     app = arguments.work_dir / "app"
     weights = app / "model" / NAME / "models" / "model.pt"
@@ -222,7 +220,7 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
     """The bundle with its weights in a new folder. Returns a sentence about the weights."""
     import torch
     from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
-    from label_app.studies import refuse_other_kind
+    from common.studies import refuse_other_kind
 
     bundle.parent.mkdir(parents=True)
     own = arguments.checkpoint or arguments.set or arguments.recipe
