@@ -22,6 +22,7 @@ from unetv2_monai import UNetV2, last_checkpoint
 
 from ..conftest import ROOT, draw_pair
 from ..support.workflow import (
+    CONFIGS,
     DEFAULT_BACKBONE,
     EVALUATE,
     INFERENCE,
@@ -34,6 +35,19 @@ from ..support.workflow import (
 )
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
+
+
+@pytest.mark.parametrize("files", [TRAIN, [*TRAIN, str(CONFIGS / "recipes" / "released_polyp.yaml")]])
+def test_items_of_a_batch_have_the_same_keys(files):
+    """Though only some are of a data set with a name; with paths, which NaNGuard names."""
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser["datalist"] = {
+        "training": [{"image": "a.png", "label": "b.png", "dataset": "A"}, {"image": "c.png", "label": "d.png"}]
+    }
+    items = parser.get_parsed_content("train#dataset#data")
+    assert {tuple(item) for item in items} == {("image", "label", "path")}
+    assert all(item["path"] == item["image"] for item in items)
 
 
 IMAGE_PARTS = ("load_image", "channel_first", "upright", "resize", "normalize")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from unetv2_monai import RandLesionFreed
+from unetv2_monai import InputError, RandLesionFreed
 
 SIZE, LESION = 96, (slice(None), slice(10, 26), slice(12, 28))
 
@@ -89,3 +89,10 @@ def test_drawn_by_the_seed_and_keeps_metadata():
 def test_shares_that_are_none():
     with pytest.raises(ValueError, match=r"together at most 0\.5, got 0\.4 and 0\.2"):
         RandLesionFreed(["image", "label"], crop=0.4, cover=0.2)
+
+
+def test_normalised_images_are_refused():
+    data = sample()
+    data["image"] = data["image"].float() / 255
+    with pytest.raises(InputError, match=r"got torch.float32. Add recipes/recommended.yaml before"):
+        transform(crop=0.5)(data)

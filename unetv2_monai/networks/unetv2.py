@@ -61,8 +61,8 @@ class UNetV2(nn.Module):
         out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
         backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
             code trains with. Defaults to None.
-        freeze_encoder: keep the encoder's weights: no gradients, and its normalisation layers stay in eval mode.
-            Defaults to False.
+        freeze_encoder: keep the encoder's weights: no gradients, and its normalisation layers stay in eval mode
+            (a scripted network's leave it on ``train()``). Defaults to False.
         grad_checkpointing: compute the encoder's activations again in the backward pass instead of keeping them, which
             saves memory (timm backbones only). Defaults to False.
 
