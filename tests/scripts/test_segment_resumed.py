@@ -13,23 +13,28 @@ pytest.importorskip("openvino")
 from runtime import segmenting
 
 
+def segment_until_stopped(monkeypatch, *arguments: object) -> None:
+    """Ended by Ctrl-C before the mask of case_3 is saved."""
+    save = segmenting.save_mask
+
+    def stop_at_three(mask, path, network):
+        if path.stem == "case_3":
+            raise KeyboardInterrupt
+        save(mask, path, network)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segmenting, "save_mask", stop_at_three)
+        with pytest.raises(SystemExit, match="go on with --skip_finished"):
+            segment(*arguments)
+
+
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
     folder, out = tmp_path / "images", tmp_path / "out"
     folder.mkdir()
     for index in range(6):
         blobs(40, 30, index).save(folder / f"case_{index}.png")
     model = write_bright(tmp_path / "model.xml", description())
-    whole = segmenting.save_mask
-
-    def stop_at_three(mask, path, network):
-        if path.stem == "case_3":
-            raise KeyboardInterrupt
-        whole(mask, path, network)
-
-    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
-    with pytest.raises(SystemExit, match="go on with --skip_finished"):
-        segment(model, folder, "--output_dir", out)
-    monkeypatch.setattr(segmenting, "save_mask", whole)
+    segment_until_stopped(monkeypatch, model, folder, "--output_dir", out)
     assert not (out / "images.csv").exists()
     (out / "case_1.png").unlink()
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
@@ -55,18 +60,8 @@ def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
     models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
     segment(models[1], folder, "--output_dir", tmp_path / "expected")
     segment(models[0], folder, "--output_dir", out)
-    whole = segmenting.save_mask
-
-    def stop_at_three(mask, path, network):
-        if path.stem == "case_3":
-            raise KeyboardInterrupt
-        whole(mask, path, network)
-
-    monkeypatch.setattr(segmenting, "save_mask", stop_at_three)
-    with pytest.raises(SystemExit, match="go on with --skip_finished"):
-        segment(models[1], folder, "--output_dir", out)
+    segment_until_stopped(monkeypatch, models[1], folder, "--output_dir", out)
     assert not (out / "images.csv").exists()
-    monkeypatch.setattr(segmenting, "save_mask", whole)
     segment(models[1], folder, "--output_dir", out, "--skip_finished")
     expected, found = (
         [{**row, "ms": ""} for row in read_table(place / "images.csv")] for place in (tmp_path / "expected", out)
