@@ -231,12 +231,17 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path,
     options = ("--images", tmp_path / "images", "--port", 0)
     start = label_server(work, *options, "--checkpoint", random_weights, "--set", "image_size=64")
     environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment) as parent:
-        while not next(parent.stdout).startswith("Stop with"):
-            pass
-        (child,) = wait_for(lambda: children(parent.pid))
-        wait_for(lambda: catches(parent.pid, signal.SIGHUP))  # from then on signals are passed on
+
+    def terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
+
+    with subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=terminal) as parent:
+        child = None
         try:
+            while not next(parent.stdout).startswith("Stop with"):
+                pass
+            (child,) = wait_for(lambda: children(parent.pid))
+            wait_for(lambda: catches(parent.pid, signal.SIGHUP))  # from then on signals are passed on
             parent.send_signal(number)
             parent.wait(60)
             if number == signal.SIGKILL:
@@ -245,8 +250,10 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path,
             else:
                 assert not Path(f"/proc/{child}").exists()
         finally:
+            parent.kill()
             with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+                if child is not None:
+                    os.kill(child, signal.SIGKILL)
     wait_for(lambda: free(work / "lock"))
 
 
