@@ -36,6 +36,8 @@ def test_structure_loss_by_hand(weighted):
 def test_several_classes_are_refused():
     with pytest.raises(InputError, match=r"for one structure \(out_channels 1\), not for 3 channels"):
         StructureLoss()(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8))
+    with pytest.raises(InputError, match="is for images, not for volumes"):
+        StructureLoss()(torch.zeros(2, 1, 8, 8, 8), torch.zeros(2, 1, 8, 8, 8))
 
 
 def test_the_two_readings_differ_near_the_outline():

@@ -85,9 +85,10 @@ class FlipInferer(Inferer):
                 total = total + passed(image.flip(subset)).flip(subset)
             return total / len(subsets)
 
-        if isinstance(self.inferer, SlidingWindowInferer):
+        inner = self.inferer.inferer if isinstance(self.inferer, AutocastInferer) else self.inferer
+        if isinstance(inner, SlidingWindowInferer):
             return self.inferer(
-                inputs, lambda windows, *a, **k: mean(windows, lambda x: network(x, *a, **k)), *args, **kwargs
+                inputs, lambda windows, *a, **k: mean(windows, lambda x: _full(network(x, *a, **k))), *args, **kwargs
             )
         plain = convert_to_tensor(inputs, track_meta=False)
         return mean(plain, lambda x: self.inferer(x, network, *args, **kwargs))

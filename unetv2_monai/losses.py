@@ -47,8 +47,10 @@ class StructureLoss(nn.Module):
             The loss, a scalar.
 
         Raises:
-            InputError: for several classes, which this loss does not have.
+            InputError: for several classes, which this loss does not have, and for volumes.
         """
+        if input.ndim != 4:
+            raise InputError("StructureLoss is for images, not for volumes: leave out options/loss_structure.yaml.")
         if input.shape[1] != 1:
             raise InputError(f"StructureLoss is for one structure (out_channels 1), not for {input.shape[1]} channels.")
         target = target.to(input.dtype)

@@ -98,14 +98,23 @@ def set_options(configs: Path, options: dict[str, Any]) -> None:
         apply_overlay(configs / name, {key: value for key, value in options.items() if key.split("#")[0] in content})
     metadata = json.loads((configs / "metadata.json").read_text())
     formats = metadata["network_data_format"]
+    volumes = len(formats["inputs"]["image"]["spatial_shape"]) == 3
     for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
         size = options.get("image_size", tensor["spatial_shape"])
         tensor["spatial_shape"] = [size] * len(tensor["spatial_shape"]) if isinstance(size, int) else size
-    if "out_channels" in options and options["out_channels"] > 1:
-        formats["outputs"]["pred"]["num_channels"] = options["out_channels"]
-        formats["outputs"]["pred"]["channel_def"] = {
-            str(index): f"class_{index}" if index else "background" for index in range(options["out_channels"])
-        }
+    if count := options.get("in_channels"):
+        formats["inputs"]["image"]["num_channels"] = count
+        if count != len(formats["inputs"]["image"]["channel_def"]):
+            formats["inputs"]["image"]["channel_def"] = {str(index): f"channel_{index}" for index in range(count)}
+    if count := options.get("out_channels"):
+        names = ["lesion"] if count == 1 else [f"class_{index}" for index in range(1, count)]
+        named = {str(index): name for index, name in enumerate(["background", *names])}
+        formats["outputs"]["pred"].update(num_channels=count, channel_def=named)
+        if volumes or count > 1:
+            classes = ", ".join(f"{index} {name}" for index, name in named.items())
+            metadata.update(label_classes=classes, pred_classes=classes)
+    if volumes and options.get("intensity") == "ct":
+        formats["inputs"]["image"]["modality"] = "CT"
     (configs / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n")
 
 

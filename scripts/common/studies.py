@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import nibabel
 
 from unetv2_monai import InputError, list_images
 from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
@@ -77,13 +80,25 @@ def is_volume(path: Path) -> bool:
 
 
 def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
-    """A network of two dimensions takes no volumes, and one of three takes nothing else."""
+    """A network of two dimensions takes no volumes, and one of three takes nothing else, with its channels."""
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
-    three = len(metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]) == 3
+    taken_image = metadata["network_data_format"]["inputs"]["image"]
+    three, channels = len(taken_image["spatial_shape"]) == 3, taken_image["num_channels"]
     if other := next((path for path in images if is_volume(path) != three), None):
         found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
         advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
         raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
+    for path in images if three else ():
+        if (own := image_channels(path)) != channels:
+            raise InputError(
+                f"{path}: holds {own} channels, but the network takes {channels}. Name other --images, or a network "
+                f"of your own by --checkpoint and --set in_channels={own}."
+            )
+
+
+def image_channels(path: Path) -> int:
+    volume: Any = nibabel.load(path)
+    return math.prod(volume.shape[3:])
 
 
 def link_images(studies: Path, images: Sequence[Path]) -> None:

@@ -121,6 +121,24 @@ def test_own_files_may_use_the_names_of_overlays(tmp_path, monkeypatch):
     assert str(root_error(info)) == "--patience must be a positive integer, got 0."
 
 
+def test_a_size_for_each_dimension(monkeypatch):
+    recipe = str(CONFIGS / "recipes" / "volumes.yaml")
+    check([*TRAIN, recipe], ["--image_size=[16,16,16]"], monkeypatch)
+    for files, size, dims in (([*TRAIN, recipe], [16, 16], 3), (TRAIN, [16, 16, 16], 2)):
+        with pytest.raises(Exception) as info:  # noqa: PT011
+            check(files, [f"--image_size={size}"], monkeypatch)
+        expected = f"--image_size must be an integer or a list of {dims} for this network, got {size}."
+        assert str(root_error(info)) == expected
+
+
+def test_an_option_of_images_on_volumes(monkeypatch):
+    files = [str(CONFIGS / "inference.json"), str(CONFIGS / "recipes" / "volumes_inference.yaml")]
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        check(files, ["--save_probabilities=true"], monkeypatch)
+    assert str(root_error(info)).startswith("--save_probabilities has no effect with these config files")
+    check(files, ["--out_channels=1", "--certainty=0.9"], monkeypatch)
+
+
 def test_an_option_that_a_recipe_took_away(monkeypatch):
     with pytest.raises(Exception) as info:  # noqa: PT011
         check([*TRAIN, str(CONFIGS / "recipes" / "recommended.yaml")], ["--encoder_lr_factor=0.1"], monkeypatch)

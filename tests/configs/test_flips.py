@@ -56,6 +56,20 @@ def test_flips_are_around_what_is_there(files, key, inner, axes):
 
 
 @pytest.mark.parametrize(
+    ("files", "key"),
+    [
+        ([*INFERENCE, *overlays(VOLUMES, TTA)], "evaluator#inferer"),
+        ([*TRAIN, *overlays("recipes/volumes"), EVALUATE[1], *overlays("options/tta")], "validate#evaluator#inferer"),
+    ],
+)
+def test_one_size_flips_volumes_left_and_right(files, key):
+    parser = ConfigParser()
+    parser.read_config(files)
+    parser["image_size"] = 40
+    assert parser.get_parsed_content(key).axes == [0]
+
+
+@pytest.mark.parametrize(
     ("names", "kinds"),
     [
         (["options/inference_bf16"], [AutocastInferer, PlainInferer]),
@@ -111,6 +125,7 @@ def mean_of_flips(image: torch.Tensor, network: torch.nn.Module, axes: tuple[int
         ((VOLUMES, TTA), {"flip_axes": [0, 1, 2]}, (0, 1, 2)),
         ((VOLUMES, TTA, SLABS), {}, (0,)),
         ((VOLUMES, SLABS, TTA), {"flip_axes": None}, (0, 1, 2)),
+        ((VOLUMES, SLABS, "options/inference_bf16", TTA), {"autocast_inferer#dtype": "float32"}, (0,)),
     ],
 )
 def test_labels_of_flipped_volumes(names, options, axes, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from unetv2_monai import UNetV2
+from unetv2_monai import InputError, UNetV2
 
 from ..conftest import ROOT, draw_pair
 from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
@@ -299,6 +299,8 @@ def test_classes_are_not_mixed_at_other_scales():
         image, label = resized({"image": torch.rand(2, 3, 128, 128), "label": labels})
         assert image.shape[2:] == label.shape[2:] == (96, 96)
         assert (len(label.unique()) > 2) == mixed
+    with pytest.raises(InputError, match="is for images, not for volumes"):
+        resized({"image": torch.rand(2, 1, 32, 32, 32), "label": torch.rand(2, 1, 32, 32, 32)})
 
 
 def test_averages_go_on_after_a_stop(pairs, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from unetv2_monai import InputError
+from unetv2_monai import InputError, LabelWriter
 
 from ..support.workflow import CONFIGS, INFERENCE, root_error, run
 
@@ -116,6 +116,22 @@ def test_header_states_the_grid_as_the_image_does(tmp_path):
             assert wanted[0] is None or found[0] == pytest.approx(wanted[0], abs=1e-5)
         assert label.affine == pytest.approx(image.affine, abs=1e-5)
         assert label.header.get_xyzt_units() == image.header.get_xyzt_units()
+
+
+def test_a_quaternion_that_is_none(tmp_path):
+    """The label is where the sform of its image says."""
+    image = nibabel.Nifti1Image(np.zeros((6, 7, 8), np.int16), affine_of(TURN))
+    image.header["qform_code"] = 1
+    for name in "bcd":
+        image.header[f"quatern_{name}"] = 0.9
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    writer = LabelWriter()
+    writer.set_data_array(np.ones((1, 6, 7, 8)))
+    writer.set_metadata({"filename_or_obj": str(tmp_path / "image.nii.gz"), "affine": affine_of(TURN)}, resample=False)
+    writer.write(tmp_path / "label.nii.gz")
+    label = nibabel.load(tmp_path / "label.nii.gz")
+    assert np.allclose(label.affine, affine_of(TURN), atol=1e-5)
+    assert label.header["qform_code"] == 0
 
 
 def test_volumes_of_one_slice(tmp_path):

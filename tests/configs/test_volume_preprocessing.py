@@ -87,6 +87,20 @@ def test_spacing_of_labels(stairs):
     assert scored.shape == (1, 3, 4, 5)
 
 
+@pytest.mark.parametrize("spacing", [None, [2, 2, 2]])
+def test_labels_are_trained_on_the_grid_of_their_image(spacing, tmp_path):
+    """By rounding, the image alone would have one voxel more in each dimension at 2 mm."""
+    values = np.zeros((24, 28, 20), np.uint8)
+    values[8:16, 10:18, 6:14] = 1
+    write(tmp_path, "image.nii.gz", values.astype(np.float32), np.diag([1.00001, 1.00001, 1.00001, 1]))
+    write(tmp_path, "label.nii.gz", values, np.eye(4))
+    item = {kind: str(tmp_path / f"{kind}.nii.gz") for kind in ("image", "label")}
+    both = transformed(TRAINING, "train#deterministic_transforms", item, spacing=spacing, image_size=8)
+    assert both["image"].shape == both["label"].shape
+    assert both["label"].sum() > 50
+    assert both["image"][both["label"] == 1].mean() - both["image"][both["label"] == 0].mean() > 3
+
+
 def test_predictions_return_to_the_grid_of_the_file(tmp_path):
     """
     Where the finer grid has the voxels of the file among its own, the label of each is that of its value, standardised

@@ -91,6 +91,12 @@ def test_shares_that_are_none():
         RandLesionFreed(["image", "label"], crop=0.4, cover=0.2)
 
 
+def test_volumes_are_refused():
+    volume = torch.zeros(1, 4, 4, 4)
+    with pytest.raises(InputError, match=r"options/lesion_free.yaml is for images, not for volumes"):
+        transform(crop=0.5)({"image": volume, "label": volume})
+
+
 def test_normalised_images_are_refused():
     data = sample()
     data["image"] = data["image"].float() / 255

@@ -11,7 +11,7 @@ import pytest
 
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_pair
-from unetv2_monai.data.volumes import read_grid, read_volume
+from unetv2_monai.data.volumes import check_label_values, read_grid, read_volume
 
 AFFINE = nibabel.affines.from_matvec(np.diag([-0.5, 0.5, 3.0]), (10, -20, 30))
 
@@ -74,6 +74,13 @@ def test_a_label_elsewhere(tmp_path, affine, apart):
 def test_rounded_headers_are_no_difference(tmp_path):
     image = write(tmp_path / "a.nii.gz", np.zeros((400, 5, 6)))
     check_pair({"image": image, "label": write(tmp_path / "b.nii.gz", np.zeros((400, 5, 6)), AFFINE * (1 + 1e-5))})
+
+
+def test_labels_that_a_header_scales(tmp_path):
+    for values, advice in (([0, 1.00001], "save them as uint8, without scl_slope"), ([0, 0.5], "by nearest neighbour")):
+        with pytest.raises(InputError) as info:
+            check_label_values("a.nii", np.array(values), 2)
+        assert advice in str(info.value)
 
 
 def test_all_problems_together(tmp_path):

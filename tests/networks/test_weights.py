@@ -108,7 +108,7 @@ def test_the_shipped_encoder_is_that_of_the_package():
     ("made_for", "given_to", "advice"),
     [
         (3, 2, "They are for volumes: add recipes/volumes.yaml"),
-        (2, 3, "They are for images, not for volumes: name others by --checkpoint"),
+        (2, 3, "They are for images, not for volumes: name others, in training by --weights"),
     ],
 )
 def test_weights_of_other_dimensions(made_for, given_to, advice, tmp_path):

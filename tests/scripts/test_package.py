@@ -20,6 +20,7 @@ from common.bundle import CONFIGS
 from common.cards import read_data_sets
 from common.description import KEY, Description
 from common.exports import FORMATS, Format
+from common.packing import copy_bundle
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, __version__
@@ -93,6 +94,17 @@ def test_options_that_the_weights_need(tmp_path):
     formats = json.loads((configs / "metadata.json").read_text())["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [288, 384]
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
+
+
+def test_what_a_package_of_own_volumes_says(tmp_path):
+    copy_bundle(tmp_path / "own", {"out_channels": 1, "in_channels": 2, "intensity": "ct"}, "volumes")
+    metadata = json.loads((tmp_path / "own" / "configs" / "metadata.json").read_text())
+    image, pred = (
+        metadata["network_data_format"][side][name] for side, name in (("inputs", "image"), ("outputs", "pred"))
+    )
+    assert (image["num_channels"], list(image["channel_def"]), image["modality"]) == (2, ["0", "1"], "CT")
+    assert (pred["num_channels"], pred["channel_def"]) == (1, {"0": "background", "1": "lesion"})
+    assert metadata["label_classes"] == metadata["pred_classes"] == "0 background, 1 lesion"
 
 
 def test_own_weights_have_no_scores_and_claim_no_data(package):

@@ -51,11 +51,20 @@ def check_options() -> None:
         for name, option in table.items():
             if name in config and (section != "overlays" or name in given):  # own files may use these names otherwise
                 check_value(name, config[name], option.kind)
+    check_size(config)
     if config.get("save_probabilities") is True and config.get("out_channels") != 1:
         raise InputError("--save_probabilities true needs --out_channels 1: a PNG holds one probability per pixel.")
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
         raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")
+
+
+def check_size(config: dict[str, Any]) -> None:
+    """A list has one number for each dimension of the network."""
+    size, network = config.get("image_size"), config.get("network_def")
+    dims = network.get("spatial_dims") if isinstance(network, dict) else None
+    if isinstance(size, list | tuple) and isinstance(dims, int) and len(size) != dims:
+        raise InputError(f"--image_size must be an integer or a list of {dims} for this network, got {size}.")
 
 
 def options_given() -> list[str]:
@@ -124,9 +133,9 @@ def parameters_of(component: dict[str, Any]) -> set[str] | None:
 
 
 def unknown(path: str, wrong: str, known: set[str]) -> InputError:
-    close = difflib.get_close_matches(wrong, sorted(known), 1)
-    if not close and any(path in table for table in OPTIONS.values()):
+    if any(path in table for table in OPTIONS.values()):
         return InputError(f"--{path} has no effect with these config files: nothing in them refers to it.")
+    close = difflib.get_close_matches(wrong, sorted(known), 1)
     meant = path.replace(wrong, close[0], 1) if close else ""
     hint = f"; did you mean --{meant}?" if close else f". {REFERENCE} lists them."
     return InputError(f"there is no option --{path}{hint}")

@@ -58,6 +58,8 @@ class RandLesionFreed(RandomizableTransform, MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         image, mask = (torch.as_tensor(out[key]) for key in self.keys)
+        if image.ndim != 3:
+            raise InputError("options/lesion_free.yaml is for images, not for volumes: leave it out.")
         if image.dtype != torch.uint8:
             raise InputError(
                 f"lesion-free images are made of bytes, got {image.dtype}. Add recipes/recommended.yaml before "

@@ -10,6 +10,8 @@ import torch
 from monai.engines import default_prepare_batch
 from torch.nn import functional as F
 
+from ..errors import InputError
+
 __all__ = ["MultiScaleBatch"]
 
 
@@ -27,6 +29,9 @@ class MultiScaleBatch:
 
     Returns:
         Called with a batch, its images and masks, of shapes (Batch, channels, height, width).
+
+    Raises:
+        InputError: when it is called with volumes.
     """
 
     def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:
@@ -39,6 +44,8 @@ class MultiScaleBatch:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         prepared: Any = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
         image, label = prepared
+        if image.ndim != 4:
+            raise InputError("MultiScaleBatch is for images, not for volumes: leave out options/multi_scale.yaml.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
         size = [max(1, round(n * scale / self.divisor)) * self.divisor for n in image.shape[2:]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)

@@ -144,8 +144,10 @@ def check_label_values(path: str, values: np.ndarray, out_channels: int) -> None
         return
     found = np.unique(values)
     advice = "Map them, or set --out_channels to the number of classes, background included."
-    if (found != np.round(found)).any():
+    if np.abs(found - np.round(found)).max() > 1e-3:
         advice = "Classes are integers: resample labels by nearest neighbour, not by interpolation."
+    elif (found != np.round(found)).any():
+        advice = "They differ from integers by rounding: save them as uint8, without scl_slope and scl_inter."
     shown = " ".join([*(f"{value:.4g}" for value in found[:8]), *["..."][: len(found) > 8]])
     raise InputError(f"{path}: label values [{shown}], expected 0 to {highest}. {advice}")
 
@@ -201,5 +203,8 @@ class LabelWriter(NibabelWriter):
         label = self.create_backend_obj(self.data_obj, self.affine, self.output_dtype, **obj_kwargs)
         label.header["xyzt_units"] = image.header["xyzt_units"]
         label.set_sform(*image.get_sform(coded=True))
-        label.set_qform(*image.get_qform(coded=True))
+        try:
+            label.set_qform(*image.get_qform(coded=True))
+        except ValueError:  # a quaternion that is none; the sform says where the voxels are
+            label.set_qform(None, 0)
         nibabel.save(label, filename)

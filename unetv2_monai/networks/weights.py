@@ -91,7 +91,7 @@ def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Ma
     if dims == [5, 4]:
         advice = "They are for volumes: add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml."
     elif dims == [4, 5]:
-        advice = "They are for images, not for volumes: name others by --checkpoint, or leave out the recipe."
+        advice = "They are for images, not for volumes: name others, in training by --weights, or leave out the recipe."
     else:
         advice = "Set --backbone, --in_channels, --out_channels and --network_def#channels to what it was trained with."
     raise InputError(f"{path} holds weights of another network: {'; '.join(lines)}. {advice}")

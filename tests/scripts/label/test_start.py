@@ -96,6 +96,14 @@ def test_images_of_the_other_kind(name, recipe, said, tmp_path, command):
     assert not (tmp_path / "work").exists()
 
 
+def test_volumes_of_other_channels(tmp_path, command):
+    (tmp_path / "images").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6, 2)), np.eye(4)), tmp_path / "images" / "case.nii.gz")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(InputError, match=r"case.nii.gz: holds 2 channels, but the network takes 1. Name other"):
+        command.prepare(arguments(tmp_path, recipe="volumes"))
+
+
 def test_a_start_that_fails_leaves_nothing(tmp_path):
     """Of an image that breaks off, and of weights that are none: found after the first look."""
     draw_pair(tmp_path, "case", 40, 30)
