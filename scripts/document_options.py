@@ -19,7 +19,7 @@ from common.command import new_parser, run
 from monai.bundle import ConfigParser
 
 from unetv2_monai.bundle.option_table import OPTIONS
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 PAGE = ROOT / "docs" / "reference" / "options.md"
 HEAD = """\

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 from common.command import new_parser, run
-from common.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from monailabel.client import MONAILabelClient
 from PIL import Image
 
 from unetv2_monai import InputError, load_datalist, to_mask, to_rgb
+from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.metrics import mask_dice
 
 PANEL_HEIGHT = 200  # pixels

@@ -133,7 +133,8 @@ def no_images(folder: Path) -> list[str]:
     What breaks later is found by decoding it.
     """
     from PIL import Image
-    from runtime.images import IMAGE_ENDINGS  # takes no torch to import, which unetv2_monai.data does
+
+    from unetv2_monai.core.listing import IMAGE_ENDINGS
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
@@ -244,7 +245,7 @@ def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[P
 
 def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) -> dict[str, str]:
     """Environment variables of the server. The token is one of them, since others can read command lines."""
-    from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+    from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 
     endings = IMAGE_ENDINGS + VOLUME_ENDINGS
     temporary = arguments.work_dir / "tmp"  # for files that are sent: other users cannot read it

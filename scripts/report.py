@@ -24,14 +24,14 @@ import numpy as np
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
 from common.options import plain_option
-from common.overlay import stacked
 from common.pages import data_uri, render
 from monai.bundle import ConfigParser
 from reports.scored import Cells, Scored, best_median_worst, failures, grouped
 from reports.segmented import predict
 
 from unetv2_monai import InputError
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.overlay import stacked
 from unetv2_monai.handlers.score_table import SCORES, score_cells
 
 if TYPE_CHECKING:

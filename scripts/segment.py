@@ -22,6 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # unetv2_monai, which that environment lacks
+
 from common.command import RUNTIME_PYTHON, new_parser
 
 

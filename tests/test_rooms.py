@@ -12,7 +12,7 @@ import pytest
 from .conftest import ROOT
 
 # low to high: a room imports rooms before it, and its own parts
-PACKAGE = ["errors", "files", "bfloat16", "losses", "metrics", "postprocessing", "inferers", "networks", "data"]
+PACKAGE = ["core", "bfloat16", "losses", "metrics", "postprocessing", "inferers", "networks", "data"]
 PACKAGE += ["released", "bundle", "handlers", ""]
 SCRIPTS = ["common", "benchmarks", "checks", "label_app", "reports", "runtime", ""]
 

@@ -1,85 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has."""
+"""
+U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has.
 
-from .bfloat16 import fast_muon
-from .bundle import RunFolder, check_options, keep_memory
-from .data import (
-    LabelWriter,
-    MultiScaleBatch,
-    RandLesionFreed,
-    list_images,
-    load_datalist,
-    report_images,
-    to_mask,
-    to_rgb,
-)
-from .errors import InputError, concise_errors
-from .files import existing_file
-from .handlers import (
-    AtomicCheckpointSaver,
-    BroadcastBuffers,
-    ClipGradients,
-    EpochLog,
-    EpochMean,
-    EpochSeed,
-    MovingAverage,
-    NaNGuard,
-    ResumeSchedule,
-    ScoreTable,
-    StopOnSignal,
-    StrictCheckpointLoader,
-    WholeCheckpointSaver,
-    last_checkpoint,
-)
-from .inferers import AutocastInferer, FlipInferer, FunctionNetwork, OpenVINOInferer, PlainInferer, SlabInferer
-from .losses import StructureLoss
-from .networks import SDI, UNetV2, encoder_weights, load_weights
-from .postprocessing import HysteresisThresholdd
-from .released import convert_released_state_dict
+A name is imported when it is first used, so that ``unetv2_monai.core`` runs where torch is not installed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "SDI",
-    "AtomicCheckpointSaver",
-    "AutocastInferer",
-    "BroadcastBuffers",
-    "ClipGradients",
-    "EpochLog",
-    "EpochMean",
-    "EpochSeed",
-    "FlipInferer",
-    "FunctionNetwork",
-    "HysteresisThresholdd",
-    "InputError",
-    "LabelWriter",
-    "MovingAverage",
-    "MultiScaleBatch",
-    "NaNGuard",
-    "OpenVINOInferer",
-    "PlainInferer",
-    "RandLesionFreed",
-    "ResumeSchedule",
-    "RunFolder",
-    "ScoreTable",
-    "SlabInferer",
-    "StopOnSignal",
-    "StrictCheckpointLoader",
-    "StructureLoss",
-    "UNetV2",
-    "WholeCheckpointSaver",
-    "check_options",
-    "concise_errors",
-    "convert_released_state_dict",
-    "encoder_weights",
-    "existing_file",
-    "fast_muon",
-    "keep_memory",
-    "last_checkpoint",
-    "list_images",
-    "load_datalist",
-    "load_weights",
-    "report_images",
-    "to_mask",
-    "to_rgb",
-]
+PLACES = {
+    "bfloat16": ["fast_muon"],
+    "bundle": ["RunFolder", "check_options"],
+    "core.errors": ["InputError", "concise_errors"],
+    "core.files": ["existing_file"],
+    "core.images": ["to_mask", "to_rgb"],
+    "core.memory": ["keep_memory"],
+    "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist", "report_images"],
+    "handlers": [
+        *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochLog", "EpochMean", "EpochSeed"),
+        *("MovingAverage", "NaNGuard", "ResumeSchedule", "ScoreTable", "StopOnSignal", "StrictCheckpointLoader"),
+        *("WholeCheckpointSaver", "last_checkpoint"),
+    ],
+    "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"],
+    "losses": ["StructureLoss"],
+    "networks": ["SDI", "UNetV2", "encoder_weights", "load_weights"],
+    "postprocessing": ["HysteresisThresholdd"],
+    "released": ["convert_released_state_dict"],
+}
+HOME = {name: module for module, names in PLACES.items() for name in names}
+
+__all__ = list(HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{HOME[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *HOME])

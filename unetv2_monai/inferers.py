@@ -14,7 +14,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 
 from .bfloat16 import has_bfloat16
-from .errors import InputError
+from .core.errors import InputError
 
 __all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
 

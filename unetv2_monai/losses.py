@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .errors import InputError
+from .core.errors import InputError
 
 __all__ = ["StructureLoss"]
 

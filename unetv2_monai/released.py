@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .errors import InputError
+from .core.errors import InputError
 from .networks import UNetV2
 
 __all__ = ["TwoFinestHeads", "convert_released_state_dict", "released_key", "released_scores"]

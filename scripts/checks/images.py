@@ -7,10 +7,10 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from common.overlay import MASK_COLOR, outlined
 from PIL import Image
 
 from unetv2_monai import InputError, to_mask, to_rgb
+from unetv2_monai.core.overlay import MASK_COLOR, outlined
 
 from .findings import Facts, Pair
 

@@ -8,11 +8,11 @@ import math
 
 import nibabel
 import numpy as np
-from common.overlay import MASK_COLOR, outlined
 from common.slices import Slices
 from PIL import Image
 
 from unetv2_monai import InputError
+from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data.checks import check_pair
 from unetv2_monai.data.volumes import read_grid, read_volume
 

@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from unetv2_monai import InputError
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 from unetv2_monai.handlers.score_table import group_name
 
 from .bundle import CONFIGS, Usage

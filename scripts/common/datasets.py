@@ -16,8 +16,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError, to_mask, to_rgb
-from unetv2_monai.data import IMAGE_ENDINGS
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.listing import IMAGE_ENDINGS
 
 __all__ = ["Entry", "Origin", "Pair", "find_folder", "hold_out", "match_pairs", "store_all", "write_datalist"]
 

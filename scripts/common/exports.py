@@ -18,9 +18,9 @@ from monai.metrics import DiceMetric
 from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, __version__
+from unetv2_monai.core.description import KEY, Description
 
 from .bundle import CONFIGS, read_config
-from .description import KEY, Description
 from .options import refuse_unknown
 from .quantisation import quantise
 

@@ -14,7 +14,7 @@ from typing import Any
 import nibabel
 
 from unetv2_monai import InputError, list_images
-from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 
 __all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind", "studies_of"]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 __all__ = ["Labelling"]
 

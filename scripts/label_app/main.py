@@ -35,7 +35,8 @@ from store import ImageStore
 from training import Trainings
 from values import Facts
 
-from unetv2_monai.data import VOLUME_ENDINGS, LabelWriter
+from unetv2_monai.core.listing import VOLUME_ENDINGS
+from unetv2_monai.data import LabelWriter
 
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps

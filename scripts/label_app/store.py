@@ -19,7 +19,7 @@ from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastor
 from monailabel.utils.others.generic import file_ext
 from predictions import changed
 
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 __all__ = ["ImageStore"]
 

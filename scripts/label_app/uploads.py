@@ -20,7 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from values import MAX_JSON, Refused
 
 from unetv2_monai import InputError
-from unetv2_monai.data import IMAGE_ENDINGS, VOLUME_ENDINGS
+from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 from unetv2_monai.data.checks import image_size, mask_size
 from unetv2_monai.data.volumes import check_grids, read_grid, read_volume
 

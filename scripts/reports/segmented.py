@@ -9,12 +9,12 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from common.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side
 from common.slices import Slices
 from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import load_weights, to_rgb
+from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side
 
 from .scored import Case
 

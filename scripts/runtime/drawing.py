@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common.overlay import PREDICTION_COLOR, outlined
 from PIL import Image
+
+from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 
 from .files import atomic
 from .images import Frame

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common.description import Description
 from PIL import Image, ImageOps
+
+from unetv2_monai.core.description import Description
 
 from .files import BrokenFile, InputError
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from common.description import Description
+
+from unetv2_monai.core.description import Description
 
 from .images import resize
 

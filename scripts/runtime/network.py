@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import openvino
-from common.description import KEY, Description
+
+from unetv2_monai.core.description import KEY, Description
 
 from .files import BrokenFile, InputError
 from .images import Frame, preprocess

@@ -6,11 +6,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from common.overlay import PREDICTION_COLOR, outlined
 from monai.data import MetaTensor
 from PIL import Image
 
 from unetv2_monai import InputError, to_rgb
+from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from unetv2_monai.data import SaveOverlayd
 
 from ..configs.test_configs import BRIGHT

@@ -25,7 +25,7 @@ from ignite.engine import Engine, Events
 from monai.transforms import Compose, RandFlip
 
 from unetv2_monai import EpochSeed
-from unetv2_monai.files import write_atomic
+from unetv2_monai.core.files import write_atomic
 
 from ..conftest import draw_pair
 from ..support.workflow import CONFIGS, TINY, TRAIN, root_error, run

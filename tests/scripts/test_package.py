@@ -18,12 +18,12 @@ import torch
 import yaml
 from common.bundle import CONFIGS
 from common.cards import read_data_sets
-from common.description import KEY, Description
 from common.exports import FORMATS, Format
 from common.packing import copy_bundle
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, __version__
+from unetv2_monai.core.description import KEY, Description
 
 from ..conftest import ROOT, script
 from ..support.packages import MODELS, NAME, TERMS, metadata_of, pack, packed

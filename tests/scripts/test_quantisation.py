@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from common.description import KEY
 from common.exports import FORMATS, export, images_of, inference_config
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
 from unetv2_monai import InputError, UNetV2, list_images
+from unetv2_monai.core.description import KEY
 
 from ..conftest import draw_pair, script
 from ..support.exported import description, write_bright

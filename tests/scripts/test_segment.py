@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from unetv2_monai import HysteresisThresholdd, OpenVINOInferer, list_images, to_rgb
-from unetv2_monai.data import IMAGE_ENDINGS, layouts
+from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.data import layouts
 
 from ..conftest import ROOT, draw_pair, script
 from ..support.exported import RGB, description, write_bright
@@ -24,13 +25,14 @@ from ..support.workflow import CONFIGS, INFERENCE, run
 
 pytest.importorskip("openvino")
 
-from common.description import Description
 from common.exports import describe
 from runtime import images as runtime_images
 from runtime import masks
 from runtime.files import InputError, ahead
 from runtime.images import Frame
 from runtime.network import Network
+
+from unetv2_monai.core.description import Description
 
 OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
 
@@ -338,7 +340,7 @@ def test_neither_torch_nor_monai_is_imported(tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'scripts'); import segment\n"
         f"segment.main([{str(model)!r}, {str(tmp_path / 'a.png')!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
-        "print(sorted({'torch', 'monai', 'scipy', 'unetv2_monai', 'av'} & {*sys.modules}))"
+        "print(sorted({'torch', 'monai', 'scipy', 'av'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

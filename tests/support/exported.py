@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common.description import KEY, Description
+
+from unetv2_monai.core.description import KEY, Description
 
 RGB = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}  # of inference.json; a test compares them
 

@@ -2,8 +2,7 @@
 """What the bundle's configs do around training: options, the folder of a run, memory."""
 
 from .context import running_config
-from .memory import keep_memory
 from .options import check_options
 from .run_folder import RunFolder
 
-__all__ = ["RunFolder", "check_options", "keep_memory", "running_config"]
+__all__ = ["RunFolder", "check_options", "running_config"]

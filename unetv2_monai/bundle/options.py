@@ -17,7 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .context import running_parser
 from .option_table import DEVICE, OPTIONS, Kind
 

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 
-from ..errors import InputError
-from ..files import write_atomic
+from ..core.errors import InputError
+from ..core.files import write_atomic
 from .context import running_config
 
 __all__ = ["RunFolder"]

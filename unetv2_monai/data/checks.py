@@ -13,14 +13,13 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from ..errors import InputError
-from .images import to_mask, to_rgb
+from ..core.errors import InputError
+from ..core.images import to_mask, to_rgb
+from ..core.listing import IMAGE_ENDINGS
 from .volumes import check_grids, check_label_values, read_grid, read_volume
 
 __all__ = [
-    "IMAGE_ENDINGS",
     "MAX_LISTED",
-    "VOLUME_ENDINGS",
     "check_each",
     "check_pair",
     "image_size",
@@ -28,8 +27,6 @@ __all__ = [
     "mask_size",
 ]
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VOLUME_ENDINGS = (".nii", ".nii.gz")
 MAX_LISTED = 200  # problems in one message
 
 

@@ -13,9 +13,10 @@ from typing import Any
 
 from monai.data import partition_dataset
 
-from ..errors import InputError
+from ..core.errors import InputError
+from ..core.listing import list_folders, stem
 from .checks import check_each, check_pair, list_problems
-from .folders import LAYOUT, existing_folder, list_folders, stem
+from .folders import LAYOUT, existing_folder
 from .layouts import Item, explain, read_folder, read_sub_folders
 
 __all__ = ["find_pairs", "load_datalist"]

@@ -7,9 +7,10 @@ import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ..errors import InputError
-from .checks import IMAGE_ENDINGS, VOLUME_ENDINGS, check_each, image_size, list_problems, mask_size
-from .folders import existing_folder, list_files, stem, unique_stems
+from ..core.errors import InputError
+from ..core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS, list_files, stem, unique_stems
+from .checks import check_each, image_size, list_problems, mask_size
+from .folders import existing_folder
 from .layouts import Item, image_folder, read_suffixes
 
 __all__ = ["ImageList", "list_images", "report_images"]

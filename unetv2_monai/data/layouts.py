@@ -10,8 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError
-from .folders import list_files, list_folders, unique_stems
+from ..core.errors import InputError
+from ..core.listing import list_files, list_folders, unique_stems
 
 __all__ = ["Item", "Layout", "explain", "image_folder", "read_folder", "read_sub_folders", "read_suffixes"]
 

@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 __all__ = ["RandLesionFreed"]
 

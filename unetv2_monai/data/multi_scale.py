@@ -10,7 +10,7 @@ import torch
 from monai.engines import default_prepare_batch
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 __all__ = ["MultiScaleBatch"]
 

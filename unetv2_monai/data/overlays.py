@@ -14,9 +14,9 @@ from monai.utils import convert_to_numpy
 from PIL import Image
 from scipy import ndimage
 
-from ..errors import InputError
-from ..files import write_atomic
-from .images import to_rgb
+from ..core.errors import InputError
+from ..core.files import write_atomic
+from ..core.images import to_rgb
 
 __all__ = ["SaveOverlayd"]
 

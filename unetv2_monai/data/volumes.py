@@ -15,7 +15,7 @@ import numpy as np
 from monai.data import NibabelWriter
 from monai.utils import ImageMetaKey
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 __all__ = ["MAX_VOXELS", "Grid", "LabelWriter", "check_grids", "check_label_values", "read_grid", "read_volume"]
 

@@ -14,8 +14,8 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointLoader, CheckpointSaver
 from torch.nn.parallel import DistributedDataParallel
 
-from ..errors import InputError
-from ..files import write_atomic
+from ..core.errors import InputError
+from ..core.files import write_atomic
 from ..networks.weights import read_weights
 
 __all__ = ["AtomicCheckpointSaver", "StrictCheckpointLoader", "WholeCheckpointSaver", "last_checkpoint"]

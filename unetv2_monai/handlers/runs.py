@@ -21,8 +21,8 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.transforms import Randomizable
 
-from ..errors import InputError
-from ..files import write_atomic
+from ..core.errors import InputError
+from ..core.files import write_atomic
 
 __all__ = ["EpochLog", "EpochSeed", "NaNGuard", "ResumeSchedule", "StopOnSignal"]
 

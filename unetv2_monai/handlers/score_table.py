@@ -17,7 +17,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
-from ..files import write_atomic
+from ..core.files import write_atomic
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 

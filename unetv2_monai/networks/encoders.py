@@ -21,7 +21,7 @@ from timm.models.hiera import Hiera
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .weights import load_backbone, load_timm_backbone
 
 __all__ = ["ListEncoder", "TimmEncoder", "build_encoder"]

@@ -10,7 +10,7 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 __all__ = ["SDI"]
 

@@ -11,7 +11,7 @@ from monai.networks.layers.factories import Conv, Dropout
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..core.errors import InputError
 from .attention import ChannelAttention, SpatialAttention
 from .encoders import build_encoder
 from .sdi import LINEAR, SDI

@@ -14,7 +14,7 @@ import timm.models
 import torch
 from torch import nn
 
-from ..errors import InputError
+from ..core.errors import InputError
 
 __all__ = [
     "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "read_weights",

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import InputError
+from .errors import InputError
 
 __all__ = ["to_mask", "to_rgb"]
 

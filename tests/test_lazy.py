@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The core of the package without torch, and the names of the package."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import unetv2_monai
+
+CORE = sorted(path.stem for path in Path(unetv2_monai.__file__).parent.glob("core/*.py"))
+WITHOUT_TORCH = """
+import importlib, sys
+for name in ("torch", "monai", "timm", "scipy", "ignite"):
+    sys.modules[name] = None  # an import of it fails
+import unetv2_monai
+for name in sys.argv[1:]:
+    importlib.import_module("unetv2_monai.core." + name)
+print(unetv2_monai.to_rgb, unetv2_monai.InputError)
+"""
+
+
+def test_the_core_is_importable_without_torch():
+    assert len(CORE) > 5
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *CORE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "to_rgb" in done.stdout
+
+
+def test_every_name_is_found_and_typed():
+    stub = (Path(unetv2_monai.__file__).parent / "__init__.pyi").read_text()
+    typed = {(module, name) for module, name in re.findall(r"from \.(\S+) import (\w+)", stub)}
+    assert typed == {(module, name) for name, module in unetv2_monai.HOME.items()}
+    assert all(callable(getattr(unetv2_monai, name)) for name in unetv2_monai.__all__)

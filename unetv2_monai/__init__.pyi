@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+# The names of __init__.py, for type checkers and editors.
+
+from .bfloat16 import fast_muon as fast_muon
+from .bundle import RunFolder as RunFolder
+from .bundle import check_options as check_options
+from .core.errors import InputError as InputError
+from .core.errors import concise_errors as concise_errors
+from .core.files import existing_file as existing_file
+from .core.images import to_mask as to_mask
+from .core.images import to_rgb as to_rgb
+from .core.memory import keep_memory as keep_memory
+from .data import LabelWriter as LabelWriter
+from .data import MultiScaleBatch as MultiScaleBatch
+from .data import RandLesionFreed as RandLesionFreed
+from .data import list_images as list_images
+from .data import load_datalist as load_datalist
+from .data import report_images as report_images
+from .handlers import AtomicCheckpointSaver as AtomicCheckpointSaver
+from .handlers import BroadcastBuffers as BroadcastBuffers
+from .handlers import ClipGradients as ClipGradients
+from .handlers import EpochLog as EpochLog
+from .handlers import EpochMean as EpochMean
+from .handlers import EpochSeed as EpochSeed
+from .handlers import MovingAverage as MovingAverage
+from .handlers import NaNGuard as NaNGuard
+from .handlers import ResumeSchedule as ResumeSchedule
+from .handlers import ScoreTable as ScoreTable
+from .handlers import StopOnSignal as StopOnSignal
+from .handlers import StrictCheckpointLoader as StrictCheckpointLoader
+from .handlers import WholeCheckpointSaver as WholeCheckpointSaver
+from .handlers import last_checkpoint as last_checkpoint
+from .inferers import AutocastInferer as AutocastInferer
+from .inferers import FlipInferer as FlipInferer
+from .inferers import FunctionNetwork as FunctionNetwork
+from .inferers import OpenVINOInferer as OpenVINOInferer
+from .inferers import PlainInferer as PlainInferer
+from .inferers import SlabInferer as SlabInferer
+from .losses import StructureLoss as StructureLoss
+from .networks import SDI as SDI
+from .networks import UNetV2 as UNetV2
+from .networks import encoder_weights as encoder_weights
+from .networks import load_weights as load_weights
+from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
+from .released import convert_released_state_dict as convert_released_state_dict
+
+__version__: str
