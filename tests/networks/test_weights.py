@@ -11,11 +11,16 @@ import pytest
 import timm
 import torch
 from convert_encoder import convert, main
+from ignite.engine import Engine
+from ignite.handlers import Checkpoint
+from monai.bundle import load
+from monai.handlers import CheckpointLoader
+from monai.networks import copy_model_state
 from monai.networks.layers.factories import Conv
 from safetensors.torch import load_file, save_file
 
 from unetv2_monai import InputError, UNetV2, encoder_weights
-from unetv2_monai.networks.weights import read_weights
+from unetv2_monai.networks.weights import options_of, read_weights, with_options
 
 MODELS = Path(__file__).parents[2] / "bundle" / "models"
 LITE = "tf_efficientnet_lite0"
@@ -115,3 +120,80 @@ def test_weights_of_other_dimensions(made_for, given_to, advice, tmp_path):
     torch.save(torch.nn.Sequential(Conv[Conv.CONV, made_for](1, 2, 3)).state_dict(), tmp_path / "model.pt")
     with pytest.raises(InputError, match=re.escape(advice)):
         read_weights(tmp_path / "model.pt", torch.nn.Sequential(Conv[Conv.CONV, given_to](1, 2, 3)))
+
+
+TRAINED_WITH = {"backbone": "resnet10t", "image_size": [40, 56, 40], "spacing": None, "window_level": 40.5, "mr": True}
+
+
+def small(seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+
+
+@pytest.fixture
+def optioned(tmp_path):
+    """A file of weights with options, and the network whose weights they are."""
+    network = small(1)
+    torch.save(with_options(network.state_dict(), TRAINED_WITH), tmp_path / "model.pt")
+    return tmp_path / "model.pt", network
+
+
+def load_plainly(network, path):
+    network.load_state_dict(torch.load(path, weights_only=True), strict=True)
+
+
+def load_by_copy(network, path):
+    copy_model_state(network, torch.load(path, weights_only=True))
+
+
+def load_by_ignite(network, path):
+    Checkpoint.load_objects({"model": network}, {"model": torch.load(path, weights_only=True)})
+
+
+def load_by_monai(network, path):
+    engine = Engine(lambda engine, batch: None)
+    CheckpointLoader(str(path), {"model": network}).attach(engine)
+    engine.run([0], max_epochs=1)
+
+
+def load_by_bundle(network, path):
+    bundle = path.parent / "bundle"
+    (bundle / "models").mkdir(parents=True)
+    path.rename(bundle / "models" / "model.pt")
+    load("bundle", bundle_dir=str(path.parent), source="github", repo="a/b/c", model=network)
+
+
+@pytest.mark.parametrize("load_file", [load_plainly, load_by_copy, load_by_ignite, load_by_monai, load_by_bundle])
+def test_weights_with_options_load_as_plain_ones(load_file, optioned):
+    path, network = optioned
+    loaded = small(2)
+    assert not torch.equal(loaded[0].weight, network[0].weight)
+    load_file(loaded, path)
+    for key, value in network.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_options_of_a_file(optioned, tmp_path):
+    path, network = optioned
+    content = torch.load(path, weights_only=True)
+    assert options_of(content) == TRAINED_WITH
+    assert list(content) == list(network.state_dict())
+    assert content._metadata.items() > network.state_dict()._metadata.items()  # the versions of the modules stay
+    assert options_of(read_weights(path, network)) == TRAINED_WITH
+    assert options_of(with_options(content, {"backbone": "other"})) == {"backbone": "other"}
+    assert options_of(content) == TRAINED_WITH  # not changed
+    torch.save({"model": content, "epoch": 3}, tmp_path / "checkpoint.pt")
+    assert options_of(read_weights(tmp_path / "checkpoint.pt")) == TRAINED_WITH
+
+
+def test_files_without_options(tmp_path):
+    for state_dict in (small(1).state_dict(), dict(small(1).state_dict())):
+        assert options_of(state_dict) == {}
+        torch.save(state_dict, tmp_path / "model.pt")
+        assert options_of(torch.load(tmp_path / "model.pt", weights_only=True)) == {}
+        assert options_of(with_options(state_dict, {"image_size": (8, 8)})) == {"image_size": [8, 8]}
+
+
+def test_options_that_no_file_can_hold():
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        with_options({}, {"device": torch.device("cpu")})

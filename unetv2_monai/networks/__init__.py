@@ -5,7 +5,16 @@ from .attention import ChannelAttention, SpatialAttention
 from .encoders import ListEncoder, TimmEncoder, build_encoder
 from .sdi import SDI
 from .unetv2 import UNetV2
-from .weights import encoder_weights, load_backbone, load_encoder, load_timm_backbone, load_weights, read_weights
+from .weights import (
+    encoder_weights,
+    load_backbone,
+    load_encoder,
+    load_timm_backbone,
+    load_weights,
+    options_of,
+    read_weights,
+    with_options,
+)
 
 __all__ = [
     "SDI",
@@ -20,5 +29,7 @@ __all__ = [
     "load_encoder",
     "load_timm_backbone",
     "load_weights",
+    "options_of",
     "read_weights",
+    "with_options",
 ]

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +19,49 @@ from torch import nn
 from ..core.errors import InputError
 
 __all__ = [
-    "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "read_weights",
+    "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "options_of",
+    "read_weights", "with_options",
 ]  # fmt: skip
 
+OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
+
 logger = logging.getLogger(__name__)
+
+
+def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> OrderedDict[str, torch.Tensor]:
+    """
+    Attach to weights the options that they were trained with, so that ``torch.save`` writes both into one file.
+
+    The options become one more entry of ``_metadata``, the attribute in which a state dict carries the versions of its
+    modules. Names and tensors stay, so whatever loads the plain state dict loads this one.
+
+    Args:
+        state_dict: the weights, on any device. It is not changed.
+        options: names and values that JSON can hold; tuples become lists. They replace earlier ones.
+
+    Returns:
+        The same tensors with the options, for ``torch.save``. A copy by ``dict()`` loses the options.
+
+    Raises:
+        TypeError: when JSON cannot hold a value.
+    """
+    result: Any = OrderedDict(state_dict)
+    result._metadata = OrderedDict(getattr(state_dict, "_metadata", {}))
+    result._metadata[OPTIONS] = json.loads(json.dumps(options))
+    return result
+
+
+def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """
+    Read the options that :py:func:`with_options` attached to weights.
+
+    Args:
+        state_dict: what ``torch.load(path, weights_only=True)`` returns, or one state dict of a checkpoint.
+
+    Returns:
+        Their names and values, for the caller to change; empty where there are none, as in a file of plain tensors.
+    """
+    return dict(getattr(state_dict, "_metadata", {}).get(OPTIONS, {}))
 
 
 def encoder_weights(pretrained: bool | str, backbone: str | nn.Module, folder: str) -> bool | str:
@@ -51,17 +92,17 @@ def encoder_weights(pretrained: bool | str, backbone: str | nn.Module, folder: s
     return start
 
 
-def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Mapping[str, torch.Tensor]:
+def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
     Read a file of weights and compare it with a network.
 
     Args:
         path: a file with the plain state dict, or one under ``key``, as training leaves them.
-        network: whose entries and shapes the weights must have.
+        network: whose entries and shapes the weights must have. Defaults to None: they are not compared.
         key: name of the state dict in a file that holds more. Defaults to ``"model"``.
 
     Returns:
-        The state dict, on the CPU.
+        The state dict, on the CPU, with its options for :py:func:`options_of`.
 
     Raises:
         InputError: when there is no such file, when it holds no weights, or those of another network, with the first
@@ -75,7 +116,7 @@ def read_weights(path: str | Path, network: nn.Module, key: str = "model") -> Ma
         found = {name: tuple(value.shape) for name, value in state_dict.items()}
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    wanted = found if network is None else {key: tuple(value.shape) for key, value in network.state_dict().items()}
     if found == wanted:
         return state_dict
     differs = [
