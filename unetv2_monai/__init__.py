@@ -19,6 +19,7 @@ PLACES = {
     "core.files": ["existing_file"],
     "core.images": ["to_mask", "to_rgb"],
     "core.memory": ["keep_memory"],
+    "core.places": ["bundle_dir"],
     "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist", "report_images"],
     "handlers": [
         *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochLog", "EpochMean", "EpochSeed"),

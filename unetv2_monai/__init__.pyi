@@ -10,6 +10,7 @@ from .core.files import existing_file as existing_file
 from .core.images import to_mask as to_mask
 from .core.images import to_rgb as to_rgb
 from .core.memory import keep_memory as keep_memory
+from .core.places import bundle_dir as bundle_dir
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import RandLesionFreed as RandLesionFreed

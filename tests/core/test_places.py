@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from unetv2_monai import InputError
+from unetv2_monai.core.places import bundle_dir
+
+from ..conftest import ROOT
+
+
+@pytest.mark.parametrize(
+    ("package", "bundle"),
+    [
+        ("site-packages/unetv2_monai", "site-packages/unetv2_monai/bundle_files"),  # a wheel
+        ("unetv2_polyp_segmentation/unetv2_monai", "unetv2_polyp_segmentation"),  # a packed bundle
+        ("repository/unetv2_monai", "repository/bundle"),
+    ],
+)
+def test_where_the_bundle_is(package, bundle, tmp_path):
+    (tmp_path / package).mkdir(parents=True)
+    (tmp_path / bundle / "configs").mkdir(parents=True)
+    (tmp_path / bundle / "configs" / "train.json").touch()
+    assert bundle_dir(tmp_path / package) == tmp_path / bundle
+
+
+def test_the_bundle_of_this_repository():
+    assert bundle_dir() == ROOT / "bundle"
+
+
+def test_a_packed_bundle_finds_itself(unpacked, tmp_path):
+    """Although the repository's package is installed too."""
+    program = "from unetv2_monai.core.places import bundle_dir; print(bundle_dir())"
+    done = subprocess.run([sys.executable, "-c", program], cwd=unpacked, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(unpacked)
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(InputError, match=re.escape(f"no configs/train.json in {tmp_path / 'p' / 'bundle_files'}, ")):
+        bundle_dir(tmp_path / "p")

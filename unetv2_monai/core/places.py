@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bundle of this package is: its configs, weights and documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = ["bundle_dir"]
+
+PACKAGE = Path(__file__).resolve().parents[1]
+IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle where it was installed from a wheel
+
+
+def bundle_dir(package: Path = PACKAGE) -> Path:
+    """
+    Find the bundle that belongs to this package.
+
+    Args:
+        package: the folder of the package. Defaults to that of this file.
+
+    Returns:
+        The folder with ``configs`` and ``models``. In an installed wheel the package holds it, in a packed bundle it is
+        the folder around the package, and in the repository it is ``bundle`` beside the package.
+
+    Raises:
+        InputError: when none of these folders has ``configs/train.json``.
+    """
+    places = [package / IN_WHEEL, package.parent, package.parent / "bundle"]
+    for place in places:
+        if (place / "configs" / "train.json").is_file():
+            return place
+    raise InputError(
+        f"there is no configs/train.json in {', '.join(map(str, places))}, so this installation of unetv2_monai has no "
+        "bundle. Install the project's wheel, or use the package from a packed bundle or from the repository."
+    )
