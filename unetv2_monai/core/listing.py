@@ -1,23 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image and volume files of a folder, and their names."""
+"""The image and volume files of a folder: their names, which of them are masks, and of which image."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE_ENDINGS", "VOLUME_ENDINGS", "list_files", "list_folders", "stem", "unique_stems"]
+from .errors import InputError
+
+__all__ = [
+    "IMAGE_ENDINGS",
+    "IMAGE_FOLDERS",
+    "MASK_FOLDERS",
+    "MASK_SUFFIXES",
+    "VOLUME_ENDINGS",
+    "list_files",
+    "list_folders",
+    "list_images",
+    "named_folders",
+    "pair_files",
+    "plain_name",
+    "split_by_suffix",
+    "stem",
+    "unique_stems",
+]
+
+logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUME_ENDINGS = (".nii", ".nii.gz")
-ENDINGS = tuple(sorted(IMAGE_ENDINGS + VOLUME_ENDINGS, key=len, reverse=True))
+ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
+
+MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
+# names of folders, as plain_name makes them
+IMAGE_FOLDERS = ("images", "image")
+MASK_FOLDERS = (
+    *("masks", "mask", "labels", "label", "gt", "groundtruth"),
+    *("annotations", "annotation", "segmentations", "segmentation"),
+)
 
 
-def list_files(folder: Path) -> list[Path]:
+def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """The images and volumes of a folder, sorted, without hidden files and sub-folders."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.lower().endswith(ENDINGS) and e.name[0] != "." and not e.is_dir()]
+        names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
     return [folder / name for name in sorted(names)]
 
 
@@ -26,6 +55,52 @@ def list_folders(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
     return [folder / name for name in sorted(names)]
+
+
+def plain_name(folder: Path) -> str:
+    """The name of a folder in lower case, without spaces, ``_`` and ``-``."""
+    return re.sub("[ _-]", "", folder.name.lower())
+
+
+def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The sub-folders whose plain name is one of ``names``, in the order of the names."""
+    parts = list_folders(folder)
+    return [part for name in names for part in parts if plain_name(part) == name]
+
+
+def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
+    """
+    List the images of a folder, or of ``images/`` (or ``image/``) in it.
+
+    If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
+
+    Args:
+        folder: the folder, which exists.
+        endings: of the files to list. Defaults to those of images and volumes.
+
+    Returns:
+        The paths, sorted.
+
+    Raises:
+        InputError: when there is no image, or when both ``images/`` and ``image/`` hold some.
+    """
+    named = named_folders(folder, IMAGE_FOLDERS)
+    filled = [part for part in named if list_files(part, endings)]
+    if len(filled) > 1:
+        names = " and ".join(f"{part.name}/" for part in filled)
+        raise InputError(f"{folder} holds images in {names}: name one of them.")
+    root = (filled or named or [folder])[0]
+    paths = list_files(root, endings)
+    if not paths:
+        deeper = next((path for path in root.rglob("*") if path.name.lower().endswith(endings)), None)
+        hint = f" Sub-folders are not read: name one of them, such as {deeper.parent}." if deeper else ""
+        raise InputError(f"{root} holds no image ({', '.join(endings)}).{hint}")
+    files, ambiguous = unique_stems(paths)
+    pairs, unpaired = pair_files(*split_by_suffix(files))
+    if not pairs or ambiguous or unpaired:
+        return paths
+    logger.info(f"{root}: {len(pairs)} masks beside their images are left out.")
+    return [image for image, _ in pairs]
 
 
 def stem(path: Path) -> str:
@@ -44,3 +119,58 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
         if (other := found.setdefault(stem(path), path)) is not path:
             problems.append(f"{path}: same name as {other.name}")
     return found, problems
+
+
+def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
+    """
+    Tell images from masks in one folder of both, where ``a_mask.png`` is the mask of ``a.jpg``.
+
+    A file whose name ends like a mask's is an image if it has a mask itself and no image: ``b_seg.png`` beside
+    ``b_seg_mask.png``.
+
+    Args:
+        files: by their stems.
+
+    Returns:
+        The images and the masks, by their stems.
+    """
+    bases = {name: set(_bases(name)) - {name} for name in files}
+    with_mask = {base for name in files for base in bases[name] if base in files}
+    masks = {name for name in files if bases[name] and (with_mask & bases[name] or name not in with_mask)}
+    return (
+        {name: path for name, path in files.items() if name not in masks},
+        {name: path for name, path in files.items() if name in masks},
+    )
+
+
+def pair_files(
+    images: Mapping[str, Path], masks: Mapping[str, Path], where: str = "beside it"
+) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """
+    Pair images with masks of the same stem, which may have a suffix of masks.
+
+    Args:
+        images: by their stems.
+        masks: by their stems.
+        where: masks are looked for, for the sentences. Defaults to ``"beside it"``.
+
+    Returns:
+        The pairs in the order of the images, and a sentence for every file that stays alone.
+    """
+    found: dict[str, Path] = {}
+    problems = []
+    for name, path in masks.items():
+        image = next((base for base in _bases(name) if base in images), None)
+        if image is None:
+            problems.append(f"{path}: mask without an image of that name")
+        elif image in found:
+            problems.append(f"{path}: second mask for {images[image].name}, beside {found[image].name}")
+        else:
+            found[image] = path
+    problems += [f"{path}: image without a mask {where}" for name, path in images.items() if name not in found]
+    return [(path, found[name]) for name, path in images.items() if name in found], problems
+
+
+def _bases(name: str) -> list[str]:
+    """The names that the image of a mask may have: the mask's own, and without its suffix."""
+    return [name] + [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]
