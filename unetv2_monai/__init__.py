@@ -14,17 +14,16 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
-    "bundle": ["RunFolder", "check_options"],
+    "bundle": ["prepare", "start_run"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
     "core.images": ["to_mask", "to_rgb"],
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
-    "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist", "report_images"],
+    "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist"],
     "handlers": [
-        *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochLog", "EpochMean", "EpochSeed"),
-        *("MovingAverage", "NaNGuard", "ResumeSchedule", "ScoreTable", "StopOnSignal", "StrictCheckpointLoader"),
-        *("WholeCheckpointSaver", "last_checkpoint"),
+        *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage", "ScoreTable"),
+        *("TrainingRun", "WholeCheckpointSaver"),
     ],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],

@@ -17,15 +17,15 @@ __all__ = ["HysteresisThresholdd"]
 
 class HysteresisThresholdd(MapTransform):
     """
-    Threshold probabilities, and keep a connected component only if it is certain somewhere.
+    Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
     Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
     detection", IEEE TPAMI 8(6), 1986, section VIII.
 
     Args:
-        keys: of probabilities of one structure, of shape (1, dim_0, dim_1[, dim_2]).
-        low: a pixel is marked above this probability. Defaults to 0.5.
-        high: a component is kept if one of its probabilities reaches this. Defaults to 0.9.
+        keys: of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Those of several channels stay as they are.
+        low: a pixel is marked from this probability on. Defaults to 0.5.
+        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept. Defaults to 0.9.
         allow_missing_keys: whether keys may be absent. Defaults to False.
 
     Returns:
@@ -41,6 +41,11 @@ class HysteresisThresholdd(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         for key in self.key_iterator(out):
+            if len(out[key]) > 1:
+                continue
+            if self.high <= self.low:
+                out[key] = (out[key] >= self.low).to(out[key].dtype)
+                continue
             probability = convert_to_numpy(out[key])
             components, count = ndimage.label(probability > self.low, np.ones((3,) * probability.ndim))
             kept = np.zeros(count + 1, dtype=bool)

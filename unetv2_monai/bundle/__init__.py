@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bundle's configs do around training: options, the folder of a run, memory."""
+"""What the bundle's configs do around training: options, what weights carry, the folder of a run."""
 
+from .carried import options_to_carry, take_over
 from .context import running_config
-from .options import check_options
-from .run_folder import RunFolder
+from .prepare import prepare
+from .run_folder import start_run
 
-__all__ = ["RunFolder", "check_options", "running_config"]
+__all__ = ["options_to_carry", "prepare", "running_config", "start_run", "take_over"]

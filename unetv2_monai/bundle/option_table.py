@@ -96,21 +96,13 @@ AXES = Kind(
     "a list of different axes from 0 to 2, or null",
     lambda value: value is None or (isinstance(value, list | tuple) and is_axes(value)),
 )
-FORMAT = Kind("an expression such as $torch.channels_last", lambda value: isinstance(value, torch.memory_format))
 
 DATA = Option(PATH, "the data set, see [your own data](../how-to/data.md)")
 WORKERS = Option(NATURAL, "processes that load and augment images", "4 with a GPU, else 0")
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
-LAYOUT = Option(
-    FORMAT,
-    "how weights lie in memory, see [performance](../results/performance.md); `volumes.yaml` sets "
-    "`$torch.channels_last_3d`, and `$torch.contiguous_format` is torch's default",
-    "`$torch.channels_last`",
-)
-HERE = Option(PATH, "where the config's bundle is, whatever the current folder is", "found automatically")
 CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
 
-VOLUMES = ("recipes/volumes", "recipes/volumes_inference")
+VOLUMES = ("recipes/volumes",)
 CERTAINTY = Option(
     SHARE,
     "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
@@ -124,7 +116,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "the bundle's folder. Where it is set, as MONAI Label does, training writes its weights to "
             "`<bundle_root>/models/` and replaces those that are there",
         ),
-        "bundle_dir": HERE,
         "dataset_dir": DATA,
         "output_dir": Option(PATH, "everything that a run writes", "`<bundle_root>/output`"),
         "ckpt_dir": Option(
@@ -156,7 +147,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "check_data": Option(FLAG, "decode every file before training and report all problems together"),
         "cache_rate": Option(SHARE, "share of the loaded and resized images kept in memory"),
         "num_workers": WORKERS,
-        "tensorboard_images": Option(FLAG, "images of the validation in TensorBoard"),
         "compile": Option(FLAG, "train through `torch.compile`, which takes minutes to start"),
         "seed": Option(NATURAL, "of weights, augmentation, order and splits"),
         "deterministic": Option(
@@ -167,7 +157,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "overwrite": Option(FLAG, "replace a run that is in `output_dir`; without it training refuses"),
         "resume": Option(FLAG, "continue the run in `output_dir`"),
         "device": ON,
-        "memory_format": LAYOUT,
     },
     "evaluate": {
         "eval_section": Option(SECTION, "which pairs to score; a plain folder of pairs is all test"),
@@ -182,7 +171,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
     },
     "inference": {
         "bundle_root": Option(PATH, "the bundle's folder"),
-        "bundle_dir": HERE,
         "dataset_dir": Option(PATH, "a folder of images (or its `images/`), or one image"),
         "output_dir": Option(
             PATH,
@@ -190,7 +178,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "`<bundle_root>/output/masks`",
         ),
         "checkpoint": Option(PATH, "the weights", "`<bundle_dir>/models/model.pt`"),
-        "load_pretrain": Option(FLAG, "`false` runs without weights"),
         "backbone": Option(BACKBONE, "as trained"),
         "in_channels": CHANNELS,
         "out_channels": Option(POSITIVE, "as trained"),
@@ -201,10 +188,8 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "save_probabilities": Option(
             FLAG, "also write `NAME_prob.png`, 16 bits, 65535 for probability 1 (one structure only)"
         ),
-        "save_overlays": Option(FLAG, "also write `overlays/NAME.jpg`, the image with the mask's outline and a tint"),
         "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
         "device": ON,
-        "memory_format": LAYOUT,
     },
     "overlays": {
         "weights": Option(PATH, "the weights to start from", "those of the bundle", ("options/finetune",)),

@@ -18,7 +18,6 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 
 from ..core.errors import InputError
-from .context import running_parser
 from .option_table import DEVICE, OPTIONS, Kind
 
 __all__ = ["check_options"]
@@ -26,21 +25,24 @@ __all__ = ["check_options"]
 REFERENCE = "docs/reference/options.md"
 
 
-def check_options() -> None:
+def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of the config that is being run, before anything is loaded.
+    Check the options of a config before anything of it is built.
 
     On the command line the words true, false and null become the values that they mean, which Fire, the parser of
-    ``monai.bundle``, would leave as text.
+    ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.
+
+    Args:
+        parser: of the config that is being run. It is changed.
+
+    Returns:
+        The options of the command line, such as ``network_def#dropout``.
 
     Raises:
         InputError: for an option of the command line that nothing in the config refers to, with the name that was
             probably meant; for a value of another kind than the table states; for a GPU that is not there; for
             tracking by a package that is not installed.
     """
-    parser = running_parser()
-    if parser is None:
-        return
     given = options_given()
     for path in given:
         replace_word(parser, path)
@@ -51,20 +53,24 @@ def check_options() -> None:
         for name, option in table.items():
             if name in config and (section != "overlays" or name in given):  # own files may use these names otherwise
                 check_value(name, config[name], option.kind)
-    check_size(config)
-    if config.get("save_probabilities") is True and config.get("out_channels") != 1:
-        raise InputError("--save_probabilities true needs --out_channels 1: a PNG holds one probability per pixel.")
+    if "image_size" in config:
+        parser["image_size"] = full_size(config)
+    if config.get("save_probabilities") is True and (config.get("out_channels") != 1 or "spatial_dims" in config):
+        raise InputError("--save_probabilities true needs images and --out_channels 1: a PNG holds one probability.")
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
         raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")
+    return given
 
 
-def check_size(config: dict[str, Any]) -> None:
-    """A list has one number for each dimension of the network."""
-    size, network = config.get("image_size"), config.get("network_def")
-    dims = network.get("spatial_dims") if isinstance(network, dict) else None
-    if isinstance(size, list | tuple) and isinstance(dims, int) and len(size) != dims:
+def full_size(config: dict[str, Any]) -> Any:
+    """``image_size`` with one number for each dimension of the network."""
+    size, dims = config["image_size"], config.get("spatial_dims", 2)
+    if isinstance(size, int):
+        return [size] * dims
+    if isinstance(size, list | tuple) and len(size) != dims:
         raise InputError(f"--image_size must be an integer or a list of {dims} for this network, got {size}.")
+    return size
 
 
 def options_given() -> list[str]:
@@ -77,15 +83,10 @@ def options_given() -> list[str]:
 
 
 def replace_word(parser: ConfigParser, path: str) -> None:
-    """Make true, false and null of the words, in the config and in what MONAI has read of it already."""
+    """Make true, false and null of the words."""
     words = {"true": True, "false": False, "null": None}
     if path in parser and isinstance(parser[path], str) and parser[path].lower() in words:
-        value = words[parser[path].lower()]
-        *parents, last = path.split("#")
-        place: Any = parser["#".join(parents)] if parents else parser.config
-        place[int(last) if isinstance(place, list) else last] = value
-        if path in parser.ref_resolver.items:
-            parser.ref_resolver.items[path].update_config(value)
+        parser[path] = words[parser[path].lower()]
 
 
 def check_name(config: dict[str, Any], path: str) -> None:

@@ -2,7 +2,7 @@
 """From folders to lists of files, images and masks."""
 
 from .datalist import find_pairs, load_datalist
-from .image_list import ImageList, list_images, report_images
+from .image_list import ImageList, list_images
 from .lesion_free import RandLesionFreed
 from .multi_scale import MultiScaleBatch
 from .overlays import SaveOverlayd
@@ -17,5 +17,4 @@ __all__ = [
     "find_pairs",
     "list_images",
     "load_datalist",
-    "report_images",
 ]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -13,7 +13,7 @@ from .checks import check_each, image_size, list_problems, mask_size
 from .folders import existing_folder
 from .layouts import Item, image_folder, read_suffixes
 
-__all__ = ["ImageList", "list_images", "report_images"]
+__all__ = ["ImageList", "list_images"]
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,21 @@ class ImageList(list[Item]):
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = ()) -> None:
         super().__init__(items)
         self.broken = list(broken)
+
+    def report(self, output_dir: str) -> None:
+        """
+        Say at the end how inference went.
+
+        Args:
+            output_dir: where the masks are.
+
+        Raises:
+            InputError: when files were broken: which, and why. On the command line the exit status is then 1.
+        """
+        print(len(self), "masks written to", output_dir)
+        if self.broken:
+            files, lines = "file" if len(self.broken) == 1 else "files", "\n  ".join(self.broken)
+            raise InputError(f"{len(self.broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
 def list_images(
@@ -92,24 +107,6 @@ def list_images(
         unfinished = check_each(items, lambda item: _finished_mask(Path(item["image"]), Path(output_dir)))
         items = [item for item, reason in zip(items, unfinished) if reason]
     return ImageList(items, broken)
-
-
-def report_images(done: int, broken: Sequence[str], output_dir: str) -> None:
-    """
-    Say at the end how inference went.
-
-    Args:
-        done: number of masks written.
-        broken: the sentences of :py:class:`ImageList`.
-        output_dir: where the masks are.
-
-    Raises:
-        InputError: when files were broken: which, and why. On the command line the exit status is then 1.
-    """
-    print(done, "masks written to", output_dir)
-    if broken:
-        files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
-        raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
 def _finished_mask(image: Path, output_dir: Path) -> Path:

@@ -28,7 +28,7 @@ class SaveOverlayd(MapTransform):
     Write ``NAME.jpg``, the image with its mask on it: the outline, and a tint inside. segment.py draws the same.
 
     Args:
-        keys: of masks of shape (1, width, height), whose metadata name the image.
+        keys: of masks of shape (1, width, height) or (width, height), whose metadata name the image.
         output_dir: folder of the overlays.
         opacity: of the tint, 0 to 1. Defaults to 0.3.
         allow_missing_keys: whether keys may be absent. Defaults to False.
@@ -50,9 +50,10 @@ class SaveOverlayd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             path = Path(out[key].meta["filename_or_obj"])  # type: ignore[attr-defined]
-            mask = convert_to_numpy(out[key])[0].T > 0
+            mask = convert_to_numpy(out[key]).T > 0
+            mask = mask[..., 0] if mask.ndim > 2 else mask
             if mask.ndim != 2:
-                raise InputError("--save_overlays true: overlays are drawn on images, not on volumes. Leave it out.")
+                raise InputError("overlays are drawn on images, not on volumes.")
             with Image.open(path) as opened:
                 image = to_rgb(opened)
             inside = ndimage.binary_erosion(mask, iterations=max(1, min(mask.shape) // 150), border_value=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of training: written atomically, read strictly."""
+"""Checkpoints of training, written atomically."""
 
 from __future__ import annotations
 
@@ -11,47 +11,20 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine
 from ignite.handlers.checkpoint import BaseSaveHandler
-from monai.handlers import CheckpointLoader, CheckpointSaver
-from torch.nn.parallel import DistributedDataParallel
+from monai.handlers import CheckpointSaver
 
-from ..core.errors import InputError
+from ..bundle.carried import options_to_carry
+from ..bundle.context import running_config
 from ..core.files import write_atomic
-from ..networks.weights import read_weights
+from ..networks.weights import with_options
 
-__all__ = ["AtomicCheckpointSaver", "StrictCheckpointLoader", "WholeCheckpointSaver", "last_checkpoint"]
-
-
-def last_checkpoint(ckpt_dir: str) -> str:
-    """
-    What training left in ``ckpt_dir`` to be resumed from.
-
-    Args:
-        ckpt_dir: folder of ``last.pt``.
-
-    Returns:
-        Its path.
-
-    Raises:
-        InputError: when there is none, or it is no checkpoint.
-    """
-    path = Path(ckpt_dir) / "last.pt"
-    what = "" if path.exists() else "does not exist"
-    try:
-        if not what and "trainer" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True):
-            what = "holds no run"
-    except Exception as error:  # unpickling raises almost anything
-        what = f"cannot be read ({type(error).__name__})"
-    if what:
-        raise InputError(
-            f"nothing to resume: {path} {what}. Set --output_dir to that of the stopped run, or leave out --resume."
-        )
-    return str(path)
+__all__ = ["AtomicCheckpointSaver", "WholeCheckpointSaver"]
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
     """
     MONAI's ``CheckpointSaver``, which replaces a file in one step: a process killed at any moment, or a full disk,
-    leaves the last good one.
+    leaves the last good one. A file of weights alone carries the options that they were trained with.
 
     Args:
         save_dir: folder of the files.
@@ -68,13 +41,14 @@ class AtomicCheckpointSaver(CheckpointSaver):
     ) -> None:
         super().__init__(save_dir, save_dict, **kwargs)
         self.engine: Any = None
+        options = options_to_carry(running_config())
         saver: Any
         for saver, filename in (
             (self._key_metric_checkpoint, kwargs.get("key_metric_filename")),
             (self._interval_checkpoint, interval_filename),
         ):
             if saver is not None:
-                saver.save_handler = _AtomicSaveHandler(Path(save_dir), filename)
+                saver.save_handler = _AtomicSaveHandler(Path(save_dir), filename, options)
 
     def attach(self, engine: Engine) -> None:
         """
@@ -98,37 +72,19 @@ class AtomicCheckpointSaver(CheckpointSaver):
 
 
 class _AtomicSaveHandler(BaseSaveHandler):
-    def __init__(self, folder: Path, filename: str | None) -> None:
-        self.folder = folder
-        self.filename = filename
+    def __init__(self, folder: Path, filename: str | None, options: Mapping[str, Any]) -> None:
+        self.folder, self.filename, self.options = folder, filename, options
 
     def __call__(self, checkpoint: Mapping, filename: str, metadata: Mapping | None = None) -> None:
-        if idist.get_rank() == 0:
-            write_atomic(self.folder / (self.filename or filename), lambda opened: torch.save(checkpoint, opened))
+        if idist.get_rank() > 0:
+            return
+        if all(isinstance(value, torch.Tensor) for value in checkpoint.values()):
+            checkpoint = with_options(checkpoint, self.options)
+        write_atomic(self.folder / (self.filename or filename), lambda opened: torch.save(checkpoint, opened))
 
     def remove(self, filename: str) -> None:
         if self.filename is None and idist.get_rank() == 0:  # else the next file replaces it
             (self.folder / filename).unlink(missing_ok=True)
-
-
-class StrictCheckpointLoader(CheckpointLoader):
-    """
-    MONAI's ``CheckpointLoader`` for weights, which refuses a wrong file when it is built, before anything runs.
-
-    Args:
-        load_path: a file with the plain state dict, or one under the key of ``load_dict``, as training leaves them.
-        load_dict: one network, as ``{"model": network}``.
-        kwargs: other arguments of :py:class:`monai.handlers.CheckpointLoader`.
-
-    Raises:
-        InputError: when there is no such file, when it holds no weights, or those of another network, with the first
-            entries that differ.
-    """
-
-    def __init__(self, load_path: str, load_dict: dict[str, torch.nn.Module], **kwargs: Any) -> None:
-        ((key, network),) = load_dict.items()
-        read_weights(load_path, network.module if isinstance(network, DistributedDataParallel) else network, key)
-        super().__init__(load_path, load_dict, **kwargs)
 
 
 WholeCheckpointSaver = AtomicCheckpointSaver  # its former name, in the config.json of evaluations that report.py reads

@@ -24,7 +24,7 @@ from monai.transforms import Randomizable
 from ..core.errors import InputError
 from ..core.files import write_atomic
 
-__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "ResumeSchedule", "StopOnSignal"]
+__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "OwnSchedule", "StopOnSignal"]
 
 
 class EpochSeed:
@@ -147,12 +147,12 @@ class NaNGuard:
         write_atomic(path, lambda opened: torch.save(content, opened))
         raise InputError(
             f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}, on "
-            f"{', '.join(paths)}; the batch is kept in {path}. Look at these files, lower --learning_rate, or go on "
-            "from the last epoch by --resume true."
+            f"{', '.join(paths)}; the batch is kept in {path}. Look at these files, lower learning_rate, or resume "
+            "from the last epoch."
         )
 
 
-class ResumeSchedule:
+class OwnSchedule:
     """
     Let a resumed run follow the schedule of its config where that has another length than before.
 
@@ -170,14 +170,8 @@ class ResumeSchedule:
         state = lr_scheduler.state_dict()
         self.own = {k: v for k, v in state.items() if isinstance(v, int | float) and k not in self.PROGRESS}
 
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer. To be attached after the handler that loads the checkpoint.
-        """
-        engine.add_event_handler(Events.STARTED, self)
-
-    def __call__(self, engine: Engine) -> None:
+    def apply(self) -> None:
+        """Set the schedule's own length again, after the checkpoint was loaded into it."""
         scheduler = self.lr_scheduler
         loaded = {key: getattr(scheduler, key) for key in self.own}
         if loaded == self.own:
@@ -192,12 +186,12 @@ class ResumeSchedule:
 
 class StopOnSignal:
     """
-    On SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT), end the run after the current iteration
-    with exit status 143 or 130. A second signal ends it immediately.
+    End the run after the current iteration on SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT).
 
-    The last complete epoch is in the checkpoint already; ``--resume true`` repeats the one that was begun, exactly.
-    Several processes end in the same iteration, for a signal or a time limit of any of them: else the others would wait
-    for its gradients.
+    ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. The last
+    complete epoch is in the checkpoint already; a resumed run repeats the one that was begun, exactly. Several
+    processes end in the same iteration, for a signal or a time limit of any of them: else the others would wait for its
+    gradients.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -209,20 +203,18 @@ class StopOnSignal:
     def attach(self, engine: Engine) -> None:
         """
         Args:
-            engine: the trainer. To be attached after other handlers that may end it. Outside of the main thread signals
-                are left as they are.
+            engine: the trainer, which starts now. To be attached after other handlers that may end it. Outside of the
+                main thread signals are left as they are.
         """
-        engine.add_event_handler(Events.STARTED, self._listen)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop)
-        engine.add_event_handler(Events.COMPLETED, self._restore)
-
-    def _listen(self, engine: Engine) -> None:
-        def stop(number: int, frame: Any) -> None:
-            self.stopped_by = signal.Signals(number)
-            self._restore(engine)
-
+        engine.state.exit_status = 0  # type: ignore[attr-defined]
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, stop) for number in self.SIGNALS}
+            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.stopped_by = signal.Signals(number)
+        self._restore()
 
     def _stop(self, engine: Engine) -> None:
         stop: Any = self.stopped_by is not None or bool(engine.should_terminate)
@@ -231,16 +223,13 @@ class StopOnSignal:
         if stop:
             engine.terminate()
 
-    def _restore(self, engine: Engine) -> None:
+    def _finish(self, engine: Engine) -> None:
+        self._restore()
+        if self.stopped_by is not None:
+            print(f"stopped by {self.stopped_by.name}; go on with --resume true", file=sys.stderr)
+            engine.state.exit_status = 128 + self.stopped_by  # type: ignore[attr-defined]
+
+    def _restore(self) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
-
-    def exit_if_stopped(self) -> None:
-        """
-        Raises:
-            SystemExit: with status 128 + the number of the signal, if one came.
-        """
-        if self.stopped_by is not None:
-            print(f"stopped by {self.stopped_by.name}; go on with --resume true", file=sys.stderr)
-            sys.exit(128 + self.stopped_by)

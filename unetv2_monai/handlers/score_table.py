@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
@@ -62,20 +63,16 @@ class ScoreTable:
         output_dir: folder to write to.
         dataset: name of the data set of items without a ``dataset`` of their own.
         out_channels: channels of the network; classes above 0 are scored. Defaults to 1.
-        rank: process; the first one writes and prints. Defaults to 0.
         surface_tolerance: of the surface Dice of volumes, in mm. Defaults to 1.0.
 
     Raises:
         InputError: when ``output_dir`` cannot be written.
     """
 
-    def __init__(
-        self, output_dir: str, dataset: str, out_channels: int = 1, rank: int = 0, surface_tolerance: float = 1.0
-    ) -> None:
+    def __init__(self, output_dir: str, dataset: str, out_channels: int = 1, surface_tolerance: float = 1.0) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dataset
         self.out_channels = out_channels
-        self.rank = rank
         self.surface_tolerance = surface_tolerance
         self.config = running_config()
         self.rows: list[str] = []
@@ -131,7 +128,7 @@ class ScoreTable:
 
     def _write(self, engine: Engine) -> None:
         rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
-        if self.rank > 0:
+        if idist.get_rank() > 0:
             return
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]

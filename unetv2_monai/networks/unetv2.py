@@ -12,9 +12,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import InputError
+from ..core.places import bundle_dir
 from .attention import ChannelAttention, SpatialAttention
 from .encoders import build_encoder
 from .sdi import LINEAR, SDI
+from .weights import encoder_weights
 
 __all__ = ["UNetV2"]
 
@@ -47,7 +49,8 @@ class UNetV2(nn.Module):
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
         pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
-            them (for PVTv2 also the authors' own file). A file that lacks any weight of the encoder is an error.
+            them (for PVTv2 also the authors' own file), or from the ImageNet weights that the bundle has of this
+            backbone (``"auto"``; random ones if it has none). A file that lacks any weight of the encoder is an error.
             Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
             ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
@@ -115,6 +118,8 @@ class UNetV2(nn.Module):
                 f"got {in_channels}, {out_channels} and {channels}."
             )
         self.deep_supervision = deep_supervision
+        if pretrained == "auto":
+            pretrained = encoder_weights(pretrained, backbone, str(bundle_dir() / "models"))
 
         try:
             self.encoder = build_encoder(

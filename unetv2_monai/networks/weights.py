@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..core.errors import InputError
+from ..core.places import bundle_dir
 
 __all__ = [
     "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "options_of",
@@ -188,6 +189,8 @@ def load_encoder(features: nn.Module, backbone: str, weights: bool | str) -> Non
     Raises:
         InputError: when the file is missing or unreadable, or does not hold every weight of the encoder.
     """
+    if weights == "auto":
+        weights = encoder_weights(weights, backbone, str(bundle_dir() / "models"))
     if isinstance(weights, str):
         load_timm_backbone(features, timm.create_model(backbone), weights)
     elif weights:

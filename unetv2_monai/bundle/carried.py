@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The options that weights carry: written into ``model.pt`` by training, taken over by whatever loads it.
+
+Weights are right only with the preprocessing and the network that they were trained with. What is carried is a part of
+the config, so that nothing else has to know it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from ..core.errors import InputError
+
+__all__ = ["options_to_carry", "take_over"]
+
+logger = logging.getLogger(__name__)
+
+# keys of the configs with plain values
+OPTIONS = (
+    *("spatial_dims", "in_channels", "out_channels", "backbone", "image_size"),
+    *("spacing", "intensity", "window_level", "window_width"),
+)
+# steps of the preprocessing that recipes and options replace
+STEPS = ("transforms#resize", "transforms#normalize")
+# arguments of the network that change no weight
+FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
+# what the network can do otherwise than in training, if the command line says so
+FREE_OPTIONS = {"image_size"}
+# the bundle's own values, which are no wish of the user
+DEFAULTS: dict[str, list[Any]] = {
+    "spatial_dims": [2, 3], "in_channels": [3, 1], "out_channels": [1, 3], "backbone": ["tf_efficientnet_lite0"],
+    "image_size": [[256, 256], [40, 56, 40]], "spacing": [None], "intensity": ["mr"], "window_level": [40],
+    "window_width": [400],
+}  # fmt: skip
+
+
+def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Pick the options that weights carry from the config of their training.
+
+    Args:
+        config: the content of the config, with expressions as written.
+
+    Returns:
+        Plain values by their keys: options, arguments of the network (``network_def#channels``), and steps of the
+        preprocessing. Values that the config computes are left out.
+    """
+    found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
+    for key in ("network_def", "encoder"):
+        part = config.get(key)
+        if isinstance(part, Mapping):
+            found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
+    transforms = config.get("transforms", {})
+    found |= {key: transforms[key.split("#")[1]] for key in STEPS if key.split("#")[1] in transforms}
+    if found.get("transforms#resize", {}).get("_target_") == "SpatialPadd":  # windows at the image's own scale
+        found["inferer"] = config["validate"]["inferer"]
+    return {key: value for key, value in found.items() if not (isinstance(value, str) and value[:1] in "$@%")}
+
+
+def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
+    """
+    Put the options that weights carry into a config.
+
+    Args:
+        parser: of the config; it is changed.
+        carried: the options.
+        path: of the weights, for messages.
+        given: options that the user named, such as ``network_def#channels``.
+
+    Raises:
+        InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
+            or the reverse.
+    """
+    dims, wanted = carried.get("spatial_dims", 2), parser.get("spatial_dims", 2)
+    if dims != wanted:
+        of, advice = ("volumes", "Add") if dims == 3 else ("images", "Leave out")
+        raise InputError(f"the weights in {path} are for {of}. {advice} recipes/volumes.yaml.")
+    taken = []
+    for key, value in carried.items():
+        now = parser.get(key)
+        if now == value or (isinstance(now, str) and now[:1] in "$@%"):
+            continue
+        if key.endswith("#_target_"):
+            raise InputError(
+                f"the weights in {path} are of {value}, but the config has {now}. Add the recipe that they were "
+                "trained with, or name other weights."
+            )
+        if key in given or (key in OPTIONS and key in parser and now not in DEFAULTS[key]):
+            if key not in FREE_OPTIONS:
+                raise InputError(
+                    f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
+                    "or name other weights."
+                )
+            logger.warning(f"{key} is {now}, but the weights in {path} were trained with {value}.")
+            continue
+        if key == "inferer":
+            key = "validate#inferer" if "validate" in parser else "inferer"
+        parser[key] = value
+        taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)
+    if taken:
+        logger.info(f"From the weights in {path}: {', '.join(taken)}.")

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The first step of the configs."""
+
+from __future__ import annotations
+
+from ..core.errors import concise_errors
+from ..core.memory import keep_memory
+from ..networks.weights import options_of, read_weights
+from .carried import take_over
+from .context import running_parser
+from .options import check_options
+
+__all__ = ["prepare"]
+
+
+def prepare() -> None:
+    """
+    Check the options of the config that is being run, and take over those that its weights carry.
+
+    Runs in ``initialize``, before anything else of the config is built. Errors are then printed as one sentence, and
+    memory that tensors free is kept for the next ones.
+
+    Raises:
+        InputError: when an option is wrong or contradicts the weights, or the weights are missing or of another
+            network.
+    """
+    concise_errors()
+    keep_memory()
+    parser = running_parser()
+    if parser is None:
+        return
+    given = check_options(parser)
+    loads_weights = any(
+        isinstance(handler, dict) and handler.get("load_path") == "@checkpoint"
+        for key in ("handlers", "validate#handlers")
+        for handler in parser.get(key) or []
+    )
+    parser.parse(reset=True)
+    if loads_weights:
+        path = parser.get_parsed_content("checkpoint")
+        take_over(parser, options_of(read_weights(path)), path, given)
+        parser.parse(reset=True)
+        read_weights(path, parser.get_parsed_content("network_def"))
