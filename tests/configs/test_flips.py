@@ -20,7 +20,7 @@ from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer,
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, root_error, run
 
 TTA, SLABS = "options/inference_tta", "options/inference_slabs"
-VOLUMES, WINDOWS = "recipes/volumes_inference", "options/inference_sliding"
+VOLUMES, WINDOWS = "recipes/volumes", "options/sliding"
 
 
 def overlays(*names: str) -> list[str]:
