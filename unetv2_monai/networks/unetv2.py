@@ -124,8 +124,8 @@ class UNetV2(nn.Module):
             if not backbone_args or "unexpected keyword argument" not in str(error):
                 raise
             raise InputError(
-                f"{backbone!r} does not take backbone_args {backbone_args} ({error}). Leave them out "
-                "(--network_def#backbone_args null), or give those that it takes."
+                f"{backbone!r} does not take backbone_args {backbone_args} ({error}): leave them out, or give those "
+                "that it takes."
             ) from error
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
@@ -151,7 +151,7 @@ class UNetV2(nn.Module):
         self.heads = nn.ModuleList(
             [Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1) for _ in range(levels)]
         )
-        self.upsample = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
+        self.enlarge_logits = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
         if not deep_supervision:
             # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
             self.heads[1:].requires_grad_(False)
@@ -185,7 +185,7 @@ class UNetV2(nn.Module):
         for i, head in enumerate(self.heads):
             if i == 0 or (self.training and self.deep_supervision):
                 shrink = self.strides[i] // self.strides[0]
-                out = self.upsample(head(self.dropout(decoded[i])))
+                out = self.enlarge_logits(head(self.dropout(decoded[i])))
                 out = _fit(out, [(size + shrink - 1) // shrink for size in sizes])
                 outputs.append(out)
         if self.training and self.deep_supervision:
@@ -202,7 +202,7 @@ class UNetV2(nn.Module):
             Raw logits of that head, of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
         """
         # as in forward, which cannot call this: TorchScript indexes no ModuleList by a variable
-        return self.upsample(self.heads[level](self.dropout(decoded)))
+        return self.enlarge_logits(self.heads[level](self.dropout(decoded)))
 
     def train(self, mode: bool = True) -> UNetV2:
         """Switch between training and evaluation, as of every module; a frozen encoder stays in evaluation."""
@@ -238,7 +238,7 @@ class Decoder(nn.Module):
         steps = list(pairwise(strides))
         # "enlarge" is part of the names of the weights
         self.enlarge = nn.ModuleList(
-            [_upsample(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
+            [_enlarge(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
         )
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -251,13 +251,13 @@ class Decoder(nn.Module):
         """
         out = features[-1]
         decoded = [out]
-        for i, upsample in enumerate(self.enlarge):
-            out = upsample(out) + features[len(features) - 2 - i]
+        for i, enlarge in enumerate(self.enlarge):
+            out = enlarge(out) + features[len(features) - 2 - i]
             decoded.append(out)
         return decoded[::-1]
 
 
-def _upsample(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
+def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
     """One step of the decoder, see :py:class:`UNetV2`."""
     if upsample == "interp":
         return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)
