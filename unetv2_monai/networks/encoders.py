@@ -130,7 +130,7 @@ def build_encoder(
 
 def prune_unused(
     model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
-) -> None:
+) -> nn.Module:
     """
     Replace the layers of a module that no used feature map depends on by identities, such as those of a classifier.
 
@@ -141,6 +141,9 @@ def prune_unused(
         spatial_dims: number of spatial dimensions.
         in_channels: number of channels of the image.
         out_indices: which feature maps are used; None takes the last four. Defaults to None.
+
+    Returns:
+        The module.
     """
     features, parameters = _features_on_meta(model, spatial_dims, in_channels)
     total = torch.stack([features[i].sum() for i in _used(len(features), out_indices)]).sum()
@@ -156,6 +159,7 @@ def prune_unused(
                 setattr(parent, name, nn.Identity())
 
     prune(model, "")
+    return model
 
 
 def _used(levels: int, out_indices: Sequence[int] | None) -> list[int]:
