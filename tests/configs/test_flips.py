@@ -100,8 +100,8 @@ def test_runtimes_take_windows(name):
 
     parser = ConfigParser()
     parser.read_config([*INFERENCE, *overlays(WINDOWS, f"options/inference_{name}")])
-    assert parser["network"]["_target_"] == "unetv2_monai.FunctionNetwork"
-    parser["network#function"] = record
+    assert parser["network"]["_target_"] == f"unetv2_monai.{'OpenVINO' if name == 'openvino' else 'Function'}Network"
+    parser["network"] = {"_target_": "unetv2_monai.FunctionNetwork", "function": record}
     parser["code_path"] = None
     parser["imports"] = [line for line in parser["imports"] if "onnxruntime" not in line]
     network, inferer = (parser.get_parsed_content(key) for key in ("network", "evaluator#inferer"))
