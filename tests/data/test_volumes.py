@@ -11,7 +11,7 @@ import pytest
 
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_pair
-from unetv2_monai.data.volumes import check_label_values, read_grid, read_volume
+from unetv2_monai.data.volumes import check_label_values, read_volume
 
 AFFINE = nibabel.affines.from_matvec(np.diag([-0.5, 0.5, 3.0]), (10, -20, 30))
 
@@ -27,14 +27,6 @@ def refusal(path: str) -> str:
         read_volume(path)
     assert str(info.value).startswith(path)
     return str(info.value)[len(path) :]
-
-
-def test_grid_of_a_file(tmp_path):
-    grid = read_grid(write(tmp_path / "a.nii.gz", np.zeros((4, 5, 6, 2), np.int16)))
-    assert grid.size == (4, 5, 6)
-    assert grid.spacing == pytest.approx((0.5, 0.5, 3.0))
-    assert grid.orientation == "LAS"
-    assert str(grid) == "LAS, 0.5 x 0.5 x 3 mm, origin 10.0, -20.0, 30.0"
 
 
 def test_volumes_that_cannot_be_used(tmp_path):
