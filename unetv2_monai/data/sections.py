@@ -60,7 +60,9 @@ def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
         found.setdefault(section, []).extend(layout.pairs)
     problems = [problem for section, layout in parts if section in wanted for problem in layout.problems]
     if not any(found.values()) and not problems:
-        none = f": its {LIST} or train.txt names none" if (root / LIST).is_file() or found.keys() - {PLAIN} else ""
+        none = ": its train.txt, val.txt or test.txt names none" if found.keys() - {PLAIN} else ""
+        if (root / LIST).is_file():
+            none = f": its {LIST} has none in the lists {', '.join(SPLITS)}"
         seen = _seen(root) or ("" if none else f"In {root}: {explain(root)}.\n")
         raise InputError(f"dataset_dir {root} holds no images and masks{none}.\n{seen}{EXPECTED}")
     if read_as := dict.fromkeys(layout.name for section, layout in parts if section in wanted and layout.pairs):
