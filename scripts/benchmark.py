@@ -44,6 +44,7 @@ from common.figures import new_figure, to_png
 from common.options import values_of
 from common.quantisation import CALIBRATION_IMAGES
 from common.rows import Row as ComparedRow
+from common.tables import markdown
 from PIL import Image
 
 from unetv2_monai import list_images, to_mask
@@ -177,14 +178,6 @@ def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
     write_atomic(path, to_png(figure))
 
 
-def as_table(title: str, rows: Sequence[Row]) -> str:
-    """In Markdown."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [f"\n### {title}\n", f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    lines += [f"| {' | '.join(cell(row.get(column, '-')) for column in columns)} |" for row in rows]
-    return "\n".join(lines)
-
-
 def cell(value: object) -> str:
     """Three digits of a number, or all before the point."""
     if not isinstance(value, float):
@@ -218,7 +211,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, tables_of in tables.items():
         found[name] = {"machine": machine, "full": arguments.full, "rows": []}
         for title, rows in tables_of():
-            print(as_table(title, rows), flush=True)
+            shown = [{key: cell(value) for key, value in row.items()} for row in rows]
+            print(f"\n### {title}\n\n{markdown(shown)}", flush=True)
             found[name]["rows"] += rows
             write_atomic(file, json.dumps(found, indent=1) + "\n")
     rows_of = {name: part["rows"] for name, part in found.items()}

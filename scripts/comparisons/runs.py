@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows and finished runs of compare.py."""
+"""Finished runs of compare.py: how long they took, and their scores."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+from common.bundle import Usage
+
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.handlers.score_table import group_name
+from unetv2_monai.metrics import count_scores
 
-from .bundle import Usage
-from .rows import Row
-
-__all__ = ["EPOCHS", "TIME", "Row", "Run", "fitting_epochs", "read_runs"]
+__all__ = ["EPOCHS", "TIME", "Run", "finite_mean", "fitting_epochs", "read_runs"]
 
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
 TOLERANCE = 0.03  # of the time; times of equal runs differ by more
 RESULT = "result.json"
-Classes = dict[int, dict[str, str]]  # rows of scores.csv of one image
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Run:
         wall_seconds: of the whole training process, with its start, on the clock.
         cpu_seconds: of the whole training process, in all its threads.
         folder: of the run.
-        peak_mb: largest resident memory of the training process; None in runs of earlier versions.
-        parameters: number of the network's; None in runs of earlier versions.
+        peak_mb: largest resident memory of the training process; nan in runs of earlier versions.
+        parameters: number of the network's; nan in runs of earlier versions.
     """
 
     row: str
@@ -56,8 +56,8 @@ class Run:
     wall_seconds: float
     cpu_seconds: float
     folder: Path
-    peak_mb: float | None = None
-    parameters: int | None = None
+    peak_mb: float = math.nan
+    parameters: float = math.nan
 
     @classmethod
     def finish(
@@ -66,10 +66,8 @@ class Run:
         """Note that the run in ``folder`` is finished. The number and time of its epochs are read there."""
         with (folder / "metrics.csv").open(newline="") as opened:
             seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
-        run = cls(
-            row, seed, time_of, terms, len(seconds), sum(seconds), taken.wall, taken.cpu, folder, taken.peak_mb,
-            parameters,
-        )  # fmt: skip
+        used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
+        run = cls(row, seed, time_of, terms, len(seconds), sum(seconds), *used)
         content = {key: value for key, value in asdict(run).items() if key != "folder"}
         write_atomic(folder / RESULT, json.dumps(content) + "\n")
         return run
@@ -80,50 +78,49 @@ class Run:
         return self.cpu_seconds * min(self.epoch_seconds / self.wall_seconds, 1)
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        """What evaluating wrote, by data set and, where there are several classes, class."""
-        content: dict[str, Any] = json.loads((self.folder / "evaluation" / "summary.json").read_text())
-        return content
-
-    @cached_property
-    def cases(self) -> dict[str, dict[str, Classes]]:
+    def scores(self) -> dict[str, list[dict[str, str]]]:
         """
-        Rows of ``scores.csv`` by data set, image and class. The name of an image is its path below the folder of all
-        images of its data set.
+        Rows of ``scores.csv`` by data set, in the order of images and classes. The name of an image is its path below
+        the folder of all images of its data set.
         """
+        datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
         with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
-            rows = sorted(csv.DictReader(opened), key=lambda row: (row["dataset"], row["image"], int(row["class"])))
-        datasets: dict[str, dict[str, Classes]] = {}
-        for row in rows:
-            datasets.setdefault(row["dataset"], {}).setdefault(row["image"], {})[int(row["class"])] = row
-        return {name: _below_common_folder(images) for name, images in datasets.items()}
+            for row in csv.DictReader(opened):
+                datasets[row["dataset"]].append(row)
+        for rows in datasets.values():
+            top = os.path.commonpath([os.path.dirname(row["image"]) for row in rows])
+            rows.sort(key=lambda row: (row["image"], int(row["class"])))
+            for row in rows:
+                row["image"] = os.path.relpath(row["image"], top)
+        return datasets
 
-    @cached_property
-    def classes(self) -> dict[str, dict[int, dict[str, Any]]]:
-        """Summaries by data set and class; the background is none."""
-        rows = {
-            name: {each: row for one in images.values() for each, row in one.items()}
-            for name, images in self.cases.items()
-        }
-        several = len({each for found in rows.values() for each in found}) > 1
-        return {
-            name: {each: self.summary[group_name(found[each], several)] for each in sorted(found)}
-            for name, found in rows.items()
-        }
+    def images(self, dataset: str) -> list[str]:
+        """Their names, in order."""
+        return list(dict.fromkeys(row["image"] for row in self.scores[dataset]))
+
+    def classes(self, dataset: str) -> list[int]:
+        """The scored ones; the background is none."""
+        return sorted({int(row["class"]) for row in self.scores[dataset]})
+
+    def values(self, dataset: str, score: str) -> np.ndarray:
+        """Of shape (images, classes); nan where a score is not defined or was not computed."""
+        every = [float(row.get(score) or "nan") for row in self.scores[dataset]]
+        return np.reshape(every, (-1, len(self.classes(dataset))))
 
     def mean(self, dataset: str, score: str) -> float:
         """Mean over the classes of their mean over images; nan where no class has the score."""
-        means = [one[score]["mean"] for one in self.classes[dataset].values() if score in one]
-        return fmean(means) if means else math.nan
+        return finite_mean([finite_mean(one) for one in self.values(dataset, score).T])
 
-    def dice(self, dataset: str) -> dict[str, float]:
-        """Mean over the classes, by image."""
-        return {image: fmean(float(row["dice"]) for row in one.values()) for image, one in self.cases[dataset].items()}
+    def pooled_dice(self, dataset: str) -> float:
+        """Dice of all pixels of all images, of several classes their mean."""
+        tp, fp, fn = (self.values(dataset, count).sum(axis=0) for count in ("tp", "fp", "fn"))
+        return finite_mean([count_scores(*counts)["dice"] for counts in zip(tp, fp, fn)])
 
 
-def _below_common_folder(images: Mapping[str, Classes]) -> dict[str, Classes]:
-    top = os.path.commonpath([os.path.dirname(path) for path in images])
-    return {os.path.relpath(path, top): classes for path, classes in images.items()}
+def finite_mean(values: Sequence[float] | np.ndarray) -> float:
+    """Mean of the values that are numbers; nan where none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return fmean(finite) if finite else math.nan
 
 
 def read_runs(folder: Path) -> list[Run]:
