@@ -242,6 +242,8 @@ def run_command(variant: Variant, folder: Path, options: Row, processes: int = 0
     """Seconds from the start of ``monai.bundle run`` to its end; its log goes to ``folder``."""
     environment = RELEASED_ENVIRONMENT if variant.released else {"OMP_NUM_THREADS": "1"} if processes else {}
     given = {**variant.all_options, **options}
+    if variant.released:
+        given["initialize#0#_disabled_"] = True  # it keeps memory
     return run_bundle(variant.work, variant.files, given, environment, processes, folder / "command.log").wall
 
 

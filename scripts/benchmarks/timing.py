@@ -30,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unetv2_monai.bfloat16 import has_bfloat16
 from unetv2_monai.bundle.run_folder import git_state
+from unetv2_monai.core.memory import keep_memory
 
 CUDA = torch.cuda.is_available()
 BFLOAT16 = CUDA or has_bfloat16()  # elsewhere it takes many times as long as float32
@@ -37,7 +38,7 @@ DEVICE = "cuda" if CUDA else "cpu"
 FEWEST, MOST = 3, 15  # rounds of turns
 TURN = 0.1  # seconds at least, after a pass to warm up
 # As the released code computes: weights in NCHW, attention as matrix products with a softmax, glibc's usual memory.
-RELEASED_OPTIONS = {"memory_format": "$torch.contiguous_format", "keep_memory#_disabled_": True}
+RELEASED_OPTIONS = {"network#memory_format": "$torch.contiguous_format"}
 RELEASED_ENVIRONMENT = {"TIMM_FUSED_ATTN": "0"}
 ENGINES = {"inference": "evaluator", "training": "train#trainer"}  # keys of the configs
 Row = dict[str, Any]
@@ -150,7 +151,8 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     }
     left_out |= {"additional_metrics": None, f"{prefix}_data_loader": []}
     parser = read_config(variant.files, variant.all_options | {f"{key}#{name}": left_out[name] for name in left_out})
-    parser.get_parsed_content("keep_memory")
+    if not variant.released:
+        keep_memory()
     engine = parser.get_parsed_content(key)
     engine.scaler = torch.amp.GradScaler("cuda") if engine.amp else None  # as its run() does
 

@@ -48,11 +48,6 @@ def test_variants_take_turns():
     assert second["speed-up"] == pytest.approx(first["ms an image"] / second["ms an image"])
 
 
-def test_a_variant_that_cannot_run():
-    with pytest.raises(Exception, match=r"no\.yaml"):
-        timed({"nobody": Variant(overlays=("options/no.yaml",))}, [(1, 32)], 0.0)
-
-
 def test_a_training_step_learns(monkeypatch):
     """The loss of a batch falls when its step is repeated: optimiser, loss and network are those of train.json."""
     seen = []
