@@ -283,19 +283,15 @@ def commands(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
     released = Variant(options={"inferer": "$monai.inferers.SimpleInferer()"}, released=True)
     ways = {"released": released, **paths(Path("none"))}
     own = {"output_dir": folder / "masks", "check_data": False}
-    firsts, wholes = (
-        {name: partial(run_command, way, folder, {**own, "dataset_dir": images}) for name, way in ways.items()}
-        for images in (one, test)
-    )
-    first, whole = medians(3 if full else 1, firsts), medians(3 if full else 1, wholes)
-    rows: list[Row] = [
-        {
-            "path": name,
-            "s to one mask": first[name],
-            "ms each further image": 1000 * (whole[name] - first[name]) / further,
-        }
-        for name in ways
-    ]
+    found = []
+    for images in (one, test):
+        given = {**own, "dataset_dir": images}
+        measured = {name: partial(run_command, way, folder, given) for name, way in ways.items()}
+        found.append(medians(3 if full else 1, measured))
+    rows: list[Row] = []
+    for name in ways:
+        first, whole = (seconds_of[name] for seconds_of in found)
+        rows.append({"path": name, "s to one mask": first, "ms each further image": 1000 * (whole - first) / further})
     yield f"run inference, {DEFAULT} at 256 x 256, {further + 1} images", rows
 
     default = Variant("training")
