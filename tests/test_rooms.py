@@ -14,7 +14,7 @@ from .conftest import ROOT
 # low to high: a room imports rooms before it, and its own parts
 PACKAGE = ["core", "bfloat16", "losses", "metrics", "postprocessing", "inferers", "networks", "data"]
 PACKAGE += ["released", "bundle", "handlers", ""]
-SCRIPTS = ["common", "benchmarks", "checks", "label_app", "reports", "runtime", ""]
+SCRIPTS = ["common", "benchmarks", "label_app", "runtime", ""]
 
 
 def imported(path: Path, package: str) -> Iterator[str]:
