@@ -77,6 +77,8 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
             or the reverse.
     """
+    if not carried:  # a file of plain tensors
+        return
     dims, wanted = carried.get("spatial_dims", 2), parser.get("spatial_dims", 2)
     if dims != wanted:
         of, advice = ("volumes", "Add") if dims == 3 else ("images", "Leave out")
