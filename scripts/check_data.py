@@ -147,16 +147,16 @@ def about_image(path: str) -> dict[str, Any]:
 
 
 def about_volume(path: str) -> dict[str, Any]:
-    image, opened = read_volume(path), nibabel.load(path)
-    affine: np.ndarray = opened.affine  # type: ignore[attr-defined]
-    digest = hashlib.sha256(np.ascontiguousarray(image, dtype=np.float32).tobytes())
-    spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(nibabel.io_orientation(affine)[:, 0])]
+    opened: Any = nibabel.load(path)
+    values, affine = read_volume(path), opened.affine
+    digest = hashlib.sha256(np.ascontiguousarray(values, dtype=np.float32).tobytes())
+    spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(nibabel.orientations.io_orientation(affine)[:, 0])]
     return {
-        "size": image.shape[:3],
+        "size": values.shape[:3],
         "sha256": digest.hexdigest(),
         "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # equal volumes alone are found
         "traits": {
-            "several numbers of channels": str(math.prod(image.shape[3:])),
+            "several numbers of channels": str(math.prod(values.shape[3:])),
             "several orientations": "".join(nibabel.aff2axcodes(affine)),
             "several spacings": " x ".join(f"{size:.3g}" for size in spacing) + " mm",
         },
