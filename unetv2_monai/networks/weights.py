@@ -104,16 +104,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """
-    Load a file of weights into a network, strictly.
-
-    Args:
-        network: on any device.
-        path: see :py:func:`read_weights`.
-
-    Raises:
-        InputError: as :py:func:`read_weights`.
-    """
+    """Load a file of weights into a network, on any device; see :py:func:`read_weights` for files and errors."""
     network.load_state_dict(read_weights(path, network))
 
 
