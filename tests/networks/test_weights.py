@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import re
 
 import pytest
 import timm
@@ -15,8 +14,8 @@ from monai.networks import copy_model_state
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from unetv2_monai import InputError, UNetV2, encoder_weights
-from unetv2_monai.networks import options_of, read_weights, with_options
+from unetv2_monai import InputError, UNetV2
+from unetv2_monai.networks import imagenet_weights, options_of, read_weights, with_options
 
 
 @pytest.fixture
@@ -27,33 +26,20 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("pretrained", "backbone", "start", "message"),
-    [
-        ("auto", "resnet10t", "file", r"resnet10t starts from the weights in .*resnet10t.safetensors \(ImageNet\)"),
-        (
-            "auto",
-            "pvt_v2_b2",
-            False,
-            "pvt_v2_b2 starts from random weights: the bundle has no ImageNet weights of it",
-        ),
-        ("auto", "monai:resnet10", False, "monai:resnet10 starts from random weights: the bundle has no"),
-        (False, nn.Flatten(), False, r"The encoder Flatten starts from random weights\.$"),
-        (False, "resnet10t", False, r"resnet10t starts from random weights\.$"),
-        (True, "resnet10t", True, "resnet10t starts from the library's ImageNet weights"),
-        ("own.pth", "resnet10t", "own.pth", r"resnet10t starts from the weights in own.pth\.$"),
-    ],
-)
-def test_what_the_encoder_starts_from(pretrained, backbone, start, message, folder, caplog):
-    expected = str(folder / "resnet10t.safetensors") if start == "file" else start
+@pytest.mark.parametrize("backbone", ["pvt_v2_b2", "monai:resnet10", nn.Flatten()])
+def test_backbones_of_which_the_bundle_has_no_weights(backbone, folder, caplog):
     with caplog.at_level(logging.INFO):
-        assert encoder_weights(pretrained, backbone, str(folder)) == expected
-    assert re.search(message, caplog.messages[-1])
+        assert imagenet_weights(backbone, folder) is False
+    name = "Flatten" if isinstance(backbone, nn.Flatten) else backbone
+    assert f"The encoder {name} starts from random weights: the bundle has no ImageNet weights of it" in caplog.text
 
 
-def test_every_weight_of_the_encoder_is_the_file_s(folder):
-    net = UNetV2(backbone="resnet10t", channels=8, pretrained=encoder_weights("auto", "resnet10t", str(folder)))
-    file, found = load_file(folder / "resnet10t.safetensors"), net.encoder.model.state_dict()
+def test_every_weight_of_the_encoder_is_the_file_s(folder, caplog):
+    with caplog.at_level(logging.INFO):
+        path = imagenet_weights("resnet10t", folder)
+    assert path == str(folder / "resnet10t.safetensors")
+    assert f"The encoder resnet10t starts from the weights in {path} (ImageNet)." in caplog.text
+    file, found = load_file(path), UNetV2(backbone="resnet10t", pretrained=path).encoder.model.state_dict()
     assert found.keys() == file.keys()
     assert all(torch.equal(found[key], value) for key, value in file.items())
 

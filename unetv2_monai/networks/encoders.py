@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import InputError
-from .weights import encoder_weights, load_encoder
+from .weights import imagenet_weights, load_encoder
 
 __all__ = ["Encoder", "build_encoder", "prune_unused"]
 
@@ -101,7 +101,7 @@ def build_encoder(
             do what is asked.
     """
     if pretrained == "auto":
-        pretrained = encoder_weights(pretrained, backbone)
+        pretrained = imagenet_weights(backbone)
     if isinstance(backbone, nn.Module):
         if pretrained or kwargs:
             raise InputError(
