@@ -83,6 +83,7 @@ style: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/rumdl check --no-cache .
 
 # style, secrets in tracked files (docs/results/ holds commits, which look like some), known vulnerabilities of what is
 # installed (where their database answers)
