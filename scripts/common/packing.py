@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
+import unetv2_monai
 from unetv2_monai import InputError
 from unetv2_monai.networks import read_weights
 
-from .bundle import BUNDLE, ROOT, read_config
+from .bundle import BUNDLE, read_config
 from .options import refuse_unknown
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 NAME = "unetv2_lesion_segmentation"
+PACKAGE = Path(unetv2_monai.__file__).resolve().parent
 MODELS = BUNDLE / "models"
 SHIPPED = MODELS / "model.pt"
 
@@ -37,12 +40,22 @@ SHIPPED = MODELS / "model.pt"
 def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
     """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("entries", "models", "__pycache__", "output"))
-    shutil.copytree(ROOT / "unetv2_monai", folder / "unetv2_monai", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", folder)
+    in_wheel = ("scripts", BUNDLE.name) if BUNDLE.is_relative_to(PACKAGE) else ()
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", *in_wheel))
+    (folder / "requirements.txt").write_text(requirements())
     if recipe:
         apply_recipe(folder / "configs", recipe)
     if options:
         set_options(folder / "configs", options)
+
+
+def requirements() -> str:
+    """requirements.txt of the repository, or what the installed wheel says of it."""
+    file = BUNDLE.parent / "requirements.txt"
+    if file.is_file():
+        return file.read_text()
+    named = importlib.metadata.requires("unetv2-monai") or []
+    return "".join(f"{line}\n" for line in named if "extra ==" not in line)
 
 
 def copy_encoder(folder: Path) -> list[Path]:
