@@ -12,9 +12,9 @@ data. Weights of your own have no scores, and make no claim about data unless --
 that entry's data.
 
 models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. The package
-unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The
-same input gives the same bytes. For weights that were not trained with the default options, name those that differ:
---set backbone=pvt_v2_b2.
+unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The same input
+gives the same bytes. Weights carry the options that they were trained with; for older files that do not, name those
+that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from common.bundle import BUNDLE
+from common.bundle import BUNDLE, read_config
 from common.command import new_parser, run
 from common.exports import FORMATS, describe, write_onnx
-from common.options import add_set, plain_option, values_of
+from common.options import add_set, plain_option, refuse_unknown, values_of, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, __version__, load_weights
@@ -52,7 +52,9 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
     entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
         own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
-        recipe, options = arguments.recipe or own.recipe, {**own.options, **values_of(arguments.set)}
+        refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
+        options = {**own.options, **with_carried(values_of(arguments.set), arguments.checkpoint)}
+        recipe = arguments.recipe or own.recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
         yield replace(own, weights=arguments.checkpoint, sha256="", recipe=recipe, options=options)
     elif arguments.set or arguments.recipe:
         raise InputError("--set and --recipe are for weights of your own: name these by --checkpoint.")

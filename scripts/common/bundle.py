@@ -51,7 +51,7 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
         folder: of the configs. Defaults to the bundle's.
 
     Returns:
-        The config; nothing of it is built yet.
+        The config, with ``image_size`` as a list; nothing of it is built yet.
     """
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])

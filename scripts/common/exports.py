@@ -21,7 +21,6 @@ from unetv2_monai import InputError, __version__
 from unetv2_monai.core.description import KEY, Description
 
 from .bundle import CONFIGS, read_config
-from .options import refuse_unknown
 from .quantisation import quantise
 
 __all__ = [
@@ -178,14 +177,9 @@ def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -
 
     Returns:
         inference.json on the CPU.
-
-    Raises:
-        InputError: when an option is none of inference.json.
     """
-    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)], folder=folder)
-    refuse_unknown(options, parser)
-    parser.update({**options, "device": torch.device("cpu")})
-    return parser
+    files = ["inference.json", *(f"options/{name}" for name in overlays)]
+    return read_config(files, {**options, "device": torch.device("cpu")}, folder)
 
 
 def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
@@ -202,18 +196,18 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         InputError: when images are not normalised by constants, which are all that a description can state.
     """
     parser = inference_config(options, folder=configs)
-    if not {"subtrahend", "divisor"} <= parser["normalize"].keys():
+    if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
         raise InputError(
-            "normalize of inference.json has no subtrahend and divisor, and an exported file cannot state another "
-            "normalisation."
+            "transforms#normalize of inference.json has no subtrahend and divisor, and an exported file cannot state "
+            "another normalisation."
         )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
     mean, std = (
-        ensure_tuple_rep(parser.get_parsed_content(f"normalize#{key}"), parser["in_channels"])
+        ensure_tuple_rep(parser.get_parsed_content(f"transforms#normalize#{key}"), parser["in_channels"])
         for key in ("subtrahend", "divisor")
     )
-    height, width = parser.get_parsed_content("spatial_size")
+    height, width = parser["image_size"]
     return Description(
         version=__version__,
         weights_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else "",
@@ -224,7 +218,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         mean=mean,
         std=std,
         classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
-        threshold=parser.get_parsed_content("to_classes#threshold"),
+        threshold=parser.get_parsed_content("transforms#threshold").low if channels == 1 else None,
         certainty=parser["certainty"],
     )
 

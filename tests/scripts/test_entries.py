@@ -19,8 +19,7 @@ from common.packing import copy_bundle, new_network
 from monai.bundle import ConfigWorkflow, ckpt_export, load, verify_metadata, verify_net_in_out
 from monai.inferers import sliding_window_inference
 
-from unetv2_monai import InputError, __version__
-from unetv2_monai import entries
+from unetv2_monai import InputError, __version__, entries
 from unetv2_monai.handlers.score_table import group_name, score_cells
 
 from ..conftest import ROOT, draw_pair
