@@ -50,18 +50,20 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        limit = MAX_TEXT + self.max_upload * headers.get("content-type", "").lower().startswith(FILES)
+        file = headers.get("content-type", "").lower().startswith(FILES)
+        receive = limited(receive, MAX_TEXT + self.max_upload * file)
         try:
             host = self.check_host(headers.getlist("host"))
             path = self.without_token(scope["path"])
             check_origin(headers, host, path)
             scope = {**scope, "path": path, "query_string": canonical(scope["query_string"])}
+            receive = receive if file else await whole(receive)
         except HTTPException as error:
             await JSONResponse({"detail": error.detail}, error.status_code, error.headers)(
                 scope, receive, secured(send)
             )
         else:
-            await self.app(scope, limited(receive, limit), secured(send))
+            await self.app(scope, receive, secured(send))
 
     def check_host(self, hosts: list[str]) -> str:
         """Names of other machines are refused: a web page could let its own name point to this one (DNS rebinding)."""
@@ -126,6 +128,18 @@ def limited(receive: Receive, limit: int) -> Receive:
         raise HTTPException(413, sentence)
 
     return receive_limited
+
+
+async def whole(receive: Receive) -> Receive:
+    """Receives what has come to its end already, so that a slow client keeps no other one waiting."""
+    messages: list[Message] = []
+    while not messages or messages[-1].get("more_body"):
+        messages.append(await receive())
+
+    async def receive_again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return receive_again
 
 
 def secured(send: Send) -> Send:

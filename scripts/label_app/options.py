@@ -16,20 +16,8 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import device_list
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-__all__ = ["BatchInfer", "Epochs", "Flag", "ImageId", "Images", "Infer", "LabelSaved", "Model", "NewTraining"]
-__all__ += [
-    "Next",
-    "Options",
-    "Output",
-    "Score",
-    "Strategy",
-    "Tag",
-    "Train",
-    "Version",
-    "checked",
-    "new_id",
-    "printable",
-]
+__all__ = ["BatchInfer", "Epochs", "Flag", "ImageId", "Images", "Infer", "LabelSaved", "Model", "NewTraining", "Next"]
+__all__ += ["Options", "Output", "Score", "Strategy", "Tag", "Train", "Version", "checked", "new_id", "printable"]
 
 NEW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 
@@ -42,9 +30,7 @@ def known_model(name: str) -> str:
 
 def known_image(name: str) -> str:
     if name not in app_instance().datastore().list_images():
-        raise HTTPException(
-            404, f"No image '{printable(name)}'. GET /datastore/?output=all lists those that there are."
-        )
+        raise HTTPException(404, f"No image '{printable(name)}'. GET /datastore/?output=all lists all of them.")
     return name
 
 
@@ -62,6 +48,12 @@ def known_device(name: str) -> str:
     if name not in device_list() and not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
         raise ValueError("a device is cpu, cuda or cuda:0")
     return name
+
+
+def plain(text: str) -> str:
+    if re.search(r"[$@%]|_target_", text):
+        raise ValueError("$, @, % and _target_ have a meaning in configs, and are not accepted")
+    return text
 
 
 def from_text(value: Any) -> Any:
@@ -153,7 +145,7 @@ class BatchInfer(Background, Infer):
 class Segment(BaseModel):
     """A segment of a label, as 3D Slicer states it. Its colour is dropped."""
 
-    name: Annotated[str, Field(max_length=128, pattern="^[^$@%]*$")]
+    name: Annotated[str, Field(max_length=128), AfterValidator(plain)]
     idx: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
 
 
