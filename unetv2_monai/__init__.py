@@ -25,7 +25,7 @@ PLACES = {
         *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage", "ScoreTable"),
         *("TrainingRun", "WholeCheckpointSaver"),
     ],
-    "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"],
+    "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
     "networks": ["SDI", "UNetV2", "encoder_weights", "load_weights"],
     "postprocessing": ["HysteresisThresholdd"],

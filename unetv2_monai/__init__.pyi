@@ -27,7 +27,7 @@ from .handlers import WholeCheckpointSaver as WholeCheckpointSaver
 from .inferers import AutocastInferer as AutocastInferer
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork
-from .inferers import OpenVINOInferer as OpenVINOInferer
+from .inferers import OpenVINONetwork as OpenVINONetwork
 from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
 from .losses import StructureLoss as StructureLoss

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processors without bfloat16, on which PyTorch computes with it many times as slowly as with float32."""
+"""bfloat16 on processors without it, where PyTorch needs many times as long as with float32."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def fast_muon() -> bool:
     """
     Let timm's Muon orthogonalise its steps in float32 where the processor has no bfloat16.
 
-    Otherwise it does so in bfloat16, and those products take most of a training step (docs/results/performance.md).
-    Weights on a GPU are not affected.
+    In bfloat16 those products take most of a training step there (docs/results/performance.md). Weights on a GPU are
+    not affected.
 
     Returns:
-        True if so, False where the processor has bfloat16.
+        Whether it does; False where the processor has bfloat16.
     """
     if has_bfloat16():
         return False
@@ -40,6 +40,6 @@ def fast_muon() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Whether PyTorch has fast products in bfloat16 on this processor, such as one with AVX-512."""
+    """Tell whether PyTorch has fast products in bfloat16 on this processor, such as one with AVX-512."""
     # without oneDNN, as in PyTorch for Apple Silicon, there is no such operator
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

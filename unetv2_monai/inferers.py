@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to pass images through a network, as MONAI inferers that can be nested."""
+"""Ways to pass images through a network, as MONAI inferers that can be nested, and runtimes in place of a network."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import torch
 from monai.data import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
+from torch import nn
+from torch.nn import functional as F
 
 from .bfloat16 import has_bfloat16
 from .core.errors import InputError
 
-__all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINOInferer", "PlainInferer", "SlabInferer"]
+__all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,34 +27,26 @@ class PlainInferer(Inferer):
     """
     Pass plain tensors to the network.
 
-    MONAI's ``MetaTensor`` takes every operation of the network through Python, which ``SimpleInferer`` lets happen:
+    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which takes every operation of the network through Python. That is
     a third of the time of a small network on a CPU (docs/results/performance.md).
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        Args:
-            inputs: images of shape (Batch, channels, ...).
-            network: called with them and the other arguments.
-
-        Returns:
-            What the network returns.
-        """
+        """Call the network with images of shape (Batch, channels, ...) and the other arguments."""
         return network(convert_to_tensor(inputs, track_meta=False), *args, **kwargs)
 
 
 class FlipInferer(Inferer):
     """
-    Test-time augmentation: the mean of the outputs for the image and its flips.
+    Average the outputs for the image and its flips, which is known as test-time augmentation.
 
-    Windows are flipped one by one, so that memory does not grow with the number of flips and
-    :py:class:`SlabInferer`, which returns classes, averages logits too. With any other inferer the image is flipped as
-    a whole.
+    Whatever the inferer passes to the network is flipped: the image, or each of its windows. So memory does not grow
+    with the number of flips, and :py:class:`SlabInferer`, which returns classes, averages logits too.
 
     Args:
         inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
-        axes: spatial dimensions, from 0, along which the image is flipped, alone and in all combinations: of two axes
-            four images, of three eight. Defaults to None: all.
+        axes: spatial dimensions, from 0, along which the image is flipped, alone and in all combinations: two axes
+            give four images, three eight. Defaults to None: all.
     """
 
     def __init__(self, inferer: Inferer | None = None, axes: Sequence[int] | None = None) -> None:
@@ -62,9 +56,12 @@ class FlipInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """
+        Pass images and their flips through the network.
+
         Args:
             inputs: images of shape (Batch, channels, ...).
             network: returns one tensor of the spatial shape of its input.
+            args, kwargs: further arguments of the network.
 
         Returns:
             What the inferer makes of the mean of the outputs, each flipped back: logits, if the network returns logits.
@@ -77,26 +74,20 @@ class FlipInferer(Inferer):
         if not set(axes) <= set(spatial):
             raise InputError(f"flip_axes {axes}: images of {len(spatial)} dimensions have the axes {spatial}.")
         dims = [2 + axis for axis in axes]
-        subsets = list(chain.from_iterable(combinations(dims, count) for count in range(len(dims) + 1)))
+        flips = list(chain.from_iterable(combinations(dims, count) for count in range(1, len(dims) + 1)))
 
-        def mean(image: torch.Tensor, passed: Callable[[torch.Tensor], Any]) -> Any:
-            total = passed(image)
-            for subset in subsets[1:]:
-                total = total + passed(image.flip(subset)).flip(subset)
-            return total / len(subsets)
+        def mean(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            total = _to_float(network(x, *args, **kwargs))
+            for flip in flips:
+                total = total + _to_float(network(x.flip(flip), *args, **kwargs)).flip(flip)
+            return total / (1 + len(flips))
 
-        inner = self.inferer.inferer if isinstance(self.inferer, AutocastInferer) else self.inferer
-        if isinstance(inner, SlidingWindowInferer):
-            return self.inferer(
-                inputs, lambda windows, *a, **k: mean(windows, lambda x: _full(network(x, *a, **k))), *args, **kwargs
-            )
-        plain = convert_to_tensor(inputs, track_meta=False)
-        return mean(plain, lambda x: self.inferer(x, network, *args, **kwargs))
+        return self.inferer(inputs, mean, *args, **kwargs)
 
 
 class SlabInferer(SlidingWindowInferer):
     """
-    Sliding windows that return classes, so that memory does not grow with the number of classes.
+    Pass sliding windows and return classes, in memory that does not grow with the number of classes.
 
     ``SlidingWindowInferer`` keeps the logits of all classes for the whole volume. Here the windows are passed slab by
     slab along the first dimension, and logits become classes as soon as no further window reaches them. The classes are
@@ -110,20 +101,23 @@ class SlabInferer(SlidingWindowInferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """
+        Pass images through the network.
+
         Args:
             inputs: images of shape (Batch, channels, ...).
             network: returns one tensor of logits of the spatial shape of its input.
+            args, kwargs: further arguments of the network.
 
         Returns:
-            On the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or of one channel of
-            logits, 1 where the probability is at least 0.5.
+            Classes, on the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or, of one
+            channel of logits, 1 where the probability is at least 0.5.
         """
         plain = convert_to_tensor(inputs, track_meta=False)
         native = plain.shape[2:]
         window: tuple[int, ...] = ensure_tuple_rep(self.roi_size, len(native))
         missing = [max(size - n, 0) for size, n in zip(window, native)]
         sides = [side for gap in reversed(missing) for side in (gap // 2, gap - gap // 2)]
-        plain = torch.nn.functional.pad(plain, sides)  # as SlidingWindowInferer would
+        plain = F.pad(plain, sides)  # as SlidingWindowInferer would
         weights = self._weights(plain.shape[2:], window).to(plain)
         starts = sorted({place[0].start for place in self._places(plain.shape[2:], window)})
         classes = torch.zeros((len(plain), 1, *plain.shape[2:]), dtype=torch.uint8)
@@ -159,8 +153,9 @@ class SlabInferer(SlidingWindowInferer):
 
 class AutocastInferer(Inferer):
     """
-    Compute the network in reduced precision, and return its outputs in float32. A warning is logged once where the
-    processor is slower for it.
+    Compute the network in reduced precision, and return its outputs in float32.
+
+    A warning is logged once where the processor is slower for it.
 
     Args:
         dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``.
@@ -170,34 +165,37 @@ class AutocastInferer(Inferer):
     def __init__(self, dtype: str = "bfloat16", inferer: Inferer | None = None) -> None:
         super().__init__()
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.warned = False
         self.inferer = inferer or PlainInferer()
+        self.warned = False
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """
+        Pass images through the network.
+
         Args:
             inputs: images of shape (Batch, channels, ...).
             network: returns a tensor or, in training with deep supervision, a list of them.
+            args, kwargs: further arguments of the network.
 
         Returns:
             The same in float32; whole numbers, such as classes, as they are.
         """
-        if not self.warned and inputs.device.type == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
-            logger.warning("This processor has no bfloat16, and takes many times as long in it. Leave the overlay out.")
+        device = inputs.device.type
+        if not self.warned and device == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
+            logger.warning("This processor has no bfloat16: it takes many times as long in it as in float32.")
             self.warned = True
-        with torch.autocast(inputs.device.type, self.dtype):
+        with torch.autocast(device, self.dtype):
             outputs = self.inferer(inputs, network, *args, **kwargs)
-        return [_full(out) for out in outputs] if isinstance(outputs, list | tuple) else _full(outputs)
+        return [_to_float(out) for out in outputs] if isinstance(outputs, list | tuple) else _to_float(outputs)
 
 
-def _full(output: torch.Tensor) -> torch.Tensor:
+def _to_float(output: torch.Tensor) -> torch.Tensor:
     return output.float() if output.is_floating_point() else output
 
 
-class FunctionNetwork(torch.nn.Module):
+class FunctionNetwork(nn.Module):
     """
-    A function in place of a network, such as a runtime's: MONAI's evaluator asks for a module, which every inferer can
-    call, for each of its windows too.
+    Wrap a function, such as a runtime's, in a module: MONAI's evaluator asks for one.
 
     Args:
         function: called with images of shape (Batch, channels, ...), returns logits.
@@ -211,15 +209,15 @@ class FunctionNetwork(torch.nn.Module):
         return self.function(inputs)
 
 
-class OpenVINOInferer(Inferer):
+class OpenVINONetwork(nn.Module):
     """
-    Run an OpenVINO file on the CPU in place of the network.
+    Run a file of OpenVINO on the CPU in place of a network.
 
-    Compiles the model once for each input shape, in half a second to one second; a model with free shapes takes two to
-    four times as long for an image.
+    The model is compiled once for each shape of the input, in half a second to one second; a model with free shapes
+    takes two to four times as long for an image.
 
     Args:
-        path: the ``.xml`` file that ``scripts/export.py`` wrote.
+        path: the ``.xml`` file, with its weights beside it.
         precision: ``"f32"`` or ``"bf16"``, which is float32 on a processor without it (a warning says so). Defaults to
             ``"f32"``.
     """
@@ -229,25 +227,17 @@ class OpenVINOInferer(Inferer):
         import openvino
 
         self.path = path
-        self.precision = precision
+        self.options = {"INFERENCE_PRECISION_HINT": precision}
         self.core = openvino.Core()
         if precision == "bf16" and "BF16" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            logger.warning("--precision bf16: this processor has no bfloat16, so it is float32.")
+            logger.warning("precision bf16: this processor has no bfloat16, so it is float32.")
         self.compiled: dict[tuple[int, ...], Any] = {}
 
-    def __call__(self, inputs: torch.Tensor, network: Any = None, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """
-        Args:
-            inputs: images of shape (Batch, channels, ...).
-            network: not used.
-
-        Returns:
-            Raw logits, on the CPU.
-        """
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Compute raw logits, on the CPU, of images of shape (Batch, channels, ...)."""
         shape = tuple(inputs.shape)
         if shape not in self.compiled:
             model = self.core.read_model(self.path)
             model.reshape(shape)
-            options = {"INFERENCE_PRECISION_HINT": self.precision}
-            self.compiled[shape] = self.core.compile_model(model, "CPU", options)
+            self.compiled[shape] = self.core.compile_model(model, "CPU", self.options)
         return torch.as_tensor(self.compiled[shape](inputs.cpu().numpy())[0])

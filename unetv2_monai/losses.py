@@ -14,7 +14,7 @@ __all__ = ["StructureLoss"]
 
 class StructureLoss(nn.Module):
     """
-    Weighted binary cross-entropy plus weighted IoU loss, where pixels near the outline of the mask weigh more.
+    Add weighted binary cross-entropy and weighted IoU loss, in which pixels near the outline of the mask weigh more.
 
     The weight of a pixel is 1 + 5 |mean of the mask in the 31 x 31 pixels around it - mask|, with zeros outside of the
     image.
@@ -23,9 +23,9 @@ class StructureLoss(nn.Module):
     for polyps since PraNet, https://arxiv.org/abs/2006.11392.
 
     Args:
-        bce_weighting: True weights the cross-entropy as the papers mean it. False (the released code of U-Net v2, and
-            of PraNet before it) takes the plain mean: their ``reduce="none"`` is read as a legacy flag, and the weights
-            cancel. Defaults to True.
+        bce_weighting: whether the cross-entropy is weighted, as the papers write. The released code of PraNet and of
+            U-Net v2 takes the plain mean: PyTorch reads their ``reduce="none"`` as True, and the weights cancel.
+            Defaults to True.
 
     Example::
 
@@ -39,6 +39,8 @@ class StructureLoss(nn.Module):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
+        Compute the loss.
+
         Args:
             input: raw logits of shape (Batch, 1, height, width).
             target: masks of the same shape, 0 to 1.
@@ -47,10 +49,10 @@ class StructureLoss(nn.Module):
             The loss, a scalar.
 
         Raises:
-            InputError: for several classes, which this loss does not have, and for volumes.
+            InputError: when ``input`` has several channels or is a batch of volumes.
         """
         if input.ndim != 4:
-            raise InputError("StructureLoss is for images, not for volumes: leave out options/loss_structure.yaml.")
+            raise InputError(f"StructureLoss is for images, not for volumes: input has the shape {tuple(input.shape)}.")
         if input.shape[1] != 1:
             raise InputError(f"StructureLoss is for one structure (out_channels 1), not for {input.shape[1]} channels.")
         target = target.to(input.dtype)

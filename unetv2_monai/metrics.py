@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of masks and of probabilities, and their summaries over images: pure functions."""
+"""Scores of masks and of probabilities, and their summaries over images."""
 
 from __future__ import annotations
 
@@ -23,20 +23,19 @@ __all__ = [
 ]
 
 MEANS = ("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "released_dice", "released_iou")
-COUNTS = ("tp", "fp", "fn")
 BINS = 20
 
 
 def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
     """
-    Scores of one structure from its counts of pixels.
+    Score one structure by its numbers of pixels, of one image or pooled over many.
 
     Args:
-        tp, fp, fn: pixels that are true positive, false positive, false negative; of one image, or pooled over many.
+        tp, fp, fn: numbers of true positive, false positive and false negative pixels.
 
     Returns:
         ``dice``, ``iou``, ``precision`` and ``recall``. Where neither mask nor prediction has a pixel, Dice and IoU are
-        1; precision without any prediction and recall without any lesion are nan.
+        1. Precision is nan where nothing is predicted, recall where there is no lesion.
     """
     return {
         "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
@@ -47,20 +46,14 @@ def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
 
 
 def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
-    """
-    Args:
-        first, second: boolean masks of the same shape.
-
-    Returns:
-        Their Dice, 0 to 1; 1 where both are empty.
-    """
+    """Compute the Dice, 0 to 1, of two boolean masks of the same shape; it is 1 where both are empty."""
     both = int((first & second).sum())
     return count_scores(both, int(first.sum()) - both, int(second.sum()) - both)["dice"]
 
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
     """
-    95 % Hausdorff distance of the outlines of two masks.
+    Compute the 95 % Hausdorff distance of the outlines of two masks.
 
     Args:
         pred, label: boolean masks of the same shape, in two or three dimensions.
@@ -77,8 +70,9 @@ def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float
 
 def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spacing: Any) -> float:
     """
-    Surface Dice, also called normalised surface distance: share of the voxels on the two outlines that are no further
-    than a tolerance from the other outline.
+    Compute the surface Dice, also called normalised surface distance.
+
+    It is the share of the voxels on two outlines that are no further than a tolerance from the other outline.
 
     Based on: "Clinically applicable segmentation of head and neck anatomy for radiotherapy",
     https://arxiv.org/abs/1809.04430, with voxels in place of areas.
@@ -98,7 +92,18 @@ def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spac
 
 
 def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-    """Number of pixels, sum of probabilities and number of lesion pixels in 20 equal bins of probability; (20, 3)."""
+    """
+    Sort pixels into 20 equal bins by their probability. The bins of several images can be added up.
+
+    MONAI's ``calibration_binning`` gives means of single images, in float32, which counts no further than 16.8 million.
+
+    Args:
+        probability: of the foreground, 0 to 1, of any shape.
+        label: the mask, 0 and 1, of the same shape.
+
+    Returns:
+        Number of pixels, sum of probabilities and number of lesion pixels per bin, of shape (20, 3).
+    """
     p, y = probability.flatten().double(), label.flatten().double()
     index = (p * BINS).long().clamp(0, BINS - 1)
     sums = [torch.bincount(index, weights=w, minlength=BINS) for w in (torch.ones_like(p), p, y)]
@@ -107,34 +112,26 @@ def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarr
 
 def expected_calibration_error(bins: np.ndarray) -> float:
     """
-    Expected calibration error: mean difference of probability and share of lesion pixels, over bins of probability.
-
-    Based on: "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599, equation 3, of the
-    foreground's probability.
-
-    Args:
-        bins: number of pixels, sum of probabilities and number of lesion pixels per bin, of shape (bins, 3).
-
-    Returns:
-        The error, 0 to 1.
+    Compute the mean difference of probability and share of lesion pixels, over :py:func:`calibration_bins`, 0 to 1.
     """
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
 
 
 def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
     """
-    Summarise the images of one data set (and one class).
+    Summarise the scores of the images of one data set, for one class.
 
     Args:
         rows: one dictionary per image with the columns of ``scores.csv``.
-        bins: see :py:func:`expected_calibration_error`.
+        bins: sum of the :py:func:`calibration_bins` of the images.
         resamples: number of bootstrap samples of images. Defaults to 2000.
 
     Returns:
-        ``images``; per score its ``mean`` over images, ``median`` and 95 % percentile-bootstrap ``interval``; the
-        scores of all pixels ``pooled``, without those that are not defined; ``ece`` and its ``calibration`` bins; on
-        images with no lesion how many are left empty (``lesion_free``); how many lesions are ``missed``: predictions
-        that touch none of the mask.
+        ``images``, their number; per score its ``mean`` over images, ``median`` and 95 % percentile-bootstrap
+        ``interval``; ``pooled``, the scores of the pixels of all images, without those that are not defined; ``ece``,
+        the expected calibration error, and its bins ``calibration``; ``lesion_free``, the number of images without a
+        lesion and how many of them have no false positive (``left_empty``); and ``missed``, the number of images whose
+        prediction touches none of the lesion.
     """
     summary: dict[str, Any] = {"images": len(rows)}
     for name in MEANS:
@@ -144,13 +141,13 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
             summary[name] = {
                 "mean": float(values.mean()),
                 "median": float(np.median(values)),
-                "interval": _interval((values,), lambda x, axis: x.mean(axis=axis), resamples),
+                "interval": _interval((values,), np.mean, resamples),
                 "images": len(values),
             }
-    counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in COUNTS)
-    pooled = {k: v for k, v in count_scores(*(count.sum() for count in counts)).items() if not np.isnan(v)}
-    pooled["dice_interval"] = _interval(counts, _pooled_dice, resamples)  # type: ignore[assignment]
-    summary["pooled"] = pooled
+    counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in ("tp", "fp", "fn"))
+    pooled = count_scores(*(count.sum() for count in counts))
+    summary["pooled"] = {name: value for name, value in pooled.items() if not np.isnan(value)}
+    summary["pooled"]["dice_interval"] = _interval(counts, _pooled_dice, resamples)
     summary["ece"] = expected_calibration_error(bins)
     summary["calibration"] = bins.tolist()
     lesion_free = [row for row in rows if row["tp"] + row["fn"] == 0]
@@ -168,8 +165,8 @@ def _one_class(
 
 
 def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1) -> np.ndarray:
-    total = 2 * tp.sum(axis=axis) + fp.sum(axis=axis) + fn.sum(axis=axis)
-    return np.where(total > 0, 2 * tp.sum(axis=axis) / np.maximum(total, 1), 1.0)
+    found, total = 2 * tp.sum(axis=axis), (2 * tp + fp + fn).sum(axis=axis)
+    return np.where(total > 0, found / np.maximum(total, 1), 1.0)
 
 
 def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) -> list[float] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The released U-Net v2: its layers' names, its weights for our network, its own scoring of polyps."""
+"""The released U-Net v2: the names of its layers, the conversion of its weights, its own scoring of polyps."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from .networks import UNetV2
 
 __all__ = ["TwoFinestHeads", "convert_released_state_dict", "released_key", "released_scores"]
 
-# layers of the released network that its forward pass never uses
-UNUSED = ("deconv5.weight",)
+UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
 # released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)
 RELEASED = (
@@ -42,7 +41,7 @@ RELEASED = (
 
 
 def released_key(key: str) -> str | None:
-    """Our name of an entry of the released network's state dict; None where we have no such layer."""
+    """Give our name of an entry of the released network's state dict; None where we have no such layer."""
     for pattern, ours in RELEASED:
         if match := re.fullmatch(pattern, key):
             return ours(match)
@@ -51,12 +50,13 @@ def released_key(key: str) -> str | None:
 
 def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
-    Rename the state dict of the released U-Net v2 (``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2,
-    any PVTv2 encoder) so that ``UNetV2.load_state_dict`` takes it with ``strict=True``.
+    Rename the weights of the released U-Net v2 so that ``UNetV2.load_state_dict`` takes them with ``strict=True``.
+
+    The released network is ``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2, with any PVTv2 encoder.
 
     Args:
-        state_dict: parameters and buffers under the released names. The prefix ``module.`` of data-parallel training
-            is understood.
+        state_dict: parameters and buffers under the released names, which may have the prefix ``module.`` of
+            data-parallel training.
 
     Returns:
         The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
@@ -69,28 +69,21 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
         net = UNetV2(backbone="pvt_v2_b2", out_channels=1)
         net.load_state_dict(convert_released_state_dict(torch.load("unetv2.pth", weights_only=True)))
     """
-    converted, unknown = {}, []
-    for key, value in state_dict.items():
-        key = key.removeprefix("module.")
-        if key in UNUSED:
-            continue
-        ours = released_key(key)
-        if ours is None:
-            unknown.append(key)
-        else:
-            converted[ours] = value
-    if unknown or not converted:
+    entries = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    entries.pop(UNUSED, None)
+    unknown = [key for key in entries if released_key(key) is None]
+    if unknown or not entries:
         found = f"unknown entries {unknown[:3]}, {len(unknown)} in all" if unknown else "it is empty"
         raise InputError(f"this is not a state dict of the released U-Net v2: {found}.")
-    return converted
+    return {str(released_key(key)): value for key, value in entries.items()}
 
 
 def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
     """
-    Dice and IoU of one image as the released code of U-Net v2 computes them for polyps.
+    Compute Dice and IoU of one image as the released code of U-Net v2 does for polyps.
 
-    The sum of the logits of the two finest heads is upsampled to the size of the mask; its sigmoid is stretched to 0 to
-    1 within the image, then cut at 0.5. The stretching marks something on every image, also on one without a lesion.
+    The sum of the logits of the two finest heads is interpolated to the size of the mask. Its sigmoid is stretched to
+    0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on one without a lesion.
 
     Args:
         logits: summed logits of shape (1, height, width).
@@ -110,10 +103,10 @@ def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, floa
 
 class TwoFinestHeads:
     """
-    The sum of the logits of the two finest heads, which the released code scores.
+    Add up the logits of the two finest heads, which the released code scores.
 
-    In evaluation :py:class:`UNetV2` computes its finest head alone; the second one is computed here, from what its
-    decoder gave in the forward pass before. Networks of other classes are scored by their one output.
+    In evaluation :py:class:`UNetV2` computes its finest head alone. The second one is computed here, from what its
+    decoder gave in the forward pass before. Networks of other classes have one output, which is returned as it is.
 
     Args:
         network: in evaluation mode.
@@ -132,6 +125,8 @@ class TwoFinestHeads:
     @torch.no_grad()
     def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
         """
+        Add the logits of the second head to those of the finest.
+
         Args:
             finest: logits of the finest head in the last forward pass, of shape (Batch, 1, height, width).
 

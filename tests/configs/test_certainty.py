@@ -31,7 +31,7 @@ def folder(tmp_path):
 @pytest.mark.parametrize(("options", "squares"), [({}, 2), ({"certainty": 0.8}, 2), ({"certainty": 0.95}, 1)])
 def test_inference_and_evaluation(options, squares, folder):
     common = {"dataset_dir": str(folder / "data"), "image_size": 64, "network_def": BRIGHT, **options}
-    run(INFERENCE, "inference", output_dir=str(folder / "masks"), load_pretrain=False, **common)
+    run(INFERENCE, "inference", output_dir=str(folder / "masks"), handlers=[], **common)
     with Image.open(folder / "masks" / "one.png") as opened:
         assert (np.asarray(opened) > 0).sum() == squares * 256
     (folder / "out" / "models").mkdir(parents=True)

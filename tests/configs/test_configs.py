@@ -18,7 +18,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import UNetV2, last_checkpoint
+from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair
 from ..support.workflow import (
@@ -39,7 +39,7 @@ BRIGHT = {"_target_": "tests.support.networks.Bright"}
 
 @pytest.mark.parametrize("files", [TRAIN, [*TRAIN, str(CONFIGS / "recipes" / "released_polyp.yaml")]])
 def test_items_of_a_batch_have_the_same_keys(files):
-    """Though only some are of a data set with a name; with paths, which NaNGuard names."""
+    """Though only some are of a data set with a name; with paths, which are named where a loss is not a number."""
     parser = ConfigParser()
     parser.read_config(files)
     parser["datalist"] = {
@@ -50,26 +50,29 @@ def test_items_of_a_batch_have_the_same_keys(files):
     assert all(item["path"] == item["image"] for item in items)
 
 
-IMAGE_PARTS = ("load_image", "channel_first", "upright", "resize", "normalize")
+STEPS = ("load_image", "channel_first", "upright", "resize", "normalize")
 
 
 def test_one_preprocessing_in_train_evaluate_and_inference():
     train, inference = (ConfigParser.load_config_file(files[0]) for files in (TRAIN, INFERENCE))
     evaluate = ConfigParser.load_config_files(EVALUATE)
-    assert train["image_transforms"] == inference["image_transforms"] == [f"@{part}" for part in IMAGE_PARTS]
-    assert inference["preprocessing"]["transforms"] == "@image_transforms"
-    for part in ("image_transforms", *IMAGE_PARTS):
-        assert train[part] == inference[part] == evaluate[part]
-    for transforms in (train["train"]["deterministic_transforms"], train["validate"]["preprocessing"]["transforms"]):
-        assert transforms.startswith("$@image_transforms + @label_transforms")
-    assert train["train"]["preprocessing"]["transforms"].startswith("$@train#deterministic_transforms + ")
+    order = [f"@transforms#{step}" for step in STEPS]
+    assert inference["preprocessing"]["transforms"] == order
+    validation = train["validate"]["preprocessing"]["transforms"]
+    assert [step for step in validation if "label" not in step] == order
+    assert evaluate["validate"]["preprocessing"] == train["validate"]["preprocessing"]
+    assert train["transforms"]["cached"].startswith("$list(@validate#preprocessing.transforms) + ")
+    assert train["train"]["preprocessing"]["transforms"].startswith("$@transforms#cached + ")
+    for step in STEPS:
+        own = {**train["transforms"][step], "keys": "image"}  # training has the label beside it
+        assert own == inference["transforms"][step] == {**evaluate["transforms"][step], "keys": "image"}
     for knob in ("backbone", "in_channels", "out_channels", "image_size"):
         assert train[knob] == inference[knob]
 
 
 def test_images_reach_the_network_upright(pairs):
     flow = workflow(TRAIN, "training", dataset_dir=str(pairs), image_size=[24, 40], batch_size=1, check_data=False)
-    transforms = flow.parser.get_parsed_content("image_transforms") + flow.parser.get_parsed_content("label_transforms")
+    transforms = flow.parser.get_parsed_content("validate#preprocessing").transforms
     item = {"image": str(pairs / "images" / "case_5.jpg"), "label": str(pairs / "masks" / "case_5.png")}
     for transform in transforms:
         item = transform(item)
@@ -90,16 +93,23 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     tags: set[str] = set()
-    pictures = {}
     for path in (out / "tensorboard").iterdir():
+        tags |= set(EventAccumulator(str(path)).Reload().Tags()["scalars"])
+    assert tags >= {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+
+
+def test_tensorboard_images_are_upright_and_at_native_size(trained, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    files = [*TRAIN, str(CONFIGS / "options" / "tensorboard_images.yaml")]
+    run(files, "training", dataset_dir=str(trained[0]), output_dir=str(tmp_path), max_epochs=1, **TINY)
+    pictures = {}
+    for path in (tmp_path / "tensorboard").iterdir():
         events = EventAccumulator(str(path)).Reload()
-        tags |= set(events.Tags()["scalars"])
         for tag in events.Tags()["images"]:
             picture = events.Images(tag)[-1]
             pictures[tag] = (picture.width, picture.height)
-    assert tags >= {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
     assert pictures["input_0_CHW"] == (32, 32)
-    # upright, at native size
     assert pictures["input_1_HW_0"] == pictures["output_HW_0"]
     assert pictures["output_HW_0"] in [(60 + 4 * index, 48) for index in range(6)]
 
@@ -227,7 +237,7 @@ def test_inference_masks_are_upright_and_of_native_size(tmp_path):
         shapes[Path(name).stem] = image.size
     run(
         INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
-        network_def=BRIGHT, load_pretrain=False, image_size=128, num_workers=0, save_probabilities=True,
+        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0, save_probabilities=True,
     )  # fmt: skip
     written = sorted(path.name for path in (tmp_path / "masks").iterdir())
     assert written == sorted([f"{stem}.png" for stem in shapes] + [f"{stem}_prob.png" for stem in shapes])
@@ -247,7 +257,7 @@ def test_inference_masks_are_upright_and_of_native_size(tmp_path):
 def test_inference_on_data_sets_as_published(real_data, folder, tmp_path):
     images = real_data / "raw" / folder / "images"
     run(
-        INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path), load_pretrain=False, image_size=64,
+        INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path), handlers=[], image_size=64,
         num_workers=0,
     )  # fmt: skip
     for path in images.iterdir():
@@ -292,7 +302,7 @@ def test_killed_training_resumes_where_it_was(trained, tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    stopped = torch.load(last_checkpoint(str(tmp_path / "models")), weights_only=True)
+    stopped = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
     epoch = stopped["trainer"]["iteration"] // stopped["trainer"]["epoch_length"]
     assert 1 <= epoch < 12
 
@@ -347,13 +357,14 @@ def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, m
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
 
 
-def test_checkpoint_of_another_network(trained, tmp_path):
-    data, out = trained
-    options = {"dataset_dir": str(data), "checkpoint": str(out / "models" / "model.pt"), "output_dir": str(tmp_path)}
-    for files, run_id in ((EVALUATE, "evaluating"), (INFERENCE, "inference")):
-        with pytest.raises(Exception) as info:  # noqa: PT011
-            run(files, run_id, num_workers=0, **options)
-        assert "holds weights of another network" in str(root_error(info))
+@pytest.mark.parametrize(("files", "run_id"), [(EVALUATE, "evaluating"), (INFERENCE, "inference")])
+def test_weights_of_another_network(files, run_id, pairs, tmp_path):
+    """Those of training carry their options; these are bare tensors."""
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
+    options = {"dataset_dir": str(pairs), "checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path)}
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        run(files, run_id, num_workers=0, **options)
+    assert "holds weights of another network" in str(root_error(info))
 
 
 @pytest.mark.parametrize(

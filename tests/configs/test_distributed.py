@@ -50,7 +50,7 @@ def trained(data, tmp_path_factory) -> tuple[Path, str]:
     keep = out / "keep.yaml"
     keep.write_text(
         f'+training:\n  - "$@validate#evaluator.run()"\n'
-        f"  - \"$torch.save(@network_def.state_dict(), '{out}/rank' + str(@rank) + '.pt')\"\n"
+        f"  - \"$torch.save(@network_def.state_dict(), '{out}/rank' + os.environ['RANK'] + '.pt')\"\n"
     )
     printed = torchrun(
         [*TRAIN, MULTI_TRAIN, str(keep)], "training", dataset_dir=data, output_dir=out, val_fraction=0.4, max_epochs=2,
@@ -115,7 +115,7 @@ def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
 def test_two_end_together_at_a_time_limit(data, tmp_path):
     """The clock of each process is its own; one that ends alone leaves the other waiting for its gradients."""
     own_clock = tmp_path / "own_clock.yaml"
-    own_clock.write_text('time_limit#limit_sec: "$1 if @rank == 0 else 3600"\n')
+    own_clock.write_text('time_limit#limit_sec: "$3600 if @worker else 1"\n')
     files = [*TRAIN, MULTI_TRAIN, str(CONFIGS / "options" / "time_limit.yaml"), str(own_clock)]
     printed = torchrun(
         files, "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=5000, **TINY

@@ -20,7 +20,7 @@ from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer,
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, root_error, run
 
 TTA, SLABS = "options/inference_tta", "options/inference_slabs"
-VOLUMES, WINDOWS = "recipes/volumes_inference", "options/inference_sliding"
+VOLUMES, WINDOWS = "recipes/volumes", "options/sliding"
 
 
 def overlays(*names: str) -> list[str]:
@@ -100,8 +100,8 @@ def test_runtimes_take_windows(name):
 
     parser = ConfigParser()
     parser.read_config([*INFERENCE, *overlays(WINDOWS, f"options/inference_{name}")])
-    assert parser["network"]["_target_"] == "unetv2_monai.FunctionNetwork"
-    parser["network#function"] = record
+    assert parser["network"]["_target_"] == f"unetv2_monai.{'OpenVINO' if name == 'openvino' else 'Function'}Network"
+    parser["network"] = {"_target_": "unetv2_monai.FunctionNetwork", "function": record}
     parser["code_path"] = None
     parser["imports"] = [line for line in parser["imports"] if "onnxruntime" not in line]
     network, inferer = (parser.get_parsed_content(key) for key in ("network", "evaluator#inferer"))

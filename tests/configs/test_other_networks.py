@@ -48,12 +48,12 @@ def test_weights_of_the_library_and_none(monkeypatch):
     """Nothing is downloaded here: timm is asked for a pretrained model, and a file of weights stands for its."""
     features, state, create = timm.create_model("resnet10t", features_only=True), random_weights("resnet10t"), []
     before = {key: value.clone() for key, value in features.state_dict().items()}
-    load_encoder(features, "resnet10t", False)
+    load_encoder(features, False, "resnet10t")
     assert all(torch.equal(value, before[key]) for key, value in features.state_dict().items())
     library = timm.create_model("resnet10t", features_only=True)
     library.load_state_dict(state)
     monkeypatch.setattr(timm, "create_model", lambda *names, **options: create.append((*names, options)) or library)
-    load_encoder(features, "resnet10t", True)
+    load_encoder(features, True, "resnet10t")
     assert create == [("resnet10t", {"features_only": True, "pretrained": True})]
     assert all(torch.equal(value, state[key]) for key, value in features.state_dict().items() if value.ndim)
 

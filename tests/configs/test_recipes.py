@@ -122,7 +122,6 @@ def test_every_recipe_is_tested():
     named = {name for names in RECIPES for name in names.split()}
     elsewhere = {
         "volumes",
-        "volumes_inference",
         "volumes_metadata",
         "released_isic_inference",
         "smoke",
@@ -138,7 +137,7 @@ def parsed(*names, **options):
     """The content of configs, with nothing built."""
     parser = ConfigParser()
     parser.read_config([TRAIN[0], *(str(CONFIGS / f"{name}.yaml") for name in names)])
-    parser.update({**TINY, "code_path": None, **options})
+    parser.update({**TINY, "bundle_dir": ".", **options})
     return parser
 
 
@@ -226,7 +225,7 @@ def test_released_isic_limits_the_norm(pairs, tmp_path):
         ConfigParser.load_config_file(str(CONFIGS / "recipes" / f"released_isic{end}.yaml"))
         for end in ("", "_inference")
     )
-    assert train["normalize"] == inference["normalize"]
+    assert train["transforms#normalize"] == inference["transforms#normalize"]
 
 
 def test_moving_average_by_hand(pairs, tmp_path):
@@ -277,14 +276,14 @@ def test_several_processes_keep_what_overlays_start():
             last.read_config([*TRAIN, str(path), multi])
             assert set(own) < set(first["initialize"]) == set(last["initialize"]), path
             assert first["validate#evaluator#network"] == last["validate#evaluator#network"], path
-    assert plain["distributed"][1].startswith("$torch.distributed.init_process_group(")
+    assert plain["train#trainer#network"]["_requires_"] == plain["train#sampler"]["_requires_"] == "@process_group"
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released_polyp", "released_isic"])
 def test_evaluation_needs_no_pretrained_weights(recipe):
     parser = ConfigParser()
     parser.read_config([EVALUATE[0], str(CONFIGS / "recipes" / f"{recipe}.yaml"), EVALUATE[1]])
-    parser["code_path"] = None
+    parser["bundle_dir"] = "."
     assert parser.get_parsed_content("network_def#pretrained") is False
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from ..conftest import ROOT, draw_pair
 from ..support.workflow import CONFIGS, INFERENCE, TINY, TRAIN, run, workflow
 
-BRIGHT = {"network_def": {"_target_": "tests.support.networks.Bright"}, "load_pretrain": False}
+BRIGHT = {"network_def": {"_target_": "tests.support.networks.Bright"}, "handlers": []}
 
 
 def plant_broken(folder: Path, whole: Path) -> list[str]:

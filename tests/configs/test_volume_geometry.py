@@ -15,7 +15,7 @@ from unetv2_monai import InputError, LabelWriter
 
 from ..support.workflow import CONFIGS, INFERENCE, root_error, run
 
-RECIPE = str(CONFIGS / "recipes" / "volumes_inference.yaml")
+RECIPE = str(CONFIGS / "recipes" / "volumes.yaml")
 RNG = np.random.default_rng(0)
 VALUES = np.round(100 * gaussian_filter(RNG.normal(0, 9, (20, 22, 19)), 2)).astype(np.int16)
 TURN = nibabel.eulerangles.euler2mat(0.3, -0.2, 0.15)  # radians

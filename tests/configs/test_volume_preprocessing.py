@@ -14,17 +14,16 @@ from ..bundle.test_options import check
 from ..support.workflow import CONFIGS, INFERENCE, TRAIN, root_error
 from .test_volume_geometry import expected, infer, write
 
-TRAINING, INFERRING = (
-    [*base, str(CONFIGS / "recipes" / f"{name}.yaml")]
-    for base, name in ((TRAIN, "volumes"), (INFERENCE, "volumes_inference"))
-)
+TRAINING, INFERRING = ([*base, str(CONFIGS / "recipes" / "volumes.yaml")] for base in (TRAIN, INFERENCE))
+BOTH = [(TRAINING, "validate#preprocessing"), (INFERRING, "preprocessing")]
 COARSE = np.diag([1.0, 1.0, 2.0, 1.0])  # voxels of 1 x 1 x 2 mm
 
 
 def transformed(files: list[str], key: str, item: dict[str, str], **options):
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.update({"num_workers": 0, **options})
-    for transform in parser.get_parsed_content(key):
+    transforms = parser.get_parsed_content(key)
+    for transform in getattr(transforms, "transforms", transforms):
         item = transform(item)
     return item
 
@@ -38,7 +37,7 @@ def stairs(tmp_path):
     return {kind: str(tmp_path / "in" / f"{kind}.nii.gz") for kind in ("image", "label")}
 
 
-@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+@pytest.mark.parametrize(("files", "key"), BOTH)
 def test_window_of_a_ct(files, key, stairs):
     """Level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut."""
     image = transformed(files, key, stairs, intensity="ct", window_level=15, window_width=20)["image"]
@@ -48,11 +47,11 @@ def test_window_of_a_ct(files, key, stairs):
 def test_window_unless_one_is_set(tmp_path):
     """Soft tissue: -160 to 240 Hounsfield units."""
     write(tmp_path, "ct.nii.gz", np.array([-1024.0, -160, 40, 140, 240, 3000]).reshape(1, 1, 6), np.eye(4))
-    image = transformed(INFERRING, "image_transforms", {"image": str(tmp_path / "ct.nii.gz")}, intensity="ct")["image"]
+    image = transformed(INFERRING, "preprocessing", {"image": str(tmp_path / "ct.nii.gz")}, intensity="ct")["image"]
     assert image.flatten().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1])
 
 
-@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+@pytest.mark.parametrize(("files", "key"), BOTH)
 def test_mr_is_standardised(files, key, stairs):
     """0 to 40 in steps of 10: mean 20, standard deviation 10 times the root of 2."""
     image = transformed(files, key, stairs)["image"]
@@ -62,11 +61,11 @@ def test_mr_is_standardised(files, key, stairs):
 def test_channels_are_standardised_apart(tmp_path):
     values = np.stack([np.arange(6.0), 1000 + np.arange(6.0)], axis=-1).reshape(1, 1, 6, 2)
     write(tmp_path, "two.nii.gz", values, np.eye(4))
-    image = transformed(INFERRING, "image_transforms", {"image": str(tmp_path / "two.nii.gz")}, in_channels=2)["image"]
+    image = transformed(INFERRING, "preprocessing", {"image": str(tmp_path / "two.nii.gz")}, in_channels=2)["image"]
     assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist(), abs=1e-3)
 
 
-@pytest.mark.parametrize(("files", "key"), [(TRAINING, "image_transforms"), (INFERRING, "image_transforms")])
+@pytest.mark.parametrize(("files", "key"), BOTH)
 def test_spacing_of_images(files, key, stairs):
     """Slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours."""
     options = {"intensity": "ct", "window_level": 20, "window_width": 40}  # 0 to 40 become -1 to 1
@@ -79,11 +78,11 @@ def test_spacing_of_images(files, key, stairs):
 def test_spacing_of_labels(stairs):
     """Resampled with the image in training, by nearest neighbour; untouched where predictions are scored."""
     options = {"spacing": [1, 1, 1], "image_size": [2, 2, 2]}
-    label = transformed(TRAINING, "train#deterministic_transforms", stairs, **options)["label"]
+    label = transformed(TRAINING, "transforms#cached", stairs, **options)["label"]
     assert label.shape == (1, 3, 4, 9)
     assert set(label.unique().tolist()) == {0, 1}
     assert [label[0, 0, 0, index] for index in range(0, 9, 2)] == [0, 0, 0, 1, 1]
-    scored = transformed(TRAINING, "label_transforms", stairs, **options)["label"]
+    scored = transformed(TRAINING, "validate#preprocessing", stairs, **options)["label"]
     assert scored.shape == (1, 3, 4, 5)
 
 
@@ -95,7 +94,7 @@ def test_labels_are_trained_on_the_grid_of_their_image(spacing, tmp_path):
     write(tmp_path, "image.nii.gz", values.astype(np.float32), np.diag([1.00001, 1.00001, 1.00001, 1]))
     write(tmp_path, "label.nii.gz", values, np.eye(4))
     item = {kind: str(tmp_path / f"{kind}.nii.gz") for kind in ("image", "label")}
-    both = transformed(TRAINING, "train#deterministic_transforms", item, spacing=spacing, image_size=8)
+    both = transformed(TRAINING, "transforms#cached", item, spacing=spacing, image_size=8)
     assert both["image"].shape == both["label"].shape
     assert both["label"].sum() > 50
     assert both["image"][both["label"] == 1].mean() - both["image"][both["label"] == 0].mean() > 3

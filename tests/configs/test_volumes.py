@@ -14,7 +14,7 @@ from monai.metrics import SurfaceDiceMetric
 
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, run
 
-VOLUMES, VOLUMES_INFERENCE = (str(CONFIGS / "recipes" / f"{name}.yaml") for name in ("volumes", "volumes_inference"))
+VOLUMES = str(CONFIGS / "recipes" / "volumes.yaml")
 
 
 def write_volume(path, values: np.ndarray, affine: np.ndarray) -> None:
@@ -22,31 +22,14 @@ def write_volume(path, values: np.ndarray, affine: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(values, affine), path)
 
 
-def test_volumes_are_preprocessed_alike_in_training_and_inference():
-    train, inference = (ConfigParser.load_config_file(path) for path in (VOLUMES, VOLUMES_INFERENCE))
-    keys = ["load_image", "orient", "normalizers", "normalize", "image_transforms", "image_size", "spatial_size"]
-    keys += ["spacing", "intensity", "window_level", "window_width"]
-    for key in (*keys, "in_channels", "out_channels", "encoder", "backbone", "network_def#channels"):
-        assert train[key] == inference[key]
-    assert train["validate#inferer"] == inference["inferer"]
-
-
-@pytest.mark.parametrize(("size", "expected"), [(32, (32, 32, 32)), ([32, 48, 64], (32, 48, 64))])
-def test_one_size_stands_for_all_dimensions(size, expected):
-    for files in ([*TRAIN, VOLUMES], [*INFERENCE, VOLUMES_INFERENCE]):
-        parser = ConfigParser()
-        parser.read_config(files)
-        parser["image_size"] = size
-        assert parser.get_parsed_content("spatial_size") == expected
-
-
 def test_volumes_after_the_recommended_recipe():
     """Its optimiser and schedule, with the transforms and batches of volumes."""
     alone, recommended = ConfigParser(), ConfigParser()
     alone.read_config([*TRAIN, VOLUMES])
     recommended.read_config([*TRAIN, str(CONFIGS / "recipes" / "recommended.yaml"), VOLUMES])
+    recommended["bundle_dir"] = "."
     assert (recommended["learning_rate"], recommended["max_epochs"]) == (0.002, 24)
-    for key in ("batch_size", "image_transforms", "train#deterministic_transforms", "train#random_transforms"):
+    for key in ("batch_size", "transforms#cached", "transforms#crops", "transforms#augment", "validate#preprocessing"):
         assert recommended[key] == alone[key]
     optimizer = recommended.get_parsed_content("optimizer")
     network = recommended.get_parsed_content("network")
@@ -80,7 +63,7 @@ def test_volumes(tmp_path):
         rows = list(csv.DictReader(opened))
     assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
     run(
-        [*INFERENCE, VOLUMES_INFERENCE], "inference", output_dir=str(tmp_path / "masks"),
+        [*INFERENCE, VOLUMES], "inference", output_dir=str(tmp_path / "masks"),
         checkpoint=str(out / "models" / "model.pt"), **{**small, "dataset_dir": str(tmp_path / "data" / "imagesTr")},
     )  # fmt: skip
     for first, second in zip(rows[::2], rows[1::2]):

@@ -29,7 +29,7 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
     Image.fromarray(bright).convert("RGB").save(tmp_path / "images" / "turned.jpg", quality=95, exif=exif)
     run(
         INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
-        network_def=BRIGHT, load_pretrain=False, image_size=128, num_workers=0, save_overlays=wanted,
+        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0, save_overlays=wanted,
     )  # fmt: skip
     found = sorted((tmp_path / "masks" / "overlays").glob("*"))
     assert [path.name for path in found] == (["grey.jpg", "turned.jpg"] if wanted else [])

@@ -33,7 +33,7 @@ def test_weights_of_another_network(tmp_path):
     torch.save(UNetV2(backbone="pvt_v2_b0", channels=8).state_dict(), path)
     with pytest.raises(InputError, match=r"model\.pt holds weights of another network.*another shape, such as reduce"):
         StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b0", channels=16)})
-    with pytest.raises(InputError, match=r"missing, such as encoder.*--backbone"):
+    with pytest.raises(InputError, match="missing, such as encoder"):
         StrictCheckpointLoader(str(path), {"model": UNetV2(backbone="pvt_v2_b2", channels=8)})
 
 

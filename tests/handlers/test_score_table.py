@@ -82,7 +82,7 @@ def test_released_scores_sum_two_heads(evaluated):
                 network.reduce, network.gates, network.encoder((image - mean) / std)
             )]  # fmt: skip
             decoded = network.decoder(network.sdi(skips))
-            fine, coarse = (network.upsample(network.heads[i](decoded[i])) for i in (0, 1))
+            fine, coarse = (network.enlarge_logits(network.heads[i](decoded[i])) for i in (0, 1))
         assert coarse.shape[2:] == (32, 32)
         logits = fine + torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False)
         mask = np.asarray(Image.open(row["image"].replace("images", "masks"))) > 127

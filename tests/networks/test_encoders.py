@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from unetv2_monai import InputError, UNetV2
-from unetv2_monai.networks.encoders import ListEncoder, TimmEncoder, build_encoder
+from unetv2_monai.networks import build_encoder, prune_unused
 
 FAST = [
     ("pvt_v2_b0", {}, (4, 8, 16, 32)),
@@ -50,7 +50,7 @@ def test_same_padding_is_constant(backbone):
     """At multiples of 32 the features are bit for bit those of timm's padding at run time, whose weights fit."""
     torch.manual_seed(3)
     reference = timm.create_model(backbone, features_only=True).eval()
-    encoder = TimmEncoder(backbone, out_indices=(0, 1, 2, 3, 4)).eval()
+    encoder = build_encoder(backbone, out_indices=(0, 1, 2, 3, 4)).eval()
     assert any(type(module).__name__ == "Conv2dSame" for module in reference.modules())
     assert not any(type(module).__name__ == "Conv2dSame" for module in encoder.modules())
     encoder.model.load_state_dict(reference.state_dict())
@@ -107,26 +107,32 @@ class Pyramid(nn.Module):
         return [first, self.second(first)]
 
 
-def test_own_module():
-    net = UNetV2(2, 3, 1, Pyramid(), channels=8)
+def test_own_module_is_used_as_it_is():
+    """Also its statistics, its mode and frozen and unused layers: it is measured, not changed."""
+    model = nn.Sequential(nn.BatchNorm2d(3), Pyramid().eval())
+    model[1].first.requires_grad_(False)
+    layers, before = list(model.modules()), {key: value.clone() for key, value in model.state_dict().items()}
+    net = UNetV2(2, 3, 1, model, channels=8)
     assert (net.encoder.channels, net.encoder.strides) == ((6, 10), (2, 4))
-    assert not any("classifier" in name for name, _ in net.named_parameters())
+    assert list(model.modules()) == layers
+    assert [layer.training for layer in layers] == [True, True, False, False, False, False]
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["1.first.weight", "1.first.bias"]
     assert net.eval()(torch.rand(1, 3, 30, 41)).shape == (1, 1, 30, 41)
 
 
-def test_frozen_layers_of_an_own_module_are_kept():
-    frozen = Pyramid()
-    frozen.first.requires_grad_(False)
-    net = UNetV2(2, 3, 1, frozen, channels=8)
-    assert isinstance(net.encoder.model.first, nn.Conv2d)
-    assert not net.encoder.model.first.weight.requires_grad
-    assert not hasattr(net.encoder.model.classifier, "weight")
-    all_frozen = UNetV2(2, 3, 1, Pyramid().requires_grad_(False), channels=8)
-    assert sum(1 for name, _ in all_frozen.encoder.named_parameters() if "classifier" not in name) == 4
+@pytest.mark.parametrize(("out_indices", "kept"), [(None, ["first", "second"]), ([0], ["first"])])
+def test_unused_layers_are_pruned(out_indices, kept):
+    model = Pyramid().requires_grad_(False)  # a frozen layer is not an unused one
+    first = model.first.weight
+    prune_unused(model, 2, 3, out_indices)
+    assert sorted(model.state_dict()) == [f"{layer}.{part}" for layer in kept for part in ("bias", "weight")]
+    assert model.first.weight is first
+    assert not first.requires_grad
 
 
 def test_arguments_that_a_backbone_does_not_take():
-    with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*backbone_args null"):
+    with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*leave them out"):
         UNetV2(2, 3, 1, "vgg11", backbone_args={"drop_path_rate": 0.1})
 
 
@@ -158,7 +164,7 @@ def test_unequal_strides():
             return [self.conv(x), self.conv(x)]
 
     with pytest.raises(ValueError, match="unequally"):
-        ListEncoder(Flat(), 2, 3)
+        build_encoder(Flat())
 
 
 def official_pvt(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -184,7 +190,7 @@ def test_pretrained_file_of_pvt(layout, tmp_path, caplog):
     path = tmp_path / "pvt.pth"
     torch.save({"timm": weights, "official": official, "nested": {"state_dict": official}}[layout], path)
     with caplog.at_level(logging.INFO):
-        encoder = TimmEncoder("pvt_v2_b0", pretrained=str(path))
+        encoder = build_encoder("pvt_v2_b0", pretrained=str(path))
     assert "2 not needed" in caplog.text  # the classifier's weight and bias
     reference = timm.create_model("pvt_v2_b0")
     reference.load_state_dict(weights)
@@ -203,7 +209,7 @@ def test_pretrained_safetensors_and_grey_images(tmp_path):
     torch.manual_seed(2)
     weights = timm.create_model("resnet18").state_dict()
     save_file(weights, tmp_path / "resnet.safetensors")
-    encoder = TimmEncoder("resnet18", in_channels=1, pretrained=str(tmp_path / "resnet.safetensors"))
+    encoder = build_encoder("resnet18", in_channels=1, pretrained=str(tmp_path / "resnet.safetensors"))
     torch.testing.assert_close(encoder.model.conv1.weight, weights["conv1.weight"].sum(dim=1, keepdim=True))
     torch.testing.assert_close(encoder.model.layer3[1].conv2.weight, weights["layer3.1.conv2.weight"])
 
@@ -220,18 +226,18 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
     path = tmp_path / "pvt.pth"
     torch.save({key: value for key, value in weights.items() if "stages.2" not in key}, path)
     with pytest.raises(InputError, match=r"pvt\.pth does not hold.*such as stages_2"):
-        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+        build_encoder("pvt_v2_b0", pretrained=str(path))
     torch.save(timm.create_model("resnet18").state_dict(), path)
     with pytest.raises(InputError, match="does not hold the weights of this backbone"):
-        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+        build_encoder("pvt_v2_b0", pretrained=str(path))
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="holds no PyTorch weights"):
-        TimmEncoder("pvt_v2_b0", pretrained=str(path))
+        build_encoder("pvt_v2_b0", pretrained=str(path))
 
 
 def test_no_silent_random_start():
     with pytest.raises(ValueError, match="timm has no weights for 'botnet50ts_256'"):
-        TimmEncoder("botnet50ts_256", pretrained=True)
+        build_encoder("botnet50ts_256", pretrained=True)
 
 
 def test_backbone_of_one_size_says_what_to_set():
@@ -247,5 +253,5 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
         raise FileNotFoundError("no connection")
 
     monkeypatch.setattr("timm.create_model", create_model)
-    with pytest.raises(InputError, match=r"'pvt_v2_b0' could not be downloaded.*Set --pretrained to a file"):
-        TimmEncoder("pvt_v2_b0", pretrained=True)
+    with pytest.raises(InputError, match=r"'pvt_v2_b0' could not be downloaded.*: pretrained must be False or"):
+        build_encoder("pvt_v2_b0", pretrained=True)

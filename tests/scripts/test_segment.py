@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unetv2_monai import HysteresisThresholdd, OpenVINOInferer, list_images, to_rgb
+from unetv2_monai import HysteresisThresholdd, OpenVINONetwork, list_images, to_rgb
 from unetv2_monai.core.listing import IMAGE_ENDINGS
 from unetv2_monai.data import layouts
 
@@ -245,11 +245,11 @@ def test_precision_that_the_processor_has_not(capabilities, warned, tmp_path, mo
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
     Network(model, "bf16")
     assert ("no bfloat16" in capsys.readouterr().err) == warned
-    OpenVINOInferer(str(model), "bf16")
+    OpenVINONetwork(str(model), "bf16")
     assert ("no bfloat16" in caplog.text) == warned
     caplog.clear()
     Network(model)
-    OpenVINOInferer(str(model))
+    OpenVINONetwork(str(model))
     assert "bfloat16" not in capsys.readouterr().err + caplog.text
 
 

@@ -17,7 +17,7 @@ TRAIN = [str(CONFIGS / "train.json")]
 EVALUATE = [*TRAIN, str(CONFIGS / "evaluate.json")]
 INFERENCE = [str(CONFIGS / "inference.json")]
 DEFAULT_BACKBONE = json.loads((CONFIGS / "train.json").read_text())["backbone"]
-TINY = {"image_size": 32, "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
+TINY = {"image_size": [32, 32], "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
 
 
 def workflow(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:

@@ -2,34 +2,23 @@
 """The network and its parts."""
 
 from .attention import ChannelAttention, SpatialAttention
-from .encoders import ListEncoder, TimmEncoder, build_encoder
+from .encoders import Encoder, build_encoder, prune_unused
 from .sdi import SDI
 from .unetv2 import UNetV2
-from .weights import (
-    encoder_weights,
-    load_backbone,
-    load_encoder,
-    load_timm_backbone,
-    load_weights,
-    options_of,
-    read_weights,
-    with_options,
-)
+from .weights import encoder_weights, load_encoder, load_weights, options_of, read_weights, with_options
 
 __all__ = [
     "SDI",
     "ChannelAttention",
-    "ListEncoder",
+    "Encoder",
     "SpatialAttention",
-    "TimmEncoder",
     "UNetV2",
     "build_encoder",
     "encoder_weights",
-    "load_backbone",
     "load_encoder",
-    "load_timm_backbone",
     "load_weights",
     "options_of",
+    "prune_unused",
     "read_weights",
     "with_options",
 ]

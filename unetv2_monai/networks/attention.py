@@ -12,8 +12,9 @@ __all__ = ["ChannelAttention", "SpatialAttention"]
 
 class ChannelAttention(nn.Module):
     """
-    Weight every channel by what its mean and its maximum over the image say, through one shared bottleneck:
-    ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.
+    Weight every channel by its mean and its maximum over the image: ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.
+
+    ``mlp`` is a bottleneck of two 1x1 convolutions, shared by both.
 
     Args:
         spatial_dims: number of spatial dimensions, 2 or 3.
@@ -34,20 +35,13 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            x: features of shape (Batch, in_channels, dim_0, dim_1[, dim_2]).
-
-        Returns:
-            The weighted features, of the same shape.
-        """
+        """Weight features of shape (Batch, in_channels, dim_0, dim_1[, dim_2]); the shape stays."""
         return x * torch.sigmoid(self.mlp(self.avg_pool(x)) + self.mlp(self.max_pool(x)))
 
 
 class SpatialAttention(nn.Module):
     """
-    Weight every position by what the mean and the maximum over the channels say around it:
-    ``x * sigmoid(conv([mean(x), max(x)]))``.
+    Weight every position by mean and maximum over the channels around it: ``x * sigmoid(conv([mean(x), max(x)]))``.
 
     Args:
         spatial_dims: number of spatial dimensions, 2 or 3.
@@ -59,12 +53,6 @@ class SpatialAttention(nn.Module):
         self.conv = Conv[Conv.CONV, spatial_dims](2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """
-        Args:
-            x: features of shape (Batch, channels, dim_0, dim_1[, dim_2]).
-
-        Returns:
-            The weighted features, of the same shape.
-        """
+        """Weight features of shape (Batch, channels, dim_0, dim_1[, dim_2]); the shape stays."""
         pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         return x * torch.sigmoid(self.conv(pooled))

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Encoders behind one small interface: attributes ``channels`` and ``strides``, one entry per level, finest first, and a
-``forward`` that returns the list of feature maps. timm's are two-dimensional, MONAI's two- and three-dimensional.
-"""
+"""Encoders from three sources: timm (two-dimensional), MONAI (two- and three-dimensional), and modules of one's own."""
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -22,12 +18,57 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import InputError
-from .weights import load_backbone, load_timm_backbone
+from .weights import encoder_weights, load_encoder
 
-__all__ = ["ListEncoder", "TimmEncoder", "build_encoder"]
+__all__ = ["Encoder", "build_encoder", "prune_unused"]
 
-LEVELS = 4  # of the paper; a backbone with more gives its coarsest four unless out_indices say otherwise
+LEVELS = 4  # of the paper
+SIZE = 64  # of the image that a module is measured with; strides divide it
 MONAI = "monai:"
+
+
+class Encoder(nn.Module):
+    """
+    Give the feature maps of a backbone that the network uses, channels first.
+
+    Args:
+        model: takes an image and returns a list of feature maps, finest first.
+        channels: number of channels of each of them.
+        strides: by how much each of them is smaller than the image.
+        out_indices: which of them to use, rising; None takes the coarsest four. Defaults to None.
+        channels_last: whether they have the shape (Batch, height, width, channels). Defaults to False.
+
+    Its attributes ``channels`` and ``strides`` are those of the feature maps that are used.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        out_indices: Sequence[int] | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.out_indices = _used(len(channels), out_indices)
+        self.channels = tuple(channels[i] for i in self.out_indices)
+        self.strides = tuple(strides[i] for i in self.out_indices)
+        self.channels_last = channels_last
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """
+        Args:
+            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]), all multiples of the largest stride.
+
+        Returns:
+            One tensor per level, finest first, of shape (Batch, channels, dim_0 / stride, dim_1 / stride[, ...]).
+        """
+        features = self.model(x)
+        used = [features[i] for i in self.out_indices]
+        if self.channels_last:
+            used = [feature.permute(0, 3, 1, 2) for feature in used]
+        return used
 
 
 def build_encoder(
@@ -37,132 +78,180 @@ def build_encoder(
     pretrained: bool | str = False,
     out_indices: Sequence[int] | None = None,
     **kwargs: Any,
-) -> TimmEncoder | ListEncoder:
+) -> Encoder:
     """
-    Make an encoder of a name or of a module.
+    Make an encoder of the name of a backbone or of a module.
 
     Args:
-        backbone: a timm model ("pvt_v2_b2"), one of the backbones that MONAI keeps for FlexibleUNet, written with a
-            prefix ("monai:resnet18"), or a module whose ``forward`` returns a list of feature maps, finest first.
+        backbone: a timm model ("pvt_v2_b2"), see ``timm.list_models()``; one of the backbones that MONAI keeps for
+            FlexibleUNet, written with a prefix ("monai:resnet18"); or a module whose ``forward`` returns a list of
+            feature maps, finest first. The module is used as it is, see also :py:func:`prune_unused`.
         spatial_dims: number of spatial dimensions; timm's models have two. Defaults to 2.
         in_channels: number of channels of the image. Defaults to 3.
-        pretrained: True for the library's own weights, or a file with weights of this backbone; not for a module.
-            Defaults to False.
+        pretrained: True for the library's own weights, which are downloaded unless cached; or a file of this backbone's
+            weights: the library's, or for PVTv2 also those of its authors. Not for a module. Defaults to False.
         out_indices: which levels to use, rising; None takes the coarsest four. Defaults to None.
-        kwargs: further arguments of the backbone; not for a module.
+        kwargs: further arguments of the backbone, for example ``drop_path_rate=0.1``; not for a module. For sizes
+            other than it was made for, Swin needs ``strict_img_size=False`` and Hiera ``img_size``.
 
     Raises:
-        InputError: (a ValueError) when there is no such backbone, it has no feature pyramid, or it cannot do what is
-            asked.
+        InputError: (a ValueError) when there is no such backbone, it has no weights or no feature pyramid, or it cannot
+            do what is asked.
     """
+    if pretrained == "auto":
+        pretrained = encoder_weights(pretrained, backbone)
     if isinstance(backbone, nn.Module):
         if pretrained or kwargs:
             raise InputError(
                 "a module as backbone takes no pretrained and no backbone_args: make it with them, and load weights "
                 "into it."
             )
-        return ListEncoder(backbone, spatial_dims, in_channels, out_indices)
-    if backbone.startswith(MONAI):
-        name = backbone.removeprefix(MONAI)
-        known = FLEXUNET_BACKBONE.register_dict
-        if name not in known:
-            raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
-        defaults = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained is True}
-        model = known[name]["type"](**{**known[name]["parameter"], **defaults, **kwargs})
+        encoder = _measured(backbone, spatial_dims, in_channels, out_indices)
+    elif backbone.startswith(MONAI):
+        model = _monai_backbone(backbone, spatial_dims, in_channels, pretrained is True, **kwargs)
+        prune_unused(model, spatial_dims, in_channels, out_indices)
         if isinstance(pretrained, str):
-            load_backbone(model, pretrained)
-        return ListEncoder(model, spatial_dims, in_channels, out_indices)
-    if spatial_dims != 2:
+            load_encoder(model, pretrained)
+        encoder = _measured(model, spatial_dims, in_channels, out_indices)
+    elif spatial_dims == 2:
+        encoder = _timm_encoder(backbone, in_channels, pretrained, out_indices, **kwargs)
+    else:
         raise InputError(
             f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
             f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
         )
-    return TimmEncoder(backbone, in_channels, pretrained, out_indices, **kwargs)
+    strides = encoder.strides
+    if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
+        name = backbone if isinstance(backbone, str) else type(backbone).__name__
+        raise InputError(
+            f"{name!r} has no feature pyramid: its levels have strides {strides}, which must rise. "
+            "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
+        )
+    return encoder
 
 
-class TimmEncoder(nn.Module):
+def prune_unused(
+    model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
+) -> nn.Module:
     """
-    The feature pyramid of a timm backbone (two-dimensional). Channels and strides are timm's ``feature_info``.
+    Replace the layers of a module that no used feature map depends on by identities, such as those of a classifier.
+
+    ``DistributedDataParallel`` waits for the gradient of every parameter, and a file of weights need not hold these.
 
     Args:
-        backbone: name of a timm model, see ``timm.list_models()``.
-        in_channels: number of channels of the image. Defaults to 3.
-        pretrained: True for timm's weights (downloaded unless cached), or a file of this backbone's weights: timm's,
-            or for PVTv2 those of its authors. Defaults to False.
-        out_indices: which of the backbone's levels to use, rising; None takes the coarsest four. Defaults to None.
-        kwargs: further arguments of the backbone, for example ``drop_path_rate=0.1``; Swin needs
-            ``strict_img_size=False`` and Hiera ``img_size`` for sizes other than it was made for.
+        model: takes an image and returns a list of feature maps, finest first. It is changed.
+        spatial_dims: number of spatial dimensions.
+        in_channels: number of channels of the image.
+        out_indices: which feature maps are used; None takes the last four. Defaults to None.
 
-    Raises:
-        InputError: (a ValueError) when timm has no such model, no weights for it, or it has no feature pyramid.
+    Returns:
+        The module.
     """
+    features, parameters = _features_on_meta(model, spatial_dims, in_channels)
+    total = torch.stack([features[i].sum() for i in _used(len(features), out_indices)]).sum()
+    gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    used = [name for name, gradient in zip(parameters, gradients) if gradient is not None]
 
-    def __init__(
-        self,
-        backbone: str,
-        in_channels: int = 3,
-        pretrained: bool | str = False,
-        out_indices: Sequence[int] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__()
-        if ":" not in backbone:
-            if not timm.is_model(backbone):
-                raise InputError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
-            if pretrained is True and not timm.is_model_pretrained(backbone):
-                raise InputError(f"timm has no weights for {backbone!r}: set pretrained to False or to a file.")
+    def prune(parent: nn.Module, path: str) -> None:
+        for name, child in parent.named_children():
+            inside = f"{path}{name}."
+            if any(key.startswith(inside) for key in used):
+                prune(child, inside)
+            elif next(child.parameters(), None) is not None:
+                setattr(parent, name, nn.Identity())
 
-        def create(indices: Sequence[int] | None) -> Any:
-            chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
-            chosen |= {"features_only": True, "in_chans": in_channels, "pretrained": pretrained is True}
-            try:
-                return timm.create_model(backbone, **chosen, **kwargs)
-            except OSError as error:  # only pretrained weights come from files or the network
-                raise InputError(
-                    f"the weights of {backbone!r} could not be downloaded ({type(error).__name__}). "
-                    "Set --pretrained to a file of them, or to false."
-                ) from error
+    prune(model, "")
+    return model
 
-        model = create(out_indices)
-        if out_indices is None and len(model.feature_info) > LEVELS:
-            model = create(_coarsest(len(model.feature_info)))
-        if isinstance(pretrained, str):
-            load_timm_backbone(model, timm.create_model(backbone, in_chans=in_channels, **kwargs), pretrained)
-        _make_padding_constant(model)
-        self.model = model
-        self.channels = tuple(model.feature_info.channels())
-        self.strides = tuple(model.feature_info.reduction())
-        _check_pyramid(backbone, self.strides)
-        hiera = getattr(model, "model", None)
-        if isinstance(hiera, Hiera):  # adds a table of positions, which has one size
-            self._only_size(backbone, *(n * s for n, s in zip(hiera.tokens_spatial_shape, hiera.patch_stride)))
-        self.permute = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
 
-    def _only_size(self, backbone: str, height: int, width: int) -> None:
-        """Say what to set where a backbone that is built for one size gets another one."""
+def _used(levels: int, out_indices: Sequence[int] | None) -> list[int]:
+    return list(range(levels)[-LEVELS:] if out_indices is None else out_indices)
 
-        def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-            found = tuple(inputs[0].shape[2:])
-            if found != (height, width):
-                raise InputError(
-                    f"{backbone!r} is built for images of {height} x {width}, got {found[0]} x {found[1]}. Set "
-                    f"backbone_args to {{'img_size': [{found[0]}, {found[1]}]}}."
-                )
 
-        self.register_forward_pre_hook(check)
+def _features_on_meta(
+    model: nn.Module, spatial_dims: int, in_channels: int
+) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """
+    The feature maps of an image of size ``SIZE`` and the parameters that they come from, on PyTorch's meta device.
 
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """
-        Args:
-            x: images of shape (Batch, in_channels, height, width), both multiples of the largest stride.
+    Tensors there have shapes and gradients but no values, and nothing is computed. The module stays as it is.
+    """
+    parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
+    buffers = {name: value.to("meta") for name, value in model.named_buffers()}
+    image = torch.zeros(2, in_channels, *[SIZE] * spatial_dims, device="meta")
+    return list(torch.func.functional_call(model, {**parameters, **buffers}, image)), parameters
 
-        Returns:
-            One tensor per level, finest first, of shape (Batch, channels, height / stride, width / stride).
-        """
-        features = self.model(x)
-        if self.permute:
-            features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return features
+
+def _measured(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
+    """An encoder of a module, whose channels and strides are read off the shapes of its feature maps."""
+    features, _ = _features_on_meta(model, spatial_dims, in_channels)
+    sizes = [tuple(feature.shape[2:]) for feature in features]
+    used = [sizes[i] for i in _used(len(features), out_indices)]
+    if any(len(set(size)) > 1 or SIZE % size[0] for size in used):
+        raise InputError(f"{type(model).__name__} shrinks the dimensions of an image of size {SIZE} unequally: {used}.")
+    return Encoder(model, [feature.shape[1] for feature in features], [SIZE // n for n, *_ in sizes], out_indices)
+
+
+def _monai_backbone(backbone: str, spatial_dims: int, in_channels: int, pretrained: bool, **kwargs: Any) -> nn.Module:
+    name, known = backbone.removeprefix(MONAI), FLEXUNET_BACKBONE.register_dict
+    if name not in known:
+        raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
+    arguments = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained}
+    model: nn.Module = known[name]["type"](**{**known[name]["parameter"], **arguments, **kwargs})
+    return model
+
+
+def _timm_encoder(
+    backbone: str, in_channels: int, pretrained: bool | str, out_indices: Sequence[int] | None, **kwargs: Any
+) -> Encoder:
+    if ":" not in backbone:  # a name such as "hf-hub:..." is looked up by timm alone
+        if not timm.is_model(backbone):
+            raise InputError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
+        if pretrained is True and not timm.is_model_pretrained(backbone):
+            raise InputError(f"timm has no weights for {backbone!r}: pretrained must be False or a file.")
+    kwargs["in_chans"] = in_channels
+
+    def create(indices: Sequence[int] | None) -> Any:
+        chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
+        try:
+            return timm.create_model(backbone, features_only=True, pretrained=pretrained is True, **chosen, **kwargs)
+        except OSError as error:  # only pretrained weights come from files or the network
+            raise InputError(
+                f"the weights of {backbone!r} could not be downloaded ({type(error).__name__}): pretrained must be "
+                "False or a file of them."
+            ) from error
+
+    model = create(out_indices)
+    if out_indices is None and len(model.feature_info) > LEVELS:
+        model = create(_used(len(model.feature_info), None))
+    if isinstance(pretrained, str):
+        load_encoder(model, pretrained, backbone, **kwargs)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Conv2dSame):
+                setattr(module, name, ConstantSameConv2d(child))
+    info = model.feature_info
+    channels_last = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
+    encoder = Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
+    hiera = getattr(model, "model", None)
+    if isinstance(hiera, Hiera):
+        _refuse_other_sizes(encoder, backbone, hiera)
+    return encoder
+
+
+def _refuse_other_sizes(encoder: Encoder, backbone: str, hiera: Any) -> None:
+    """Let an encoder refuse images of a size other than Hiera's, which adds a table of positions of one size."""
+    height, width = (count * stride for count, stride in zip(hiera.tokens_spatial_shape, hiera.patch_stride))
+
+    def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        found = tuple(inputs[0].shape[2:])
+        if found != (height, width):
+            raise InputError(
+                f"{backbone!r} is built for images of {height} x {width}, got {found[0]} x {found[1]}. Set "
+                f"backbone_args to {{'img_size': [{found[0]}, {found[1]}]}}."
+            )
+
+    encoder.register_forward_pre_hook(check)
 
 
 class ConstantSameConv2d(nn.Conv2d):
@@ -192,84 +281,6 @@ class ConstantSameConv2d(nn.Conv2d):
         return self._conv_forward(F.pad(x, self.sides), self.weight, self.bias)
 
 
-class ListEncoder(nn.Module):
-    """
-    A module that returns a list of feature maps, as an encoder. Channels and strides are measured on one (weightless)
-    pass; layers that no used level depends on are removed.
-
-    Args:
-        model: its ``forward`` takes an image and returns feature maps, finest first.
-        spatial_dims: number of spatial dimensions.
-        in_channels: number of channels of the image.
-        out_indices: which levels to use, rising; None takes the coarsest four. Defaults to None.
-
-    Raises:
-        InputError: (a ValueError) when the levels are no pyramid.
-    """
-
-    def __init__(
-        self, model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
-    ) -> None:
-        super().__init__()
-        name, size = type(model).__name__, 64
-        # on the meta device a pass computes shapes and gradients' existence, and nothing else
-        shadow = copy.deepcopy(model).to("meta").train().requires_grad_(True)  # a frozen layer is not an unused one
-        features = list(shadow(torch.zeros(2, in_channels, *[size] * spatial_dims, device="meta")))
-        self.out_indices = list(_coarsest(len(features)) if out_indices is None else out_indices)
-        used = [features[i] for i in self.out_indices]
-        ratios = [{size / n for n in feature.shape[2:]} for feature in used]
-        if any(len(ratio) > 1 or not min(ratio).is_integer() for ratio in ratios):
-            shapes = [tuple(feature.shape[2:]) for feature in used]
-            raise InputError(f"{name} shrinks the dimensions of an image of size {size} unequally: {shapes}.")
-        self.channels = tuple(feature.shape[1] for feature in used)
-        self.strides = tuple(int(min(ratio)) for ratio in ratios)
-        _check_pyramid(name, self.strides)
-        torch.stack([feature.sum() for feature in used]).sum().backward()
-        _remove_idle(model, shadow)
-        self.model = model
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """
-        Args:
-            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]), all multiples of the largest stride.
-
-        Returns:
-            One tensor per level, finest first.
-        """
-        features = self.model(x)
-        return [features[i] for i in self.out_indices]
-
-
-def _make_padding_constant(model: nn.Module) -> None:
-    for name, child in model.named_children():
-        if isinstance(child, Conv2dSame):
-            setattr(model, name, ConstantSameConv2d(child))
-        else:
-            _make_padding_constant(child)
-
-
-def _coarsest(levels: int) -> range:
-    return range(max(levels - LEVELS, 0), levels)
-
-
 def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.3)
     return " or ".join(prefix + match for match in near)
-
-
-def _check_pyramid(name: str, strides: Sequence[int]) -> None:
-    if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
-        raise InputError(
-            f"{name!r} has no feature pyramid: its levels have strides {tuple(strides)}, which must rise. "
-            "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
-        )
-
-
-def _remove_idle(model: nn.Module, shadow: nn.Module) -> None:
-    """Replace what has parameters, none of which got a gradient in ``shadow``, by an identity."""
-    for name, child in shadow.named_children():
-        gradients = [parameter.grad for parameter in child.parameters()]
-        if gradients and all(gradient is None for gradient in gradients):
-            setattr(model, name, nn.Identity())
-        else:
-            _remove_idle(getattr(model, name), child)

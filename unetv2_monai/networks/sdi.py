@@ -33,8 +33,8 @@ class SDI(nn.Module):
         spatial_dims: number of spatial dimensions, 2 or 3.
         channels: number of channels, the same at all levels, of the inputs and of the outputs.
         strides: by how much every level is smaller than the image, finest first, for example ``(4, 8, 16, 32)``.
-        fusion: how the levels are fused: ``"mul"`` (the paper), ``"add"``, or ``"cat"`` (concatenation and a 1x1
-            convolution back to ``channels``). Defaults to ``"mul"``.
+        fusion: ``"mul"``, the product of the paper; ``"add"``, a sum; or ``"cat"``, concatenation and a 1x1 convolution
+            back to ``channels``. Defaults to ``"mul"``.
 
     Raises:
         InputError: (a ValueError) when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
@@ -61,6 +61,8 @@ class SDI(nn.Module):
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         """
+        Fuse the features of all levels, once for each level.
+
         Args:
             features: one tensor per level, finest first, of shape (Batch, channels, dim_0 / stride, dim_1 / stride
                 [, dim_2 / stride]); every dimension of the image must be a multiple of the largest stride.
@@ -76,7 +78,7 @@ class SDI(nn.Module):
 
 class SDILevel(nn.Module):
     """
-    What SDI does for one level: resize, smooth and fuse all levels.
+    Resize, smooth and fuse all levels for one of them.
 
     Args:
         level: index of the level whose size the output has.
@@ -99,13 +101,7 @@ class SDILevel(nn.Module):
                     nn.init.ones_(other.bias)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """
-        Args:
-            features: all levels, as for :py:class:`SDI`.
-
-        Returns:
-            The fused features of this level.
-        """
+        """Fuse the features of all levels, as given to :py:class:`SDI`, at the size of this level."""
         resized: list[torch.Tensor] = []
         # features are indexed, not zipped: TorchScript does not know the length of a list of tensors
         for j, (resize, smooth) in enumerate(zip(self.resize, self.smooth)):

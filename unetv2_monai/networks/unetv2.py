@@ -12,11 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import InputError
-from ..core.places import bundle_dir
 from .attention import ChannelAttention, SpatialAttention
 from .encoders import build_encoder
 from .sdi import LINEAR, SDI
-from .weights import encoder_weights
 
 __all__ = ["UNetV2"]
 
@@ -26,12 +24,14 @@ UPSAMPLES = ("deconv", "interp")
 
 class UNetV2(nn.Module):
     """
-    U-Net v2: a pyramid encoder, skip connections that infuse semantics and details into every level, a small decoder.
+    Segment images or volumes of any size with U-Net v2.
 
-    Every level of the encoder passes channel and spatial attention and a 1x1 convolution to ``channels`` channels; SDI
-    multiplies it with the smoothed features of all other levels; the decoder adds the levels up from coarse to fine;
-    each level has a 1x1 head. With the defaults this is the network that the authors released, without its one unused
-    layer (``convert_released_state_dict`` converts their weights); only the initial weights of SDI differ, see there.
+    The encoder gives feature maps at several levels. Each level passes channel and spatial attention and a 1x1
+    convolution to ``channels`` channels. SDI multiplies it with the smoothed features of all other levels. The decoder
+    adds the levels up from coarse to fine, and each decoded level has a head, a 1x1 convolution.
+
+    With the defaults this is the network that the authors released, without its one unused layer;
+    ``convert_released_state_dict`` converts their weights. Only the initial weights of SDI differ.
 
     Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
     https://arxiv.org/abs/2311.17791.
@@ -42,40 +42,34 @@ class UNetV2(nn.Module):
         out_channels: number of channels of the output: 1 for one structure with a sigmoid, or the number of classes,
             background included, with a softmax. Defaults to 1.
         backbone: name of a timm model with a feature pyramid (``"pvt_v2_b0"``, ``"convnextv2_tiny"``, ``"resnet34"``),
-            of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``), or a module
-            that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
+            or of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``); or a
+            module that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
         channels: number of channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
         deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
-        pretrained: start the encoder from its library's weights (True; downloaded unless cached), or from a file of
-            them (for PVTv2 also the authors' own file), or from the ImageNet weights that the bundle has of this
-            backbone (``"auto"``; random ones if it has none). A file that lacks any weight of the encoder is an error.
-            Defaults to False.
+        pretrained: weights that the encoder starts from: True for its library's, which are downloaded unless cached;
+            a file of them, for PVTv2 also the authors' own; ``"auto"`` for the ImageNet weights that the bundle has of
+            this backbone, or random ones if it has none; False for random ones. Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
             ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
-        sdi: infuse the levels into each other; False leaves plain skip connections, the paper's "U-Net (PVT)".
-            Defaults to True.
+        sdi: whether there is SDI; without it there are plain skip connections, the paper's "U-Net (PVT)". Defaults to
+            True.
         fusion: how SDI fuses the levels: ``"mul"`` (the paper), ``"add"`` or ``"cat"``. Defaults to ``"mul"``.
         upsample: how the decoder upsamples: ``"deconv"`` (the released code) or ``"interp"``, linear interpolation
             without weights. Defaults to ``"deconv"``.
-        norm: normalisation after the 1x1 convolutions, a MONAI layer name or (name, arguments). Defaults to
-            ``"batch"``.
+        norm: normalisation after the 1x1 convolutions, a MONAI layer or (layer, arguments). Defaults to ``"batch"``.
         out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
         backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
             code trains with. Defaults to None.
-        freeze_encoder: keep the encoder's weights: no gradients, and its normalisation layers stay in eval mode
-            (a scripted network's leave it on ``train()``). Defaults to False.
-        grad_checkpointing: compute the encoder's activations again in the backward pass instead of keeping them, which
-            saves memory (timm backbones only). Defaults to False.
-
-    Returns:
-        A module. Called with images of any size it gives raw logits at that size: one tensor, or in training with
-        ``deep_supervision`` a list of tensors, see :py:meth:`forward`.
+        freeze_encoder: whether the encoder keeps its weights: they have no gradients, and its normalisation layers stay
+            in eval mode (in a scripted network they leave it on ``train()``). Defaults to False.
+        grad_checkpointing: whether the backward pass computes the activations of a timm encoder again, which saves
+            memory. Defaults to False.
 
     Raises:
-        InputError: (a ValueError) when an argument has a value that is not among the allowed ones, the backbone has no
-            pyramid, or a file given as ``pretrained`` is missing or is not of this backbone.
+        InputError: (a ValueError) when an argument has a value that is not allowed, the backbone has no feature
+            pyramid, or a file given as ``pretrained`` is missing or lacks a weight of the encoder.
 
     Example::
 
@@ -118,8 +112,6 @@ class UNetV2(nn.Module):
                 f"got {in_channels}, {out_channels} and {channels}."
             )
         self.deep_supervision = deep_supervision
-        if pretrained == "auto":
-            pretrained = encoder_weights(pretrained, backbone, str(bundle_dir() / "models"))
 
         try:
             self.encoder = build_encoder(
@@ -129,8 +121,8 @@ class UNetV2(nn.Module):
             if not backbone_args or "unexpected keyword argument" not in str(error):
                 raise
             raise InputError(
-                f"{backbone!r} does not take backbone_args {backbone_args} ({error}). Leave them out "
-                "(--network_def#backbone_args null), or give those that it takes."
+                f"{backbone!r} does not take backbone_args {backbone_args} ({error}): leave them out, or give those "
+                "that it takes."
             ) from error
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
@@ -141,7 +133,6 @@ class UNetV2(nn.Module):
                 raise InputError(f"grad_checkpointing: {type(self.encoder.model).__name__} has no such mode.")
             switch(True)
         self.strides = list(self.encoder.strides)
-        levels = len(self.strides)
 
         self.gates = nn.ModuleList([_gate(spatial_dims, c, attention) for c in self.encoder.channels])
         self.reduce = nn.ModuleList(
@@ -154,15 +145,17 @@ class UNetV2(nn.Module):
         self.decoder = Decoder(spatial_dims, channels, self.strides, upsample)
         self.dropout = Dropout[Dropout.DROPOUT, spatial_dims](dropout)
         self.heads = nn.ModuleList(
-            [Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1) for _ in range(levels)]
+            [Conv[Conv.CONV, spatial_dims](channels, out_channels, kernel_size=1) for _ in self.strides]
         )
-        self.upsample = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
+        self.enlarge_logits = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
         if not deep_supervision:
             # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
             self.heads[1:].requires_grad_(False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """
+        Segment images of any size.
+
         Args:
             x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are no multiple of the encoder's
                 largest stride are padded with zeros at the end of each dimension, and the output is cropped.
@@ -173,9 +166,7 @@ class UNetV2(nn.Module):
             ``strides[i] / strides[0]``, rounded up.
         """
         # written for TorchScript: loops that append, and lists of tensors indexed, not zipped
-        sizes: list[int] = []
-        for size in x.shape[2:]:
-            sizes.append(size)
+        sizes = list(x.shape[2:])
         stride = self.strides[-1]
         features = self.encoder(_fit(x, [(size + stride - 1) // stride * stride for size in sizes]))
 
@@ -190,7 +181,7 @@ class UNetV2(nn.Module):
         for i, head in enumerate(self.heads):
             if i == 0 or (self.training and self.deep_supervision):
                 shrink = self.strides[i] // self.strides[0]
-                out = self.upsample(head(self.dropout(decoded[i])))
+                out = self.enlarge_logits(head(self.dropout(decoded[i])))
                 out = _fit(out, [(size + shrink - 1) // shrink for size in sizes])
                 outputs.append(out)
         if self.training and self.deep_supervision:
@@ -199,18 +190,20 @@ class UNetV2(nn.Module):
 
     def head_logits(self, level: int, decoded: torch.Tensor) -> torch.Tensor:
         """
+        Compute the raw logits of one head.
+
         Args:
             level: of the head, 0 for the finest.
             decoded: what the decoder gives for this level, of shape (Batch, channels, ...).
 
         Returns:
-            Raw logits of that head, of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
+            Logits of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
         """
         # as in forward, which cannot call this: TorchScript indexes no ModuleList by a variable
-        return self.upsample(self.heads[level](self.dropout(decoded)))
+        return self.enlarge_logits(self.heads[level](self.dropout(decoded)))
 
     def train(self, mode: bool = True) -> UNetV2:
-        """Switch between training and evaluation, as of every module; a frozen encoder stays in evaluation."""
+        """Switch between training and evaluation, where a frozen encoder stays in evaluation."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
@@ -243,26 +236,20 @@ class Decoder(nn.Module):
         steps = list(pairwise(strides))
         # "enlarge" is part of the names of the weights
         self.enlarge = nn.ModuleList(
-            [_upsample(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
+            [_enlarge(spatial_dims, channels, coarse // fine, upsample) for fine, coarse in reversed(steps)]
         )
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """
-        Args:
-            features: one tensor per level, finest first, of shape (Batch, channels, ...).
-
-        Returns:
-            The decoded levels, finest first, of the same shapes.
-        """
+        """Decode one tensor per level, finest first, of shape (Batch, channels, ...); the shapes stay."""
         out = features[-1]
         decoded = [out]
-        for i, upsample in enumerate(self.enlarge):
-            out = upsample(out) + features[len(features) - 2 - i]
+        for i, enlarge in enumerate(self.enlarge):
+            out = enlarge(out) + features[len(features) - 2 - i]
             decoded.append(out)
         return decoded[::-1]
 
 
-def _upsample(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
+def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
     """One step of the decoder, see :py:class:`UNetV2`."""
     if upsample == "interp":
         return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from files into networks and their backbones: all of them, or an error that says what differs."""
+"""Weights in files: whole networks, with the options that they were trained with, and encoders to start from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,7 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-__all__ = [
-    "encoder_weights", "load_backbone", "load_encoder", "load_timm_backbone", "load_weights", "options_of",
-    "read_weights", "with_options",
-]  # fmt: skip
+__all__ = ["encoder_weights", "load_encoder", "load_weights", "options_of", "read_weights", "with_options"]
 
 OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
 
@@ -65,34 +62,6 @@ def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return dict(getattr(state_dict, "_metadata", {}).get(OPTIONS, {}))
 
 
-def encoder_weights(pretrained: bool | str, backbone: str | nn.Module, folder: str) -> bool | str:
-    """
-    Decide what the encoder starts from, and log it.
-
-    Args:
-        pretrained: ``"auto"`` for the bundle's own ImageNet weights where it has some of this backbone, else none; True
-            for those of the library, which are downloaded; False for none; or a file of weights of this backbone.
-        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module.
-        folder: of the bundle's weights, where those of an encoder are ``<backbone>.safetensors``.
-
-    Returns:
-        ``pretrained`` of :py:class:`unetv2_monai.UNetV2`.
-    """
-    start = pretrained
-    name = backbone if isinstance(backbone, str) else type(backbone).__name__
-    if pretrained == "auto":
-        path = Path(folder) / f"{name}.safetensors"
-        start = str(path) if path.is_file() else False
-    if isinstance(start, str):
-        logger.info(f"The encoder {name} starts from the weights in {start}{' (ImageNet)' * (start != pretrained)}.")
-    elif start:
-        logger.info(f"The encoder {name} starts from the library's ImageNet weights.")
-    else:
-        why = "the bundle has no ImageNet weights of it; --pretrained true downloads some" * (start != pretrained)
-        logger.info(f"The encoder {name} starts from random weights{why and ': ' + why}.")
-    return start
-
-
 def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
     Read a file of weights and compare it with a network.
@@ -117,26 +86,21 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
         found = {name: tuple(value.shape) for name, value in state_dict.items()}
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
-    wanted = found if network is None else {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    if found == wanted:
-        return state_dict
-    differs = [
-        f"{key} {found[key]} instead of {shape}" for key, shape in wanted.items() if found.get(key, shape) != shape
-    ]
-    parts = {
-        "missing": [key for key in wanted if key not in found],
-        "unexpected": [key for key in found if key not in wanted],
-        "of another shape": differs,
+    wanted = found if network is None else {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    both = [name for name in wanted if name in found]
+    differences = {
+        "missing": [name for name in wanted if name not in found],
+        "unexpected": [name for name in found if name not in wanted],
+        "of another shape": [f"{n} {found[n]} instead of {wanted[n]}" for n in both if found[n] != wanted[n]],
     }
-    lines = [f"{len(keys)} {what}, such as {keys[0]}" for what, keys in parts.items() if keys]
-    dims = [max(map(len, shapes.values()), default=0) for shapes in (found, wanted)]
-    if dims == [5, 4]:
-        advice = "They are for volumes: add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml."
-    elif dims == [4, 5]:
-        advice = "They are for images, not for volumes: name others, in training by --weights, or leave out the recipe."
-    else:
-        advice = "Set --backbone, --in_channels, --out_channels and --network_def#channels to what it was trained with."
-    raise InputError(f"{path} holds weights of another network: {'; '.join(lines)}. {advice}")
+    lines = [f"{len(names)} {what}, such as {names[0]}" for what, names in differences.items() if names]
+    if not lines:
+        return state_dict
+    # the longest shapes are those of convolutions
+    kinds = [{4: "images", 5: "volumes"}.get(max(map(len, s.values()), default=0)) for s in (found, wanted)]
+    if None not in kinds and kinds[0] != kinds[1]:
+        lines.append(f"they are for {kinds[0]}, the network is for {kinds[1]}")
+    raise InputError(f"{path} holds weights of another network: {'; '.join(lines)}.")
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -153,19 +117,90 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     network.load_state_dict(read_weights(path, network))
 
 
-def load_timm_backbone(features: nn.Module, classifier: Any, path: str) -> None:
+def encoder_weights(pretrained: bool | str, backbone: str | nn.Module | None, folder: str | None = None) -> bool | str:
     """
-    Load a file of classification weights into the feature extractor of the same timm model.
+    Decide which weights the encoder starts from, and log it.
 
     Args:
-        features: ``timm.create_model(name, features_only=True)``.
-        classifier: ``timm.create_model(name)`` of the same input channels, which knows how to read the file.
-        path: weights of timm (.safetensors, .pth) or, where timm converts them, of the model's authors.
+        pretrained: ``"auto"`` for the ImageNet weights of this backbone in ``folder``, or none where it has none; True
+            for those of the library, which are downloaded; False for none; or a file of weights of this backbone.
+        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module.
+        folder: of weights, where those of an encoder are ``<backbone>.safetensors``. Defaults to None: ``models`` of
+            the bundle.
+
+    Returns:
+        ``pretrained`` of :py:class:`unetv2_monai.UNetV2`: True, False or a file.
+    """
+    name = backbone if isinstance(backbone, str) else type(backbone).__name__
+    bundled = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
+    if pretrained == "auto" and bundled.is_file():
+        pretrained, source = str(bundled), f"the weights in {bundled} (ImageNet)"
+    elif pretrained == "auto":
+        why = "the bundle has no ImageNet weights of it; with pretrained true some are downloaded"
+        pretrained, source = False, f"random weights: {why}"
+    elif isinstance(pretrained, str):
+        source = f"the weights in {pretrained}"
+    else:
+        source = "the library's ImageNet weights" if pretrained else "random weights"
+    logger.info(f"The encoder {name} starts from {source}.")
+    return pretrained
+
+
+def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | None = None, **kwargs: Any) -> None:
+    """
+    Load pretrained weights into an encoder: all of its weights, or an error.
+
+    Args:
+        encoder: one of MONAI's backbones, or ``timm.create_model(backbone, features_only=True)``.
+        pretrained: a file of weights, which may hold more than the encoder needs; True for timm's own, which are
+            downloaded unless cached; False leaves the encoder as it is. See :py:func:`encoder_weights`.
+        backbone: name of the timm model, for files of timm (.safetensors, .pth) or, where timm converts them, of the
+            model's authors. Defaults to None: the file has the names of the encoder.
+        kwargs: further arguments that the timm model was made with.
 
     Raises:
-        InputError: when the file is missing or unreadable, or does not hold every weight of the extractor.
+        InputError: when the file is missing or unreadable, or an entry is missing or of another shape.
     """
-    state_dict = _read_backbone(path)
+    if pretrained == "auto":
+        pretrained = encoder_weights(pretrained, backbone)
+    if not pretrained:
+        return
+    if isinstance(pretrained, str):
+        source, content = pretrained, _read_encoder_file(pretrained)
+        if backbone is not None:
+            content = _in_names_of_timm(content, timm.create_model(backbone, **kwargs))
+    else:
+        source = f"timm's {backbone}"
+        content = timm.create_model(str(backbone), features_only=True, pretrained=True, **kwargs).state_dict()
+    found, missing = {}, []
+    for key, value in encoder.state_dict().items():
+        # timm wraps an encoder ("model.") or flattens its stages ("stages_0.")
+        flat = re.sub(r"^([a-z_]+)_(\d+)\.", r"\1.\2.", key)
+        names = [name for name in (key, flat, key.removeprefix("model.")) if name in content]
+        if names and content[names[0]].shape == value.shape:
+            found[key] = content[names[0]]
+        elif not key.endswith("num_batches_tracked"):
+            missing.append(key)
+    if missing:
+        raise InputError(
+            f"{source} does not hold the weights of this backbone: {len(missing)} of {len(encoder.state_dict())} "
+            f"entries are missing or of another shape, such as {missing[0]}."
+        )
+    encoder.load_state_dict(found, strict=False)
+    logger.info(f"{source}: all {len(found)} weights of the encoder loaded, {len(content) - len(found)} not needed.")
+
+
+def _read_encoder_file(path: str) -> dict[str, torch.Tensor]:
+    if not Path(path).is_file():
+        raise InputError(f"no pretrained weights at {path}.")
+    try:
+        return dict(timm.models.load_state_dict(path))
+    except Exception as error:  # unpickling raises almost anything
+        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
+
+
+def _in_names_of_timm(state_dict: dict[str, torch.Tensor], classifier: Any) -> dict[str, torch.Tensor]:
+    """As timm would read a file: with the names and, in the first convolution, the input channels of its model."""
     convert = getattr(sys.modules[type(classifier).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         state_dict = convert(state_dict, classifier)
@@ -173,70 +208,4 @@ def load_timm_backbone(features: nn.Module, classifier: Any, path: str) -> None:
     if first in state_dict:
         in_channels = classifier.state_dict()[first].shape[1]
         state_dict[first] = timm.models.adapt_input_conv(in_channels, state_dict[first])
-    # the extractor may be wrapped ("model.") and may name "stages.0" as "stages_0"
-    load_backbone(features, path, state_dict, lambda key: re.sub(r"^([a-z_]+)_(\d+)\.", r"\1.\2.", key))
-
-
-def load_encoder(features: nn.Module, backbone: str, weights: bool | str) -> None:
-    """
-    Start the timm encoder of another network than :py:class:`unetv2_monai.UNetV2` from the weights that it would take.
-
-    Args:
-        features: ``timm.create_model(backbone, features_only=True)`` in the network, for RGB images.
-        backbone: name of the timm model.
-        weights: see :py:func:`encoder_weights`; False leaves the encoder as it is.
-
-    Raises:
-        InputError: when the file is missing or unreadable, or does not hold every weight of the encoder.
-    """
-    if weights == "auto":
-        weights = encoder_weights(weights, backbone, str(bundle_dir() / "models"))
-    if isinstance(weights, str):
-        load_timm_backbone(features, timm.create_model(backbone), weights)
-    elif weights:
-        source = timm.create_model(backbone, features_only=True, pretrained=True)
-        load_backbone(features, f"timm's {backbone}", source.state_dict())
-
-
-def load_backbone(
-    model: nn.Module,
-    path: str,
-    state_dict: Mapping[str, torch.Tensor] | None = None,
-    alias: Callable[[str], str] = lambda key: key,
-) -> None:
-    """
-    Load weights into a backbone: all of its weights, or an error.
-
-    Args:
-        model: the backbone.
-        path: the file; only named in messages if ``state_dict`` is given.
-        state_dict: the content of the file. Defaults to reading it.
-        alias: another name that an entry of the model may have in the file.
-
-    Raises:
-        InputError: when the file is missing or unreadable, or an entry is missing or of another shape.
-    """
-    content = _read_backbone(path) if state_dict is None else state_dict
-    found, missing = {}, []
-    for key, value in model.state_dict().items():
-        names = [name for name in (key, alias(key), key.removeprefix("model.")) if name in content]
-        if names and content[names[0]].shape == value.shape:
-            found[key] = content[names[0]]
-        elif not key.endswith("num_batches_tracked"):
-            missing.append(key)
-    if missing:
-        raise InputError(
-            f"{path} does not hold the weights of this backbone: {len(missing)} of {len(model.state_dict())} entries "
-            f"are missing or of another shape, such as {missing[0]}. Set --backbone to the model it was made for."
-        )
-    model.load_state_dict(found, strict=False)
-    logger.info(f"{path}: all {len(found)} weights of the backbone loaded, {len(content) - len(found)} not needed.")
-
-
-def _read_backbone(path: str) -> dict[str, torch.Tensor]:
-    if not Path(path).is_file():
-        raise InputError(f"no pretrained weights at {path}. Set --pretrained to a file of them, auto, true or false.")
-    try:
-        return dict(timm.models.load_state_dict(path))
-    except Exception as error:  # unpickling raises almost anything
-        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
+    return state_dict
