@@ -82,6 +82,7 @@ style: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 # style, secrets in tracked files (docs/results/ holds commits, which look like some), known vulnerabilities of what is
 # installed (where their database answers)

@@ -10,79 +10,179 @@ Measure speed, memory and size of the network on this machine, beside its export
 Each table is printed when it is done. --output_dir gets benchmark.json (all numbers, the machine, the commit) and
 benchmark.png. Do not use the machine for anything else meanwhile.
 
-How it measures: variants take turns, each in a process of its own. Times are medians, ± half the distance of the
-quartiles. Speed-up is against "released": this network, computed as the released code does (weights in NCHW, attention
-as products and softmax, glibc's usual memory). "x floor" is the time divided by the least that this machine could take:
-the multiply-accumulates at the measured rate of large matrix products, or moving weights and activations once at the
-measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in float32.
+Variants take turns, each in a process of its own; torch.utils.benchmark times them. Times are medians, ± half the
+distance of the quartiles. Speed-up is against "released": this network, computed as the released code does (weights in
+NCHW, attention as products and softmax, glibc's usual memory). "x floor" is the time divided by the least that this
+machine could take: the multiply-accumulates at the measured rate of large matrix products, or moving weights and
+activations once at the measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in
+float32.
 
---choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the weights
-and for the networks of docs/results/comparison. It draws choice.png.
+--choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the weights and
+for the networks of docs/results/comparison. It draws choice.png.
 
-With --images nothing is timed: the masks of every path are compared with plain PyTorch's, with the shipped weights or
+--images FOLDER times nothing: the masks of every path are compared with plain PyTorch's, with the shipped weights or
 those of --checkpoint (of the default network).
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
-from benchmarks import choice, commands, networks, segmenting, steps
-from benchmarks.machine import Row, describe
+import numpy as np
+from benchmarks import parts
+from benchmarks.timing import Row, Variant, describe, timed
+from common.bundle import ROOT
 from common.command import new_parser, run
+from common.exports import compare, images_of, inference_config, runner
 from common.figures import new_figure, to_png
+from common.options import values_of
+from common.quantisation import CALIBRATION_IMAGES
+from common.rows import Row as ComparedRow
+from common.tables import markdown
+from PIL import Image
 
+from unetv2_monai import list_images, to_mask
 from unetv2_monai.core.files import write_atomic
+from unetv2_monai.data import find_pairs
+from unetv2_monai.metrics import mask_dice
 
-PARTS: dict[str, Callable[[bool, Path, Row], Iterator[list[Row]]]] = {
-    "inference": networks.inference,
-    "training": networks.training,
-    "steps": steps.variants,
-    "profile": steps.shares,
-    "peers": networks.peers,
-    "sizes": networks.sizes,
-    "commands": commands.commands,
-    "segmenting": segmenting.segmenting,
-    "data": commands.data,
-    "processes": commands.processes,
-    "counts": networks.counts,
+PARTS: dict[str, Callable[[bool, Path, Row], Iterator[parts.Table]]] = {
+    "inference": parts.inference,
+    "training": parts.training,
+    "steps": parts.steps,
+    "profile": parts.shares,
+    "peers": parts.peers,
+    "sizes": parts.sizes,
+    "commands": parts.commands,
+    "segmenting": parts.segmenting,
+    "data": parts.data,
+    "processes": parts.processes,
+    "counts": parts.counts,
 }
 SHORT = ("inference", "training", "sizes", "commands", "segmenting", "data")
+COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
+COMPARED_SIZE = 128  # pixels, of the comparison's images
+LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
+LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
 
 
-@dataclass
-class Bars:
-    """One diagram of horizontal bars."""
+def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
+    """Masks of trained weights of the default network by each path against plain PyTorch in float32."""
+    network, exports = parts.trained(checkpoint), folder / "exports" / "agreement"
+    parts.export_all(network, parts.DEFAULT, exports)
+    inputs = images_of(list_images(str(images)), inference_config({"image_size": size}))
+    rows: list[Row] = []
+    for name, path in parts.paths(exports, image_size=size).items():
+        parser = inference_config(path.options, *(Path(file).name for file in path.overlays))
+        found = compare(
+            runner(parser, None if "checkpoint" in path.options else network.state_dict()), network, [], inputs
+        )
+        row: Row = {"path": name, "images": len(inputs), "largest logit": found.largest}
+        rows.append({**row, "largest difference": f"{found.difference:.1e}", "Dice": f"{found.dice:.6f}"})
+    yield f"Agreement with plain PyTorch, {size} x {size}", rows
 
-    title: str
-    names: list[str] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
+
+def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
+    """Dice and time of an image: every path of the default network, and the networks of the comparison."""
+    pairs, exports = find_pairs(str(dataset_dir)), folder / "exports" / "choice"
+    calibration = images_of(pairs["training"], inference_config({"image_size": size}), CALIBRATION_IMAGES)
+    parts.export_all(parts.trained(checkpoint), parts.DEFAULT, exports, calibration)
+    paths = parts.paths(exports, image_size=size, checkpoint=str(checkpoint))
+    paths = {name: path for name, path in paths.items() if name not in LEFT_OUT}
+    rows = timed(paths, [(1, size)], 60)
+    for row in rows:
+        row["Dice"] = segmented_dice(paths[row["path"]], pairs["test"], folder)
+    yield f"The shipped weights, {size} x {size}, one image at a time", rows
+    yield f"Networks under equal terms, {COMPARED_SIZE} x {COMPARED_SIZE}, one image at a time", compared()
 
 
-def draw(parts: dict[str, list[Row]], path: Path) -> None:
+def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Path) -> float:
+    """Mean Dice of what ``run inference`` writes for the images of these pairs."""
+    labels: dict[Path, dict[str, str]] = defaultdict(dict)
+    for pair in pairs:
+        labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = pair["label"]
+    dice: list[float] = []
+    for images, truths in labels.items():
+        masks = folder / "masks" / images.parent.name
+        parts.run_command(path, folder, {"dataset_dir": images, "output_dir": masks, "check_data": False})
+        dice += [dice_of_files(masks / f"{stem}.png", truth) for stem, truth in truths.items()]
+    return fmean(dice)
+
+
+def dice_of_files(mask: Path, truth: Path | str) -> float:
+    """Dice of two masks."""
+    with Image.open(mask) as one, Image.open(truth) as other:
+        return mask_dice(*(np.asarray(to_mask(opened)) > 0 for opened in (one, other)))
+
+
+def compared() -> list[Row]:
+    """The networks of the comparison under equal terms: their Dice from its table, and their time here."""
+    dice = mean_dice(COMPARED)
+    networks = {text: ComparedRow.parse(text) for text in dice}
+    variants = {
+        text: Variant(overlays=tuple(one.overlays), options=values_of(one.options)) for text, one in networks.items()
+    }
+    rows = timed(variants, [(1, COMPARED_SIZE)], 60)
+    return [{**row, "path": networks[row["path"]].label, "Dice": dice[row["path"]]} for row in rows]
+
+
+def mean_dice(scores: Path) -> dict[str, float]:
+    """By row of a comparison: over its seeds and images, at equal epochs."""
+    found: dict[str, list[float]] = defaultdict(list)
+    with scores.open(newline="") as opened:
+        for row in csv.DictReader(opened):
+            if row["terms"] == "epochs":
+                found[row["row"]].append(float(row["dice"]))
+    return {name: fmean(values) for name, values in found.items()}
+
+
+def draw_choice(rows: Sequence[Row], path: Path) -> None:
+    """A panel for each size of the images; a point is a row."""
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    figure = new_figure(6 * len(sizes), 4.5)
+    for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
+        shown = [row for row in rows if row["size"] == size]
+        for row in shown:
+            axis.plot(row["ms an image"], row["Dice"], "o", label=row["path"])
+        low, high = min(row["Dice"] for row in shown), max(row["Dice"] for row in shown)
+        middle, half = (low + high) / 2, max(0.6 * (high - low), LEAST_RANGE / 2)
+        axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
+        axis.set(xlim=(0, None), ylim=(middle - half, middle + half))
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    write_atomic(path, to_png(figure))
+
+
+def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
     """Speed-up of the paths, and the time of other networks to ours, where they were measured."""
-    diagrams: list[Bars] = []
-    for row in parts.get("inference", []):
-        title = f"speed-up, {row['network']}, {row['size']} px, batch {row['batch']}"
+    diagrams: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in inference:
         if row["size"] == 352:
-            if not diagrams or diagrams[-1].title != title:
-                diagrams.append(Bars(title))
-            diagrams[-1].names.append(row["path"])
-            diagrams[-1].values.append(row["speed-up"])
-    if peers := parts.get("peers"):
-        others = [row["network"] for row in peers], [row["prepared, to ours"] for row in peers]
-        diagrams.append(Bars("time of one image to ours", *others))
+            title = f"speed-up, {row['network']}, {row['size']} px, batch {row['batch']}"
+            diagrams[title][row["path"]] = row["speed-up"]
+    for row in peers:
+        diagrams["time of one image to ours"][row["network"]] = row["prepared, to ours"]
     if not diagrams:
         return
     figure = new_figure(8, 2.4 * len(diagrams))
-    for axis, bars in zip(figure.subplots(len(diagrams), 1, squeeze=False)[:, 0], diagrams):
-        axis.barh(bars.names[::-1], bars.values[::-1])
-        axis.set_title(bars.title)
+    for axis, (title, bars) in zip(figure.subplots(len(diagrams), 1, squeeze=False)[:, 0], diagrams.items()):
+        axis.barh(list(bars)[::-1], list(bars.values())[::-1])
+        axis.set_title(title)
         axis.axvline(1, color="grey", linewidth=1)
     write_atomic(path, to_png(figure))
+
+
+def cell(value: object) -> str:
+    """Three digits of a number, or all before the point."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -98,26 +198,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     folder = arguments.output_dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "benchmark.json"
-    here = describe()
-    print(json.dumps(here, indent=1))
-    found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
+    file, machine = folder / "benchmark.json", describe()
+    print(json.dumps(machine, indent=1))
     names = arguments.parts or (PARTS if arguments.full else SHORT)
+    tables = {name: partial(PARTS[name], arguments.full, folder, machine) for name in names}
     weights = arguments.checkpoint, arguments.image_size, folder
-    for name in ["agreement"] if arguments.images else ["choice"] if arguments.choice else names:
-        if arguments.images:
-            rows = commands.agreement(arguments.images, *weights)
-        elif arguments.choice:
-            rows = choice.choice(arguments.choice, *weights)
-        else:
-            rows = PARTS[name](arguments.full, folder, here)
-        found[name] = {"machine": here, "full": arguments.full, "rows": []}
-        for some in rows:
-            found[name]["rows"] += some
+    if arguments.images:
+        tables = {"agreement": partial(agreement, arguments.images, *weights)}
+    elif arguments.choice:
+        tables = {"choice": partial(choice, arguments.choice, *weights)}
+    found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
+    for name, tables_of in tables.items():
+        found[name] = {"machine": machine, "full": arguments.full, "rows": []}
+        for title, rows in tables_of():
+            shown = [{key: cell(value) for key, value in row.items()} for row in rows]
+            print(f"\n### {title}\n\n{markdown(shown)}", flush=True)
+            found[name]["rows"] += rows
             write_atomic(file, json.dumps(found, indent=1) + "\n")
+    rows_of = {name: part["rows"] for name, part in found.items()}
     if arguments.choice:
-        write_atomic(folder / "choice.png", to_png(choice.plot(found["choice"]["rows"])))
-    draw({name: part["rows"] for name, part in found.items()}, folder / "benchmark.png")
+        draw_choice(rows_of["choice"], folder / "choice.png")
+    draw(rows_of.get("inference", []), rows_of.get("peers", []), folder / "benchmark.png")
     print(f"\nall numbers: {file}")
 
 

@@ -14,83 +14,270 @@ images that are in two splits; then the exit status is 1. All else is a warning,
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import os
+import math
 import sys
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
+import nibabel
 import numpy as np
-from checks import images, volumes
-from checks.findings import KINDS, Facts, Pair, find_all
 from common.command import new_parser, run
 from common.pages import data_uri, render
+from common.pictures import picture
 from PIL import Image
-from tqdm import tqdm
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm.contrib.concurrent import thread_map
 
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.images import to_mask, to_rgb
 from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
+from unetv2_monai.data.checks import check_pair
+from unetv2_monai.data.volumes import read_grid, read_volume
 
+GRID = 16  # brightness differences between 17 x 16 fields: 256 bits
+BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
+TINY, FULL = 0.001, 0.95  # shares of the image
+DUPLICATES = (
+    "same image twice in a split", "same image in two splits",
+    "nearly the same image twice in a split", "nearly the same image in two splits",
+)  # fmt: skip
+MOST_NAMED = 3  # images of a split in a group of duplicates
 MOST_SHOWN = 12  # thumbnails of a finding
 MOST_PRINTED = 10  # entries of an error
+ERRORS = {
+    "refused": "training refuses these files",
+    "same image in two splits": "scores on one of the splits are not honest",
+    "several numbers of channels": "training takes one, as in_channels states",
+}
+WARNINGS = {
+    "nearly the same image in two splits": "frames of one video, or one patient? Scores may flatter",
+    "same image twice in a split": "it counts twice",
+    "nearly the same image twice in a split": "frames of one video, or resized copies",
+    "class that never occurs": "it cannot be learned or scored: labels are missing, or --out_channels is wrong",
+    "empty mask": "right for images without a lesion, a mistake otherwise",
+    "tiny lesion": f"less than {TINY:.1%} of the image; lost when images are resized",
+    "mask covers the image": "inside and outside exchanged?",
+    "several colour modes": "all are converted to RGB",
+    "several orientations": "all are turned to RAS",
+    "several spacings": "set --spacing of recipes/volumes.yaml, for example to the median above",
+}
+MEANINGS = {kind: f"error: {text}" for kind, text in ERRORS.items()}
+MEANINGS |= {kind: f"warning: {text}" for kind, text in WARNINGS.items()}
 
 
 @dataclass(frozen=True)
-class Thumbnail:
-    name: str
-    uri: str
+class Facts:
+    """
+    What is known of one image and its mask, or of a volume and its label.
+
+    Args:
+        split: of the data set.
+        image, label: paths.
+        values: in the mask.
+        lesion: share of the image that is not background.
+        size: width and height in pixels, or of a volume in voxels.
+        sha256: of the image's pixels.
+        bits: 256 booleans, of which about half differ between unrelated images.
+        traits: what should be alike in all images, by the kind of the finding if it is not.
+        spacing: size of a voxel in mm, from left to right, back to front and below to above; empty for images.
+    """
+
+    split: str
+    image: str
+    label: str
+    values: frozenset[int]
+    lesion: float
+    size: tuple[int, ...]
+    sha256: str
+    bits: np.ndarray
+    traits: dict[str, str]
+    spacing: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Split and path, for people."""
+        return f"{self.split}: {self.image}"
 
 
-def read_sections(dataset_dir: str, out_channels: int) -> dict[str, list[Pair]]:
+def is_volume(path: str) -> bool:
+    return not path.lower().endswith(IMAGE_ENDINGS)
+
+
+def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:
+    """The facts of one pair, or why training refuses it."""
+    image, label = item["image"], item["label"]
+    try:
+        check_pair(item, out_channels)
+    except InputError as error:
+        return str(error)
+    mask = read_mask(label, out_channels)
+    about = about_volume(image) if is_volume(image) else about_image(image)
+    return Facts(split, image, label, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
+
+
+def read_mask(path: str, out_channels: int) -> np.ndarray:
+    """Class indices, of shape (height, width), or (dim_0, dim_1, dim_2)."""
+    if is_volume(path):
+        values = read_volume(path)
+        return values.reshape(values.shape[:3])
+    with Image.open(path) as opened:
+        return np.asarray(to_mask(opened, out_channels))
+
+
+def about_image(path: str) -> dict[str, Any]:
+    with Image.open(path) as opened:
+        mode, image = opened.mode, to_rgb(opened)
+    fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
+    return {
+        "size": image.size,
+        "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        "bits": (fields[:, 1:] > fields[:, :-1]).ravel(),  # whether brightness rises from one field to the next
+        "traits": {"several colour modes": mode},
+    }
+
+
+def about_volume(path: str) -> dict[str, Any]:
+    image, grid = read_volume(path), read_grid(path)
+    digest = hashlib.sha256(np.ascontiguousarray(image, dtype=np.float32).tobytes())
+    spacing = np.array(grid.spacing)[np.argsort(nibabel.orientations.io_orientation(grid.affine)[:, 0])]
+    return {
+        "size": grid.size,
+        "sha256": digest.hexdigest(),
+        "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # equal volumes alone are found
+        "traits": {
+            "several numbers of channels": str(math.prod(image.shape[3:])),
+            "several orientations": grid.orientation,
+            "several spacings": " x ".join(f"{size:.3g}" for size in spacing) + " mm",
+        },
+        "spacing": tuple(map(float, spacing)),
+    }
+
+
+Entry = tuple[list[str], list[Facts]]
+"""Of a finding: names, each with what belongs to it; and what to show of them."""
+
+
+def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> dict[str, list[Entry]]:
+    """What is found in the pairs that training takes, by its kind."""
+    found = find_duplicates(facts, most_different) if facts else {}
+    found["class that never occurs"] = [([name], []) for name in missing_classes(facts, out_channels)]
+    flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
+    for kind, chosen in (
+        ("empty mask", [fact for fact in facts if fact.lesion == 0]),
+        ("tiny lesion", [fact for fact in flat if 0 < fact.lesion < TINY]),
+        ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
+    ):
+        found[kind] = [([fact.name, f"{fact.lesion:.2%}"], [fact]) for fact in chosen]
+    for kind in facts[0].traits if facts else ():
+        counts = Counter(fact.traits[kind] for fact in facts).most_common()
+        examples = {fact.traits[kind]: fact for fact in facts}
+        if len(counts) > 1:
+            found[kind] = [([value, str(count)], [examples[value]]) for value, count in counts]
+    return found
+
+
+def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
+    """
+    Groups of images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
+
+    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ. A group
+    is what is connected by such pairs.
+    """
+    signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)
+    digests, splits = np.array([(fact.sha256, fact.split) for fact in facts]).T
+    every = np.arange(len(facts))
+    groups: dict[str, np.ndarray] = {}  # by kind: for each image the first one of its group
+    for start in range(0, len(facts), BLOCK):
+        rows = every[start : start + BLOCK, None]
+        # a product of signs is 1 where bits agree, and -1 where they differ
+        near = (signs[rows[:, 0]] @ signs.T >= signs.shape[1] - 2 * most_different) & (rows < every)
+        kinds = 2 * (digests[rows] != digests) + (splits[rows] != splits)
+        for number, kind in enumerate(DUPLICATES):
+            ones, others = np.nonzero(near & (kinds == number))
+            if len(ones):
+                groups[kind] = joined(groups.get(kind, every), ones + start, others)
+    return {kind: name_groups(facts, firsts) for kind, firsts in groups.items()}
+
+
+def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each image the first one of its group, once the groups of ``ones`` and ``others`` are joined in pairs."""
+    count = len(firsts)
+    ends = np.append(ones, np.arange(count)), np.append(others, firsts)
+    _, labels = connected_components(coo_array((np.ones(len(ends[0])), ends), (count, count)), directed=False)
+    _, first_of_label = np.unique(labels, return_index=True)
+    return first_of_label[labels]
+
+
+def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
+    """Of each group the first few images of every split, and how many more there are."""
+    entries: list[Entry] = []
+    for first in np.flatnonzero(np.bincount(firsts) > 1):
+        members = [facts[int(index)] for index in np.flatnonzero(firsts == first)]
+        named: list[Facts] = []
+        for split in dict.fromkeys(fact.split for fact in members):
+            named += [fact for fact in members if fact.split == split][:MOST_NAMED]
+        more = [f"and {len(members) - len(named)} more"] if len(members) > len(named) else []
+        entries.append(([*(fact.name for fact in named), *more], named))
+    return entries
+
+
+def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
+    """Classes that no mask of a split has."""
+    names = []
+    for split in dict.fromkeys(fact.split for fact in facts):
+        values = frozenset().union(*(fact.values for fact in facts if fact.split == split))
+        names += [f"{split}: class {one}" for one in range(1, max(out_channels, 2)) if one not in values]
+    return names
+
+
+def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, str]]]:
     """The pairs of every split that there is, as training and evaluation divide them."""
     found = find_pairs(dataset_dir).keys()
     trains = bool(found & {"training", "plain"})  # then pairs for validation are held out, unless a split names them
     names = ("training", "validation", "test")
-    sections = [name for name in names if name in found or (trains and name != "test")]
-    lists = load_datalist(dataset_dir, sections, out_channels=out_channels, check=False)
-    return {
-        section: [Pair(section, item["image"], item["label"]) for item in items] for section, items in lists.items()
-    }
-
-
-def kind_of(pairs: Sequence[Pair]) -> ModuleType:
-    """What to examine the pairs with."""
-    of_images = [pair for pair in pairs if pair.image.lower().endswith(IMAGE_ENDINGS)]
-    of_volumes = [pair for pair in pairs if not pair.image.lower().endswith(IMAGE_ENDINGS)]
-    if of_images and of_volumes:
+    splits = [name for name in names if name in found or (trains and name != "test")]
+    lists = load_datalist(dataset_dir, splits, out_channels=out_channels, check=False)
+    kinds = {is_volume(item["image"]): item["image"] for items in lists.values() for item in items}
+    if len(kinds) > 1:
         raise InputError(
-            f"{of_volumes[0].image} is a volume and {of_images[0].image} an image. Training takes one of the two: keep "
-            "them in folders of their own."
+            f"{kinds[True]} is a volume and {kinds[False]} an image. Training takes one of the two: keep them in "
+            "folders of their own."
         )
-    return volumes if of_volumes else images
-
-
-def encoded(pair: Pair, image: np.ndarray) -> Thumbnail:
-    """As a page shows it."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=80)
-    return Thumbnail(f"{pair.section}: {Path(pair.image).name}", data_uri(buffer.getvalue(), "jpeg"))
+    return lists
 
 
 def summarise(facts: Sequence[Facts]) -> dict[str, str]:
     """One split's row of the table, by the titles of its columns."""
     sizes = sorted((fact.size for fact in facts), key=np.prod)
-    values = sorted(frozenset().union(*(fact.values for fact in facts)))
     smallest, largest = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
-    row = {"split": facts[0].pair.section, "pairs": str(len(facts)), "smallest": smallest, "largest": largest}
+    row = {"split": facts[0].split, "pairs": str(len(facts)), "smallest": smallest, "largest": largest}
     row["lesion, median"] = f"{np.median([fact.lesion for fact in facts]):.1%}"
-    row["values"] = ", ".join(map(str, values))
-    if facts[0].spacing:
+    row["values"] = ", ".join(map(str, sorted(frozenset().union(*(fact.values for fact in facts)))))
+    if is_volume(facts[0].image):
         median = np.median([fact.spacing for fact in facts], axis=0)
         row["spacing in mm, median"] = " x ".join(f"{size:.3g}" for size in median)
         row["orientation"] = ", ".join(sorted({fact.traits["several orientations"] for fact in facts}))
     return row
+
+
+def thumbnail(facts: Facts, out_channels: int) -> dict[str, str]:
+    """A small picture of the image, or of three slices of the volume, with the outline of the mask, for the page."""
+    image, (mask,) = picture(facts.image, read_mask(facts.label, out_channels) > 0)
+    shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
+    shown.thumbnail((200, 480))
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=80)
+    return {"name": f"{facts.split}: {Path(facts.image).name}", "uri": data_uri(buffer.getvalue(), "jpeg")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -100,56 +287,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
+    out_channels = arguments.out_channels
 
-    sections = read_sections(arguments.dataset_dir, arguments.out_channels)
-    pairs = [pair for some in sections.values() for pair in some]
-    kind = kind_of(pairs)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda pair: kind.examine(pair, arguments.out_channels), pairs)
-        examined = list(tqdm(results, "Checking data", len(pairs), disable=None))
+    lists = read_lists(arguments.dataset_dir, out_channels)
+    pairs = [(split, item, out_channels) for split, items in lists.items() for item in items]
+    examined = thread_map(examine, *zip(*pairs), max_workers=8, desc="Checking data", disable=None)
     facts = [result for result in examined if isinstance(result, Facts)]
-    problems = [result for result in examined if isinstance(result, str)]
-    findings = find_all(facts, problems, arguments.near, arguments.out_channels)
+    found = find_all(facts, arguments.near, out_channels)
+    found["refused"] = [([problem], []) for problem in examined if isinstance(problem, str)]
+    found = {kind: found[kind] for kind in MEANINGS if found.get(kind)}
+    entries = {kind: [entry for entry, _ in some] for kind, some in found.items()}
+    shown = {kind: [fact for _, example in some for fact in example] for kind, some in found.items()}
 
-    parts = [[fact for fact in facts if fact.pair.section == section] for section in sections]
-    summaries = [summarise(part) for part in parts if part]
+    by_split = [[fact for fact in facts if fact.split == split] for split in lists]
+    summaries = [summarise(some) for some in by_split if some]
     header = list(summaries[0]) if summaries else []
     rows = [list(summary.values()) for summary in summaries]
-    report = {
-        "dataset_dir": arguments.dataset_dir,
-        "splits": [header, *rows],
-        "findings": {name: finding.entries for name, finding in findings.items()},
-    }
+    report = {"dataset_dir": arguments.dataset_dir, "splits": [header, *rows], "findings": entries}
     write_atomic(arguments.output_dir / "report.json", json.dumps(report, indent=1) + "\n")
     page = render(
         "check_data.html.j2",
         title=f"Data check of {arguments.dataset_dir}",
         header=header,
         rows=rows,
-        findings=[
-            {
-                "kind": name,
-                "meaning": KINDS[name],
-                "entries": finding.entries,
-                "thumbnails": [
-                    encoded(pair, kind.thumbnail(pair, arguments.out_channels)) for pair in finding.shown[:MOST_SHOWN]
-                ],
-            }
-            for name, finding in findings.items()
-        ],
+        meanings=MEANINGS,
+        findings=entries,
+        pictures={kind: [thumbnail(fact, out_channels) for fact in some[:MOST_SHOWN]] for kind, some in shown.items()},
     )
     write_atomic(arguments.output_dir / "report.html", page)
 
     for row in (header, *rows):
         print("  ".join(cell.ljust(14) for cell in row).rstrip())
-    for name, finding in findings.items():
-        print(f"{len(finding.entries)} x {name} ({KINDS[name]})")
-        if KINDS[name].is_error:
-            print(*(f"  {', '.join(entry)}" for entry in finding.entries[:MOST_PRINTED]), sep="\n")
-            if more := len(finding.entries[MOST_PRINTED:]):
+    for kind, some in entries.items():
+        print(f"{len(some)} x {kind} ({MEANINGS[kind]})")
+        if kind in ERRORS:
+            print(*(f"  {', '.join(entry)}" for entry in some[:MOST_PRINTED]), sep="\n")
+            if more := len(some[MOST_PRINTED:]):
                 print(f"  and {more} more, in the report")
     print(f"report: {arguments.output_dir / 'report.html'}")
-    if any(KINDS[name].is_error for name in findings):
+    if ERRORS.keys() & found.keys():
         sys.exit(1)
 
 

@@ -30,7 +30,6 @@ starts from the beginning, so that its whole time is counted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -40,11 +39,12 @@ from typing import Any
 
 from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
-from common.comparison_results import plot, scores_as_csv, tabulate
-from common.comparisons import EPOCHS, TIME, Row, Run, fitting_epochs, read_runs
 from common.figures import to_png
 from common.locks import locked
 from common.options import add_set, values_of
+from common.rows import Row
+from comparisons.results import plot, scores_as_csv, tabulate
+from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs
 
 from unetv2_monai import InputError
 from unetv2_monai.bundle.options import check_name
@@ -165,17 +165,12 @@ class Comparison:
 
     def results(self) -> dict[str, dict[str, list[Run]]]:
         """Finished runs by ``EPOCHS`` and ``TIME``, then by row: the given ones first."""
-        given = [row.text for row in self.rows]
-        results: dict[str, dict[str, list[Run]]] = {EPOCHS: {}, TIME: {}}
-        for text in [*given, *sorted({one.row for one in self.finished()} - {*given})]:
-            results[EPOCHS][text], results[TIME][text] = self.of_row(text), self.of_row(text, self.reference)
-        if any(results[TIME].values()):
-            results[TIME][self.reference] = results[EPOCHS][self.reference]
-        return {
-            equal: {text: found for text, found in rows.items() if found}
-            for equal, rows in results.items()
-            if any(rows.values())
-        }
+        texts = list(dict.fromkeys([*(row.text for row in self.rows), *(one.row for one in self.finished())]))
+        epochs = {text: found for text in texts if (found := self.of_row(text))}
+        time = {text: found for text in texts if (found := self.of_row(text, self.reference))}
+        if time:
+            time = {text: time.get(text) or epochs[text] for text in epochs if text in {*time, self.reference}}
+        return {equal: rows for equal, rows in ((EPOCHS, epochs), (TIME, time)) if rows}
 
     def report(self) -> str:
         """Write tables, scores and plot of all finished runs of the folder; returns the tables."""
@@ -230,28 +225,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--equal_time", action="store_true", help="train for as long as the reference, too")
     parser.add_argument("--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows: ...")
     add_set(parser, "options of all rows")
-    arguments: argparse.Namespace = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
     rows: list[Row] = arguments.rows
     for row in rows:
         row.files(arguments.overlays)
-    comparison = Comparison(
-        arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set, rows,
-        arguments.reference or rows[0].text,
-    )  # fmt: skip
+    reference = arguments.reference or rows[0].text
+    common = arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set
+    comparison = Comparison(*common, rows, reference)
     known = {row.text for row in rows} | {one.row for one in comparison.finished()}
-    if comparison.reference not in known:
-        raise InputError(f"--reference {comparison.reference}: there is {', '.join(sorted(known))}.")
+    if reference not in known:
+        raise InputError(f"--reference {reference}: there is {', '.join(sorted(known))}.")
     for seed in arguments.seeds:  # the outer loop, so that after each seed all rows can be compared
         for row in rows:
             if comparison.train_and_score(row, seed):
                 comparison.report()
-    others = [row for row in rows if row.text != comparison.reference] if arguments.equal_time else []
+    others = [row for row in rows if row.text != reference] if arguments.equal_time else []
     for seed in arguments.seeds:
         for row in others:
             limits = comparison.limits(row)
             if limits is None:
-                print(f"{row.text}: not in the time of {comparison.reference} until both have a finished run")
-            elif comparison.train_and_score(row, seed, comparison.reference, limits):
+                print(f"{row.text}: not in the time of {reference} until both have a finished run")
+            elif comparison.train_and_score(row, seed, reference, limits):
                 comparison.report()
     print(comparison.report())
 

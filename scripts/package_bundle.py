@@ -22,88 +22,140 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
-from common.bundle import CONFIGS, ROOT
-from common.cards import made_sections, write_card, write_terms
 from common.command import new_parser, run
-from common.entries import OWN_WEIGHTS, ZooEntry, eval_metrics, known_entries, read_entry
-from common.options import add_set, values_of
-from common.packing import apply_overlay, copy_bundle, copy_encoder, new_network, save_onnx, save_weights
+from common.exports import FORMATS, Job, describe
+from common.options import add_set, plain_option, values_of
+from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
 
-import unetv2_monai
-from unetv2_monai import InputError
+from unetv2_monai import InputError, __version__, load_weights
+from unetv2_monai.bundle.entries import Entry, entry_keys, read_entry
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
-ENCODER_DATA = "ImageNet-1k"  # of docs/data_license.txt, for packages with an encoder's weights
+NETWORK_MARK = "<!-- the packed network -->"  # of docs/README.md, the card of weights of the user
 
 
-def check_versions() -> str:
-    """The version, on which the package, metadata.json and the changelogs must agree."""
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    version = metadata["version"]
-    released = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    if unetv2_monai.__version__ != version or version not in metadata["changelog"] or released[:1] != [version]:
-        raise InputError(
-            f"versions differ: unetv2_monai.__version__ {unetv2_monai.__version__}, metadata.json {version} (its "
-            f"changelog: {', '.join(metadata['changelog'])}), CHANGELOG.md {', '.join(released) or 'none'}. "
-            "Name the new version in all of them."
-        )
-    return version
+@dataclass(frozen=True)
+class Content:
+    """
+    What is packed.
+
+    Args:
+        checkpoint: file of the weights.
+        entry: whose data the weights were trained on. Defaults to None: nothing is known of their data.
+        recipe: that they were trained with. Defaults to None: that of ``train.json``.
+        options: that they need, by their keys. Defaults to none.
+    """
+
+    checkpoint: Path
+    entry: Entry | None = None
+    recipe: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.entry.name if self.entry else NAME
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the weights are those of the entry, which its card describes."""
+        return self.entry is not None and sha256(self.checkpoint) == self.entry.sha256 and not self.options
 
 
-def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ZooEntry, Path]]:
-    """What the command line asks for: entries, each with its file of weights."""
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def chosen(arguments: argparse.Namespace) -> Iterator[Content]:
+    """What the command line asks for."""
+    entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
-        entry = read_entry(arguments.entry) if arguments.entry else OWN_WEIGHTS
-        options = {**entry.options, **values_of(arguments.set)}
-        entry = replace(entry, options=options, recipe=arguments.recipe or entry.recipe, scores=None)
-        yield entry, arguments.checkpoint
-        return
-    if arguments.set or arguments.recipe:
+        recipe = arguments.recipe or (entry.recipe if entry else None)
+        yield Content(arguments.checkpoint, entry, recipe, values_of(arguments.set))
+    elif arguments.set or arguments.recipe:
         raise InputError("--set and --recipe are for weights of your own: name these by --checkpoint.")
-    if arguments.entry:
-        entry = read_entry(arguments.entry)
-        yield entry, entry.weights_file
-        return
-    if arguments.weights_url:
+    elif entry:
+        yield Content(entry.weights, entry, entry.recipe)
+    elif arguments.weights_url:
         raise InputError("--weights_url is the address of one file: choose a package by --entry or --checkpoint.")
-    for key in known_entries():
-        entry = read_entry(key)
-        if entry.weights_file.is_file():
-            yield entry, entry.weights_file
-        else:
-            print(f"left out: {key}, since there is no bundle/models/{entry.weights}")
+    else:
+        for key in entry_keys():
+            entry = read_entry(key)
+            if entry.weights.is_file():
+                yield Content(entry.weights, entry, entry.recipe)
+            else:
+                print(f"left out: {key}, since there is no bundle/models/{entry.weights.name}")
 
 
-def write_documents(folder: Path, entry: ZooEntry, checkpoint: Path, encoder: bool, onnx: bool) -> None:
-    """Metadata, model card and terms of data, of the entry and of what is packed; the ONNX file, which has metadata."""
-    configs, docs = folder / "configs", folder / "docs"
-    scores = entry.scores.read(checkpoint) if entry.scores else None
-    if entry.scores and scores is None:
-        print(f"{entry.name}: packed without scores, since the stored ones are of other weights")
-    data = []
-    if entry.data is not None:
-        data = write_terms(docs / "data_license.txt", [*entry.data, *[ENCODER_DATA] * encoder])
-    overlay = {**entry.metadata, "eval_metrics": eval_metrics(scores or {}), "+references": [one.cite for one in data]}
-    apply_overlay(configs / "metadata.json", overlay)
-    if onnx and (reason := save_onnx(folder)):
-        print(f"{entry.name}: packed without models/model.onnx: {reason}")
-    parameters = sum(parameter.numel() for parameter in new_network(configs).parameters())
-    write_card(docs / "README.md", entry.card, made_sections(configs, data, scores, parameters))
+def write_documents(folder: Path, content: Content) -> None:
+    """The overlay of metadata.json, the model card and the terms of the data."""
+    docs, entry = folder / "docs", content.entry
+    if entry:
+        scores = entry.eval_metrics if content.has_scores else {}
+        apply_overlay(folder / "configs" / "metadata.json", {**entry.metadata, "eval_metrics": scores})
+        shutil.copy(entry.folder / "data_license.txt", docs)
+    if entry and content.has_scores:
+        shutil.copy(entry.folder / "README.md", docs)
+    else:
+        if entry:
+            print(f"{entry.name}: packed with a general card, since the stored scores are of other weights")
+        card = (docs / "README.md").read_text()
+        (docs / "README.md").write_text(card.replace(NETWORK_MARK, network_table(folder)))
+
+
+def network_table(folder: Path) -> str:
+    """A table in Markdown of what the packed configs say of the network as plain values."""
+    train, metadata = (json.loads((folder / "configs" / f"{name}.json").read_text()) for name in ("train", "metadata"))
+    formats = metadata["network_data_format"]
+    parameters = sum(parameter.numel() for parameter in new_network(folder / "configs").parameters())
+    encoders = [f"`models/{path.name}`" for path in sorted(folder.glob("models/*.safetensors"))]
+    rows = {
+        "network": f"`{train['network_def']['_target_']}`, {parameters / 1e6:.1f} million parameters",
+        "ImageNet weights of the encoder": ", ".join(encoders) or "none in this package",
+        "input channels": ", ".join(formats["inputs"]["image"]["channel_def"].values()),
+        "classes": ", ".join(f"{key} {name}" for key, name in formats["outputs"]["pred"]["channel_def"].items()),
+        "optimiser": f"`{train['optimizer']['_target_']}`",
+    }
+    for key in ("backbone", "image_size", "max_epochs", "batch_size", "learning_rate"):
+        value = plain_option(train, key)
+        if value is not None and not str(value).startswith(("$", "@")):  # a recipe may have an expression
+            rows[f"`{key}`"] = f"`{value}`"
+    return "\n".join(
+        ["| part or option | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
+    )
+
+
+def save_onnx(folder: Path) -> str:
+    """Write ``models/model.onnx`` of a copied bundle from its weights. Returns why there is none, or nothing."""
+    weights, target = folder / "models" / "model.pt", folder / "models" / FORMATS["onnx"].file
+    if missing := FORMATS["onnx"].missing_packages():
+        return f"pip install {' '.join(missing)}"
+    network = new_network(folder / "configs").eval()
+    if next(network.parameters()).ndim != 4:
+        return "segment.py is for images, this network for volumes"
+    load_weights(network, weights)
+    try:
+        FORMATS["onnx"].export(Job(network, {}, describe({}, weights, folder / "configs")), target)
+    except InputError as error:
+        return str(error)
+    except torch.onnx.errors.OnnxExporterError as error:
+        target.unlink(missing_ok=True)
+        return f"PyTorch {torch.__version__} cannot export this network ({type(error).__name__})"
+    return ""
 
 
 def write_large_files(folder: Path, url: str) -> None:
     """Move the weights out of the bundle; ``monai.bundle download_large_files`` fetches and verifies them."""
     weights = folder / "models" / "model.pt"
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-    entry = {"path": "models/model.pt", "url": url, "hash_val": digest, "hash_type": "sha256"}
+    entry = {"path": "models/model.pt", "url": url, "hash_val": sha256(weights), "hash_type": "sha256"}
     (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
     weights.rename(folder.parent / "model.pt")
     if not any(weights.parent.iterdir()):
@@ -120,13 +172,12 @@ def write_zip(folder: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
-def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | None, onnx: bool) -> Path:
+def pack(content: Content, target: Path, weights_url: str | None, onnx: bool) -> Path:
     """
     Write one package.
 
     Args:
-        entry: what the package has of its own.
-        checkpoint: file of its weights.
+        content: what is packed.
         target: folder of the package; the zip is beside it.
         weights_url: address of the weights, which are then not in the zip, or None.
         onnx: also write ``models/model.onnx``, where that is possible.
@@ -136,16 +187,18 @@ def pack(entry: ZooEntry, checkpoint: Path, target: Path, weights_url: str | Non
     """
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    folder, archive = unfinished / entry.name, unfinished / "archive.zip"
+    folder, archive = unfinished / content.name, unfinished / "archive.zip"
     try:
-        copy_bundle(folder, entry.options, entry.recipe)
-        encoder = copy_encoder(folder)
-        save_weights(checkpoint, folder / "configs", folder / "models" / "model.pt")
-        write_documents(folder, entry, checkpoint, bool(encoder), onnx)
+        copy_bundle(folder, content.options, content.recipe)
+        copy_encoder(folder)
+        save_weights(content.checkpoint, folder / "configs", folder / "models" / "model.pt")
+        write_documents(folder, content)
+        if onnx and (reason := save_onnx(folder)):
+            print(f"{content.name}: packed without models/model.onnx: {reason}")
         if weights_url:
             write_large_files(folder, weights_url)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sums = "".join(f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder)}\n" for p in files)
+        sums = "".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files)
         (folder / "SHA256SUMS").write_text(sums)
         write_zip(folder, archive)
     except BaseException:
@@ -161,23 +214,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--entry", help="a folder of bundle/entries; default: all that have weights")
     parser.add_argument("--checkpoint", type=Path, help="weights of your own")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "dist", help="default: dist")
+    parser.add_argument("--output_dir", type=Path, default=Path("dist"), help="default: dist")
     add_set(parser, "options that your own weights need")
     parser.add_argument("--recipe", help="what your own weights were trained with, such as volumes")
     parser.add_argument("--weights_url", help="leave all weights out; large_files.yml names this address of model.pt")
     parser.add_argument("--no_onnx", action="store_true", help="leave out models/model.onnx")
     arguments = parser.parse_args(argv)
 
-    version = check_versions()
     onnx = not arguments.no_onnx and not arguments.weights_url
     archives = [
-        pack(entry, checkpoint, arguments.output_dir / f"{entry.name}_v{version}", arguments.weights_url, onnx)
-        for entry, checkpoint in chosen(arguments)
+        pack(content, arguments.output_dir / f"{content.name}_v{__version__}", arguments.weights_url, onnx)
+        for content in chosen(arguments)
     ]
     if not archives:
         raise InputError("no entry has weights: name your own by --checkpoint.")
     for archive in archives:
-        print(f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
+        print(f"{sha256(archive)}  {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -17,85 +17,74 @@ Run it again at any time: it continues where it was stopped, and restores files 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from common.command import new_parser, run
-from common.datasets import Entry, Origin, Pair, find_folder, hold_out, match_pairs, store_all, write_datalist
+from common.datasets import Entry, Pair, hold_out, match_pairs, store_all, write_datalist
 
 from unetv2_monai import InputError
 
 
-@dataclass(frozen=True)
-class Published:
+class Published(NamedTuple):
     """
     A data set as it is published.
 
     Args:
-        images, masks: names that their folders may have.
+        joint: its name in the joint folder.
+        images, masks: names that its folders may have.
         source: where it is published.
         licence: terms of its use.
-        joint: its name in the joint folder.
         block: neighbours that are held out together. Defaults to 1.
     """
 
+    joint: str
     images: tuple[str, ...]
     masks: tuple[str, ...]
     source: str
-    licence: str
-    joint: str
+    licence: str = "research, with citation"
     block: int = 1
 
 
 DATASETS = {
     "kvasir": Published(
-        images=("images",),
-        masks=("masks",),
-        source="https://datasets.simula.no/kvasir-seg/",
-        licence="research and education",
-        joint="Kvasir",
+        "Kvasir", ("images",), ("masks",), "https://datasets.simula.no/kvasir-seg/", "research and education"
     ),
     "clinicdb": Published(
-        images=("Original", "PNG/Original", "TIF/Original", "images"),
-        masks=("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
-        source="https://polyp.grand-challenge.org/CVCClinicDB/",
-        licence="research, with citation",
-        joint="CVC-ClinicDB",
+        "CVC-ClinicDB",
+        ("Original", "PNG/Original", "TIF/Original", "images"),
+        ("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
+        "https://polyp.grand-challenge.org/CVCClinicDB/",
         block=20,  # it numbers the frames of its videos in order
     ),
     "colondb": Published(
-        images=("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
-        masks=("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"),
-        source="http://vi.cvc.uab.es/colon-qa/cvccolondb/",
-        licence="research, with citation",
-        joint="CVC-ColonDB",
+        "CVC-ColonDB",
+        ("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
+        ("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"),
+        "http://vi.cvc.uab.es/colon-qa/cvccolondb/",
     ),
     "cvc300": Published(
-        images=("bbdd", "CVC-300/bbdd", "images"),
-        masks=("gtpolyp", "CVC-300/gtpolyp", "masks"),
-        source="http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
-        licence="research, with citation",
-        joint="CVC-300",
+        "CVC-300",
+        ("bbdd", "CVC-300/bbdd", "images"),
+        ("gtpolyp", "CVC-300/gtpolyp", "masks"),
+        "http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
     ),
     "etis": Published(
-        images=("ETIS-LaribPolypDB", "images", "Original"),
-        masks=("Ground Truth", "GroundTruth", "masks"),
-        source="https://polyp.grand-challenge.org/EtisLarib/",
-        licence="research, with citation",
-        joint="ETIS-LaribPolypDB",
+        "ETIS-LaribPolypDB",
+        ("ETIS-LaribPolypDB", "images", "Original"),
+        ("Ground Truth", "GroundTruth", "masks"),
+        "https://polyp.grand-challenge.org/EtisLarib/",
     ),
 }
-TEST_NAMES = Path(__file__).parent / "common" / "polyp_test_names.txt"
+Split = tuple[list[Pair], list[Pair]]
+"""Pairs to train on, and to test on."""
+TEST_NAMES = Path(__file__).with_name("polyp_test_names.txt")
 
 
-def test_names() -> dict[str, set[str]]:
-    """Names of the test images of Kvasir-SEG and CVC-ClinicDB."""
-    names: dict[str, set[str]] = {"kvasir": set(), "clinicdb": set()}
-    for line in TEST_NAMES.read_text().splitlines():
-        if not line.startswith("#"):
-            dataset, name = line.split()
-            names[dataset].add(name)
-    return names
+def test_names(dataset: str) -> set[str]:
+    """Names of the test images of ``kvasir`` or ``clinicdb``."""
+    lines = [line.split() for line in TEST_NAMES.read_text().splitlines() if not line.startswith("#")]
+    return {name for one, name in lines if one == dataset}
 
 
 def image_stem(mask: str) -> str:
@@ -103,42 +92,33 @@ def image_stem(mask: str) -> str:
     return mask[1:] if mask[:1] == "p" and mask[1:].isdigit() else mask
 
 
-def split_separate(folders: dict[str, Path]) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
-    """Training and test pairs of data sets as their publishers ship them."""
-    train, test = {}, {}
-    tested = test_names()
-    for dataset, root in folders.items():
-        published = DATASETS[dataset]
-        if not root.is_dir():
-            raise InputError(f"--{dataset} {root} does not exist.")
-        images, masks = find_folder(root, published.images, "images"), find_folder(root, published.masks, "masks")
-        pairs = match_pairs(images, masks, image_stem)
-        names = tested.get(dataset, {pair.name for pair in pairs})
-        test[dataset] = [pair for pair in pairs if pair.name in names]
-        train[dataset] = [pair for pair in pairs if pair.name not in names]
-    return train, test
+def split_separate(dataset: str, root: Path) -> Split:
+    """A data set as its publisher ships it; those without training pairs in the benchmark are all test."""
+    if not root.is_dir():
+        raise InputError(f"--{dataset} {root} does not exist.")
+    pairs = match_pairs(root, DATASETS[dataset].images, DATASETS[dataset].masks, image_stem)
+    tests = test_names(dataset) or {pair.name for pair in pairs}
+    return [pair for pair in pairs if pair.name not in tests], [pair for pair in pairs if pair.name in tests]
 
 
-def split_joint(root: Path) -> tuple[dict[str, list[Pair]], dict[str, list[Pair]]]:
-    """Training and test pairs of the joint folder."""
+def split_joint(root: Path) -> dict[str, Split]:
+    """The data sets of the joint folder."""
 
-    def pairs_of(parent: Path, name: str) -> list[Pair]:
-        folder = find_folder(parent, [name], "the joint data")
-        images = find_folder(folder, ["images", "image"], "images")
-        return match_pairs(images, find_folder(folder, ["masks", "mask"], "masks"), image_stem)
+    def pairs_of(folder: Path) -> list[Pair]:
+        return match_pairs(folder, ("images", "image"), ("masks", "mask"), image_stem)
 
-    tests = root / "TestDataset"
-    test = {key: pairs_of(tests, one.joint) for key, one in DATASETS.items() if (tests / one.joint).is_dir()}
-    train: dict[str, list[Pair]] = {}
-    for pair in pairs_of(root, "TrainDataset"):  # Kvasir's names are words, CVC-ClinicDB's numbers
-        train.setdefault("clinicdb" if pair.name.isdigit() else "kvasir", []).append(pair)
-    return train, test
+    tests = {dataset: root / "TestDataset" / one.joint for dataset, one in DATASETS.items()}
+    found: dict[str, Split] = {dataset: ([], pairs_of(path)) for dataset, path in tests.items() if path.is_dir()}
+    for pair in pairs_of(root / "TrainDataset"):  # Kvasir's names are words, CVC-ClinicDB's numbers
+        found.setdefault("clinicdb" if pair.name.isdigit() else "kvasir", ([], []))[0].append(pair)
+    return found
 
 
-def store_named(dataset: str, pairs: Sequence[Pair], output_dir: Path) -> list[Entry]:
+def store(dataset: str, pairs: list[Pair], output_dir: Path) -> list[Entry]:
     """Put pairs into ``output_dir`` with the data set's name before their own, since numbers repeat among data sets."""
-    named = [Pair(f"{dataset}_{pair.name}", pair.image, pair.mask) for pair in pairs]
-    return store_all(named, output_dir, Origin(dataset, DATASETS[dataset].source, DATASETS[dataset].licence))
+    named = [pair._replace(name=f"{dataset}_{pair.name}") for pair in pairs]
+    source, licence = DATASETS[dataset].source, DATASETS[dataset].licence
+    return store_all(named, output_dir, {"dataset": dataset, "source": source, "licence": licence})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -158,17 +138,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"Name the folder of at least one data set (--{', --'.join(DATASETS)}), or --joint.")
 
     # everything is found before anything is written
-    train, test = split_joint(arguments.joint) if arguments.joint else split_separate(folders)
+    if arguments.joint:
+        found = split_joint(arguments.joint)
+    else:
+        found = {dataset: split_separate(dataset, root) for dataset, root in folders.items()}
 
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
     sections: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
-    for dataset in DATASETS:
-        entries = store_named(dataset, train.get(dataset, []), arguments.output_dir)
-        count = round(arguments.val_fraction * len(entries))
-        training, validation = hold_out(entries, count, arguments.seed, DATASETS[dataset].block)
+    for dataset in (name for name in DATASETS if name in found):
+        train, test = (store(dataset, pairs, arguments.output_dir) for pairs in found[dataset])
+        count = round(arguments.val_fraction * len(train))
+        training, validation = hold_out(train, count, arguments.seed, DATASETS[dataset].block)
         sections["training"] += training
         sections["validation"] += validation
-        sections["test"] += store_named(dataset, test.get(dataset, []), arguments.output_dir)
+        sections["test"] += test
     description = "images of colonoscopy and masks of polyps; test sets are PraNet's"
     write_datalist(arguments.output_dir, "polyps", description, sections)
 

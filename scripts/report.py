@@ -16,43 +16,117 @@ import copy
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from common.command import new_parser, run
 from common.figures import new_figure, to_png
 from common.options import plain_option
 from common.pages import data_uri, render
+from common.pictures import picture
 from monai.bundle import ConfigParser
-from reports.scored import Cells, Scored, best_median_worst, failures, grouped
-from reports.segmented import predict
+from PIL import Image
 
-from unetv2_monai import InputError
+from unetv2_monai import InputError, load_weights
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.overlay import stacked
-from unetv2_monai.handlers.score_table import SCORES, score_cells
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
+from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
 EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
 TRAINING_OPTIONS = ("max_epochs", "batch_size", "learning_rate", "seed")
+CURVES = {
+    "loss": {"train_mean_loss": "training"},
+    "mean Dice": {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
+}
+POOR, MOST_LISTED = 0.5, 50  # Dice; images
+SIZES = {  # shares of the image: more than the first, up to the second
+    "small: up to 2 % of the image": (0, 0.02),
+    "medium: 2 to 10 %": (0.02, 0.1),
+    "large: over 10 %": (0.1, 1),
+}
+PANEL_HEIGHT, VOLUME_PANEL_HEIGHT = 240, 480  # pixels
+
+Cells = list[object]
+Case = tuple[str, int]  # path of an image, class
+Segmented = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB, mask and prediction of one class, rows first
 
 
-def read(folder: Path, name: str) -> str:
-    """A file that evaluating wrote."""
-    path = folder / "evaluation" / name
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
-    return path.read_text()
+@dataclass(frozen=True)
+class Scored:
+    """
+    A row of ``scores.csv``: one class of one image.
+
+    Args:
+        group: name of what it is summarised with: the data set, and the class where there are several.
+        image: path.
+        class_index: 1 for the first class that is not the background.
+        dice: of this class.
+        tp, fp, fn, tn: pixels.
+    """
+
+    group: str
+    image: str
+    class_index: int
+    dice: float
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @classmethod
+    def from_row(cls, row: dict[str, str], several: bool = False) -> Scored:
+        """``several``: whether there are several classes."""
+        counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
+        return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)
+
+    @property
+    def case(self) -> Case:
+        return self.image, self.class_index
+
+    @property
+    def name(self) -> str:
+        return Path(self.image).name
+
+    @property
+    def lesion(self) -> float:
+        """Share of the image that the lesion has."""
+        return (self.tp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
 
 
-def read_rows(text: str) -> list[dict[str, str]]:
-    """The content of a CSV file."""
-    return list(csv.DictReader(io.StringIO(text)))
+def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
+    """By data set and class, in the order of the names."""
+    return {name: [row for row in rows if row.group == name] for name in sorted({row.group for row in rows})}
+
+
+def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
+    """Of one group; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
+    ranked = sorted(rows, key=lambda row: row.dice)
+    lesions = [row for row in ranked if row.lesion > 0] or ranked
+    return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+
+
+def failures(rows: Sequence[Scored]) -> dict[str, Any]:
+    """What went wrong, by group and size of the lesion and by image: the values of ``failures.html.j2``."""
+    groups = {}
+    for name, group in grouped(rows).items():
+        by_size: list[Cells] = []
+        for title, (low, high) in SIZES.items():
+            alike = [row for row in group if low < row.lesion <= high]
+            dice = f"{np.mean([row.dice for row in alike]):.3f}" if alike else "-"
+            poor, missed = sum(row.dice < POOR for row in alike), sum(row.tp == 0 for row in alike)
+            by_size.append([title, len(alike), dice, poor, missed])
+        empty = [row for row in group if row.lesion == 0]
+        groups[name] = {"by_size": by_size, "empty": len(empty), "marked": sum(row.fp > 0 for row in empty)}
+    worst = sorted((row for row in rows if row.dice < POOR), key=lambda row: row.dice)
+    listed: list[Cells] = []
+    for row in worst[:MOST_LISTED]:
+        what = "empty mask, marked" if row.lesion == 0 else "missed" if row.tp == 0 else "partly found"
+        listed.append([row.group, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", what])
+    return {"limit": POOR, "groups": groups, "poor": listed, "more": len(worst) - len(listed)}
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
@@ -79,40 +153,62 @@ def content_of(parser: ConfigParser, key: str) -> Any:
         raise cause from None
 
 
-def curves(epochs: Sequence[dict[str, str]]) -> Figure:
-    """Loss and Dice of every epoch."""
+def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
+    """The cases in ``items`` at native size; of volumes the slices with most of the mask."""
+    parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
+    parser["validate#handlers"] = []
+    load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
+    evaluator = parser.get_parsed_content("validate#evaluator")
+    found: dict[Case, Segmented] = {}
+
+    def keep(engine: Any) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output):
+            path = str(item["image"].meta["filename_or_obj"])
+            for index in (index for name, index in items if name == path):
+                channel = index if len(output["pred"]) > 1 else 0  # one channel has no background
+                masks = [output[key][channel].cpu().numpy() > 0 for key in ("label", "pred")]
+                image, (mask, pred) = picture(path, *(mask.T if mask.ndim == 2 else mask for mask in masks))
+                found[path, index] = image, mask, pred
+
+    evaluator.add_event_handler("ITERATION_COMPLETED", keep)
+    evaluator.run()
+    return found
+
+
+def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
+    """The image alone, with the outline of its mask, and with that of its prediction, side by side."""
+    image, mask, pred = segmented
+    panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
+    return side_by_side(panels, [title], height)
+
+
+def curves(epochs: Sequence[dict[str, str]]) -> bytes:
+    """Loss and Dice of every epoch, as PNG."""
     figure = new_figure(10, 3.6)
-    for axis, title, names in zip(
-        figure.subplots(1, 2),
-        ("loss", "mean Dice"),
-        (
-            {"train_mean_loss": "training"},
-            {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
-        ),
-    ):
-        for name, label in names.items():
-            points = [(int(row["epoch"]), float(row[name])) for row in epochs if row.get(name)]
+    for axis, (title, lines) in zip(figure.subplots(1, 2), CURVES.items()):
+        for column, label in lines.items():
+            points = [(int(row["epoch"]), float(row[column])) for row in epochs if row.get(column)]
             if points:
                 axis.plot(*zip(*points), marker="." if len(points) < 50 else None, label=label)
         axis.set(xlabel="epoch", title=title)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
-    return figure
+    return to_png(figure)
 
 
-def calibration(summary: dict[str, Any]) -> Figure:
-    """Share of lesion pixels against the probability that the network states."""
+def calibration(summary: dict[str, Any]) -> bytes:
+    """Share of lesion pixels against the probability that the network states, as PNG."""
     figure = new_figure(4.6, 4.2)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
     for name, one in summary.items():
-        bins = np.array([row for row in one["calibration"] if row[0] > 0])
+        pixels, probability, lesion = np.array([row for row in one["calibration"] if row[0] > 0]).T
         label = f"{name} (ECE {score_cells(one)['ECE']})"
-        axis.plot(bins[:, 1] / bins[:, 0], bins[:, 2] / bins[:, 0], marker=".", label=label)
+        axis.plot(probability / pixels, lesion / pixels, marker=".", label=label)
     axis.set(xlabel="probability", ylabel="share of lesion pixels", xlim=(0, 1), ylim=(0, 1))
     axis.legend()
-    return figure
+    return to_png(figure)
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
@@ -140,11 +236,20 @@ def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scor
         about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
         if seen := sum(item["image"] in scored for item in lists["training"]):
             about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
-    about.append(["epochs", f"{epochs[-1]['epoch']}, {best}"])
-    about.append(["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"])
-    about.append(["started", ", ".join(one["time"] for one in noted["starts"])])
-    about += [["device", start["device"]], ["git", start["git"]]]
-    return [*about, ["packages", ", ".join(f"{name} {number}" for name, number in start["packages"].items())]]
+    return [
+        *about,
+        ["epochs", f"{epochs[-1]['epoch']}, {best}"],
+        ["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"],
+        ["started", ", ".join(one["time"] for one in noted["starts"])],
+        ["device", start["device"]],
+        ["git", start["git"]],
+        ["packages", ", ".join(f"{name} {number}" for name, number in start["packages"].items())],
+    ]
+
+
+def read_rows(text: str) -> list[dict[str, str]]:
+    """The content of a CSV file."""
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,33 +257,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("output_dir", type=Path, help="of training and evaluating")
     folder = options.parse_args(argv).output_dir
 
-    summary = json.loads(read(folder, "summary.json"))
-    lines = read_rows(read(folder, "scores.csv"))
+    texts = {}
+    for name in ("summary.json", "scores.csv", "config.json"):
+        path = folder / "evaluation" / name
+        if not path.is_file():
+            raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
+        texts[name] = path.read_text()
+    summary, config = json.loads(texts["summary.json"]), json.loads(texts["config.json"])
+    lines = read_rows(texts["scores.csv"])
     several = len({line["class"] for line in lines}) > 1
     rows = [Scored.from_row(line, several) for line in lines]
-    config = json.loads(read(folder, "config.json"))
-    images = {"calibration": to_png(calibration(summary))}
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
     items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
-    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
-    trained: dict[str, Any] = {}
-    if (folder / "run.json").is_file():
-        noted = json.loads((folder / "run.json").read_text())
-        trained = noted["config"]
-        if (folder / "metrics.csv").is_file():
-            epochs = read_rows((folder / "metrics.csv").read_text())
-            images["curves"] = to_png(curves(epochs))
-            about += about_training(noted, epochs, items)
 
-    chosen = {
-        (name, which): row for name, group in grouped(rows).items() for which, row in best_median_worst(group).items()
-    }
-    found = predict(parser, {row.case: items[row.image] for row in chosen.values()})
-    overlays = [
-        found[row.case].row(f"{name}, {which}: {row.name}  Dice {row.dice:.3f}")
-        for (name, which), row in chosen.items()
+    images = {"calibration": calibration(summary)}
+    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
+    noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
+    if noted["config"] and (folder / "metrics.csv").is_file():
+        epochs = read_rows((folder / "metrics.csv").read_text())
+        images["curves"] = curves(epochs)
+        about += about_training(noted, epochs, items)
+
+    chosen = [
+        (f"{name}, {which}", row)
+        for name, group in grouped(rows).items()
+        for which, row in best_median_worst(group).items()
     ]
+    found = predict(parser, {row.case: items[row.image] for _, row in chosen})
+    volumes = any("surface_dice" in line for line in lines)
+    height = VOLUME_PANEL_HEIGHT if volumes else PANEL_HEIGHT
+    overlays = [overlay(f"{title}: {row.name}  Dice {row.dice:.3f}", found[row.case], height) for title, row in chosen]
     buffer = io.BytesIO()
     stacked(overlays).save(buffer, "PNG")
     images["overlays"] = buffer.getvalue()
@@ -191,11 +300,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         about=about,
         several=several,
         scores=score_rows(summary),
-        volumes=any("surface_dice" in line for line in lines),
+        volumes=volumes,
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
         images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
-        training_options=[[key, trained[key]] for key in TRAINING_OPTIONS if key in trained],
+        training_options=[[key, noted["config"][key]] for key in TRAINING_OPTIONS if key in noted["config"]],
         evaluation_options=[[key, plain_option(config, key)] for key in EVALUATION_OPTIONS],
         config=json.dumps(config, indent=1),
     )

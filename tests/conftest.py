@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -40,6 +41,13 @@ def draw_pair(folder: Path, name: str, width: int, height: int, ending: str = "p
         (folder / kind).mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{name}.{ending}")
     Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}.png")
+
+
+def draw_volume(folder: Path, name: str, values: np.ndarray, label: np.ndarray, affine: np.ndarray) -> None:
+    """A volume below ``folder/imagesTr``, and its label below ``folder/labelsTr``."""
+    for kind, content in (("imagesTr", values), ("labelsTr", label.astype(np.uint8))):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(content, affine), folder / kind / f"{name}.nii.gz")
 
 
 @pytest.fixture

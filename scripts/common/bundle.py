@@ -55,7 +55,7 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     """
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])
-    parser.update({"config_dir": str(folder), **(options or {})})  # no bundle command runs that it could be found by
+    parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # no command runs that it could be found by
     return parser
 
 

@@ -7,149 +7,120 @@ import hashlib
 import io
 import json
 import random
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai import InputError, to_mask, to_rgb
+from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.images import to_mask
+from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, stem, unique_stems
+from unetv2_monai.data.checks import check_pair
 
-__all__ = ["Entry", "Origin", "Pair", "find_folder", "hold_out", "match_pairs", "store_all", "write_datalist"]
+__all__ = ["Entry", "Pair", "hold_out", "match_pairs", "store_all", "write_datalist"]
 
 Entry = dict[str, str]
 """One pair in ``datalist.json``."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An image and its mask, as published."""
+class Pair(NamedTuple):
+    """An image and its mask, as published, and the name that both get."""
 
     name: str
     image: Path
     mask: Path
 
 
-@dataclass(frozen=True)
-class Origin:
+def match_pairs(
+    root: Path, images: Sequence[str], masks: Sequence[str], image_stem: Callable[[str], str] = str
+) -> list[Pair]:
     """
+    Pair all images of one folder with the masks of another.
+
     Args:
-        dataset: name of the data set.
-        source: where it is published.
-        licence: terms of its use.
+        root: the folder that holds both.
+        images, masks: names that the two may have below it; the first one that exists is taken.
+        image_stem: from the name of a mask to that of its image, both without endings. Defaults to the same name; a
+            suffix such as ``_segmentation`` is left out in any case.
+
+    Returns:
+        The pairs in the order of their names, numbers by their value.
+
+    Raises:
+        InputError: when there is no such folder, or for all files without a partner or with the name of another one.
     """
+    image_folder, mask_folder = _find_folder(root, images, "images"), _find_folder(root, masks, "masks")
+    files = list_files(image_folder, IMAGE_ENDINGS)
+    found, twice = unique_stems(path for path in files if not path.stem.endswith("_superpixels"))  # in ISIC 2017
+    labels, masks_twice = unique_stems(list_files(mask_folder, IMAGE_ENDINGS))
+    labels = {image_stem(name): path for name, path in labels.items()}
+    pairs, alone = pair_files(found, labels, where=f"in {mask_folder}")
+    if problems := twice + masks_twice + alone:
+        raise InputError("\n".join(sorted(problems)))
+    if not pairs:
+        raise InputError(f"{image_folder} holds no image ({', '.join(IMAGE_ENDINGS)}).")
+    named = [Pair(stem(image), image, mask) for image, mask in pairs]
+    return sorted(named, key=lambda pair: (len(pair.name), pair.name))
 
-    dataset: str
-    source: str
-    licence: str
 
-
-def find_folder(root: Path, names: Sequence[str], what: str) -> Path:
-    """The first of ``names`` that is a folder below ``root``; ``what`` it holds is for the error."""
+def _find_folder(root: Path, names: Sequence[str], what: str) -> Path:
     for name in names:
         if (root / name).is_dir():
             return root / name
     raise InputError(f"{root}: no folder of {what}; looked for {', '.join(names)}.")
 
 
-def match_pairs(images: Path, masks: Path, image_stem: Callable[[str], str]) -> list[Pair]:
+def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry) -> list[Entry]:
     """
-    Pair all images of a folder with their masks.
-
-    Args:
-        images, masks: the folders.
-        image_stem: from the name of a mask to the name of its image, both without their endings.
-
-    Returns:
-        The pairs in the order of their names, numbers by their value.
-
-    Raises:
-        InputError: names all images without a mask and all masks without an image.
-    """
-    found = {
-        path.stem: path
-        for path in sorted(images.iterdir())
-        if path.suffix.lower() in IMAGE_ENDINGS and not path.stem.endswith("_superpixels")  # ISIC 2017 mixes them in
-    }
-    labels = {image_stem(path.stem): path for path in sorted(masks.iterdir()) if path.suffix.lower() in IMAGE_ENDINGS}
-    alone = [f"{found[name]}: no mask in {masks}" for name in found.keys() - labels.keys()]
-    alone += [f"{labels[name]}: no image in {images}" for name in labels.keys() - found.keys()]
-    if alone or not found:
-        raise InputError("\n".join(sorted(alone)) or f"{images} holds no image ({', '.join(IMAGE_ENDINGS)}).")
-    return [Pair(name, found[name], labels[name]) for name in sorted(found, key=lambda name: (len(name), name))]
-
-
-def store(pair: Pair, output_dir: Path) -> Entry:
-    """
-    Put one pair into ``output_dir``: the image unchanged, the mask as PNG with values 0 and 255.
+    Put the pairs of one data set into ``output_dir``: images unchanged, masks as PNG with values 0 and 255.
 
     A file that is there and has the same content is left alone; others are written atomically.
 
-    Returns:
-        Paths and SHA-256 of both files.
-
-    Raises:
-        InputError: when image and mask differ in size, or the mask has other values.
-    """
-    with Image.open(pair.image) as opened:
-        size = to_rgb(opened).size
-    with Image.open(pair.mask) as opened:
-        clean = opened.format == "PNG" and opened.mode == "L" and opened.getextrema()[1] in (0, 255)
-        label = to_mask(opened)
-    if label.size != size:
-        raise InputError(
-            f"{pair.mask}: mask of {label.width} x {label.height}, but {pair.image.name} is {size[0]} x {size[1]}"
-        )
-    if clean:
-        mask = pair.mask.read_bytes()
-    else:
-        buffer = io.BytesIO()
-        label.point(lambda value: 255 * value).save(buffer, "PNG")
-        mask = buffer.getvalue()
-    entry = {}
-    for key, name, content in (
-        ("image", f"images/{pair.name}{pair.image.suffix.lower()}", pair.image.read_bytes()),
-        ("label", f"masks/{pair.name}.png", mask),
-    ):
-        target = output_dir / name
-        if not target.is_file() or target.read_bytes() != content:
-            write_atomic(target, content)
-        entry[key] = name
-        entry[f"{key}_sha256"] = hashlib.sha256(content).hexdigest()
-    return entry
-
-
-def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Origin) -> list[Entry]:
-    """
-    Put the pairs of one data set into ``output_dir``.
+    Args:
+        pairs: the pairs.
+        output_dir: gets ``images/`` and ``masks/``.
+        origin: what all entries state: name of the data set, source and licence.
 
     Returns:
-        Their entries in ``datalist.json``, with the origin.
+        Their entries in ``datalist.json``: paths and SHA-256 of both files, and the origin.
 
     Raises:
-        InputError: when the disk has no room for them; or, after all pairs, with the problems of every one.
+        InputError: after all pairs, with the problems of every one; at once when a file cannot be written.
     """
-    free = shutil.disk_usage(output_dir).free
-    needed = sum(path.stat().st_size for pair in pairs for path in (pair.image, pair.mask))
-    if free < needed and not (output_dir / "datalist.json").is_file():
-        raise InputError(f"{output_dir}: {needed >> 20} MB are needed, {free >> 20} MB are free.")
     entries, errors = [], []
-    for pair in tqdm(pairs, origin.dataset, disable=None):
+    for name, image, mask in tqdm(pairs, origin["dataset"], disable=None):
         try:
-            entry = store(pair, output_dir)
+            check_pair({"image": str(image), "label": str(mask)})
         except InputError as error:
             errors.append(str(error))
-        except Exception as error:  # image decoders raise almost anything
-            errors.append(f"{pair.image} or {pair.mask.name}: cannot be read ({error})")
-        else:
-            entries.append(entry | {"dataset": origin.dataset, "source": origin.source, "licence": origin.licence})
+            continue
+        entry: Entry = {}
+        for key, target, content in (
+            ("image", f"images/{name}{image.suffix.lower()}", image.read_bytes()),
+            ("label", f"masks/{name}.png", _clean_mask(mask)),
+        ):
+            path = output_dir / target
+            if not path.is_file() or path.read_bytes() != content:
+                write_atomic(path, content)
+            entry |= {key: target, f"{key}_sha256": hashlib.sha256(content).hexdigest()}
+        entries.append(entry | origin)
     if errors:
         raise InputError("\n".join(errors))
     return entries
+
+
+def _clean_mask(path: Path) -> bytes:
+    """A mask as a PNG file with values 0 and 255: as it is if it is one, else converted."""
+    with Image.open(path) as opened:
+        if opened.format == "PNG" and opened.mode == "L" and np.isin(np.asarray(opened), (0, 255)).all():
+            return path.read_bytes()
+        buffer = io.BytesIO()
+        to_mask(opened).point(lambda value: 255 * value).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:
@@ -160,21 +131,18 @@ def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) ->
         entries: in the order of their names.
         count: about how many to draw; whole blocks are drawn until there are so many.
         seed: of the draw.
-        block: so many neighbours are drawn together, since frames of one video must not be on both sides. Defaults
-            to 1.
+        block: size of the runs of neighbours that are drawn together, such as frames of one video. Defaults to 1.
 
     Returns:
         The rest and the drawn entries, both in the order given.
     """
-    blocks = [range(start, min(start + block, len(entries))) for start in range(0, len(entries), block)]
+    starts = range(0, len(entries), block)
     drawn: set[int] = set()
-    for neighbours in random.Random(seed).sample(blocks, len(blocks)):
+    for start in random.Random(seed).sample(starts, len(starts)):
         if len(drawn) < count:
-            drawn.update(neighbours)
-    return (
-        [entry for index, entry in enumerate(entries) if index not in drawn],
-        [entry for index, entry in enumerate(entries) if index in drawn],
-    )
+            drawn.update(range(start, min(start + block, len(entries))))
+    rest = [entry for index, entry in enumerate(entries) if index not in drawn]
+    return rest, [entry for index, entry in enumerate(entries) if index in drawn]
 
 
 def write_datalist(output_dir: Path, name: str, description: str, sections: Mapping[str, Sequence[Entry]]) -> None:

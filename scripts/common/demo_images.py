@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["RATE", "draw", "frames", "write_demo_data"]
+__all__ = ["RATE", "frames", "write_demo_data"]
 
 SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
 TISSUE = np.array([188.0, 96.0, 84.0])
@@ -79,10 +79,8 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
 
 def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
     """
-    Args:
-        folder: gets ``train/`` and ``test/``, each with ``images/`` and ``masks/``.
-        train, test: numbers of images.
-        seed: the same seed gives the same files. Defaults to 0.
+    Write so many images to ``train/`` and ``test/`` in a folder, each with ``images/`` and ``masks/``. The same seed
+    gives the same files.
     """
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
@@ -97,14 +95,8 @@ def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
 
 def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
     """
-    What a camera sees that moves over one large drawn image, turns, and comes nearer and goes away again.
-
-    Args:
-        count: of frames.
-        seed: the same seed gives the same frames. Defaults to 0.
-
-    Returns:
-        (height, width, 3), 0 to 255.
+    What a camera sees that moves over one large drawn image, turns, and comes nearer and goes away again: RGB frames of
+    shape (height, width, 3). The same seed gives the same frames.
     """
     rng = np.random.default_rng(seed)
     width, height = VIDEO_SIZE

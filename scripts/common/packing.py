@@ -16,7 +16,6 @@ from unetv2_monai import InputError
 from unetv2_monai.networks import read_weights
 
 from .bundle import BUNDLE, ROOT, read_config
-from .exports import FORMATS, Job, describe
 from .options import refuse_unknown
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "copy_bundle",
     "copy_encoder",
     "new_network",
-    "save_onnx",
     "save_weights",
 ]
 
@@ -129,32 +127,3 @@ def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
     weights = read_weights(checkpoint, new_network(configs))
     target.parent.mkdir(exist_ok=True)
     torch.save(weights, target)
-
-
-def save_onnx(bundle: Path) -> str:
-    """
-    Write ``models/model.onnx`` of a copied bundle from its weights, for runtimes without PyTorch.
-
-    Args:
-        bundle: its folder, with configs, metadata and ``models/model.pt``.
-
-    Returns:
-        Empty, or why there is none.
-    """
-    weights, target = bundle / "models" / "model.pt", bundle / "models" / FORMATS["onnx"].file
-    if missing := FORMATS["onnx"].missing_packages():
-        return f"pip install {' '.join(missing)}"
-    network = new_network(bundle / "configs").eval()
-    if next(network.parameters()).ndim != 4:
-        return "segment.py is for images, this network for volumes"
-    network.load_state_dict(read_weights(weights, network))
-    try:
-        described = describe({}, weights, bundle / "configs")
-    except InputError as error:
-        return str(error)
-    try:
-        FORMATS["onnx"].export(Job(network, {}, described), target)
-    except torch.onnx.errors.OnnxExporterError as error:
-        target.unlink(missing_ok=True)
-        return f"PyTorch {torch.__version__} cannot export this network ({type(error).__name__})"
-    return ""

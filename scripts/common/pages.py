@@ -21,24 +21,10 @@ ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """
-    Args:
-        template: name of a file in ``templates/``.
-        values: of its variables; all are escaped.
-
-    Returns:
-        HTML.
-    """
+    """The HTML of a file in ``templates/``; the values of its variables are escaped."""
     return ENVIRONMENT.get_template(template).render(**values)
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
-    """
-    Args:
-        content: of an image file.
-        kind: its format, ``"png"`` or ``"jpeg"``. Defaults to ``"png"``.
-
-    Returns:
-        What ``src`` of an ``<img>`` takes, so that the image is part of the page.
-    """
+    """What ``src`` of an ``<img>`` takes, so that an image file is part of the page; ``kind``: ``png`` or ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -24,8 +24,7 @@ def prepare_images(arguments: Namespace) -> list[Path]:
     try:
         found = [Path(item["image"]) for item in list_images(str(arguments.images))]
     except InputError as error:  # which speaks of the option that other commands have
-        sentence = str(error).replace("--dataset_dir", "--images")
-        raise InputError(sentence.replace("dataset_dir ", "--images ", 1)) from None
+        raise InputError(str(error).replace("dataset_dir", "--images")) from None
     return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
 
 

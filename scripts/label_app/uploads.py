@@ -22,7 +22,7 @@ from values import MAX_JSON, Refused
 from unetv2_monai import InputError
 from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 from unetv2_monai.data.checks import image_size, mask_size
-from unetv2_monai.data.volumes import check_grids, read_grid, read_volume
+from unetv2_monai.data.volumes import check_grids, read_volume
 
 __all__ = ["Form", "check_image", "check_label", "check_png", "ending_of", "read_form", "renumbered"]
 
@@ -134,7 +134,7 @@ def check_label(name: str, content: bytes, image: str, out_channels: int, volume
                 by, image_by = (" x ".join(map(str, each)) for each in (size, expected))
                 raise Refused(422, f"'{printable(name)}' is {by}, but its image is {image_by}.")
             if volumes:
-                check_grids(read_grid(image), read_grid(str(path)))
+                check_grids(image, str(path))
         except InputError as error:
             raise Refused(422, f"'{printable(name)}' is no label: {sentence(error, path)}") from None
 

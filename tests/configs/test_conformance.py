@@ -74,6 +74,8 @@ def test_broken_metadata_is_found(old, new, configs, tmp_path):
 def test_metadata_says_what_zoo_and_monai_label_read():
     assert METADATA["version"] == unetv2_monai.__version__
     assert METADATA["version"] in METADATA["changelog"]
+    released = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == METADATA["version"]
     formats = METADATA["network_data_format"]
     assert next(iter(formats["inputs"])) == "image"
     assert next(iter(formats["outputs"])) == "pred"

@@ -11,6 +11,8 @@ from monai.bundle import push_to_hf_hub
 
 from unetv2_monai import __version__
 
+from ..conftest import ROOT
+
 huggingface_hub = pytest.importorskip("huggingface_hub")
 
 
@@ -55,8 +57,9 @@ def test_push(hub, unpacked, tmp_path):
     assert card == (unpacked / "docs" / "README.md").read_text()
 
 
-def test_model_card_has_the_sections_of_the_zoos_template(unpacked):
-    card = (unpacked / "docs" / "README.md").read_text()
+@pytest.mark.parametrize("folder", ["docs", "entries/polyps", "entries/skin_lesions", "entries/volumes"])
+def test_model_cards_have_the_sections_of_the_zoos_template(folder):
+    card = (ROOT / "bundle" / folder / "README.md").read_text()
     assert not card.startswith("---")  # the hub's front matter is added by push_to_hf_hub
     sections = [line.lstrip("# ").lower() for line in card.splitlines() if line.startswith("#")]
     expected = [

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Images, masks and volumes that cannot be used, each with a sentence that says what to do."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,12 +12,11 @@ from PIL import Image
 
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_each, check_pair, image_size, list_problems, mask_size
+from unetv2_monai.data.volumes import check_label_values, read_volume
 
+from .folders import refusal, write_volume
 
-def volume(path: Path, *shape: int) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
-    return str(path)
+AFFINE = nibabel.affines.from_matvec(np.diag([-0.5, 0.5, 3.0]), (10, -20, 30))
 
 
 def test_sizes(tmp_path):
@@ -23,59 +24,127 @@ def test_sizes(tmp_path):
     assert image_size(str(tmp_path / "a.png"), in_channels=3) == (8, 5)
     assert mask_size(str(tmp_path / "a.png")) == (8, 5)
     for shape in ((5, 6, 7), (5, 6, 7, 1), (5, 6, 7, 2)):
-        assert image_size(volume(tmp_path / "a.nii.gz", *shape)) == (5, 6, 7)
-    assert mask_size(volume(tmp_path / "b.nii.gz", 5, 6, 7, 1)) == (5, 6, 7)
-    assert mask_size(volume(tmp_path / "b.nii.gz", 5, 6, 7, 2)) == (5, 6, 7, 2)
-
-
-VOLUMES = (
-    "holds 1 channel, but the network takes 3. Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, "
-    "or set --in_channels 1."
-)
+        assert image_size(write_volume(tmp_path / "a.nii.gz", shape)) == (5, 6, 7)
+    assert mask_size(write_volume(tmp_path / "b.nii.gz", (5, 6, 7, 1))) == (5, 6, 7)
+    assert mask_size(write_volume(tmp_path / "b.nii.gz", (5, 6, 7, 2))) == (5, 6, 7, 2)
 
 
 @pytest.mark.parametrize(
     ("shape", "in_channels", "sentence"),
     [
-        ((5, 6, 7, 2), 1, "holds 2 channels, but the network takes 1. Extract one, or set --in_channels 2."),
-        ((5, 6, 7, 4), 2, "holds 4 channels, but the network takes 2. Extract 2, or set --in_channels 4."),
-        ((5, 6, 7), 3, VOLUMES),
-        ((5, 6, 7, 1), 3, VOLUMES),
-        ((5, 6, 7), 2, "holds 1 channel, but the network takes 2. Set --in_channels 1."),
+        ((5, 6, 7, 2), 1, "holds 2 channels, but the network takes 1. Extract one, or set in_channels 2."),
+        ((5, 6, 7, 4), 2, "holds 4 channels, but the network takes 2. Extract 2, or set in_channels 4."),
+        ((5, 6, 7), 3, "holds 1 channel, but the network takes 3. Set in_channels 1."),
+        ((5, 6, 7, 1), 3, "holds 1 channel, but the network takes 3. Set in_channels 1."),
     ],
 )
-def test_channels(tmp_path, shape, in_channels, sentence):
-    path = volume(tmp_path / "a.nii.gz", *shape)
-    with pytest.raises(InputError) as error:
-        image_size(path, in_channels)
-    assert str(error.value) == f"{path}: {sentence}"
+def test_channels_of_volumes(tmp_path, shape, in_channels, sentence):
+    path = write_volume(tmp_path / "a.nii.gz", shape)
+    assert refusal(image_size, path, in_channels) == f"{path}: {sentence}"
+
+
+def test_images_have_three_channels(pairs):
+    assert load_datalist(str(pairs), ["training"], in_channels=3)["training"]
+    message = refusal(load_datalist, str(pairs), ["training"], in_channels=1)
+    assert "images have 3 channels (RGB), but the network takes 1. Remove this file if" in message
 
 
 def test_pairs_of_volumes_with_channels(tmp_path):
-    item = {"image": volume(tmp_path / "a.nii", 5, 6, 7, 2), "label": volume(tmp_path / "b.nii", 5, 6, 7)}
-    check_pair(item)
-    check_pair(item, in_channels=2)
-    with pytest.raises(InputError, match="holds 2 channels, but the network takes 1"):
-        check_pair(item, in_channels=1)
-    volume(tmp_path / "b.nii", 5, 6, 7, 1)
-    check_pair(item)
-    volume(tmp_path / "b.nii", 5, 6, 7, 2)
-    with pytest.raises(InputError, match=r"b\.nii: mask of 5 x 6 x 7 x 2, but a\.nii is 5 x 6 x 7"):
+    item = {"image": write_volume(tmp_path / "a.nii", (5, 6, 7, 2)), "label": str(tmp_path / "b.nii")}
+    for shape in ((5, 6, 7), (5, 6, 7, 1)):
+        write_volume(tmp_path / "b.nii", shape)
         check_pair(item)
-    volume(tmp_path / "b.nii", 5, 7, 6)
-    with pytest.raises(InputError, match=r"b\.nii: mask of 5 x 7 x 6, but a\.nii is 5 x 6 x 7"):
-        check_pair(item)
+        check_pair(item, in_channels=2)
+        assert "holds 2 channels, but the network takes 1" in refusal(check_pair, item, in_channels=1)
+    for shape, by in (((5, 6, 7, 2), "5 x 6 x 7 x 2"), ((5, 7, 6), "5 x 7 x 6")):
+        write_volume(tmp_path / "b.nii", shape)
+        assert f"b.nii: mask of {by}, but a.nii is 5 x 6 x 7" in refusal(check_pair, item)
 
 
-def test_a_data_set_with_channels(tmp_path):
-    for name in "ab":
-        volume(tmp_path / "imagesTr" / f"{name}.nii.gz", 5, 6, 7, 2)
-        volume(tmp_path / "labelsTr" / f"{name}.nii.gz", 5, 6, 7, 1)
-    assert len(load_datalist(str(tmp_path), ["test"])["test"]) == 2
-    assert len(load_datalist(str(tmp_path), ["test"], in_channels=2)["test"]) == 2
-    with pytest.raises(InputError, match=r"(?s)2 problems.*Extract one, or set --in_channels 2\."):
-        load_datalist(str(tmp_path), ["test"], in_channels=1)
-    assert len(load_datalist(str(tmp_path), ["test"], check=False, in_channels=1)["test"]) == 2
+HOLES = np.zeros((4, 5, 6), np.float32)
+HOLES[0, 0, :3] = np.nan, np.inf, -np.inf
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (HOLES, "3 values are NaN or infinite. Replace them"),
+        (HOLES[..., 0], "holds 4 x 5 values"),
+        (np.zeros((4, 5, 6, 1, 2)), "holds 4 x 5 x 6 x 1 x 2 values"),
+        (np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "holds colours"),
+    ],
+)
+def test_values_that_cannot_be_used(tmp_path, values, sentence):
+    path = write_volume(tmp_path / "a.nii.gz", values)
+    assert refusal(read_volume, path).startswith(f"{path}: {sentence}")
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    cut = Path(write_volume(tmp_path / "cut.nii", np.ones((9, 9, 9), np.int16)))
+    cut.write_bytes(cut.read_bytes()[:900])
+    assert refusal(read_volume, str(cut)).startswith(f"{cut}: cannot be read (")
+    header = nibabel.Nifti1Header()
+    header["sform_code"], header["srow_x"], header["srow_y"] = 1, (1, 0, 0, 0), (0, 1, 0, 0)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6)), None, header), tmp_path / "zero.nii.gz")
+    assert "its affine gives voxels no size" in refusal(read_volume, str(tmp_path / "zero.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("affine", "apart"),
+    [
+        (AFFINE @ nibabel.affines.from_matvec(np.eye(3), (0, 0, 1)), "1.0"),  # one slice further
+        (AFFINE @ nibabel.affines.from_matvec(np.diag([-1, 1, 1]), (3, 0, 0)), "3.0"),  # mirrored in place
+        (np.eye(4), "44.0"),  # the corner at 0, 4, 0 mm is at 20, 48, -10 in the image
+    ],
+)
+def test_a_label_elsewhere(tmp_path, affine, apart):
+    image = write_volume(tmp_path / "a.nii.gz", np.zeros((4, 5, 6)), AFFINE)
+    label = write_volume(tmp_path / "b.nii.gz", np.zeros((4, 5, 6), np.uint8), affine)
+    message = refusal(check_pair, {"image": image, "label": label})
+    assert f"{label}: lies elsewhere than a.nii.gz, by up to {apart} voxels" in message
+    assert "image LAS, 0.5 x 0.5 x 3 mm, origin 10.0, -20.0, 30.0" in message
+
+
+def test_rounded_headers_are_no_difference(tmp_path):
+    image = write_volume(tmp_path / "a.nii.gz", np.zeros((400, 5, 6)), AFFINE)
+    label = write_volume(tmp_path / "b.nii.gz", np.zeros((400, 5, 6)), AFFINE * (1 + 1e-5))
+    check_pair({"image": image, "label": label})
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([0, 3], "label values [0 3], expected 0 to 1. Map them, or set out_channels"),
+        ([0, 1.00001], "save them as uint8, without scl_slope"),
+        ([0, 0.5], "resample labels by nearest neighbour"),
+    ],
+)
+def test_label_values(values, advice):
+    assert advice in refusal(check_label_values, "a.nii", np.array(values), 1)
+
+
+def test_all_problems_of_volumes_together(tmp_path):
+    """In one error, each with its file and what to do."""
+    for name in "abcdef":
+        write_volume(tmp_path / "imagesTr" / f"{name}.nii.gz", np.zeros((4, 5, 6), np.int16), AFFINE)
+        write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", np.ones((4, 5, 6), np.uint8), AFFINE)
+    write_volume(tmp_path / "imagesTr" / "a.nii.gz", np.full((4, 5, 6), np.nan))
+    for name, values in {"b": np.full((4, 5, 6), 3), "c": np.linspace(0, 2, 120).reshape(4, 5, 6)}.items():
+        write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", values.astype(np.float32), AFFINE)
+    write_volume(tmp_path / "labelsTr" / "d.nii.gz", (4, 5, 6), np.eye(4))
+    write_volume(tmp_path / "labelsTr" / "e.nii.gz", (4, 6, 5), AFFINE)
+    first, *lines, last = refusal(load_datalist, str(tmp_path), ["test"], out_channels=3).splitlines()
+    assert (first, last) == (f"5 problems in {tmp_path}:", "Fix or remove these files.")
+    sentences = (
+        "120 values are NaN or infinite. Replace them",
+        "label values [3], expected 0 to 2. Map them, or set out_channels",
+        "resample labels by nearest neighbour",
+        "Copy the image's affine to the label if their voxels match",
+        "mask of 4 x 6 x 5, but e.nii.gz is 4 x 5 x 6",
+    )
+    for name, line, sentence in zip("abcde", lines, sentences):
+        assert f"{name}.nii.gz: " in line
+        assert sentence in line
 
 
 def test_only_input_errors_are_caught():
@@ -91,11 +160,3 @@ def test_long_lists_of_problems_are_cut():
     message = list_problems(Path("data"), [f"{index}.png: cannot be read" for index in range(203)])
     assert message.startswith("203 problems in data:\n  0.png: cannot be read\n  1.png")
     assert message.endswith("199.png: cannot be read\n  ... and 3 more\nFix or remove these files.")
-
-
-def test_images_have_three_channels(pairs):
-    with pytest.raises(
-        InputError, match=r"images are converted to RGB, but the network takes 1 channel\. Remove .* if"
-    ):
-        load_datalist(str(pairs), ["training"], in_channels=1)
-    assert load_datalist(str(pairs), ["training"], in_channels=3)["training"]

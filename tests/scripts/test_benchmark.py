@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from benchmarks import choice, commands, machine, networks, segmenting, steps
-from benchmarks.stopwatch import Timing, Variant, prepare, start
+from benchmarks import parts, timing
+from benchmarks.timing import Variant, prepare, timed
 from common.bundle import read_config
 from PIL import Image
 
@@ -17,53 +17,35 @@ from unetv2_monai import InputError, UNetV2
 
 from ..conftest import script
 
-CONV = {
-    "_target_": "torch.nn.Conv2d",
-    "in_channels": 3,
-    "out_channels": 8,
-    "kernel_size": 3,
-    "padding": 1,
-    "bias": False,
+CONV = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 3, "padding": 1} | {
+    "bias": False
 }
 
 
-def test_median_and_spread():
-    timing = Timing([1.0, 2.0, 3.0, 4.0, 10.0], 0.0)
-    assert timing.median == 3.0
-    assert timing.spread == pytest.approx((7.0 - 1.5) / 2)  # quartiles of five values, by statistics.quantiles
-
-
 def test_counts_and_floor_by_hand():
-    parameters, macs, moved = machine.count(CONV, 10)
+    parameters, macs, moved = timing.count(CONV, 10)
     assert parameters == 3 * 8 * 9
     assert macs == 3 * 8 * 9 * 100
     assert moved == 4 * (3 * 8 * 9 + 2 * 8 * 100)
     slow = {"limits": {"float32": 1e-3, "bfloat16": 4e-3, "bandwidth": 1e9}}  # 1e6 multiply-accumulates a second
-    assert machine.floor(CONV, 10, slow) == pytest.approx(macs / 1e6)
-    assert machine.floor(CONV, 10, slow, "bfloat16") == pytest.approx(macs / 4e6)
+    assert timing.floor(CONV, 10, slow) == pytest.approx(macs / 1e6)
+    assert timing.floor(CONV, 10, slow, "bfloat16") == pytest.approx(macs / 4e6)
     narrow = {"limits": {"float32": 1e9, "bfloat16": 1e9, "bandwidth": 1e-3}}  # 1e6 bytes a second
-    assert machine.floor(CONV, 10, narrow) == pytest.approx(moved / 1e6)
-    assert machine.floor(CONV, 10, narrow, "bfloat16") == pytest.approx(moved / 2e6)
+    assert timing.floor(CONV, 10, narrow) == pytest.approx(moved / 1e6)
+    assert timing.floor(CONV, 10, narrow, "bfloat16") == pytest.approx(moved / 2e6)
 
 
 def test_variants_take_turns():
-    variants = {"first": Variant(options={"network_def": CONV, "load_pretrain": False})}
-    variants["second"] = Variant(options={"network_def": CONV, "load_pretrain": False}, released=True)
-    with start(variants) as workers:
-        for size in (32, 64):
-            timings = workers.take_turns(2, size, 0.0)
-            assert list(timings) == ["first", "second"]
-            assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
-            assert all(seconds > 0 for timing in timings.values() for seconds in timing.seconds)
-        assert all(100 < timing.peak < 10_000 for timing in timings.values())
-        processes = list(workers.processes.values())
-    assert all(process.poll() is not None for process in processes)
-
-
-def test_a_variant_that_cannot_run(capfd):
-    with pytest.raises(RuntimeError, match="nobody stopped"), start({"nobody": Variant(overlays=("options/no.yaml",))}):
-        pass
-    assert "no.yaml" in capfd.readouterr().err
+    default = Variant(options={"network_def": CONV})
+    variants = {"first": default, "second": Variant(options={"network_def": CONV}, released=True)}
+    rows = timed(variants, [(2, 32), (2, 64)], 0.0, network="conv")
+    assert [(row["network"], row["batch"], row["size"], row["path"]) for row in rows] == [
+        ("conv", 2, size, name) for size in (32, 64) for name in ("first", "second")
+    ]
+    assert all(row["ms an image"] > 0 and row["±"] >= 0 and 100 < row["peak MB"] < 10_000 for row in rows)
+    first, second = rows[:2]
+    assert first["speed-up"] == 1
+    assert second["speed-up"] == pytest.approx(first["ms an image"] / second["ms an image"])
 
 
 def test_a_training_step_learns(monkeypatch):
@@ -80,89 +62,127 @@ def test_a_training_step_learns(monkeypatch):
     assert error[-1] < error[0]
 
 
+@pytest.mark.skipif(not timing.has_bfloat16(), reason="slow and warned of without bfloat16 in the processor")
+def test_the_path_in_bfloat16_computes_in_it(monkeypatch):
+    seen = []
+    forward = UNetV2.forward
+    monkeypatch.setattr(UNetV2, "forward", lambda self, x: seen.append(forward(self, x)) or seen[-1])
+    for path in (Variant(), Variant(overlays=("options/inference_bf16.yaml",))):
+        prepare(path)(torch.rand(1, 3, 32, 32))
+    assert [found.dtype for found in seen] == [torch.float32, torch.bfloat16]
+
+
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     benchmark = script("benchmark")
-    monkeypatch.setattr(networks, "OF_OURS", {"b0": {"backbone": "pvt_v2_b0"}})
-    monkeypatch.setitem(benchmark.PARTS, "sizes", lambda full, folder, here: iter([[{"full": full}], [{"size": 1}]]))
+    monkeypatch.setattr(parts, "OF_OURS", {"b0": {"backbone": "pvt_v2_b0"}})
+    monkeypatch.setattr(benchmark, "describe", lambda: {"threads": 2})
+    tables = [("first", [{"size": 1.0, "path": "a"}]), ("second", [{"size": 1234.5}])]
+    monkeypatch.setitem(benchmark.PARTS, "sizes", lambda full, folder, machine: iter(tables))
     benchmark.main(["--parts", "counts", "--output_dir", str(tmp_path)])
     benchmark.main(["--parts", "sizes", "--full", "--output_dir", str(tmp_path)])
     found = json.loads((tmp_path / "benchmark.json").read_text())
     assert found["counts"]["rows"] == [{"variant": "b0", "parameters (M)": "3.636", "GMACs": "0.986"}]
-    assert found["sizes"]["rows"] == [{"full": True}, {"size": 1}]
-    assert found["counts"]["machine"]["limits"]["float32"] > 0
-    assert "| b0 | 3.636 | 0.986 |" in capsys.readouterr().out
+    assert found["sizes"] == {
+        "machine": {"threads": 2},
+        "full": True,
+        "rows": [row for _, rows in tables for row in rows],
+    }
+    printed = capsys.readouterr().out
+    assert "| b0 | 3.636 | 0.986 |" in printed
+    assert "### first\n\n| size | path |\n|---|---|\n| 1.00 | a |" in printed
+    assert "| 1234 |" in printed
+
+
+def test_the_machine_is_described(monkeypatch):
+    monkeypatch.setattr(timing, "limits", dict)
+    found = timing.describe()
+    assert found["threads"] == torch.get_num_threads()
+    assert found["packages"]["torch"] == torch.__version__
+    assert found["processor"]
+
+
+def test_speed_ups_are_drawn(tmp_path):
+    benchmark, path = script("benchmark"), tmp_path / "a.png"
+    benchmark.draw([], [], path)
+    assert not path.exists()
+    row = {"network": "n", "size": 352, "batch": 1, "path": "default", "speed-up": 2.0}
+    benchmark.draw([row, {**row, "batch": 8}, {**row, "size": 256}], [{"network": "m", "prepared, to ours": 1.5}], path)
+    with Image.open(path) as image:
+        assert image.height > 2.4 * image.width * 2 / 8  # three diagrams, one below the other
 
 
 def test_a_command_that_fails_says_why(tmp_path):
     with pytest.raises(InputError, match="holds no image"):
-        commands.Command(("inference.json",)).run("inference", {"dataset_dir": tmp_path}, tmp_path)
+        parts.run_command(Variant(), tmp_path, {"dataset_dir": tmp_path})
 
 
 @pytest.mark.parametrize(
     ("operation", "weight", "kind"),
     [
-        ("aten::convolution_backward", [8, 1, 3, 3], "depthwise convolutions, backward"),
-        ("aten::convolution_backward", [8, 4, 1, 1], "1x1 convolutions, backward"),
-        ("aten::mkldnn_convolution", [8, 4, 3, 3], "other convolutions, forward"),
-        ("aten::mkldnn_convolution", [1, 1, 3, 3], "other convolutions, forward"),
-        ("aten::native_batch_norm_backward", None, "batch norm"),
-        ("aten::hardtanh_backward", None, "activations"),
-        ("aten::mul", None, "everything else"),
+        ("aten::convolution_backward", [8, 1, 3, 3], ", depthwise"),
+        ("aten::convolution_backward", [8, 4, 1, 1], ", 1x1"),
+        ("aten::mkldnn_convolution", [8, 4, 3, 3], ", other"),
+        ("aten::mkldnn_convolution", [1, 1, 3, 3], ", other"),
+        ("aten::mul", None, ""),
     ],
 )
-def test_kinds_of_a_profile(operation, weight, kind):
+def test_operations_of_a_profile(operation, weight, kind):
     image = [2, weight[1] if weight else 4, 4, 4]
     gradient = [[2, weight[0], 4, 4]] if operation.endswith("convolution_backward") else []
-    assert steps.kind_of(operation, [*gradient, image, weight, []] if weight else [image]) == kind
+    shapes = [*gradient, image, weight, []] if weight else [image]
+    assert parts.operation_of(operation, shapes) == operation + kind
 
 
 def test_dice_of_a_choice(tmp_path):
-    table = tmp_path / "scores.csv"
+    benchmark, table = script("benchmark"), tmp_path / "scores.csv"
     lines = ["unetv2,0,epochs,a,1.png,.5,.4", "unetv2,1,epochs,b,1.png,1,1", "unet,0,epochs,a,1.png,.25,.2"]
     table.write_text("\n".join(["row,seed,terms,dataset,image,dice,iou", *lines, "unet,0,time,a,1.png,0,0"]) + "\n")
-    assert choice.mean_dice(table) == {"unetv2": 0.75, "unet": 0.25}
+    assert benchmark.mean_dice(table) == {"unetv2": 0.75, "unet": 0.25}
     for name, columns in (("mask", 2), ("truth", 3), ("empty", 0)):
         image = np.zeros((4, 4), np.uint8)
         image[:, :columns] = 255
         Image.fromarray(image).save(tmp_path / f"{name}.png")
-    assert choice.dice_of_files(tmp_path / "mask.png", tmp_path / "truth.png") == pytest.approx(2 * 8 / (8 + 12))
-    assert choice.dice_of_files(tmp_path / "empty.png", tmp_path / "empty.png") == 1
-    assert choice.dice_of_files(tmp_path / "empty.png", tmp_path / "truth.png") == 0
+    for first, second, dice in (("mask", "truth", 2 * 8 / (8 + 12)), ("empty", "empty", 1), ("empty", "truth", 0)):
+        found = benchmark.dice_of_files(tmp_path / f"{first}.png", tmp_path / f"{second}.png")
+        assert found == pytest.approx(dice)
 
 
 def test_every_row_of_the_comparison_is_timed(monkeypatch):
     """Those of the committed table; their networks are what is timed."""
-    seen = {}
-    monkeypatch.setattr(choice, "timed", lambda variants, dice, size: seen.update(variants) or [])
-    choice.compared()
-    assert {"unetv2", "unet", "unetplusplus", "fpn", "segresnet", "unetv2 sdi=false"} <= set(seen)
-    parser = read_config(["inference.json", *seen["unet"].overlays], seen["unet"].options)
+    benchmark, seen = script("benchmark"), {}
+
+    def take(variants, shapes, seconds):
+        seen.update(variants)
+        return [{"path": name, "ms an image": 1.0} for name in variants]
+
+    monkeypatch.setattr(benchmark, "timed", take)
+    rows = {row["path"]: row["Dice"] for row in benchmark.compared()}
+    assert {"unetv2", "unet", "unetplusplus", "fpn", "segresnet", "unetv2 sdi=false"} <= set(rows)
+    assert all(0.5 < dice < 1 for dice in rows.values())
+    parser = read_config(seen["unet"].files, seen["unet"].options)
     assert parser["network_def"]["_target_"] == "segmentation_models_pytorch.Unet"
-    assert read_config(["inference.json"], seen["unetv2 sdi=false"].options)["network_def"]["sdi"] is False
+    assert read_config(["inference.json"], seen["unetv2:network_def#sdi=false"].options)["network_def"]["sdi"] is False
 
 
 def test_rates_of_segment_py_by_hand(tmp_path, monkeypatch):
     """Times that are known stand for the processes: 2 s for one image, 10 s for others, 40 s for run inference."""
-    monkeypatch.setattr(segmenting, "prepare", lambda folder, images, frames: folder / "model.xml")
-    monkeypatch.setattr(segmenting, "seconds", lambda command: 2.0 if command[3].name == "one.png" else 10.0)
-    monkeypatch.setattr(commands.Command, "run", lambda self, run_id, options, folder: 40.0)
-    (rows,) = segmenting.segmenting(True, tmp_path, {})
-    found = {row["input"]: row for row in rows}
-    assert (found["one image"]["s"], found["one image"]["images a second"]) == (2.0, 0.5)
-    assert found["video"]["images a second"] == 50.0
-    assert (found["folder"]["images a second"], found["folder"]["to run inference"]) == (100.0, 4.0)
-    assert (found["folder, run inference"]["images a second"], found["folder, run inference"]["to run inference"]) == (
-        25.0,
-        1.0,
-    )
+    (tmp_path / "segmenting").mkdir()
+    (tmp_path / "segmenting" / "model.xml").touch()
+    for name in ("draw_inputs", "export", "trained"):
+        monkeypatch.setattr(parts, name, lambda *arguments: None)
+    monkeypatch.setattr(parts, "seconds", lambda *command: 2.0 if command[3].name == "one.png" else 10.0)
+    monkeypatch.setattr(parts, "run_command", lambda variant, folder, options: 40.0)
+    ((_, rows),) = parts.segmenting(True, tmp_path, {})
+    found = {row["input"]: (row["s"], row["images a second"], row.get("to run inference")) for row in rows}
+    assert found["one image"] == (2.0, 0.5, None)
+    assert found["video"] == (10.0, 50.0, None)
+    assert found["folder"] == found["folder, with overlays"] == (10.0, 100.0, 4.0)
+    assert found["folder, run inference"] == (40.0, 25.0, 1.0)
 
 
-def test_the_folder_holds_drawn_images_again_and_again(tmp_path, monkeypatch):
-    made = segmenting.seconds
-    monkeypatch.setattr(segmenting, "seconds", lambda command: "export.py" in str(command) or made(command))
-    monkeypatch.setattr(segmenting, "DRAWN", 2)
+def test_the_folder_holds_drawn_images_again_and_again(tmp_path):
     pytest.importorskip("av")
-    assert segmenting.prepare(tmp_path / "a", 3, 2) == tmp_path / "a" / "model.xml"
+    parts.draw_inputs(tmp_path / "a", 3, 2, drawn=2)
     names = sorted(path.name for path in (tmp_path / "a" / "many").iterdir())
     assert names == ["frame_0000.png", "frame_0001.jpg", "frame_0002.png"]
     assert (tmp_path / "a" / "many" / names[0]).read_bytes() == (tmp_path / "a" / "many" / names[2]).read_bytes()

@@ -11,47 +11,39 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from common.bundle import Usage, read_config
-from common.comparison_results import plot, scores_as_csv, tabulate
-from common.comparisons import Run
+from common.bundle import read_config
+from comparisons.results import plot, scores_as_csv, tabulate
+from comparisons.runs import Run
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNETR, SegResNet
 
 from ..configs.test_volumes import write_volume
 from ..conftest import script
+from ..support.compared import finished_with
 
 VOLUMES = ["train.json", "recipes/volumes.yaml"]
 
 
-def finished(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a", volumes: bool = True) -> Run:
+def scored(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a", volumes: bool = True) -> Run:
     """``cases``: Dice, HD95 and surface Dice of class 1 and of class 2, by the name of the volume."""
-    (folder / "evaluation").mkdir(parents=True)
-    (folder / "metrics.csv").write_text("epoch,seconds\n1,60\n")
     keys = ["dice", "hd95", "surface_dice"][: 3 if volumes else 2]
-    lines, summary = [["dataset", "image", "class", "iou", *keys]], {}
-    for index in (2, 1):  # in the file in any order
-        found = {key: [case[index - 1][place] for case in cases.values()] for place, key in enumerate(keys)}
-        lines += [["set", f"/d/imagesTr/{name}", index, 0.5, *values] for name, *values in zip(cases, *found.values())]
-        summary[f"set class {index}"] = {"images": len(cases)}
-        for key, values in found.items():
-            defined = [value for value in values if not np.isnan(value)]
-            if defined:
-                summary[f"set class {index}"][key] = {"mean": sum(defined) / len(defined), "images": len(defined)}
-    with (folder / "evaluation" / "scores.csv").open("w", newline="") as opened:
-        csv.writer(opened).writerows(lines)
-    (folder / "evaluation" / "summary.json").write_text(json.dumps(summary))
-    return Run.finish(row, seed, "", {}, Usage(60, 120, 1500), 2_500_000, folder)
+    rows = [
+        {"image": f"/d/imagesTr/{name}", "class": index, "iou": 0.5, **dict(zip(keys, case[index - 1]))}
+        for index in (2, 1)  # in the file in any order
+        for name, case in cases.items()
+    ]
+    return finished_with(folder, rows, 60, 122, 1500, seed=seed, row=row, parameters=2_500_000)
 
 
 @pytest.fixture
 def runs(tmp_path) -> dict[str, list[Run]]:
     nan = float("nan")
     a = [
-        finished(tmp_path / "a0", 0, {"x": [(0.8, 1, 0.9), (0.6, 2, 0.5)], "y": [(0.6, 3, 0.7), (0.4, 4, 0.7)]}),
-        finished(tmp_path / "a1", 1, {"x": [(0.9, 2, 0.9), (0.7, 3, 0.5)], "y": [(0.7, 4, 0.7), (0.5, 5, 0.7)]}),
+        scored(tmp_path / "a0", 0, {"x": [(0.8, 1, 0.9), (0.6, 2, 0.5)], "y": [(0.6, 3, 0.7), (0.4, 4, 0.7)]}),
+        scored(tmp_path / "a1", 1, {"x": [(0.9, 2, 0.9), (0.7, 3, 0.5)], "y": [(0.7, 4, 0.7), (0.5, 5, 0.7)]}),
     ]
     # of the seed 0: one volume better by 0.2 and the other by 0, of which class 2 is missed once
-    b = [finished(tmp_path / "b0", 0, {"x": [(1, 0, 1), (0.8, 1, 1)], "y": [(1, 2, 1), (0, nan, 0)]}, "b")]
+    b = [scored(tmp_path / "b0", 0, {"x": [(1, 0, 1), (0.8, 1, 1)], "y": [(1, 2, 1), (0, nan, 0)]}, "b")]
     return {"a": a, "b": b}
 
 
@@ -62,17 +54,17 @@ def test_table_of_two_classes_by_hand(runs):
         "set HD95 (mm) | set surface Dice | CPU minutes | peak MB | M parameters |"
     )
     a, b = (row.strip("| ").split(" | ") for row in rows)
-    assert a[:5] == ["a", "2", "1", "0.650 ± 0.071", "reference"]  # of 0.6 and 0.7
+    assert a[:5] == ["a", "2", "60", "0.650 ± 0.071", "reference"]  # of 0.6 and 0.7
     assert a[5:7] == ["0.750 ± 0.071", "0.550 ± 0.071"]
     assert a[7:] == ["3.00 ± 0.71", "0.700 ± 0.000", "2.0 ± 0.0", "1500 ± 0", "2.50"]
     # 0.9 - 0.7 and 0.5 - 0.5: of both volumes drawn twice, the mean is 0, 0.1 (half of the draws) or 0.2
-    assert b[:5] == ["b", "1", "1", "0.700", "+0.100 [+0.000, +0.200]"]
+    assert b[:5] == ["b", "1", "60", "0.700", "+0.100 [+0.000, +0.200]"]
     # HD95 of class 1: (0 + 2) / 2, of class 2: 1; the surface Dice counts the missed one as 0
     assert b[5:9] == ["1.000", "0.400", "1.00 (1 undefined)", "0.750"]
 
 
 def test_images_of_two_classes_have_distances_in_pixels(tmp_path):
-    run = finished(tmp_path / "a", 0, {"x": [(0.8, 1), (0.6, 2)]}, volumes=False)
+    run = scored(tmp_path / "a", 0, {"x": [(0.8, 1), (0.6, 2)]}, volumes=False)
     head, _, row = tabulate({"a": [run]}, "a").splitlines()
     assert "| set HD95 (pixels) | CPU minutes |" in head
     assert "| 0.700 | reference | 0.800 | 0.600 | 1.50 | 2.0 |" in row

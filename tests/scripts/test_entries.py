@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entries of bundle/entries: packed from random weights, and the scores of those that ship."""
+"""The entries of bundle/entries: their packages, and the scores that their cards and metadata name."""
 
 from __future__ import annotations
 
@@ -9,95 +9,127 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-import yaml
-from common import entries
-from common.cards import read_data_sets
 from common.packing import copy_bundle, new_network
 from monai.bundle import ConfigWorkflow, ckpt_export, load, verify_metadata, verify_net_in_out
 from monai.inferers import sliding_window_inference
 
 from unetv2_monai import InputError, __version__
-from unetv2_monai.handlers.score_table import group_name
+from unetv2_monai.bundle import entries
+from unetv2_monai.handlers.score_table import group_name, score_cells
 
 from ..conftest import ROOT, draw_pair
-from ..support.packages import MODELS, TERMS, metadata_of, pack, packed
+from ..support.packages import metadata_of, pack, packed
 from ..support.workflow import run
 
 KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
-
-
-def mix_classes(network: torch.nn.Module) -> None:
-    """Give each class a part of a volume of noise, by the bias of a head: random weights find one class everywhere."""
-    with torch.no_grad():
-        logits = network(torch.randn(1, 1, 40, 56, 40))
-        next(one for name, one in network.named_parameters() if name == "heads.0.bias").sub_(logits.mean((0, 2, 3, 4)))
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory) -> Iterator[Path]:
-    """Random weights in place of bundle/models."""
-    folder = tmp_path_factory.mktemp("models")
-    for seed, key in enumerate(KEYS):
-        entry = entries.read_entry(key)
-        copy_bundle(folder / key, entry.options, entry.recipe)
-        torch.manual_seed(seed)
-        network = new_network(folder / key / "configs").eval()
-        if key == "volumes":
-            mix_classes(network)
-        torch.save(network.state_dict(), folder / entry.weights)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entries, "MODELS", folder)
-        yield folder
+# test set on the card -> folder of docs/results and name in its summary
+SETS = {
+    "polyps": {
+        "Kvasir-SEG": ("polyps", "kvasir"),
+        "CVC-ClinicDB": ("polyps", "clinicdb"),
+        "PolypGen": ("polypgen", "lesions"),
+    },
+    "skin_lesions": {"ISIC 2017": ("skin_lesions", "isic2017_256")},
+    "volumes": {
+        "Anterior hippocampus": ("volumes", "hippocampus class 1"),
+        "Posterior hippocampus": ("volumes", "hippocampus class 2"),
+    },
+}
 
 
 @pytest.fixture(scope="module")
-def dist(models, tmp_path_factory) -> Path:
+def dist(tmp_path_factory) -> Path:
     """All entries, as ``make package`` writes them."""
     folder = tmp_path_factory.mktemp("dist")
     pack("--output_dir", folder)
     return folder
 
 
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory) -> Path:
+    """A package of the entry ``volumes`` with random weights that find every class in noise."""
+    folder = tmp_path_factory.mktemp("volumes")
+    copy_bundle(folder / "bundle", {}, "volumes")
+    torch.manual_seed(2)
+    network = new_network(folder / "bundle" / "configs").eval()
+    with torch.no_grad():
+        logits = network(torch.randn(1, 1, 40, 56, 40))
+        network.heads[0].bias.sub_(logits.mean((0, 2, 3, 4)))
+    torch.save(network.state_dict(), folder / "model.pt")
+    pack("--checkpoint", folder / "model.pt", "--entry", "volumes", "--output_dir", folder)
+    return packed(folder, HIPPOCAMPUS)
+
+
 @pytest.fixture(params=KEYS)
-def entry(request, dist) -> entries.ZooEntry:
-    return entries.read_entry(request.param)
+def key(request) -> str:
+    return request.param
 
 
-def key_of(entry: entries.ZooEntry) -> str:
-    return next(key for key in KEYS if entries.read_entry(key).name == entry.name)
+@pytest.fixture
+def entry(key) -> entries.Entry:
+    return entries.read_entry(key)
+
+
+def summary(folder: str, name: str) -> dict:
+    return json.loads((ROOT / "docs" / "results" / folder / "summary.json").read_text())[name]
+
+
+def in_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_names(dist):
     names = [HIPPOCAMPUS, "unetv2_polyp_segmentation", "unetv2_skin_lesion_segmentation"]
     assert sorted(path.name for path in dist.glob("*.zip")) == [f"{name}_v{__version__}.zip" for name in names]
-    assert entries.known_entries() == KEYS
+    assert entries.entry_keys() == KEYS
     for name in names:
         assert (packed(dist, name) / "SHA256SUMS").is_file()
 
 
-def test_metadata_of_an_entry(entry, dist, tmp_path):
+def test_metadata_of_an_entry(key, entry, dist, tmp_path):
     configs = packed(dist, entry.name) / "configs"
     verify_metadata(str(configs / "metadata.json"), filepath=shutil.copy(SCHEMA, tmp_path / "schema.json"))
     verify_net_in_out("network_def", str(configs / "metadata.json"), str(configs / "inference.json"), device="cpu")
     metadata = metadata_of(packed(dist, entry.name))
     assert metadata["name"] == entry.metadata["name"]
+    assert metadata["eval_metrics"] == entry.eval_metrics
     classes = {"volumes": ["background", "anterior", "posterior"], "polyps": ["background", "polyp"]}
     classes["skin_lesions"] = ["background", "skin lesion"]
     found = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert found == dict(zip("012", classes[key_of(entry)]))
-    assert not [key for key in metadata if "#" in key or key.startswith("+")]
-    cites = [one.cite for name, one in read_data_sets(TERMS)[1].items() if name in entry.data]
+    assert found == dict(zip("012", classes[key]))
+    assert not [name for name in metadata if "#" in name or name.startswith("+")]
+
+
+def test_the_card_is_that_of_the_entry(entry, dist):
+    """It agrees with what is packed: intended use, references, terms, defaults and number of parameters."""
+    bundle = packed(dist, entry.name)
+    card, terms = ((bundle / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
+    assert card == (entry.folder / "README.md").read_text()
+    metadata, said = metadata_of(bundle), in_one_line(card)
+    assert metadata["intended_use"] in said
+    assert all(f"[{number}] {text}" in said for number, text in enumerate(metadata["references"], 1))
+    cites = re.findall(r"Cite: (.*?) Page: (\S+)", in_one_line(terms))
     assert cites
-    assert [reference for reference in metadata["references"] if reference in cites] == cites
+    assert all(text in metadata["references"] and page in card for text, page in cites)
+    assert f'load("{entry.name}"' in card
+    train = json.loads((bundle / "configs" / "train.json").read_text())
+    for option in ("backbone", "image_size", "max_epochs", "batch_size", "learning_rate"):
+        value = "monai.networks.nets.segresnet_ds.SegResEncoder" if train[option] == "@encoder" else train[option]
+        assert f"| `{option}` | `{value}` |" in card
+    assert f"| optimiser | `{train['optimizer']['_target_']}` |" in card
+    count = sum(parameter.numel() for parameter in new_network(bundle / "configs").parameters())
+    assert f"{count / 1e6:.1f} million parameters" in card
+    for encoder in bundle.glob("models/*.safetensors"):
+        assert f"`models/{encoder.name}`" in card
+        assert "ImageNet-1k" in terms
 
 
 @pytest.mark.parametrize(
@@ -116,31 +148,43 @@ def test_metadata_of_an_entry(entry, dist, tmp_path):
         (HIPPOCAMPUS, ["Task 04 (hippocampus)", "CC BY-SA 4.0"], ["Kvasir", "ISIC", "polyp", "EfficientNet"]),
     ],
 )
-def test_card_and_terms_of_an_entry(name, has, lacks, dist):
-    docs = packed(dist, name) / "docs"
-    card, terms = (docs / "README.md").read_text(), (docs / "data_license.txt").read_text()
-    for text in (card, terms):
+def test_an_entry_speaks_of_its_own_data(name, has, lacks, dist):
+    for file in ("README.md", "data_license.txt"):
+        text = (packed(dist, name) / "docs" / file).read_text()
         assert [word for word in has if word not in text] == []
         assert [word for word in lacks if word in text] == []
-    assert terms.startswith("This bundle contains no images.")
 
 
-def test_card_says_what_is_packed(entry, dist):
-    bundle = packed(dist, entry.name)
-    card = (bundle / "docs" / "README.md").read_text()
-    train = json.loads((bundle / "configs" / "train.json").read_text())
-    for key in ("backbone", "image_size", "learning_rate"):
-        value = "monai.networks.nets.segresnet_ds.SegResEncoder" if train[key] == "@encoder" else train[key]
-        assert f"| `{key}` | `{value}` |" in card
-    metadata = metadata_of(bundle)
-    assert metadata["intended_use"] in card
-    assert [f"[{n}] {text}" in card for n, text in enumerate(metadata["references"], 1)] == [True] * len(
-        metadata["references"]
-    )
-    weights = torch.load(bundle / "models" / "model.pt", weights_only=True)
-    names = {name for name, _ in new_network(bundle / "configs").named_parameters()}
-    millions = sum(value.numel() for name, value in weights.items() if name in names) / 1e6
-    assert f"{millions:.1f} million parameters" in card
+def test_scores_of_an_entry_are_those_of_the_stored_evaluation(key, entry):
+    """Its card and its metadata, the shipped weights, the summary, and the scores per image beside it."""
+    assert hashlib.sha256(entry.weights.read_bytes()).hexdigest() == entry.sha256
+    card, metrics = (entry.folder / "README.md").read_text(), {}
+    for title, (folder, name) in SETS[key].items():
+        one = summary(folder, name)
+        scores = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed", *["surface Dice"] * (key == "volumes")]
+        cells = [title, str(one["images"]), *(score_cells(one)[score] for score in scores)]
+        assert f"| {' | '.join(cells)} |" in card
+        prefix = re.sub(r"\W+", "_", title.lower())
+        for score in ("dice", "iou", *["surface_dice"] * (key == "volumes")):
+            metrics[f"{prefix}_mean_{score}"] = round(one[score]["mean"], 4)
+        metrics[f"{prefix}_pooled_dice"] = round(one["pooled"]["dice"], 4)
+        metrics[f"{prefix}_lesions_missed"] = one["missed"]
+        per_image = ROOT / "docs" / "results" / folder / "scores.csv"
+        with per_image.open(newline="") as opened:
+            rows = [row for row in csv.DictReader(opened) if name in (row["dataset"], group_name(row, True))]
+        assert len(rows) == one["images"]
+        for score in ("dice", "iou", *["surface_dice"] * (key == "volumes")):
+            mean = statistics.mean(float(row[score]) for row in rows)
+            assert metrics[f"{prefix}_mean_{score}"] == pytest.approx(mean, abs=6e-5)
+        tp, fp, fn = (sum(float(row[count]) for row in rows) for count in ("tp", "fp", "fn"))
+        assert metrics[f"{prefix}_pooled_dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=6e-5)
+    assert entry.eval_metrics == metrics
+
+
+def test_the_card_names_the_false_positives():
+    frames = summary("polypgen", "lesion_free")["lesion_free"]
+    card = in_one_line((entries.read_entry("polyps").folder / "README.md").read_text())
+    assert f"{frames['images'] - frames['left_empty']} of {frames['images']} such frames of PolypGen" in card
 
 
 def test_an_entry_by_itself_gives_the_same_bytes(dist, tmp_path):
@@ -149,34 +193,33 @@ def test_an_entry_by_itself_gives_the_same_bytes(dist, tmp_path):
     assert archive.read_bytes() == (dist / archive.name).read_bytes()
 
 
-def test_every_entry_has_its_own_weights(entry, models, dist, pairs, tmp_path, monkeypatch):
+def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch):
     """By MONAI's own loader, and by a run from another folder."""
-    expected = torch.load(models / entry.weights, weights_only=True)
+    expected = torch.load(entry.weights, weights_only=True)
     monkeypatch.chdir(tmp_path)
     bundle = packed(dist, entry.name)
     loaded = load(entry.name, bundle_dir=str(bundle.parent), device="cpu").state_dict()
     assert loaded.keys() == expected.keys()
-    assert all(torch.equal(loaded[key], value) for key, value in expected.items())
-    if key_of(entry) == "volumes":
+    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+    if key == "volumes":
         return  # their run: test_a_packed_volume_network_runs_as_it_is
     draw_pair(tmp_path / "one", "case", 50, 40)
     run([str(bundle / "configs" / "inference.json")], "inference", dataset_dir="one", image_size=32, output_dir="masks")
     assert [path.name for path in Path("masks").iterdir()] == ["case.png"]
 
 
-def test_a_packed_volume_network_runs_as_it_is(models, dist, tmp_path, monkeypatch):
+def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
     """
     From another folder, without overlays and options: the label of a volume whose axes are turned and which is larger
     than a window, against windows of the network over the volume, turned and normalised here.
     """
-    configs = packed(dist, HIPPOCAMPUS) / "configs"
     rng = np.random.default_rng(0)
     values = rng.normal(70, 9, (40, 30, 70)).astype(np.float32)  # axes: anterior, left, inferior
     affine = np.array([[0, -1.2, 0, 9], [0.9, 0, 0, -4], [0, 0, -1, 33], [0, 0, 0, 1.0]])
-    (tmp_path / "volumes").mkdir()
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "volumes" / "turned.nii.gz")
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "in" / "turned.nii.gz")
     monkeypatch.chdir(tmp_path)
-    flow = ConfigWorkflow([str(configs / "inference.json")], workflow_type="inference", dataset_dir="volumes")
+    flow = ConfigWorkflow([str(volumes / "configs" / "inference.json")], workflow_type="inference", dataset_dir="in")
     flow.initialize()
     assert flow.check_properties() == []
     flow.run()
@@ -186,10 +229,9 @@ def test_a_packed_volume_network_runs_as_it_is(models, dist, tmp_path, monkeypat
     assert nibabel.aff2axcodes(label.affine) == ("A", "L", "I")
     np.testing.assert_allclose(label.affine, affine, atol=1e-6)
 
-    network = load(HIPPOCAMPUS, bundle_dir=str(configs.parents[1]), device="cpu").eval()
-    image = (
-        torch.from_numpy((values - values.mean()) / values.std()).permute(1, 0, 2).flip(0, 2)
-    )  # right, ..., superior
+    network = load(HIPPOCAMPUS, bundle_dir=str(volumes.parent), device="cpu").eval()
+    image = torch.from_numpy((values - values.mean()) / values.std())
+    image = image.permute(1, 0, 2).flip(0, 2)  # axes: right, anterior, superior
     with torch.no_grad():
         logits = sliding_window_inference(image[None, None], (40, 56, 40), 1, network, overlap=0.25)
     expected = logits[0].argmax(0).flip(0, 2).permute(1, 0, 2).numpy()
@@ -197,28 +239,16 @@ def test_a_packed_volume_network_runs_as_it_is(models, dist, tmp_path, monkeypat
     assert (np.asarray(label.dataobj) == expected).mean() > 0.9999
 
 
-def test_a_package_of_volumes_says_what_it_is(dist):
-    bundle = packed(dist, HIPPOCAMPUS)
-    card, terms = ((bundle / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
-    assert "1 channel, float32: image. Volumes of any size go through the network in windows of 40 x 56 x 40" in card
-    assert "3 channels of logits, float32, of the input's size. Classes: 0 background, 1 anterior, 2 posterior." in card
-    assert "| Medical Segmentation Decathlon, Task 04 (hippocampus) | CC BY-SA 4.0 |" in card
-    assert "creativecommons.org/licenses/by-sa/4.0" in terms
-    assert not (bundle / "models" / "model.onnx").exists()
-    assert "This package has no `models/model.onnx`" in card
-
-
 @pytest.mark.slow
-def test_torchscript_of_a_package_of_volumes(dist, tmp_path):
+def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
     """As the card says to export it: the labels of inference.json."""
-    bundle = packed(dist, HIPPOCAMPUS)
-    configs = bundle / "configs"
+    configs = volumes / "configs"
     (tmp_path / "in").mkdir()
     values = np.random.default_rng(0).normal(70, 9, (30, 40, 50)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "in" / "one.nii.gz")
     script = tmp_path / "model.ts"
     ckpt_export(
-        net_id="network_def", filepath=str(script), ckpt_file=str(bundle / "models" / "model.pt"),
+        net_id="network_def", filepath=str(script), ckpt_file=str(volumes / "models" / "model.pt"),
         meta_file=str(configs / "metadata.json"), config_file=str(configs / "inference.json"),
     )  # fmt: skip
     files = [str(configs / "inference.json"), str(configs / "options" / "inference_torchscript.yaml")]
@@ -229,16 +259,31 @@ def test_torchscript_of_a_package_of_volumes(dist, tmp_path):
     assert (a == b).mean() > 0.9999
 
 
-def test_an_entry_without_weights_is_left_out(models, tmp_path, monkeypatch, capsys):
-    shutil.copy(models / "skin_lesions.pt", tmp_path)
-    monkeypatch.setattr(entries, "MODELS", tmp_path)
+def test_other_weights_have_no_scores(volumes):
+    """Weights that are named by --checkpoint with --entry: the terms of its data, and a card without scores."""
+    entry = entries.read_entry("volumes")
+    card, terms = ((volumes / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
+    assert metadata_of(volumes)["eval_metrics"] == {}
+    assert metadata_of(volumes)["name"] == entry.metadata["name"]
+    assert terms == (entry.folder / "data_license.txt").read_text()
+    assert "no stored scores" in card
+    assert "| classes | 0 background, 1 anterior, 2 posterior |" in card
+    assert "| `image_size` | `[40, 56, 40]` |" in card
+
+
+def test_an_entry_without_weights_is_left_out(tmp_path, monkeypatch, capsys):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "bundle" / "entries", bundle / "entries")
+    (bundle / "models").mkdir()
+    shutil.copy(entries.read_entry("skin_lesions").weights, bundle / "models")
+    monkeypatch.setattr(entries, "bundle_dir", lambda: bundle)
     pack("--output_dir", tmp_path / "dist")
     assert capsys.readouterr().out.startswith("left out: polyps, since there is no bundle/models/model.pt\n")
     (archive,) = (tmp_path / "dist").glob("*.zip")
     assert archive.name == f"unetv2_skin_lesion_segmentation_v{__version__}.zip"
-    with pytest.raises(InputError, match=re.escape(f"no weights at {tmp_path / 'model.pt'}")):
+    with pytest.raises(InputError, match=re.escape(f"no weights at {bundle / 'models' / 'model.pt'}")):
         pack("--entry", "polyps", "--output_dir", tmp_path / "none")
-    (tmp_path / "skin_lesions.pt").unlink()
+    (bundle / "models" / "skin_lesions.pt").unlink()
     with pytest.raises(InputError, match="no entry has weights: name your own by --checkpoint"):
         pack("--output_dir", tmp_path / "none")
     assert not list((tmp_path / "none").glob("*"))
@@ -257,79 +302,6 @@ def test_options_of_one_package(arguments, message, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_scores_go_with_the_weights_that_have_them(models, dist, tmp_path, monkeypatch):
-    """Those of an entry are stored with the SHA-256 of its weights: here it gets that of the random ones."""
-    name = entries.read_entry("polyps").name
-    assert metadata_of(packed(dist, name))["eval_metrics"] == {}
-
-    summary = json.loads((ROOT / "tests" / "golden" / "summary.json").read_text())
-    summary["clinicdb"]["lesion_free"] = {"images": 60, "left_empty": 41}
-    (tmp_path / "summary.json").write_text(json.dumps(summary))
-    shutil.copytree(entries.ENTRIES, tmp_path / "entries")
-    path = tmp_path / "entries" / "polyps" / "entry.yaml"
-    content = yaml.safe_load(path.read_text())
-    content["scores"] = {
-        "sha256": hashlib.sha256((models / "model.pt").read_bytes()).hexdigest(),
-        "sets": {"Kvasir-SEG": f"{tmp_path}/summary.json#kvasir", "Poly Gen": f"{tmp_path}/summary.json#clinicdb"},
-    }
-    path.write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(entries, "ENTRIES", tmp_path / "entries")
-    pack("--entry", "polyps", "--output_dir", tmp_path)
-    assert metadata_of(packed(tmp_path, name))["eval_metrics"] == {
-        "kvasir_seg_mean_dice": 0.8833, "kvasir_seg_mean_iou": 0.8162, "kvasir_seg_pooled_dice": 0.8790,
-        "kvasir_seg_lesions_missed": 0,
-        "poly_gen_mean_dice": 0.8612, "poly_gen_mean_iou": 0.7974, "poly_gen_pooled_dice": 0.8812,
-        "poly_gen_lesions_missed": 2, "poly_gen_lesion_free_images": 60, "poly_gen_lesion_free_left_empty": 41,
-    }  # fmt: skip
-    card = (packed(tmp_path, name) / "docs" / "README.md").read_text()
-    assert "| Kvasir-SEG | 100 | 0.883 [0.853, 0.911] | 0.816 [0.777, 0.851] |" in card
-    assert "| 2 | 41 of 60 |" in card
-    assert "no stored scores" not in card
-
-    own = ["--checkpoint", models / "model.pt", "--entry", "polyps", "--output_dir", tmp_path / "own"]
-    pack(*own)  # whatever weights are named by --checkpoint
-    assert metadata_of(packed(tmp_path / "own", name))["eval_metrics"] == {}
-    assert "Kvasir-SEG" in (packed(tmp_path / "own", name) / "docs" / "data_license.txt").read_text()
-
-
-def test_errors_in_an_entry(models, tmp_path, monkeypatch):
-    shutil.copytree(entries.ENTRIES / "skin_lesions", tmp_path / "entries" / "skin_lesions")
-    folder = tmp_path / "entries" / "skin_lesions"
-    monkeypatch.setattr(entries, "ENTRIES", tmp_path / "entries")
-    (folder / "card.md").write_text("## Dta\n\nVolumes.\n")
-    with pytest.raises(InputError, match=re.escape("README.md has no section '## Dta' to replace")):
-        pack("--output_dir", tmp_path / "none")
-    content = yaml.safe_load((folder / "entry.yaml").read_text())
-    (folder / "entry.yaml").write_text(yaml.safe_dump({**content, "data": ["Hippocampus"]}))
-    with pytest.raises(InputError, match=re.escape("data_license.txt has no data set Hippocampus, but Kvasir-SEG,")):
-        pack("--output_dir", tmp_path / "none")
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_weights_fit_into_the_model_zoo(key):
+def test_weights_fit_into_the_model_zoo(entry):
     """It takes files of up to 25 MB."""
-    weights = MODELS / entries.read_entry(key).weights
-    assert weights.stat().st_size <= 25e6
-
-
-@pytest.mark.parametrize("key", KEYS)
-def test_stored_scores_are_those_of_the_shipped_weights(key):
-    """Read again from the scores per image that are beside the summary, where they are kept."""
-    entry = entries.read_entry(key)
-    weights = MODELS / entry.weights
-    assert entry.scores is not None, f"bundle/entries/{key}/entry.yaml names no scores"
-    found = entry.scores.read(weights)
-    assert found is not None, f"{weights.name} is not what bundle/entries/{key}/entry.yaml has scores of"
-    metrics = entries.eval_metrics(found)
-    for title, place in entry.scores.sets.items():
-        file, name = place.split("#")
-        per_image = (ROOT / file).with_name("scores.csv")
-        if per_image.is_file():
-            with per_image.open(newline="") as opened:
-                rows = [row for row in csv.DictReader(opened) if name in (row["dataset"], group_name(row, True))]
-            prefix = title.lower().replace("-", "_").replace(" ", "_")
-            for score in ("dice", "iou", *["surface_dice"] * ("surface_dice" in rows[0])):
-                mean = statistics.mean(float(row[score]) for row in rows)
-                assert metrics[f"{prefix}_mean_{score}"] == pytest.approx(mean, abs=6e-5)
-            tp, fp, fn = (sum(float(row[count]) for row in rows) for count in ("tp", "fp", "fn"))
-            assert metrics[f"{prefix}_pooled_dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=6e-5)
+    assert entry.weights.stat().st_size <= 25e6

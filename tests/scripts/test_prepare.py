@@ -17,91 +17,91 @@ from unetv2_monai import InputError, load_datalist
 
 from ..conftest import draw_pair, script
 
+SECTIONS = ("training", "validation", "test")
 
-def published(folder: Path, images: str, masks: str, names: dict[str, str], kind: str = "png", **options) -> None:
+
+def published(folder: Path, images: str, masks: str, names: dict[str, str], kind: str = "png") -> Path:
     """Pairs {name of the image: name of the mask} in folders named as a publisher names them."""
     for seed, (image, mask) in enumerate(names.items()):
-        draw_pair(folder / "drawn", image, 48, 40, seed=seed + options.get("seed", 0))
+        draw_pair(folder / "drawn", image, 48, 40, seed=seed)
         for source, target, name in (("images", images, image), ("masks", masks, mask)):
             (folder / target).mkdir(parents=True, exist_ok=True)
             with Image.open(folder / "drawn" / source / f"{image}.png") as opened:
                 opened.save(folder / target / f"{name}.{kind}")
     shutil.rmtree(folder / "drawn")
+    return folder
 
 
-def read(folder: Path) -> dict:
-    content = json.loads((folder / "datalist.json").read_text())
-    for section in ("training", "validation", "test"):
-        for entry in content.get(section, []):
-            for key in ("image", "label"):
-                data = (folder / entry[key]).read_bytes()
-                assert hashlib.sha256(data).hexdigest() == entry[f"{key}_sha256"]
-            assert entry["source"].startswith("http")
-            assert entry["licence"]
-    return content
+def numbered(count: int, mask: str = "{}", image: str = "{}") -> dict[str, str]:
+    return {image.format(number): mask.format(number) for number in range(1, count + 1)}
 
 
-def numbered(count: int, mask: str = "{}") -> dict[str, str]:
-    return {str(number): mask.format(number) for number in range(1, count + 1)}
+def named(count: int) -> dict[str, str]:
+    return numbered(count, "a{}", "a{}")
 
 
-def test_polyp_in_the_forms_of_their_publishers(tmp_path, capsys):
-    tool = script("prepare_polyp")
-    kvasir = sorted(tool.test_names()["kvasir"])[:3] + [f"cjx{i}" for i in range(20)]
-    published(tmp_path / "k", "images", "masks", {name: name for name in kvasir}, "jpg")
-    published(tmp_path / "c", "Original", "Ground Truth", numbered(50), "tif")
-    published(tmp_path / "e", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "p{}"), "tif")
-    published(tmp_path / "o", "CVC-ColonDB", "GT", numbered(3, "p{}"), "png")
-    published(tmp_path / "s", "CVC-300/bbdd", "CVC-300/gtpolyp", numbered(2), "bmp")
-    folders = {"kvasir": "k", "clinicdb": "c", "etis": "e", "colondb": "o", "cvc300": "s"}
-    command = [part for name, folder in folders.items() for part in (f"--{name}", str(tmp_path / folder))]
-    tool.main([*command, "--output_dir", str(tmp_path / "out")])
-    content = read(tmp_path / "out")
-    tests = {entry["image"] for entry in content["test"]}
-    assert {f"images/kvasir_{name}.jpg" for name in kvasir[:3]} <= tests
+def prepare(out: Path, name: str, *arguments: object) -> dict[str, list[dict[str, str]]]:
+    """The sections of datalist.json, whose files and what they state of them have been compared."""
+    script(name).main([*map(str, arguments), "--output_dir", str(out)])
+    content = json.loads((out / "datalist.json").read_text())
+    sections = {section: content.get(section, []) for section in SECTIONS}
+    for entry in (entry for entries in sections.values() for entry in entries):
+        for key in ("image", "label"):
+            assert hashlib.sha256((out / entry[key]).read_bytes()).hexdigest() == entry[f"{key}_sha256"]
+        assert entry["source"].startswith("http")
+        assert entry["licence"]
+        with Image.open(out / entry["label"]) as mask:
+            assert set(np.unique(np.asarray(mask))) <= {0, 255}  # also where it was JPEG, with noise
+    return sections
+
+
+def test_polyp_in_the_forms_of_their_publishers(tmp_path):
+    names = script("prepare_polyp").test_names
+    kvasir = sorted(names("kvasir"))[:3] + [f"cjx{i}" for i in range(20)]
+    published(tmp_path / "kvasir", "images", "masks", {name: name for name in kvasir}, "jpg")
+    published(tmp_path / "clinicdb", "Original", "Ground Truth", numbered(50), "tif")
+    published(tmp_path / "etis", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "p{}"), "tif")
+    published(tmp_path / "colondb", "CVC-ColonDB", "GT", numbered(3, "p{}"), "png")
+    published(tmp_path / "cvc300", "CVC-300/bbdd", "CVC-300/gtpolyp", numbered(2), "bmp")
+    folders = {folder.name: folder for folder in tmp_path.iterdir()}
+    command = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
+    found = prepare(tmp_path / "out", "prepare_polyp", *command)
+    tests = {name: {e["image"] for e in found["test"] if e["dataset"] == name} for name in folders}
+    assert tests["kvasir"] == {f"images/kvasir_{name}.jpg" for name in kvasir[:3]}
     # of CVC-ClinicDB, the frames up to 50 that the benchmark tests on
-    clinicdb = tool.test_names()["clinicdb"] & set(numbered(50))
-    assert {f"images/clinicdb_{name}.tif" for name in clinicdb} == {name for name in tests if "clinicdb" in name}
-    assert sum("etis" in name for name in tests) == 4
-    assert sum("colondb" in name for name in tests) == 3
-    assert sum("cvc300" in name for name in tests) == 2
-    held = [entry["image"] for entry in content["validation"]]
-    assert sum("kvasir" in name for name in held) == 2
-    frames = [int(name.split("_")[1].split(".")[0]) for name in held if "clinicdb" in name]
-    rest = [int(e["image"].split("_")[1][:-4]) for e in content["training"] if "clinicdb" in e["image"]]
-    inside = [n for n in rest if min(frames) < n < max(frames)]
-    assert frames
-    assert inside == []  # one run of neighbours
-    # what training reads: all masks are clean, though these were JPEG
-    lists = load_datalist(str(tmp_path / "out"), ["training", "validation", "test"])
+    assert tests["clinicdb"] == {f"images/clinicdb_{name}.tif" for name in names("clinicdb") & set(numbered(50))}
+    assert [len(tests[name]) for name in ("etis", "colondb", "cvc300")] == [4, 3, 2]
+    assert sum(entry["dataset"] == "kvasir" for entry in found["validation"]) == 2
+    rest, held = (
+        [int(Path(e["image"]).stem.split("_")[1]) for e in found[section] if e["dataset"] == "clinicdb"]
+        for section in ("training", "validation")
+    )
+    assert held
+    assert [frame for frame in rest if min(held) < frame < max(held)] == []  # one run of neighbours
+    # what training reads
+    lists = load_datalist(str(tmp_path / "out"), SECTIONS)
     assert sum(map(len, lists.values())) == len(kvasir) + 50 + 4 + 3 + 2
     assert {item["dataset"] for item in lists["test"]} == set(folders)
-    with Image.open(tmp_path / "out" / "masks" / f"kvasir_{kvasir[0]}.png") as mask:
-        assert set(np.unique(np.asarray(mask))) == {0, 255}
 
 
 def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):
-    tool = script("prepare_polyp")
-    published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(12)}, "jpg")
-    command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
-    tool.main(command)
-    files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in (tmp_path / "out").rglob("*.*g")}
-    first = (tmp_path / "out" / "datalist.json").read_bytes()
+    out, source = tmp_path / "out", published(tmp_path / "k", "images", "masks", named(12), "jpg")
+    prepare(out, "prepare_polyp", "--kvasir", source)
+    files = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in out.rglob("*.*g")}
+    first = (out / "datalist.json").read_bytes()
     assert len(files) == 24
-    victim = tmp_path / "out" / "masks" / "kvasir_a3.png"
+    victim = out / "masks" / "kvasir_a3.png"
     victim.write_bytes(b"cut off")  # as by a full disk
-    tool.main(command)
-    assert (tmp_path / "out" / "datalist.json").read_bytes() == first
+    prepare(out, "prepare_polyp", "--kvasir", source)
+    assert (out / "datalist.json").read_bytes() == first
     for path, (time, content) in files.items():
         assert path.read_bytes() == content
         assert (path.stat().st_mtime_ns == time) == (path != victim)
-    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert not list(out.rglob("*.partial"))
 
 
 def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
-    tool = script("prepare_polyp")
-    published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(12)}, "jpg")
-    command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
+    source = published(tmp_path / "k", "images", "masks", named(12), "jpg")
     written, replace = [], os.replace
 
     def dying(source, target):
@@ -112,79 +112,66 @@ def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", dying)
     with pytest.raises(KeyboardInterrupt):
-        tool.main(command)
+        prepare(tmp_path / "out", "prepare_polyp", "--kvasir", source)
     assert not (tmp_path / "out" / "datalist.json").exists()
     monkeypatch.undo()
-    tool.main(command)
-    read(tmp_path / "out")
+    prepare(tmp_path / "out", "prepare_polyp", "--kvasir", source)
     load_datalist(str(tmp_path / "out"), ["training", "validation"])
 
 
 def test_joint_folder(tmp_path):
-    names = {**numbered(20), **{f"cju{i}": f"cju{i}" for i in range(20)}}
-    published(tmp_path / "j" / "TrainDataset", "image", "masks", names)
+    published(tmp_path / "TrainDataset", "image", "masks", {**numbered(20), **named(20)})
     for name in ("Kvasir", "CVC-300"):
-        published(tmp_path / "j" / "TestDataset" / name, "images", "masks", numbered(2))
-    script("prepare_polyp").main(["--joint", str(tmp_path / "j"), "--output_dir", str(tmp_path / "out")])
-    content = read(tmp_path / "out")
-    assert len(content["training"]) + len(content["validation"]) == 40
-    assert {entry["dataset"] for entry in content["test"]} == {"kvasir", "cvc300"}
+        published(tmp_path / "TestDataset" / name, "images", "masks", numbered(2))
+    found = prepare(tmp_path / "out", "prepare_polyp", "--joint", tmp_path)
+    assert len(found["training"]) + len(found["validation"]) == 40
+    assert {entry["dataset"] for entry in found["training"] + found["validation"]} == {"kvasir", "clinicdb"}
+    assert {entry["dataset"] for entry in found["test"]} == {"kvasir", "cvc300"}
 
 
 def test_share_held_out(tmp_path):
-    published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(20)}, "jpg")
-    command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out"), "--val_fraction", "0.3"]
-    script("prepare_polyp").main(command)
-    content = read(tmp_path / "out")
-    assert (len(content["training"]), len(content["validation"])) == (14, 6)
+    source = published(tmp_path / "k", "images", "masks", named(20), "jpg")
+    found = prepare(tmp_path / "out", "prepare_polyp", "--kvasir", source, "--val_fraction", 0.3)
+    assert [len(found[section]) for section in SECTIONS] == [14, 6, 0]
 
 
 def test_problems_are_named_together_and_no_list_is_written(tmp_path):
-    tool = script("prepare_polyp")
-    published(tmp_path / "k", "images", "masks", {f"a{i}": f"a{i}" for i in range(4)}, "jpg")
-    (tmp_path / "k" / "masks" / "a1.jpg").write_bytes(b"no picture")
-    Image.new("L", (9, 9)).save(tmp_path / "k" / "masks" / "a2.jpg")
-    command = ["--kvasir", str(tmp_path / "k"), "--output_dir", str(tmp_path / "out")]
-    with pytest.raises(InputError, match=r"(?s)a1.*cannot be read.*a2.*mask of 9 x 9, but a2.jpg is 48 x 40"):
-        tool.main(command)
-    assert not (tmp_path / "out" / "datalist.json").exists()
-    (tmp_path / "k" / "masks" / "a3.jpg").unlink()
-    with pytest.raises(InputError, match=r"a3.jpg: no mask in"):
-        tool.main(command)
-    with pytest.raises(InputError, match=r"no folder of images; looked for Original"):
-        tool.main(["--clinicdb", str(tmp_path / "k" / "masks"), "--output_dir", str(tmp_path / "out")])
-    with pytest.raises(InputError, match="at least one data set"):
-        tool.main(["--output_dir", str(tmp_path / "out")])
+    source = published(tmp_path / "k", "images", "masks", named(4), "jpg")
+
+    def refused(message: str, *arguments: object) -> None:
+        with pytest.raises(InputError, match=message):
+            prepare(tmp_path / "out", "prepare_polyp", *arguments)
+        assert not (tmp_path / "out" / "datalist.json").exists()
+
+    (source / "masks" / "a1.jpg").write_bytes(b"no picture")
+    Image.new("L", (9, 9)).save(source / "masks" / "a2.jpg")
+    refused(r"(?s)a1.*cannot be read.*a2.*mask of 9 x 9, but a2.jpg is 48 x 40", "--kvasir", source)
+    (source / "masks" / "a3.jpg").unlink()
+    Image.new("L", (9, 9)).save(source / "images" / "a2.png")
+    refused(r"(?s)a2.png: same name as a2.jpg.*a3.jpg: image without a mask in .*masks", "--kvasir", source)
+    refused(r"no folder of images; looked for Original", "--clinicdb", source / "masks")
+    refused("--kvasir .*absent does not exist", "--kvasir", tmp_path / "absent")
+    refused("at least one data set")
+    refused("at least one data set", "--kvasir", source, "--joint", source)
 
 
-@pytest.mark.parametrize(("split", "sizes"), [("official", (20, 5, 4)), ("paper", (16, 2, 7))])
+@pytest.mark.parametrize(("split", "sizes"), [("official", [20, 5, 4]), ("paper", [16, 2, 7])])
 def test_isic(split, sizes, tmp_path):
-    names = [
-        {f"ISIC_{k}{i:03}": f"ISIC_{k}{i:03}_segmentation" for i in range(n)} for k, n in ((0, 20), (1, 5), (2, 4))
-    ]
-    for part, ending, some in zip(("Training", "Validation", "Test"), ("", "", "_v2"), names):
-        root = tmp_path / "isic"
-        published(root, f"ISIC-2017_{part}{ending}_Data", f"ISIC-2017_{part}{ending}_Part1_GroundTruth", some)
-    Image.new("RGB", (48, 40)).save(tmp_path / "isic" / "ISIC-2017_Training_Data" / "ISIC_0000_superpixels.png")
-    script("prepare_isic").main(
-        [str(tmp_path / "isic"), "--year", "2017", "--split", split, "--output_dir", str(tmp_path / "out")]
-    )
-    content = read(tmp_path / "out")
-    assert tuple(len(content[section]) for section in ("training", "validation", "test")) == sizes
-    images = [entry["image"] for section in ("training", "validation", "test") for entry in content[section]]
+    for number, (part, count) in enumerate({"Training": 20, "Validation": 5, "Test_v2": 4}.items()):
+        names = numbered(count, f"ISIC_{number}{{}}_segmentation", f"ISIC_{number}{{}}")
+        published(tmp_path / "isic", f"ISIC-2017_{part}_Data", f"ISIC-2017_{part}_Part1_GroundTruth", names)
+    Image.new("RGB", (48, 40)).save(tmp_path / "isic" / "ISIC-2017_Training_Data" / "ISIC_01_superpixels.png")
+    found = prepare(tmp_path / "out", "prepare_isic", tmp_path / "isic", "--year", "2017", "--split", split)
+    assert [len(found[section]) for section in SECTIONS] == sizes
+    images = [entry["image"] for section in SECTIONS for entry in found[section]]
     assert len(set(images)) == sum(sizes)
     assert any("ISIC_2" in image for image in images) == (split == "official")
 
 
-def test_real_raw_files(real_data, tmp_path, capsys):
+def test_real_raw_files(real_data, tmp_path):
     """As published: Kvasir-SEG's masks are JPEG with noise."""
-    raw = real_data / "raw"
-    command = ["--kvasir", str(raw / "kvasir-seg"), "--clinicdb", str(raw / "cvc-clinicdb")]
-    script("prepare_polyp").main([*command, "--output_dir", str(tmp_path / "out")])
-    content = read(tmp_path / "out")
-    assert sum(len(content.get(s, [])) for s in ("training", "validation", "test")) == 24
-    for mask in (tmp_path / "out" / "masks").iterdir():
-        with Image.open(mask) as opened:
-            assert set(np.unique(np.asarray(opened))) <= {0, 255}
+    folders = "--kvasir", real_data / "raw" / "kvasir-seg", "--clinicdb", real_data / "raw" / "cvc-clinicdb"
+    found = prepare(tmp_path / "out", "prepare_polyp", *folders)
+    assert sum(map(len, found.values())) == 24
     script("check_data").main(["--dataset_dir", str(tmp_path / "out"), "--output_dir", str(tmp_path / "check")])
-    assert "24" not in json.loads((tmp_path / "check" / "report.json").read_text())["findings"]
+    assert "refused" not in json.loads((tmp_path / "check" / "report.json").read_text())["findings"]

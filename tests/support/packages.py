@@ -12,7 +12,6 @@ from ..conftest import ROOT, script
 
 MODELS = ROOT / "bundle" / "models"
 NAME = "unetv2_lesion_segmentation"
-TERMS = ROOT / "bundle" / "docs" / "data_license.txt"
 
 
 def pack(*arguments: object, onnx: bool = False) -> None:

@@ -2,19 +2,11 @@
 """From folders to lists of files, images and masks."""
 
 from .datalist import find_pairs, load_datalist
-from .image_list import ImageList, list_images
+from .image_list import list_images
 from .lesion_free import RandLesionFreed
 from .multi_scale import MultiScaleBatch
 from .overlays import SaveOverlayd
 from .volumes import LabelWriter
 
-__all__ = [
-    "ImageList",
-    "LabelWriter",
-    "MultiScaleBatch",
-    "RandLesionFreed",
-    "SaveOverlayd",
-    "find_pairs",
-    "list_images",
-    "load_datalist",
-]
+__all__ = ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "SaveOverlayd"]
+__all__ += ["find_pairs", "list_images", "load_datalist"]

@@ -5,45 +5,34 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
+from tqdm.contrib.concurrent import thread_map
 
 from ..core.errors import InputError
 from ..core.images import to_mask, to_rgb
 from ..core.listing import IMAGE_ENDINGS
-from .volumes import check_grids, check_label_values, read_grid, read_volume
+from .volumes import check_grids, check_label_values, read_volume
 
-__all__ = [
-    "MAX_LISTED",
-    "check_each",
-    "check_pair",
-    "image_size",
-    "list_problems",
-    "mask_size",
-]
+__all__ = ["MAX_LISTED", "check_each", "check_pair", "image_size", "list_problems", "mask_size"]
 
 MAX_LISTED = 200  # problems in one message
 
 
 def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
-    """
-    Run a check on every item, several at a time, with a progress bar.
+    """For every item the sentence of the InputError that a check raises, or None. Shows a progress bar."""
 
-    Args:
-        items: entries of a data list.
-        check: raises InputError when an item cannot be used.
+    def error_of(item: dict[str, str]) -> str | None:
+        try:
+            check(item)
+        except InputError as error:
+            return str(error)
+        return None
 
-    Returns:
-        For every item the sentence of its error, or None.
-    """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(lambda item: _error_of(check, item), items)
-        return list(tqdm(results, "Checking files", len(items), disable=None, leave=False))
+    workers = min(8, os.cpu_count() or 1)
+    return thread_map(error_of, items, max_workers=workers, desc="Checking files", disable=None, leave=False)
 
 
 def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
@@ -52,19 +41,18 @@ def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | N
 
     Args:
         item: ``{"image": path, "label": path}``.
-        out_channels: channels of the network, which decide the values that a mask may have. Defaults to 1.
-        in_channels: channels that a volume must have; None takes any number. Defaults to None.
+        out_channels: as of :py:func:`mask_size`. Defaults to 1.
+        in_channels: as of :py:func:`image_size`. Defaults to None.
 
     Raises:
         InputError: when a file cannot be read, the mask has unknown values, or the sizes or grids differ.
     """
-    image = image_size(item["image"], in_channels)
-    mask = mask_size(item["label"], out_channels)
+    image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels)
     if image != mask:
-        name = Path(item["image"]).name
-        raise InputError(f"{item['label']}: mask of {_by(mask)}, but {name} is {_by(image)}")
+        by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
+        raise InputError(f"{item['label']}: mask of {by}, but {Path(item['image']).name} is {image_by}")
     if not _is_image(item["image"]):
-        check_grids(read_grid(item["image"]), read_grid(item["label"]))
+        check_grids(item["image"], item["label"])
 
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
@@ -84,25 +72,17 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
     if _is_image(path):
         if in_channels not in (None, 3):
-            takes = f"{in_channels} channel{'s'[: in_channels != 1]}"
             raise InputError(
-                f"{path}: images are converted to RGB, but the network takes {takes}. Remove this file if the network "
-                "is for volumes (NIfTI); else set --in_channels 3."
+                f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Remove this file if the "
+                "network is for volumes (NIfTI); else set in_channels 3."
             )
-        return _convert(path, to_rgb)
+        return _decoded_size(path, to_rgb)
     shape = read_volume(path).shape
     channels = math.prod(shape[3:])
     if in_channels is not None and channels != in_channels:
-        if (channels, in_channels) == (1, 3):
-            advice = "Add recipes/volumes.yaml, for inference recipes/volumes_inference.yaml, or set"
-        elif channels > in_channels:
-            advice = f"Extract {'one' if in_channels == 1 else in_channels}, or set"
-        else:
-            advice = "Set"
-        raise InputError(
-            f"{path}: holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}. "
-            f"{advice} --in_channels {channels}."
-        )
+        extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
+        holds = f"holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}"
+        raise InputError(f"{path}: {holds}. {extract} in_channels {channels}.")
     return shape[:3]
 
 
@@ -122,7 +102,7 @@ def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
         InputError: when the file cannot be read or has unknown values.
     """
     if _is_image(path):
-        return _convert(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
+        return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
     values = read_volume(path)
     if out_channels is not None:
         check_label_values(path, values, out_channels)
@@ -136,34 +116,17 @@ def list_problems(root: Path, problems: Sequence[str]) -> str:
     return f"{len(problems)} problem{'s'[: len(problems) > 1]} in {root}:\n  {lines}\nFix or remove these files."
 
 
-def _error_of(check: Callable[[dict[str, str]], object], item: dict[str, str]) -> str | None:
-    try:
-        check(item)
-    except InputError as error:
-        return str(error)
-    return None
-
-
 def _is_image(path: str) -> bool:
     return path.lower().endswith(IMAGE_ENDINGS)
 
 
-def _convert(path: str, convert: Callable[[Image.Image], Image.Image]) -> tuple[int, int]:
-    with _reading(path), Image.open(path) as opened:
-        converted = convert(opened)
-        converted.load()
-        return converted.size
-
-
-@contextmanager
-def _reading(path: str) -> Iterator[None]:
+def _decoded_size(path: str, convert: Callable[[Image.Image], Image.Image]) -> tuple[int, int]:
     try:
-        yield
+        with Image.open(path) as opened:
+            converted = convert(opened)
+            converted.load()
+            return converted.size
     except InputError:
         raise
     except Exception as error:  # image decoders raise almost anything
         raise InputError(f"{path}: cannot be read ({error})") from error
-
-
-def _by(size: tuple[int, ...]) -> str:
-    return " x ".join(map(str, size))

@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..core import listing
 from ..core.errors import InputError
-from ..core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS, list_files, stem, unique_stems
 from .checks import check_each, image_size, list_problems, mask_size
-from .folders import existing_folder
-from .layouts import Item, image_folder, read_suffixes
+from .layouts import Item
 
 __all__ = ["ImageList", "list_images"]
-
-logger = logging.getLogger(__name__)
 
 
 class ImageList(list[Item]):
@@ -78,41 +74,30 @@ def list_images(
             images, or for all files that cannot be used.
     """
     root = Path(dataset_dir)
-    if root.is_file():
-        paths = [root]
-    else:
-        root = existing_folder(dataset_dir, "your images, or to one image.")
-        root = image_folder(root)
-        paths = list_files(root)
-        pairs = read_suffixes(root)
-        if pairs.pairs and not pairs.problems:
-            logger.info(f"{root}: {len(pairs.pairs)} masks beside their images are left out.")
-            paths = [Path(pair["image"]) for pair in pairs.pairs]
-    if not paths:
-        deeper = next((path for path in root.rglob("*") if path.name.lower().endswith(IMAGE_ENDINGS)), None)
-        hint = f" Sub-folders are not read: set --dataset_dir to one, such as {deeper.parent}." if deeper else ""
-        raise InputError(f"dataset_dir {root} holds no image ({', '.join(IMAGE_ENDINGS + VOLUME_ENDINGS)}).{hint}")
+    if not root.exists():
+        raise InputError(f"dataset_dir {root} does not exist. It is the folder of the images, or one image.")
+    paths = listing.list_images(root) if root.is_dir() else [root]
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
-    _, problems = unique_stems(paths)
+    if problems := listing.unique_stems(paths)[1]:
+        raise InputError(list_problems(paths[0].parent, problems))
     items = [{"image": str(path)} for path in paths]
     broken: list[str] = []
-    if check and not problems:
+    if check:
         errors = check_each(items, lambda item: image_size(item["image"], in_channels))
         items = [item for item, error in zip(items, errors) if not error]
         broken = [error for error in errors if error]
-    if problems or (broken and not skip_broken):
-        raise InputError(list_problems(root, problems or broken))
+    if broken and not skip_broken:
+        raise InputError(list_problems(paths[0].parent, broken))
     if skip_finished and output_dir is not None:
-        unfinished = check_each(items, lambda item: _finished_mask(Path(item["image"]), Path(output_dir)))
+        unfinished = check_each(items, lambda item: _check_mask(Path(item["image"]), Path(output_dir)))
         items = [item for item, reason in zip(items, unfinished) if reason]
     return ImageList(items, broken)
 
 
-def _finished_mask(image: Path, output_dir: Path) -> Path:
-    """The mask that inference wrote for an image; InputError if there is none of its size that can be read."""
-    masks = [output_dir / f"{stem(image)}{ending}" for ending in (".png", ".nii.gz")]
+def _check_mask(image: Path, output_dir: Path) -> None:
+    """Look for the mask that inference wrote for an image; InputError if there is none of its size that can be read."""
+    masks = [output_dir / f"{listing.stem(image)}{ending}" for ending in (".png", ".nii.gz")]
     mask = next((path for path in masks if path.is_file()), None)
     if mask is None or mask_size(str(mask)) != image_size(str(image)):
         raise InputError(f"{image}: no mask yet")
-    return mask

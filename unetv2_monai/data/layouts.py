@@ -5,30 +5,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..core.errors import InputError
-from ..core.listing import list_files, list_folders, unique_stems
+from ..core import listing
+from ..core.listing import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, list_files, list_folders, named_folders
 
-__all__ = ["Item", "Layout", "explain", "image_folder", "read_folder", "read_sub_folders", "read_suffixes"]
+__all__ = ["Item", "Layout", "explain", "read_folder", "read_sub_folders"]
 
 Item = dict[str, str]
 
-# Names of folders in lower case, without spaces, "_" and "-".
-IMAGE_NAMES = ("images", "image")
-MASK_NAMES = (
-    *("masks", "mask", "labels", "label", "gt", "groundtruth"),
-    *("annotations", "annotation", "segmentations", "segmentation"),
-)
-FOLDER_NAMES = ((IMAGE_NAMES, MASK_NAMES), (("imagestr",), ("labelstr",)))  # the second: Decathlon
-MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
-
-NUMBERED = re.compile(
-    r"(?!(19|20)\d\d$)(patient|pat|case|subject|subj|sub|p|s|id|)[ _-]*\d+", re.IGNORECASE
-)  # no years
+DECATHLON = (("imagestr",), ("labelstr",))  # names of folders in the Medical Segmentation Decathlon
+IMAGE_NAMES, MASK_NAMES = IMAGE_FOLDERS + DECATHLON[0], MASK_FOLDERS + DECATHLON[1]
+# not a year
+NUMBERED = re.compile(r"(?!(19|20)\d\d$)(patient|pat|case|subject|subj|sub|p|s|id|)[ _-]*\d+", re.IGNORECASE)
 SPLIT_LIKE = re.compile(r"train|test|valid|(^|[^a-z])(val|dev|eval)([^a-z]|$)", re.IGNORECASE)
 
 TWO_FOLDERS = "images/ and masks/ (or labels/, GT/, ground_truth/, annotations/, segmentations/)"
@@ -39,16 +31,16 @@ PER_PATIENT = "one folder per patient with images/ and masks/, or with a.jpg and
 @dataclass(frozen=True)
 class Layout:
     """
-    What was read from a folder.
+    The pairs of a folder.
 
     Args:
-        name: the layout in words, such as ``"images/ + masks/"``.
+        name: the layout in words.
         pairs: ``{"image": path, "label": path}`` for every pair, in the order of the images' paths.
         problems: a sentence for every file without a partner, or for a folder that can be read in several ways.
         mixed: whether images and masks lie in one folder. Defaults to False.
     """
 
-    name: str
+    name: str = ""
     pairs: list[Item] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     mixed: bool = False
@@ -56,60 +48,48 @@ class Layout:
     @property
     def fits(self) -> bool:
         """Whether the folder has this layout, if only in part."""
-        return bool(self.pairs or self.problems)
+        return bool(self.pairs or (self.problems and not self.mixed))
 
 
 def read_folder(folder: Path) -> Layout:
-    """
-    Find the pairs of one folder: a folder of images beside one of masks, or both kinds in one folder.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The layout that fits. When several fit, no pairs and one problem that names them.
-    """
-    couples = [
-        (images, masks)
-        for image_names, mask_names in FOLDER_NAMES
-        for images in _named(folder, image_names)
-        for masks in _named(folder, mask_names)
-    ]
-    filled = [couple for couple in couples if all(map(list_files, couple))]
-    mixed = [folder] if couples else [folder, *_named(folder, IMAGE_NAMES)]
-    layouts = [_read_two_folders(*couple) for couple in filled or couples[:1]]
-    layouts += [layout for layout in map(read_suffixes, mixed) if layout.pairs]
-    layouts = [layout for layout in layouts if layout.fits]
+    """The layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
+    layouts = [layout for layout in (pair_folders(*places) for places in recognise(folder)) if layout.fits]
     if len(layouts) < 2:
-        return layouts[0] if layouts else Layout("")
+        return layouts[0] if layouts else Layout()
     names = " and as ".join(layout.name for layout in layouts)
     problem = f"{folder}: can be read as {names}. Keep one of them, or list the pairs in datalist.json"
     return Layout(names, problems=[problem])
 
 
-def read_suffixes(folder: Path) -> Layout:
-    """
-    Find the pairs in one folder of both kinds, where ``a_mask.png`` is the mask of ``a.jpg``.
+def recognise(folder: Path) -> list[tuple[Path, Path]]:
+    """Where images and masks may be, by the names of folders: in two folders, or twice the same one."""
+    couples = [
+        (images, masks)
+        for image_names, mask_names in ((IMAGE_FOLDERS, MASK_FOLDERS), DECATHLON)
+        for images in named_folders(folder, image_names)
+        for masks in named_folders(folder, mask_names)
+    ]
+    if not couples:
+        return [(part, part) for part in (folder, *named_folders(folder, IMAGE_FOLDERS))]
+    filled = [couple for couple in couples if all(map(list_files, couple))]
+    return [*(filled or couples[:1]), (folder, folder)]
 
-    A file whose name ends like a mask's is an image if it has a mask itself and no image: ``b_seg.png`` beside
-    ``b_seg_mask.png``.
 
-    Args:
-        folder: the folder.
-
-    Returns:
-        The layout; it fits only if it has pairs.
-    """
-    files, problems = unique_stems(list_files(folder))
-    bases = {name: [base for base in _bases(name) if base != name] for name in files}
-    with_mask = {base for name in files for base in bases[name] if base in files}
-    masks = {name for name in files if bases[name] and (with_mask & {*bases[name]} or name not in with_mask)}
-    pairs, unpaired = _match(
-        {name: path for name, path in files.items() if name not in masks},
-        {name: path for name, path in files.items() if name in masks},
-        f"beside it (its name with {', '.join(MASK_SUFFIXES[:-1])} or {MASK_SUFFIXES[-1]})",
-    )
-    return Layout(f"images and masks (by suffix) in {folder.resolve().name}/", pairs, problems + unpaired, mixed=True)
+def pair_folders(images: Path, masks: Path) -> Layout:
+    """Pair the files of a folder of images and one of masks. In one folder of both, suffixes tell the masks."""
+    mixed = images == masks
+    files, problems = listing.unique_stems(list_files(images))
+    if mixed:
+        files, mask_files = listing.split_by_suffix(files)
+        name = f"images and masks (by suffix) in {images.resolve().name}/"
+        where = f"beside it (its name with {', '.join(MASK_SUFFIXES[:-1])} or {MASK_SUFFIXES[-1]})"
+    else:
+        mask_files, mask_problems = listing.unique_stems(list_files(masks))
+        problems += mask_problems
+        name, where = f"{images.name}/ + {masks.name}/", f"in {masks.name}/"
+    pairs, unpaired = listing.pair_files(files, mask_files, where)
+    items = [{"image": str(image), "label": str(mask)} for image, mask in pairs]
+    return Layout(name, items, problems + unpaired, mixed)
 
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
@@ -131,14 +111,14 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
     found = {part: read_folder(part) for part in _other_folders(folder) if part.name.lower() not in skip}
     fitting = {part: layout for part, layout in found.items() if layout.fits}
     if not fitting:
-        return Layout("")
+        return Layout()
     numbered = all(NUMBERED.fullmatch(part.name) for part in fitting)
-    strict = not in_split or numbered or any(layout.mixed for layout in fitting.values())
+    of_patients = not in_split or numbered or any(layout.mixed for layout in fitting.values())
     pairs: list[Item] = []
     problems: list[str] = []
     for part, layout in found.items():
         if not layout.fits:
-            problems += [f"{part}: {explain(part)}"] if strict and _holds_images(part) else []
+            problems += [f"{part}: {explain(part)}"] if of_patients and _holds_images(part) else []
         elif not in_split and SPLIT_LIKE.search(part.name):
             problems.append(f"{part}: a patient or a split? Name splits train, val and test, or write a datalist.json")
         else:
@@ -147,91 +127,31 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
             pairs += [{**pair, **names} for pair in layout.pairs]
             problems += layout.problems
     kinds = sorted({"images and masks (by suffix)" if layout.mixed else layout.name for layout in fitting.values()})
-    kind = "patient" if any("patient" in pair for pair in pairs) else "data set"
+    kind = "patient" if of_patients else "data set"
     return Layout(f"folders of one {kind} each ({len(fitting)}) with {' or '.join(kinds)}", pairs, problems)
 
 
-def image_folder(folder: Path) -> Path:
-    """The folder of images in a folder, if it has one, else the folder; InputError if it has several with images."""
-    named = _named(folder, IMAGE_NAMES)
-    filled = [part for part in named if list_files(part)] or named[:1]
-    if len(filled) > 1:
-        names = " and ".join(f"{part.name}/" for part in filled)
-        raise InputError(f"dataset_dir {folder} holds images in {names}: set --dataset_dir to one of them.")
-    return filled[0] if filled else folder
-
-
 def explain(folder: Path) -> str:
-    """
-    Say why a folder was not read: what it holds, and the two layouts that are nearest to that.
-
-    Args:
-        folder: a folder that no layout fits.
-
-    Returns:
-        A clause without a full stop.
-    """
-    images = _named(folder, (*IMAGE_NAMES, "imagestr"))
-    masks = _named(folder, (*MASK_NAMES, "labelstr"))
-    loose = list_files(folder)
+    """Why no layout fits a folder, as a clause: what it holds, and the two layouts that are nearest to that."""
+    images, masks, loose = named_folders(folder, IMAGE_NAMES), named_folders(folder, MASK_NAMES), list_files(folder)
     others = list(filter(_holds_images, _other_folders(folder)))
-    also = f" (images lie also in {_names(others)})" if others else ""
-    if images and not masks:
-        return f"found {_names(images)} but no folder of masks{also}; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
-    if masks and not images:
-        return f"found {_names(masks)} but no folder of images{also}; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
-    if images:
-        without = "which hold no pairs (their sub-folders are not read)"
-        return f"found {_names(images + masks)}, {without}; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
+    nearest = f"expected {TWO_FOLDERS}, or {ONE_FOLDER}"
+    if images and masks:
+        return f"found {_names(images + masks)}, which hold no pairs (their sub-folders are not read); {nearest}"
+    if images or masks:
+        also = f" (images lie also in {_names(others)})" if others else ""
+        return f"found {_names(images or masks)} but no folder of {'masks' if images else 'images'}{also}; {nearest}"
     if loose:
         count = f"{len(loose)} image file{'s'[: len(loose) > 1]}"
         return f"found {count}, none with a mask beside it; expected {ONE_FOLDER}, or {TWO_FOLDERS}"
     if others:
         return f"found images in {_names(others)} but no masks for them; expected {TWO_FOLDERS}, or {PER_PATIENT}"
-    return f"found no images; expected {TWO_FOLDERS}, or {ONE_FOLDER}"
-
-
-def _read_two_folders(images: Path, masks: Path) -> Layout:
-    image_files, image_problems = unique_stems(list_files(images))
-    mask_files, mask_problems = unique_stems(list_files(masks))
-    pairs, unpaired = _match(image_files, mask_files, f"in {masks.name}/")
-    return Layout(f"{images.name}/ + {masks.name}/", pairs, image_problems + mask_problems + unpaired)
-
-
-def _match(images: Mapping[str, Path], masks: Mapping[str, Path], where: str) -> tuple[list[Item], list[str]]:
-    """Pair files by their stems, where a mask may have a suffix; with a sentence for each that stays alone."""
-    found: dict[str, Path] = {}
-    problems = []
-    for name, path in masks.items():
-        image = next((base for base in _bases(name) if base in images), None)
-        if image is None:
-            problems.append(f"{path}: mask without an image of that name")
-        elif image in found:
-            problems.append(f"{path}: second mask for {images[image].name}, beside {found[image].name}")
-        else:
-            found[image] = path
-    problems += [f"{path}: image without a mask {where}" for name, path in images.items() if name not in found]
-    return [{"image": str(path), "label": str(found[name])} for name, path in images.items() if name in found], problems
-
-
-def _bases(name: str) -> list[str]:
-    """The names that the image of a mask may have: the mask's own, and without its suffix."""
-    return [name] + [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]
-
-
-def _named(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The sub-folders that have one of these names, in the order of the names."""
-    parts = list_folders(folder)
-    return [part for name in names for part in parts if _plain(part.name) == name]
-
-
-def _plain(name: str) -> str:
-    return re.sub("[ _-]", "", name.lower())
+    return f"found no images; {nearest}"
 
 
 def _is_kind(folder: Path) -> bool:
     """Whether a folder is called like one of images or masks."""
-    return any(_plain(folder.name) in names for couple in FOLDER_NAMES for names in couple)
+    return listing.plain_name(folder) in IMAGE_NAMES + MASK_NAMES
 
 
 def _other_folders(folder: Path) -> list[Path]:

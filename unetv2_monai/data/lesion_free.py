@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, Randomizable
+from monai.utils import convert_to_dst_type
 from torch.nn import functional as F
 
 from ..core.errors import InputError
@@ -17,69 +17,61 @@ from ..core.errors import InputError
 __all__ = ["RandLesionFreed"]
 
 TRIALS = 20  # draws of a place before an image is left as it is
-DARK = 40  # of 255: below it is the frame around what an endoscope sees
-LIT = 0.6  # share of a crop that must be lit
+DARK = 40  # of 255: the frame around what an endoscope sees is darker
+LIT = 0.6  # least share of a crop that is not dark
 COVERABLE = 0.3  # of the image: larger lesions are not covered
 RIM = 6  # pixels around a lesion that are covered with it
 
+Sample = tuple[torch.Tensor, torch.Tensor]  # image and mask
 
-class RandLesionFreed(RandomizableTransform, MapTransform):
+
+class RandLesionFreed(Randomizable, MapTransform):
     """
-    Make some images lesion-free: a crop beside the lesion, resized to the size of the image, or the full image with its
-    lesion covered by another part of it.
+    Make some images lesion-free.
 
-    So that neither the upsampling nor the seam tells lesion-free images, as many others are cropped anywhere, or have a
-    place beside the lesion covered. An image without room for what was drawn stays as it is. It works on bytes, before
-    normalisation, and on one structure in two dimensions.
+    The result is a crop beside the lesion, resized to the size of the image, or the full image with its lesion covered
+    by another part of it. Neither the resizing nor the seam may tell lesion-free images, so the same share of images
+    is cropped anywhere, or has a place beside the lesion covered. An image without room for what was drawn stays as it
+    is.
 
     Args:
-        keys: of the image (channels, height, width), 0 to 255, and of the mask (1, height, width), in this order.
+        keys: of the image (channels, height, width), uint8, and of the mask (1, height, width) of one structure, in
+            this order.
         crop: share of images to crop beside the lesion, and of others to crop anywhere. Defaults to 0.1.
         cover: share of images whose lesion is covered, and of others with another place covered. Defaults to 0.05.
         size: range of the height and width of crops, as shares of those of the image. Defaults to (0.4, 0.8).
 
     Raises:
-        InputError: when ``crop`` and ``cover`` are not shares, or together more than a half; when called, for an image
-            of another type than uint8, as after normalisation.
+        InputError: when ``crop`` and ``cover`` are not shares, or together more than a half; when called, for a volume
+            or an image of another type than uint8.
     """
 
     def __init__(
         self, keys: KeysCollection, crop: float = 0.1, cover: float = 0.05, size: tuple[float, float] = (0.4, 0.8)
     ) -> None:
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, 1.0)
+        super().__init__(keys)
         if min(crop, cover) < 0 or crop + cover > 0.5:
-            raise InputError(
-                "lesion_free_crops and lesion_free_covers must be shares, together at most 0.5, "
-                f"got {crop} and {cover}."
-            )
+            raise InputError(f"crop and cover must be shares, together at most 0.5, got {crop} and {cover}.")
         self.crop, self.cover, self.size = crop, cover, size
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         image, mask = (torch.as_tensor(out[key]) for key in self.keys)
         if image.ndim != 3:
-            raise InputError("options/lesion_free.yaml is for images, not for volumes: leave it out.")
+            raise InputError("RandLesionFreed is for images, not for volumes.")
         if image.dtype != torch.uint8:
-            raise InputError(
-                f"lesion-free images are made of bytes, got {image.dtype}. Add recipes/recommended.yaml before "
-                "options/lesion_free.yaml: it normalises images last."
-            )
+            raise InputError(f"RandLesionFreed takes images of type uint8, got {image.dtype}. Normalise them after it.")
         rest = 1 - 2 * (self.crop + self.cover)
         kind = self.R.choice(5, p=[self.crop, self.crop, self.cover, self.cover, rest])
-        changed = None
-        if kind < 2:
-            changed = self._crop(image, mask, lesion_free=kind == 0)
-        elif kind < 4:
-            changed = self._cover(image, mask, lesion_free=kind == 2)
+        if kind == 4:
+            return out
+        change = self._crop if kind < 2 else self._cover
+        changed = change(image, mask, lesion_free=kind % 2 == 0)
         for key, value in zip(self.keys, changed or ()):
-            old = out[key]
-            out[key] = MetaTensor(value, meta=old.meta) if isinstance(old, MetaTensor) else value
+            out[key] = convert_to_dst_type(value, out[key])[0]
         return out
 
-    def _crop(
-        self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _crop(self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool) -> Sample | None:
         height, width = mask.shape[1:]
         lit = image.amax(0) > DARK
         for _ in range(TRIALS):
@@ -93,16 +85,13 @@ class RandLesionFreed(RandomizableTransform, MapTransform):
                 return part.round().to(image.dtype), F.interpolate(found[None], (height, width), mode="nearest")[0]
         return None
 
-    def _cover(
-        self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool
-    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _cover(self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool) -> Sample | None:
         lesion = F.max_pool2d(mask.float(), 2 * RIM + 1, stride=1, padding=RIM) > 0
         if not mask.any() or lesion.float().mean() > COVERABLE:
             return None
         lit = image.amax(0, keepdim=True) > DARK
-        to: tuple[int, int] | None = (0, 0)
-        if not lesion_free:  # a place of the lesion's shape that does not touch it
-            to = self._shift(lesion, lambda place: not (place & lesion).any())
+        # not the lesion itself: a place of its shape that does not touch it
+        to = (0, 0) if lesion_free else self._shift(lesion, lambda place: not (place & lesion).any())
         if to is None:
             return None
         covered = lesion.roll(to, (1, 2))
@@ -128,7 +117,7 @@ class RandLesionFreed(RandomizableTransform, MapTransform):
 
 
 def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Put ``patch`` on the place: in the light of its surroundings, with a seam that fades over some pixels."""
+    """Put ``patch`` on the place, as bright as its surroundings, with a seam that fades over some pixels."""
     weight = place.float()
     for _ in range(3):
         weight = F.avg_pool2d(weight, 7, stride=1, padding=3)

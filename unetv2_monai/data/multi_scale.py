@@ -17,7 +17,7 @@ __all__ = ["MultiScaleBatch"]
 
 class MultiScaleBatch:
     """
-    ``prepare_batch`` of a MONAI trainer that brings each batch to one of several scales, drawn by torch's seed.
+    ``prepare_batch`` of a MONAI trainer that resizes each batch by one of several factors, drawn by torch's seed.
 
     Images and masks are resized alike, bilinearly as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks
     become soft at their outlines; masks of several classes, which cannot be mixed, by the nearest pixel.
@@ -39,13 +39,11 @@ class MultiScaleBatch:
         self.divisor = divisor
         self.out_channels = out_channels
 
-    def __call__(
-        self, batchdata: dict[str, torch.Tensor], device: Any = None, non_blocking: bool = False, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        prepared: Any = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+    def __call__(self, batchdata: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        prepared: Any = default_prepare_batch(batchdata, *args, **kwargs)
         image, label = prepared
         if image.ndim != 4:
-            raise InputError("MultiScaleBatch is for images, not for volumes: leave out options/multi_scale.yaml.")
+            raise InputError("MultiScaleBatch is for images, not for volumes.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
         size = [max(1, round(n * scale / self.divisor)) * self.divisor for n in image.shape[2:]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)

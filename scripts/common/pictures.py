@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of image and volume files with their masks, for pages: a volume is shown in three orthogonal slices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel
+import numpy as np
+from PIL import Image
+
+from unetv2_monai.core.images import to_rgb
+from unetv2_monai.core.listing import IMAGE_ENDINGS
+
+__all__ = ["fullest_slices", "picture"]
+
+GAP = 2  # pixels
+DETAIL = 256  # pixels along the longest side, so that outlines are thin
+DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the intensities that become black and white
+
+
+def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """
+    Read an image as RGB, or a volume as three slices on one black sheet: from the top an axial, a coronal and a
+    sagittal one.
+
+    Slices are seen as radiologists see them: anterior or superior above, the patient's right, or anterior, at the left.
+    A pixel has one size in mm in all three: the shortest side of a voxel, or a whole fraction of it in small volumes.
+    The slices are those with most of the first mask that is not empty. Of several channels the first is shown.
+
+    Args:
+        path: of an image or a NIfTI volume.
+        masks: boolean, of shape (height, width), or (dim_0, dim_1, dim_2) as the file of the volume has them.
+
+    Returns:
+        RGB of shape (height, width, 3), 0 to 255, and the masks of shape (height, width) that fit it.
+    """
+    if path.lower().endswith(IMAGE_ENDINGS):
+        with Image.open(path) as opened:
+            return np.asarray(to_rgb(opened)), list(masks)
+    volume: Any = nibabel.load(path)
+    values = np.asanyarray(volume.dataobj).astype(np.float32)
+    values = values[..., 0] if values.ndim == 4 else values
+    low, high = np.percentile(values, (DARKEST, BRIGHTEST))
+    grey = (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255).astype(np.uint8)
+
+    orientation = nibabel.orientations.io_orientation(volume.affine)
+    turned = [nibabel.orientations.apply_orientation(array, orientation) for array in (grey, *masks)]
+    grey, masks = turned[0], tuple(turned[1:])
+    place = fullest_slices(next((mask for mask in masks if mask.any()), np.zeros_like(grey)))
+    spacing = nibabel.affines.voxel_sizes(volume.affine)[np.argsort(orientation[:, 0])]
+    scale = spacing / spacing.min()
+    scale *= max(1, int(DETAIL / (scale * grey.shape).max()))
+    rgb = np.repeat(_sheet(grey, place, scale, Image.Resampling.BILINEAR)[..., None], 3, axis=2)
+    return rgb, [_sheet(mask.astype(np.uint8), place, scale, Image.Resampling.NEAREST) > 0 for mask in masks]
+
+
+def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
+    """
+    Args:
+        mask: of three dimensions.
+
+    Returns:
+        For each dimension the index with most of the mask, or the middle where it is empty.
+    """
+    if not mask.any():
+        return tuple(size // 2 for size in mask.shape)
+    return tuple(int(mask.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))
+
+
+def _sheet(values: np.ndarray, place: Sequence[int], scale: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
+    """The three slices of values that run from left to right, back to front, below to above."""
+    panels = []
+    for axis in (2, 1, 0):
+        across, up = sorted({0, 1, 2} - {axis})
+        panel = Image.fromarray(np.ascontiguousarray(values.take(place[axis], axis)[::-1, ::-1].T))
+        panels.append(panel.resize((round(panel.width * scale[across]), round(panel.height * scale[up])), resampling))
+    width = max(panel.width for panel in panels)
+    sheet = Image.new("L", (width, sum(panel.height + GAP for panel in panels) - GAP))
+    top = 0
+    for panel in panels:
+        sheet.paste(panel, ((width - panel.width) // 2, top))
+        top += panel.height + GAP
+    return np.asarray(sheet)

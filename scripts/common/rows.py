@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is compared: a recipe with options of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from unetv2_monai import InputError
+
+from .bundle import CONFIGS
+from .options import key_and_text
+
+__all__ = ["Row"]
+
+OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists and dicts whole
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A row of the table.
+
+    Args:
+        text: as it was given.
+        recipe: ``"unetv2"`` or the name of a file in configs/recipes.
+        options: of this row alone.
+    """
+
+    text: str
+    recipe: str
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> Row:
+        """From ``RECIPE:KEY=VALUE,KEY=VALUE``."""
+        recipe, _, options = text.partition(":")
+        return cls(text, recipe, dict(map(key_and_text, OPTION.findall(options))))
+
+    @property
+    def label(self) -> str:
+        """``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
+        return " ".join([self.recipe, *(f"{key.rpartition('#')[2]}={value}" for key, value in self.options.items())])
+
+    @property
+    def overlays(self) -> list[str]:
+        """The file of the row's own recipe, if it has one."""
+        return [] if self.recipe == "unetv2" else [f"recipes/{self.recipe}.yaml"]
+
+    def files(self, overlays: Sequence[str]) -> list[str]:
+        """train.json, the overlays of all rows, and the row's own recipe."""
+        files = ["train.json", *(f"{name}.yaml" for name in overlays), *self.overlays]
+        for path in (CONFIGS / name for name in files):
+            if not path.is_file():
+                known = f"a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}."
+                raise InputError(f"{path} does not exist: {known}")
+        return files

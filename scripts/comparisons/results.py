@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What compare.py writes of its finished runs: their table, their scores per image and class, and their plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from common.figures import new_figure
+from common.rows import Row
+from common.tables import markdown
+from scipy.stats import bootstrap
+
+from unetv2_monai import InputError
+
+from .runs import EPOCHS, TIME, Run, finite_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["paired_difference", "plot", "scores_as_csv", "tabulate"]
+
+SCORES = ("dice", "iou", "hd95", "surface_dice")
+MARKERS = "osD^vP*X<>"
+FILLED: dict[str, Any] = {"markersize": 6}
+HOLLOW: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none"}  # around a filled one of the same run
+Results = Mapping[str, Mapping[str, Sequence[Run]]]  # by EPOCHS or TIME, then by row
+
+
+def paired_difference(
+    scores: np.ndarray, reference: np.ndarray, resamples: int = 5000
+) -> tuple[float, tuple[float, float]]:
+    """
+    Mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
+
+    A resample draws seeds and images with replacement. Both networks get the same draw, so that an image which is hard
+    for both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every
+    seed was tested on the same ones: an image stays hard or easy in all seeds. Of a single seed, the interval is over
+    images alone; of two or three, it is a coarse estimate.
+
+    Args:
+        scores: of one network, of shape (seeds, images).
+        reference: of the other network, same seeds and images in the same order.
+        resamples: number of bootstrap samples. Defaults to 5000.
+
+    Returns:
+        The mean of ``scores - reference``, and the ends of its 95 % interval.
+    """
+    difference = np.asarray(scores, dtype=float) - np.asarray(reference, dtype=float)
+
+    def mean(seeds: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
+        return difference[seeds[..., :, None], images[..., None, :]].mean(axis=(-2, -1))
+
+    # The two samples are places of seeds and of images, so SciPy draws them apart, and the statistic joins them. SciPy
+    # refuses samples of one, so a single place stands twice: every draw is that place.
+    places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
+    interval = bootstrap(
+        places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
+    ).confidence_interval
+    return float(difference.mean()), (float(interval.low), float(interval.high))
+
+
+def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
+    """
+    Args:
+        results: runs by the text of their row, none of them empty.
+        reference: the row that the others' Dice is compared with.
+
+    Returns:
+        A Markdown table of all rows.
+    """
+    rows = []
+    for text, runs in results.items():
+        epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
+        row = {"network": text, "seeds": str(len(runs)), "epochs": epochs}
+        for dataset in sorted(runs[0].scores):
+            cells = score_cells(runs, results.get(reference, ()), dataset)
+            row |= {f"{dataset} {title}": cell for title, cell in cells.items()}
+        row["CPU minutes"] = spread([run.training_seconds / 60 for run in runs], 1)
+        row["peak MB"] = spread([run.peak_mb for run in runs], 0)
+        row["M parameters"] = spread([runs[0].parameters / 1e6], 2)  # all runs of a row have as many
+        rows.append(row)
+    return markdown(rows)
+
+
+def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
+    """
+    Args:
+        runs: of one row.
+        reference: runs of the row that its Dice is compared with; may be none.
+        dataset: a key of :py:attr:`Run.scores`.
+
+    Returns:
+        Cells of the table by their titles.
+    """
+
+    def mean(score: str, digits: int = 3) -> str:
+        return spread([run.mean(dataset, score) for run in runs], digits)
+
+    classes, volumes = runs[0].classes(dataset), "surface_dice" in runs[0].scores[dataset][0]
+    is_reference = bool(reference) and runs[0].row == reference[0].row
+    difference = "reference" if is_reference else dice_difference(runs, reference, dataset)
+    if len(classes) == 1 and not volumes:
+        pooled = spread([run.pooled_dice(dataset) for run in runs])
+        return {"Dice": mean("dice"), "IoU": mean("iou"), "pooled Dice": pooled, "Dice difference": difference}
+    cells = {"Dice": mean("dice"), "Dice difference": difference}
+    for place, index in enumerate(classes if len(classes) > 1 else []):
+        cells[f"class {index} Dice"] = spread([finite_mean(run.values(dataset, "dice")[:, place]) for run in runs])
+    undefined = sum(int(np.isnan(run.values(dataset, "hd95")).sum()) for run in runs)
+    hd95 = mean("hd95", 2) + (f" ({undefined} undefined)" if undefined else "")
+    cells["HD95 (mm)" if volumes else "HD95 (pixels)"] = hd95
+    return cells | ({"surface Dice": mean("surface_dice")} if volumes else {})
+
+
+def spread(values: Sequence[float], digits: int = 3) -> str:
+    """Mean and, of several seeds, standard deviation of the values that are numbers; ``"-"`` where none is."""
+    values = [value for value in values if math.isfinite(value)]
+    text = f"{fmean(values):.{digits}f}" if values else "-"
+    return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
+    """
+    Args:
+        runs, reference: of two rows; the seeds that both have are compared.
+        dataset: a key of :py:attr:`Run.scores`.
+
+    Returns:
+        Difference and interval, of the Dice of each image the mean over its classes; ``"-"`` where no seed is in both.
+
+    Raises:
+        InputError: when they were scored on different images.
+    """
+    others = {run.seed: run for run in reference}
+    pairs = [(run, others[run.seed]) for run in runs if run.seed in others]
+    if not pairs:
+        return "-"
+    if any(run.images(dataset) != pairs[0][0].images(dataset) for pair in pairs for run in pair):
+        raise InputError(f"{runs[0].row} and {reference[0].row} were scored on different images of {dataset}.")
+    first, second = (np.array([run.values(dataset, "dice").mean(axis=1) for run in each]) for each in zip(*pairs))
+    mean, (low, high) = paired_difference(first, second)
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def scores_as_csv(results: Results) -> str:
+    """
+    Args:
+        results: runs by ``EPOCHS`` or ``TIME``, then by row.
+
+    Returns:
+        A table with a line per run, image and class; a run that is in both terms is there once. A score that is not
+        defined is empty, and one that no image has is left out.
+    """
+    lines: list[dict[str, Any]] = []
+    for equal, rows in results.items():
+        for run in (run for runs in rows.values() for run in runs if bool(run.time_of) == (equal == TIME)):
+            for row in (row for dataset in sorted(run.scores) for row in run.scores[dataset]):
+                line = {"row": run.row, "seed": run.seed, "terms": equal}
+                line |= {key: row[key] for key in ("dataset", "image", "class")}
+                scores = {key: float(row.get(key) or "nan") for key in SCORES}
+                lines.append(line | {key: f"{one:.4f}" for key, one in scores.items() if math.isfinite(one)})
+    columns = ["row", "seed", "terms", "dataset", "image", "class"]
+    columns += [key for key in SCORES if any(key in line for line in lines)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def plot(results: Results) -> Figure:
+    """
+    Args:
+        results: runs by ``EPOCHS`` (filled markers) or ``TIME`` (hollow ones), then by row.
+
+    Returns:
+        Dice, of several classes their mean, against CPU minutes of training, one panel per data set: means over the
+        seeds, with standard deviations.
+    """
+    rows = list(dict.fromkeys(row for each in results.values() for row in each))
+    runs = [run for each in results.values() for found in each.values() for run in found]
+    datasets = sorted({name for run in runs for name in run.scores})
+    figure = new_figure(1 + 4.2 * len(datasets), 4.2 + 0.13 * len(rows))
+    from matplotlib.lines import Line2D  # an extra, which new_figure asks for
+
+    for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets):
+        for equal, each in results.items():
+            for row, found in each.items():
+                points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]
+                x, y = map(fmean, points)
+                xerr, yerr = map(stdev, points) if len(found) > 1 else (None, None)
+                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), equal)}
+                axis.errorbar(x, y, xerr=xerr, yerr=yerr, **style)
+        over = "images and classes" if len(runs[0].classes(dataset)) > 1 else "images"
+        axis.set(title=dataset, xlabel="CPU minutes of training", ylabel=f"Dice, mean over {over}")
+        axis.grid(alpha=0.3)
+    handles = [
+        Line2D([], [], linestyle="", label=Row.parse(row).label, **_style(i, EPOCHS)) for i, row in enumerate(rows)
+    ]
+    if TIME in results:
+        for label, style in (("equal epochs", FILLED), ("equal time", HOLLOW)):
+            handles.append(Line2D([], [], linestyle="", label=label, marker="o", color="black", **style))
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
+    return figure
+
+
+def _style(index: int, equal: str) -> dict[str, Any]:
+    """Rows differ in colour and in form, so that print without colour shows them too."""
+    color = f"C{index % 10}"
+    terms = FILLED if equal == EPOCHS else {**HOLLOW, "markeredgecolor": color}
+    return {"marker": MARKERS[index % len(MARKERS)], "color": color, **terms}

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finished runs of compare.py: how long they took, and their scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from common.bundle import Usage
+
+from unetv2_monai.core.files import write_atomic
+from unetv2_monai.metrics import count_scores
+
+__all__ = ["EPOCHS", "TIME", "Run", "finite_mean", "fitting_epochs", "read_runs"]
+
+EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
+TOLERANCE = 0.03  # of the time; times of equal runs differ by more
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A finished run: trained and scored.
+
+    Args:
+        row: text of the row.
+        seed: of the training.
+        time_of: text of the row that it has the time of; ``""`` where it has the epochs of all rows.
+        terms: what all rows have in common.
+        epochs: number that was trained.
+        epoch_seconds: of all epochs, with their validation, on the clock.
+        wall_seconds: of the whole training process, with its start, on the clock.
+        cpu_seconds: of the whole training process, in all its threads.
+        folder: of the run.
+        peak_mb: largest resident memory of the training process; nan in runs of earlier versions.
+        parameters: number of the network's; nan in runs of earlier versions.
+    """
+
+    row: str
+    seed: int
+    time_of: str
+    terms: dict[str, Any]
+    epochs: int
+    epoch_seconds: float
+    wall_seconds: float
+    cpu_seconds: float
+    folder: Path
+    peak_mb: float = math.nan
+    parameters: float = math.nan
+
+    @classmethod
+    def finish(
+        cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
+    ) -> Run:
+        """Note that the run in ``folder`` is finished. The number and time of its epochs are read there."""
+        with (folder / "metrics.csv").open(newline="") as opened:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
+        used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
+        run = cls(row, seed, time_of, terms, len(seconds), sum(seconds), *used)
+        content = {key: value for key, value in asdict(run).items() if key != "folder"}
+        write_atomic(folder / RESULT, json.dumps(content) + "\n")
+        return run
+
+    @property
+    def training_seconds(self) -> float:
+        """CPU time of the epochs alone. Only their time on the clock is known, whose share of the process is taken."""
+        return self.cpu_seconds * min(self.epoch_seconds / self.wall_seconds, 1)
+
+    @cached_property
+    def scores(self) -> dict[str, list[dict[str, str]]]:
+        """
+        Rows of ``scores.csv`` by data set, in the order of images and classes. The name of an image is its path below
+        the folder of all images of its data set.
+        """
+        datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
+        with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
+            for row in csv.DictReader(opened):
+                datasets[row["dataset"]].append(row)
+        for rows in datasets.values():
+            top = os.path.commonpath([os.path.dirname(row["image"]) for row in rows])
+            rows.sort(key=lambda row: (row["image"], int(row["class"])))
+            for row in rows:
+                row["image"] = os.path.relpath(row["image"], top)
+        return datasets
+
+    def images(self, dataset: str) -> list[str]:
+        """Their names, in order."""
+        return list(dict.fromkeys(row["image"] for row in self.scores[dataset]))
+
+    def classes(self, dataset: str) -> list[int]:
+        """The scored ones; the background is none."""
+        return sorted({int(row["class"]) for row in self.scores[dataset]})
+
+    def values(self, dataset: str, score: str) -> np.ndarray:
+        """Of shape (images, classes); nan where a score is not defined or was not computed."""
+        every = [float(row.get(score) or "nan") for row in self.scores[dataset]]
+        return np.reshape(every, (-1, len(self.classes(dataset))))
+
+    def mean(self, dataset: str, score: str) -> float:
+        """Mean over the classes of their mean over images; nan where no class has the score."""
+        return finite_mean([finite_mean(one) for one in self.values(dataset, score).T])
+
+    def pooled_dice(self, dataset: str) -> float:
+        """Dice of all pixels of all images, of several classes their mean."""
+        tp, fp, fn = (self.values(dataset, count).sum(axis=0) for count in ("tp", "fp", "fn"))
+        return finite_mean([count_scores(*counts)["dice"] for counts in zip(tp, fp, fn)])
+
+
+def finite_mean(values: Sequence[float] | np.ndarray) -> float:
+    """Mean of the values that are numbers; nan where none is."""
+    finite = [value for value in values if math.isfinite(value)]
+    return fmean(finite) if finite else math.nan
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """
+    Args:
+        folder: of a comparison.
+
+    Returns:
+        Its finished runs, in the order of their rows and seeds.
+    """
+    paths = [*folder.glob(f"*/seed*/{RESULT}"), *folder.glob(f"*/time_of_*/seed*/{RESULT}")]
+    runs = [Run(**json.loads(path.read_text()), folder=path.parent) for path in paths]
+    return sorted(runs, key=lambda run: (run.row, run.seed))
+
+
+def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int) -> int:
+    """
+    Args:
+        runs: of one row, at equal epochs.
+        reference: runs of the row whose CPU time of training is the measure.
+        interval: of the validations, in epochs.
+
+    Returns:
+        How many epochs of the row fit into the reference's time, 3 % more allowed: whole intervals, so that the last
+        epoch is validated; where less than one fits, as many as do, and at least 1.
+    """
+    available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
+    epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)
+    return epochs - epochs % interval if epochs >= interval else epochs

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped weights: what ``entries/<key>`` of the bundle says of each file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..core.errors import InputError
+from ..core.places import bundle_dir
+
+__all__ = ["Entry", "entry_keys", "read_entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    One file of shipped weights. Its folder also holds its model card, ``README.md``, and the terms of its data,
+    ``data_license.txt``.
+
+    Args:
+        folder: of the entry.
+        name: of its package.
+        weights: the file.
+        sha256: of the weights that the card describes and that the scores belong to.
+        recipe: that the weights were trained with. Defaults to None: that of ``train.json``.
+        metadata: overlay of ``metadata.json``. Defaults to none.
+        eval_metrics: scores for ``metadata.json``. Defaults to none.
+    """
+
+    folder: Path
+    name: str
+    weights: Path
+    sha256: str
+    recipe: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    eval_metrics: dict[str, float] = field(default_factory=dict)
+
+
+def entry_keys() -> list[str]:
+    """
+    Returns:
+        Keys of all entries, sorted; none in a packed bundle, which has one file of weights.
+    """
+    return sorted(path.parent.name for path in bundle_dir().glob("entries/*/entry.yaml"))
+
+
+def read_entry(key: str) -> Entry:
+    """
+    Args:
+        key: name of a folder in ``entries`` of the bundle.
+
+    Raises:
+        InputError: when there is no such entry.
+    """
+    if key not in entry_keys():
+        raise InputError(f"there are no shipped weights {key!r}, but {', '.join(entry_keys()) or 'none'}.")
+    folder = bundle_dir() / "entries" / key
+    content = yaml.safe_load((folder / "entry.yaml").read_text())
+    return Entry(folder, weights=bundle_dir() / "models" / content.pop("weights"), **content)

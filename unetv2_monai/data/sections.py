@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sections of a data set: which pairs are for training, for validation and for the test."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InputError
+from ..core.listing import list_folders, stem
+from .layouts import Item, Layout, explain, read_folder, read_sub_folders
+
+__all__ = ["PLAIN", "SPLITS", "lacking", "read_sections"]
+
+logger = logging.getLogger(__name__)
+
+SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+PLAIN = "plain"  # the section of pairs where nothing says what they are for
+LIST = "datalist.json"
+EXPECTED = """Expected one of
+  DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
+  DIR/images, DIR/masks               pairs of one name; train.txt, val.txt, test.txt beside them may list names
+  DIR/train/images, DIR/train/masks   and the same below DIR/val, DIR/test"""
+
+Parts = list[tuple[str, Layout]]  # sections, and pairs of them
+
+
+def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
+    """
+    Find the pairs of a data set by its ``datalist.json``, its split folders, or else its own layout and split files.
+
+    Args:
+        root: the folder of the data set.
+        wanted: the sections whose problems count.
+
+    Returns:
+        The pairs of every section that has some, or of ``"plain"`` where nothing says which pairs are for what; and a
+        sentence for every problem in the wanted sections.
+
+    Raises:
+        InputError: when there is no such folder, or no pairs in it and no problem that would say why.
+    """
+    if not root.is_dir():
+        raise InputError(f"dataset_dir {root} does not exist.\n{EXPECTED}")
+    wanted = {*wanted, PLAIN}
+    if (root / LIST).is_file():
+        parts = _read_list(root / LIST)
+    else:
+        parts = _read_split_folders(root)
+        if not any(layout.pairs or (layout.problems and section in wanted) for section, layout in parts):
+            parts = _read_plain_folder(root)
+
+    found: dict[str, list[Item]] = {}
+    for section, layout in parts:
+        found.setdefault(section, []).extend(layout.pairs)
+    problems = [problem for section, layout in parts if section in wanted for problem in layout.problems]
+    if not any(found.values()) and not problems:
+        none = ": its train.txt, val.txt or test.txt names none" if found.keys() - {PLAIN} else ""
+        if (root / LIST).is_file():
+            none = f": its {LIST} has none in the lists {', '.join(SPLITS)}"
+        seen = _seen(root) or ("" if none else f"In {root}: {explain(root)}.\n")
+        raise InputError(f"dataset_dir {root} holds no images and masks{none}.\n{seen}{EXPECTED}")
+    if read_as := dict.fromkeys(layout.name for section, layout in parts if section in wanted and layout.pairs):
+        logger.info(f"{root}: read as {'; '.join(read_as)}.")
+    return {section: pairs for section, pairs in found.items() if pairs}, problems
+
+
+def lacking(root: Path, section: str, found: Mapping[str, list[Item]]) -> str:
+    """Say that a section has no pairs, which others have some, and what was seen in the folders of the section."""
+    has = ", ".join(f"{key} ({len(pairs)})" for key, pairs in found.items()) or "nothing"
+    return f"dataset_dir {root} has no {section} pairs; it has {has}.\n{_seen(root, section)}{EXPECTED}"
+
+
+def _seen(root: Path, section: str | None = None) -> str:
+    """A line for each split folder, or for those of a section: what was seen in it, and the nearest layouts."""
+    folders = [] if (root / LIST).is_file() else _split_folders(root)
+    return "".join(f"In {folder}: {explain(folder)}.\n" for name, folder in folders if section in (None, name))
+
+
+def _read_list(path: Path) -> Parts:
+    """Read ``datalist.json``: paths are relative to its folder."""
+    try:
+        content = json.loads(path.read_text())
+        found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{EXPECTED}") from error
+    parts = []
+    for section, items in found.items():
+        files = [item[key] for item in items for key in ("image", "label")]
+        absent = {file: None for file in files if not Path(file).is_file()}
+        problems = [f"{file}: listed in {LIST}, no such file" for file in absent]
+        pairs = [item for item in items if item["image"] not in absent and item["label"] not in absent]
+        parts.append((section, Layout(LIST, pairs, problems)))
+    return parts
+
+
+def _item(root: Path, item: dict[str, Any]) -> Item:
+    """One entry of ``datalist.json``; what it states beside image, label and dataset is for people."""
+    paths = {key: str(root / item[key]) for key in ("image", "label")}
+    return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
+
+
+def _read_split_folders(root: Path) -> Parts:
+    """Read train/, val/ and test/, and sub-folders of theirs."""
+    return [
+        (section, replace(layout, name=f"{folder.name}/: {layout.name}"))
+        for section, folder in _split_folders(root)
+        for layout in (read_folder(folder), read_sub_folders(folder, in_split=True))
+    ]
+
+
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    folders = list_folders(root)
+    return [
+        (section, folder)
+        for section, names in SPLITS.items()
+        for name in names
+        for folder in folders
+        if folder.name.lower() == name
+    ]
+
+
+def _read_plain_folder(root: Path) -> Parts:
+    """Read a folder without split folders, or its patients, and sort the pairs by its split files if it has some."""
+    split_names = {name for names in SPLITS.values() for name in names}
+    layout, patients = read_folder(root), read_sub_folders(root, skip=split_names)
+    if layout.fits and patients.pairs:
+        logger.warning(f"{root}: read as {layout.name}; pairs in its other sub-folders are left out.")
+    layout = layout if layout.fits else patients
+    listings = [(section, root / f"{name}.txt") for section, names in SPLITS.items() for name in names]
+    listings = [(section, path) for section, path in listings if path.is_file()]
+    if not listings:
+        return [(PLAIN, layout)]
+    if any("patient" in pair for pair in layout.pairs):  # names repeat
+        problem = f"{listings[0][1]}: cannot list names in folders of patients; write a {LIST} instead"
+        return [(PLAIN, Layout(problems=[*layout.problems, problem]))]
+    return [(PLAIN, replace(layout, pairs=[])), *((section, _listed(path, layout)) for section, path in listings)]
+
+
+def _listed(path: Path, layout: Layout) -> Layout:
+    """The pairs whose names a split file lists."""
+    by_stem = {stem(Path(pair["image"])): pair for pair in layout.pairs}
+    names = [stem(Path(line.strip())) for line in path.read_text().splitlines() if line.strip()]
+    problems = [f"{path}: no pair named {name}" for name in names if name not in by_stem]
+    return Layout(layout.name, [by_stem[name] for name in names if name in by_stem], problems)
