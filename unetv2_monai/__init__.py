@@ -17,7 +17,8 @@ PLACES = {
     "bundle": ["RunFolder", "check_options"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
-    "core.images": ["to_mask", "to_rgb"],
+    "core.images": ["to_rgb"],
+    "core.masks": ["to_mask"],
     "core.memory": ["keep_memory"],
     "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist", "report_images"],
     "handlers": [

@@ -7,8 +7,8 @@ from .bundle import check_options as check_options
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file
-from .core.images import to_mask as to_mask
 from .core.images import to_rgb as to_rgb
+from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch

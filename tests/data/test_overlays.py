@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from PIL import Image
+from scipy import ndimage
 
 from unetv2_monai import InputError, to_rgb
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
@@ -49,3 +50,14 @@ def test_volumes_are_refused(tmp_path):
     mask = MetaTensor(torch.ones(1, 4, 4, 4), meta={"filename_or_obj": "a.nii.gz"})
     with pytest.raises(InputError, match="not on volumes"):
         SaveOverlayd("pred", str(tmp_path))({"pred": mask})
+
+
+@pytest.mark.parametrize("size", [(40, 60), (330, 310)])
+def test_the_outline_is_what_an_erosion_removes(size):
+    """One pixel for every 150 of the smaller side, at least one; not at the edge of the image."""
+    image = np.full((*size, 3), 100, np.uint8)
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(size), 5) > 0
+    found = outlined(image, mask, PREDICTION_COLOR, 0)
+    inside = ndimage.binary_erosion(mask, iterations=max(1, min(size) // 150), border_value=1)
+    assert 0 < inside.sum() < mask.sum()
+    np.testing.assert_array_equal(found == 100, np.repeat((~mask | inside)[..., None], 3, 2))

@@ -14,8 +14,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core.errors import InputError
-from ..core.images import to_mask, to_rgb
+from ..core.images import to_rgb
 from ..core.listing import IMAGE_ENDINGS
+from ..core.masks import to_mask
 from .volumes import check_grids, check_label_values, read_grid, read_volume
 
 __all__ = [
