@@ -179,8 +179,8 @@ def comparison(tmp_path):
     """
     compare.py with trainings that take no time: 1 s for an epoch of segresnet, 2 s of fpn, 10 s for the start.
 
-    A function that runs it; the list of the trainings: folder, seed, epochs and interval of validations; and the options
-    that training and evaluating were last given.
+    A function that runs it; the list of the trainings: folder, seed, epochs and interval of validations; and the
+    options that training and evaluating were last given.
     """
     tool, trained, given = script("compare"), [], {}
 
