@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import nibabel
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
-from monai.data import MetaTensor, NibabelReader, PILReader
 from monai.transforms import Invertd, SaveImaged
 from PIL import Image
 
@@ -71,29 +71,30 @@ class Steps:
 
     def prepared(self, image: Any) -> dict[str, Any]:
         """The image as the network takes it, of shape (channels, dim_0, ...)."""
-        data = self.load({"image": str(image)}) if isinstance(image, str | Path) else {"image": self._in_memory(image)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = image if isinstance(image, str | Path) else self._written(image, folder)
+            data = self.load({"image": str(path)})
         for step in self.before:
             data = step(data)
         return data
 
-    def _in_memory(self, image: Any) -> MetaTensor:
-        """What the config's ``LoadImaged`` would give, of an image that is in memory."""
+    def _written(self, image: Any, folder: str) -> str:
+        """A file of an image that is in memory, so that the config's own loader reads it."""
         if self.dims == 3:
             if not (isinstance(image, tuple) and len(image) == 2 and np.ndim(image[0]) == 3):
                 raise InputError("image must be a file, or a tuple of an array of three dimensions and its affine.")
-            volume = nibabel.Nifti1Image(np.asarray(image[0]), np.asarray(image[1], float))
-            array, meta = NibabelReader().get_data(volume)
-        else:
-            if not isinstance(image, Image.Image):
-                values = np.asarray(image)
-                if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
-                    raise InputError(
-                        "image must be a file, a PIL image or an array of type uint8 and shape (height, width, 3), got "
-                        f"{values.dtype} of {values.shape}."
-                    )
-                image = Image.fromarray(values)
-            array, meta = PILReader().get_data(to_rgb(image))
-        return MetaTensor.ensure_torch_and_prune_meta(np.asarray(array, np.float32), meta)
+            nibabel.save(nibabel.Nifti1Image(np.asarray(image[0]), np.asarray(image[1], float)), f"{folder}/image.nii")
+            return f"{folder}/image.nii"
+        if not isinstance(image, Image.Image):
+            values = np.asarray(image)
+            if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
+                raise InputError(
+                    "image must be a file, a PIL image or an array of type uint8 and shape (height, width, 3), got "
+                    f"{values.dtype} of {values.shape}."
+                )
+            image = Image.fromarray(values)
+        to_rgb(image).save(f"{folder}/image.bmp")
+        return f"{folder}/image.bmp"
 
     def finished(self, data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         """Mask and probabilities from an image and its logits, both in the image's own orientation."""
@@ -139,7 +140,7 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
     state = read_weights(path, parser.get_parsed_content("network_def"))
     network: PretrainedUNetV2 = parser.get_parsed_content("network")
     network.load_state_dict(state)
-    network.steps = Steps(parser)
+    network.steps = Steps(parser)  # type: ignore[assignment]
     return network.eval()
 
 
