@@ -4,7 +4,7 @@ BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
 
-.PHONY: setup demo test test-all test-min package label-env test-label runtime-env style lint bench bench-full
+.PHONY: setup demo test test-all test-min package wheel label-env test-label runtime-env style lint bench bench-full
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -41,6 +41,11 @@ test-all: setup lint .venv/extras
 # dist/*.zip, one of each of bundle/entries; of your own weights: make package CHECKPOINT=output/models/model.pt
 package: setup
 	$(BIN)/python scripts/package_bundle.py $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+# dist/*.whl: package, bundle with weights, scripts and the command unetv2; pip install dist/*.whl
+wheel: setup
+	@rm -rf build/lib
+	$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir dist .
 
 # the lowest versions that requirements.txt allows, in an environment of their own
 test-min: .venv-min/installed
@@ -83,6 +88,7 @@ style: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
+	@$(BIN)/rumdl check --no-cache .
 
 # style, secrets in tracked files (docs/results/ holds commits, which look like some), known vulnerabilities of what is
 # installed (where their database answers)

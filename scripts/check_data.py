@@ -42,7 +42,7 @@ from unetv2_monai.core.listing import IMAGE_ENDINGS
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
 from unetv2_monai.data.checks import check_pair
-from unetv2_monai.data.volumes import read_grid, read_volume
+from unetv2_monai.data.volumes import read_volume
 
 GRID = 16  # brightness differences between 17 x 16 fields: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
@@ -147,16 +147,17 @@ def about_image(path: str) -> dict[str, Any]:
 
 
 def about_volume(path: str) -> dict[str, Any]:
-    image, grid = read_volume(path), read_grid(path)
-    digest = hashlib.sha256(np.ascontiguousarray(image, dtype=np.float32).tobytes())
-    spacing = np.array(grid.spacing)[np.argsort(nibabel.orientations.io_orientation(grid.affine)[:, 0])]
+    opened: Any = nibabel.load(path)
+    values, affine = read_volume(path), opened.affine
+    digest = hashlib.sha256(np.ascontiguousarray(values, dtype=np.float32).tobytes())
+    spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(nibabel.orientations.io_orientation(affine)[:, 0])]
     return {
-        "size": grid.size,
+        "size": values.shape[:3],
         "sha256": digest.hexdigest(),
         "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # equal volumes alone are found
         "traits": {
-            "several numbers of channels": str(math.prod(image.shape[3:])),
-            "several orientations": grid.orientation,
+            "several numbers of channels": str(math.prod(values.shape[3:])),
+            "several orientations": "".join(nibabel.aff2axcodes(affine)),
             "several spacings": " x ".join(f"{size:.3g}" for size in spacing) + " mm",
         },
         "spacing": tuple(map(float, spacing)),

@@ -40,11 +40,11 @@ from typing import Any
 from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
 from common.figures import to_png
-from common.locks import locked
 from common.options import add_set, values_of
 from common.rows import Row
 from comparisons.results import plot, scores_as_csv, tabulate
 from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs
+from filelock import FileLock, Timeout
 
 from unetv2_monai import InputError
 from unetv2_monai.bundle.options import check_name
@@ -121,10 +121,13 @@ class Comparison:
         """
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
         folder = self.folder(row.text, time_of) / f"seed{seed}"
-        with locked(folder) as ours:
-            if not ours:
-                print(f"{name}: another process works on it", flush=True)
-            if not ours or seed in {one.seed for one in self.of_row(row.text, time_of)}:
+        try:
+            lock = FileLock(folder / "lock", blocking=False).acquire()
+        except Timeout:
+            print(f"{name}: another process works on it", flush=True)
+            return False
+        with lock:
+            if seed in {one.seed for one in self.of_row(row.text, time_of)}:
                 return False
             print(name, flush=True)
             files = row.files(self.overlays)
@@ -148,7 +151,7 @@ class Comparison:
         They are computed once, so that all seeds have as many epochs, whichever process trains them.
         """
         path = self.folder(row.text, self.reference) / LIMITS
-        with locked(path.parent, wait=True):
+        with FileLock(path.parent / "lock"):
             if not path.is_file():
                 runs, reference = self.of_row(row.text), self.of_row(self.reference)
                 if not runs or not reference:
@@ -174,7 +177,7 @@ class Comparison:
 
     def report(self) -> str:
         """Write tables, scores and plot of all finished runs of the folder; returns the tables."""
-        with locked(self.output_dir, wait=True):
+        with FileLock(self.output_dir / "lock"):
             results = self.results()
             if not results:
                 return "no run is finished yet"

@@ -16,6 +16,7 @@ from typing import Any
 
 from common.bundle import CONFIGS, ROOT
 from common.command import new_parser, run
+from common.tables import markdown
 from monai.bundle import ConfigParser
 
 from unetv2_monai.bundle.option_table import OPTIONS
@@ -31,11 +32,10 @@ Set an option on the command line, `--batch_size 8`, or in a small file of your 
 `--config_file "['bundle/configs/train.json','mine.yaml']"`. Set a deeper key by its path: `--network_def#dropout 0.1`,
 `--optimizer#weight_decay 0.01`, `--train#trainer#amp false`.
 
-All options are checked before anything is loaded. A value of another type, a misspelt option on the command line, also
-in the last part of a path, and a GPU that is not there end the command with one sentence. (A misspelt part before the
-last ends in MONAI's own `KeyError: 'query key: ...'`, before the checks.) A misspelt key in a file of your own is not
-noticed, except by its lack of effect: compare it with these tables. Arguments of MONAI's `run` itself,
-such as `--tracking`, are not listed here.
+All options are checked before anything is loaded. A value of another type, a misspelt option and a GPU that is not
+there end the command with one sentence. Two mistakes are not found this way. A misspelt part of a path before its last
+part ends in MONAI's own `KeyError: 'query key: ...'`. A misspelt key in a file of your own has no effect: compare it
+with these tables. Arguments of MONAI's `run` itself, such as `--tracking`, are not listed here.
 
 `scripts/document_options.py` writes this page.
 """
@@ -48,13 +48,13 @@ GPU.
     "evaluate": """## evaluate.json
 
 Follows `train.json`: `--config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']"`, run id
-`evaluating`. Set `dataset_dir`, `output_dir`, `backbone`, `image_size` and `out_channels` as for training. [What each
-score means](scores.md).
+`evaluating`. Set `dataset_dir` and `output_dir` as for training. The weights bring the options that they were trained
+with. [What each score means](scores.md).
 """,
     "inference": """## inference.json
 
-Run with `python -m monai.bundle run inference --config_file bundle/configs/inference.json`. Set `backbone`,
-`image_size` and `out_channels` as for training.
+Run with `python -m monai.bundle run inference --config_file bundle/configs/inference.json`. The weights bring the
+options that they were trained with.
 """,
     "overlays": """## Options of overlays
 
@@ -72,16 +72,16 @@ def page() -> str:
     """The content of docs/reference/options.md."""
     parts = [HEAD]
     for section, head in SECTIONS.items():
-        own = section != "overlays"
-        config = json.loads((CONFIGS / f"{section}.json").read_text()) if own else {}
-        rows = [["key", "default", "type", "meaning"] if own else ["key", "overlay", "default", "type", "meaning"]]
-        rows.append(["---"] * len(rows[0]))
+        rows = []
         for name, option in OPTIONS[section].items():
-            defaults = [config] if own else [ConfigParser.load_config_file(CONFIGS / f"{f}.yaml") for f in option.files]
-            default = option.default or " or ".join(dict.fromkeys(shown(one[name]) for one in defaults))
-            files = [] if own else [", ".join(f"`{Path(file).name}.yaml`" for file in option.files)]
-            rows.append([f"`{name}`", *files, default, option.kind.name, option.meaning])
-        parts.append(head + "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
+            files = [f"{file}.yaml" for file in option.files] or [f"{section}.json"]
+            defaults = [shown(ConfigParser.load_config_file(CONFIGS / file)[name]) for file in files]
+            row = {"key": f"`{name}`"}
+            if option.files:
+                row["overlay"] = ", ".join(f"`{Path(file).name}`" for file in files)
+            row["default"] = option.default or " or ".join(dict.fromkeys(defaults))
+            rows.append(row | {"type": option.kind.name, "meaning": option.meaning})
+        parts.append(f"{head}\n{markdown(rows)}\n")
     return "\n".join(parts)
 
 

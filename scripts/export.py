@@ -14,8 +14,8 @@ normalisation, classes, threshold, SHA-256 of the weights).
 With --calibrate FOLDER, a folder of training images, also model_int8.xml: OpenVINO with most layers in int8, which is
 faster and changes the masks a little.
 
-For weights that were not trained with the default options, name those that differ:
---set backbone=pvt_v2_b2 image_size=352.
+Weights carry the options that they were trained with. For older files that do not, name those that differ from the
+defaults: --set backbone=pvt_v2_b2 image_size=352.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from common.command import new_parser, run
 from common.exports import FORMATS, export, images_of, inference_config
-from common.options import add_set, values_of
+from common.options import add_set, refuse_unknown, values_of, with_carried
 from common.quantisation import CALIBRATION_IMAGES, LEAST_IMAGES
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     formats = arguments.formats or [name for name, one in FORMATS.items() if arguments.calibrate or not one.calibrated]
     if arguments.calibrate is None and any(FORMATS[name].calibrated for name in formats):
         raise InputError("int8 takes training images: name their folder by --calibrate.")
-    options = values_of(arguments.set)
+    refuse_unknown(arguments.set, inference_config({}))
+    options = with_carried(values_of(arguments.set), arguments.checkpoint)
     config = inference_config(options)
     network = config.get_parsed_content("network_def").eval()
     load_weights(network, arguments.checkpoint)
@@ -73,13 +74,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         if missing := one.missing_packages():
             print(f"| {one.runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
-        made = export(name, network, options, folder, noise, images, arguments.checkpoint, calibration)
-        found, largest = made.agreement, made.agreement.largest
-        print(
-            f"| {one.runtime} | `{one.file}` | {made.size:.1f} | {made.opset} | {found.difference:.1e} | "
-            f"{found.dice:.6f} | yes |",
-            flush=True,
-        )
+        opset, found = export(name, network, options, folder, noise, images, arguments.checkpoint, calibration)
+        largest = found.largest
+        weights = [folder / one.file.replace(".xml", ".bin")] if one.file.endswith(".xml") else []  # of OpenVINO
+        size = sum(path.stat().st_size for path in [folder / one.file, *weights]) / 1e6
+        agreement = f"{found.difference:.1e} | {found.dice:.6f}"
+        print(f"| {one.runtime} | `{one.file}` | {size:.1f} | {opset} | {agreement} | yes |", flush=True)
     print(f"\nThe logits are as large as {largest:.1f}. Every file was run at {len(noise)} shapes.")
 
 

@@ -21,7 +21,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,6 +29,7 @@ import torch
 from common.bundle import BUNDLE, ROOT, read_config, run_bundle
 from common.command import new_parser, run
 from common.options import add_set, values_of
+from common.tables import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights
@@ -38,15 +38,8 @@ from unetv2_monai import InputError, load_datalist, load_weights
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
-@dataclass(frozen=True)
-class Scores:
-    """Means over the test images."""
-
-    dice: float
-    iou: float
-
-
 def above_zero(text: str) -> int:
+    """A number of the command line."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
     return int(text)
@@ -71,8 +64,7 @@ def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Pat
     for index, share in enumerate(partition_dataset(used, num_partitions=arguments.sites)):
         folder = arguments.output_dir / f"site-{index + 1}"
         folder.mkdir(parents=True)
-        paths = ("image", "label")
-        share = [{key: str(Path(v).resolve()) if key in paths else v for key, v in item.items()} for item in share]
+        share = [{**item, **{key: str(Path(item[key]).resolve()) for key in ("image", "label")}} for item in share]
         (folder / "datalist.json").write_text(json.dumps({"training": share}, indent=1))
         folders.append(folder)
     return folders
@@ -99,7 +91,7 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: 
     parser = read_config(["train.json"], options)
     torch.manual_seed(parser["seed"])
     network = parser.get_parsed_content("network_def")
-    first = arguments.output_dir / "first.pt"
+    first, target = (arguments.output_dir / name for name in ("first.pt", "federated.pt"))
     torch.save(network.state_dict(), first)
     keys = [key for key in parser["network_def"] if not key.startswith("_")]
     values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys} | {"pretrained": False}
@@ -113,22 +105,20 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: 
         train_args=client,
         key_metric="val_mean_dice",
     )
-    simulator = arguments.output_dir / "simulator"
-    job = recipe.execute(SimEnv(num_clients=arguments.sites, workspace_root=str(simulator)))
-    (saved,) = Path(job.get_result(clean_up=False)).rglob("FL_global_model.pt")
-    target = arguments.output_dir / "federated.pt"
+    simulator = SimEnv(num_clients=arguments.sites, workspace_root=str(arguments.output_dir / "simulator"))
+    (saved,) = Path(recipe.execute(simulator).get_result(clean_up=False)).rglob("FL_global_model.pt")
     load_weights(network, saved)
     torch.save(network.state_dict(), target)
     return target
 
 
-def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any]) -> Scores:
-    """Mean scores of one network over the test images."""
+def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any]) -> dict[str, float]:
+    """Mean Dice and IoU of one network over the test images."""
     own = {**options, "dataset_dir": test_dir, "output_dir": folder, "eval_dir": folder, "checkpoint": weights}
     run_bundle("evaluating", ["train.json", "evaluate.json"], own)
     with (folder / "scores.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
-    return Scores(*(fmean(float(row[name]) for row in rows) for name in ("dice", "iou")))
+    return {name: fmean(float(row[name]) for row in rows) for name in ("dice", "iou")}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -164,17 +154,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_bundle("training", ["train.json"], alone)
         weights[f"{site.name} alone"] = site / "alone" / "models" / "last.pt"
 
-    scores = {}
+    rows: list[dict[str, Any]] = []
     for name, path in weights.items():
         folder = arguments.output_dir / "scores" / name.replace(" ", "_")
-        scores[name] = score(path, folder, arguments.test_dir, options)
+        rows.append({"weights": name, **score(path, folder, arguments.test_dir, options)})
     with (arguments.output_dir / "scores.csv").open("w", newline="") as opened:
-        writer = csv.writer(opened)
-        writer.writerow(["weights", "dice", "iou"])
-        writer.writerows([name, one.dice, one.iou] for name, one in scores.items())
-    print("\n| weights | test Dice | test IoU |\n|---|---|---|")
-    for name, one in scores.items():
-        print(f"| {name} | {one.dice:.4f} | {one.iou:.4f} |")
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    titles = {"dice": "test Dice", "iou": "test IoU"}
+    shown = [{"weights": row["weights"], **{titles[key]: f"{row[key]:.4f}" for key in titles}} for row in rows]
+    print(f"\n{markdown(shown)}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import importlib.util
 import json
 import os
@@ -31,40 +32,25 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from common.command import new_parser, run
-from common.locks import locked
-from common.options import add_set, values_of
+from common.options import add_set
 
-ROOT = Path(__file__).resolve().parents[1]
-APP = ROOT / "scripts" / "label_app"
-LABEL_PYTHON = ROOT / ".venv-label" / "bin" / "python"
+LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
 SHOWN_LINES = 15  # of the log, when the server ends by itself
-FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """
-    What the server is started with.
+class Prepared(NamedTuple):
+    """What the server is started with."""
 
-    Args:
-        app: folder of the app with the bundle and its weights.
-        studies: the folder that MONAI Label reads images from and writes labels into.
-        start: a sentence about the weights.
-        volumes: whether the images are volumes.
-    """
-
-    app: Path
-    studies: Path
-    start: str
-    volumes: bool
+    studies: Path  # the folder that MONAI Label reads images from and writes labels into
+    start: str  # a sentence about the weights
+    volumes: bool  # whether the images are volumes
 
 
 def use_label_environment() -> None:
@@ -134,11 +120,11 @@ def no_images(folder: Path) -> list[str]:
     """
     from PIL import Image
 
-    from unetv2_monai.core.listing import IMAGE_ENDINGS
+    from unetv2_monai.core.listing import ENDINGS, IMAGE_ENDINGS
 
     found = []
     for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
-        if path.name.startswith(".") or not path.name.lower().endswith((*IMAGE_ENDINGS, ".nii", ".nii.gz")):
+        if path.name.startswith(".") or not path.name.lower().endswith(ENDINGS):
             continue
         if str(path).encode(errors="ignore") != os.fsencode(path):
             found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
@@ -152,29 +138,38 @@ def no_images(folder: Path) -> list[str]:
 
 
 @contextmanager
-def own_work_folder(arguments: argparse.Namespace) -> Iterator[int]:
-    """The work folder, for this server alone. Yields the lock's file, which keeps the lock as long as it is open."""
-    from unetv2_monai import InputError
+def own_work_folder(work_dir: Path) -> Iterator[int]:
+    """
+    Lock the work folder for this server alone, by the file ``lock`` in it.
 
-    arguments.work_dir.parent.mkdir(parents=True, exist_ok=True)
-    arguments.work_dir.mkdir(mode=0o700, exist_ok=True)
-    with locked(arguments.work_dir) as lock:
-        if lock is None:
-            raise InputError(
-                f"Another labelling server uses {arguments.work_dir}. Stop it, or name another --work_dir."
-            )
+    The operating system ends the lock with the last process that has the file open, however that ends.
+
+    Args:
+        work_dir: made if need be; only its owner can read it.
+
+    Yields:
+        The open file, for the process that outlives this one if this one is killed.
+    """
+    work_dir.parent.mkdir(parents=True, exist_ok=True)
+    work_dir.mkdir(mode=0o700, exist_ok=True)
+    with (work_dir / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
         yield lock.fileno()
 
 
 def prepare(arguments: argparse.Namespace) -> Prepared:
     """Check everything, then write. A work folder that nothing was written into is removed."""
-    from common.studies import is_volume, link_images, prepare_images, refuse_changed, studies_of
+    from label_start.bundle import prepare_app
+    from label_start.images import is_volume, link_images, prepare_images, refuse_changed, studies_of
 
     try:
         images = prepare_images(arguments)
         studies = studies_of(arguments, images)
         refuse_changed(studies, images)
-        start = prepare_bundle(arguments, images)
+        start = prepare_app(arguments, images)
     except Exception:
         if {path.name for path in arguments.work_dir.iterdir()} == {"lock"}:
             shutil.rmtree(arguments.work_dir)
@@ -182,83 +177,24 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
     if not arguments.in_place:
         link_images(studies, images)
     images_record(arguments.work_dir).write_text(f"{arguments.images.resolve()}\n")
-    return Prepared(renew_app(arguments.work_dir / "app"), studies, start, is_volume(images[0]))
+    return Prepared(studies, start, is_volume(images[0]))
 
 
-def renew_app(app: Path) -> Path:
-    """Copy the app's code anew; the bundle, its weights and the logs stay."""
-    for path in app.iterdir():
-        if path.is_dir() and path.name not in ("model", "logs"):
-            shutil.rmtree(path)
-        elif path.is_file():
-            path.unlink()
-    shutil.copytree(APP, app, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
-    return app
-
-
-def prepare_bundle(arguments: argparse.Namespace, images: Sequence[Path]) -> str:
-    """Put the bundle and its weights into the app's folder, unless they are there. Returns a sentence about them."""
-    from common.packing import NAME
-    from common.studies import refuse_other_kind
-
-    app = arguments.work_dir / "app"
-    weights = app / "model" / NAME / "models" / "model.pt"
-    if weights.is_file():
-        refuse_other_kind(images, app / "model" / NAME)
-        return f"Going on with the weights in {weights}"
-    unfinished = arguments.work_dir / "app.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        start = write_bundle(arguments, unfinished / "model" / NAME, images)
-        shutil.rmtree(app, ignore_errors=True)
-        unfinished.rename(app)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return start
-
-
-def write_bundle(arguments: argparse.Namespace, bundle: Path, images: Sequence[Path]) -> str:
-    """The bundle with its weights in a new folder. Returns a sentence about the weights."""
-    import torch
-    from common.packing import SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
-    from common.studies import refuse_other_kind
-
-    bundle.parent.mkdir(parents=True)
-    own = arguments.checkpoint or arguments.set or arguments.recipe
-    trained = arguments.checkpoint or (SHIPPED.is_file() and not own)
-    rate = {"learning_rate": FINE_TUNING_RATE} if trained else {}
-    copy_bundle(bundle, {**rate, **values_of(arguments.set)}, arguments.recipe)
-    refuse_other_kind(images, bundle)
-    from_imagenet = bool(copy_encoder(bundle))
-    weights = bundle / "models" / "model.pt"
-    if arguments.checkpoint:
-        save_weights(arguments.checkpoint, bundle / "configs", weights)
-        return f"Starting from the weights in {arguments.checkpoint}"
-    if trained:
-        save_weights(SHIPPED, bundle / "configs", weights)
-        return "No --checkpoint: starting from the weights for polyps that ship with the bundle."
-    torch.manual_seed(0)
-    torch.save(new_network(bundle / "configs", "train.json").state_dict(), weights)
-    start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
-    return f"No --checkpoint: starting from {start}. Label some images and train before you trust anything."
-
-
-def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) -> dict[str, str]:
+def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, str]:
     """Environment variables of the server. The token is one of them, since others can read command lines."""
-    from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
+    from unetv2_monai.core.listing import ENDINGS
 
-    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
     temporary = arguments.work_dir / "tmp"  # for files that are sent: other users cannot read it
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(app), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(arguments.work_dir / "app"), os.environ.get("PYTHONPATH")])),
         "TMPDIR": str(temporary),
         "UNETV2_LABEL_TOKEN": token,
         "UNETV2_LABEL_HOST": arguments.host,
         "UNETV2_LABEL_MAX_UPLOAD": str(arguments.max_upload * 2**20),
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in endings]),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in ENDINGS]),
         "MONAI_LABEL_SESSIONS": "false",
         # two OpenMP runtimes meet in the server and would wait for each other
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
@@ -266,13 +202,9 @@ def prepare_environment(arguments: argparse.Namespace, app: Path, token: str) ->
     }
 
 
-def say_when_ready(server: subprocess.Popen, host: str, port: int) -> None:
-    while server.poll() is None:
-        time.sleep(0.5)
-        with socket.socket() as tried:
-            if tried.connect_ex((host, port)) == 0:
-                print("Ready.", flush=True)
-                return
+def answers(host: str, port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex((host, port)) == 0
 
 
 def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
@@ -296,12 +228,12 @@ def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
     print(prepared.start)
     print(f"Images: {arguments.images}\nLabels: {prepared.studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(prepared.app)]
+    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(arguments.work_dir / "app")]
     command += ["--studies", str(prepared.studies), "--host", arguments.host, "--port", str(arguments.port)]
     command += ["--uvicorn_app", "server:app"]
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
-    environment = prepare_environment(arguments, prepared.app, token)
-    stopped = threading.Event()
+    environment = prepare_environment(arguments, token)
+    stopped = []
     with log.open("w") as opened:  # what libraries print would bury the address
         server = subprocess.Popen(
             command,
@@ -313,15 +245,18 @@ def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
         )
 
     def stop(*_: object) -> None:  # with whatever the server started: training, scoring
-        stopped.set()
+        stopped.append(True)
         os.killpg(server.pid, signal.SIGTERM)
 
     hang_up = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else []  # nohup ignores it
     for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
         signal.signal(number, stop)
-    threading.Thread(target=say_when_ready, args=(server, shown, arguments.port), daemon=True).start()
+    while server.poll() is None and not answers(shown, arguments.port):
+        time.sleep(0.5)
+    if server.poll() is None:
+        print("Ready.", flush=True)
     status = server.wait()
-    if not stopped.is_set():
+    if not stopped:
         lines = "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
         print(f"error: the server has ended by itself. The last lines of {log}:\n{lines}", file=sys.stderr)
         return status or 1
@@ -347,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.work_dir = arguments.work_dir.resolve()
     if problems := problems_at_sight(arguments):
         sys.exit("error: " + "\n  ".join(problems))
-    with own_work_folder(arguments) as lock:
+    with own_work_folder(arguments.work_dir) as lock:
         sys.exit(serve(arguments, prepare(arguments), lock))
 
 

@@ -13,12 +13,109 @@ and JPEG; masks are 0/255. In the video a camera moves over one such image. The 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 from common.command import new_parser, run
-from common.demo_images import RATE, frames, write_demo_data
+from PIL import Image
+
+SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
+TISSUE = np.array([188.0, 96.0, 84.0])
+VIDEO_SIZE, RATE = (1280, 720), 25  # width, height; frames a second
+VESSEL = np.array([128.0, 38.0, 44.0])
+
+
+def noise(rng: np.random.Generator, width: int, height: int, cell: float, octaves: int = 3) -> np.ndarray:
+    """Smooth noise of zero mean and unit deviation, whose largest structures are ``cell`` pixels wide."""
+    total = np.zeros((height, width))
+    for octave in range(octaves):
+        size = cell / 2**octave
+        grid = rng.standard_normal((int(height / size) + 4, int(width / size) + 4)).astype(np.float32)
+        field = Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC)
+        total += np.asarray(field) / 2**octave
+    return (total - total.mean()) / total.std()
+
+
+def lesion(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mask of one dome (soft, 0 to 1) and its height (0 to 1)."""
+    short = min(width, height)
+    x0, y0 = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
+    radius = rng.uniform(0.1, 0.26) * short
+    aspect, turn = rng.uniform(0.65, 1.0), rng.uniform(0, np.pi)
+    y, x = np.mgrid[0:height, 0:width]
+    u = (x - x0) * np.cos(turn) + (y - y0) * np.sin(turn)
+    v = ((y - y0) * np.cos(turn) - (x - x0) * np.sin(turn)) / aspect
+    angle = np.arctan2(v, u)
+    outline = radius * (1 + sum(rng.uniform(-0.1, 0.1) * np.cos(k * angle + rng.uniform(0, 6.3)) for k in (2, 3, 5)))
+    distance = np.hypot(u, v) / outline
+    return np.clip((1 - distance) * radius / 3 + 0.5, 0, 1), np.sqrt(np.clip(1 - distance**2, 0, 1))
+
+
+def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Image.Image]:
+    """One image and its mask."""
+    y, x = np.mgrid[0:height, 0:width]
+    short = min(width, height)
+    relief = noise(rng, width, height, short / 2.5) + 0.25 * noise(rng, width, height, short / 12)
+    folds = np.sin(rng.uniform(4, 9) * (x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)) / short + 0.8 * relief)
+    relief = 0.3 * relief + 0.5 * folds
+    color = TISSUE * rng.uniform(0.85, 1.1, 3) + 9 * noise(rng, width, height, short / 5)[..., None]
+
+    soft, mask = np.zeros((height, width)), np.zeros((height, width), bool)
+    for _ in range(rng.choice([0, 1, 2], p=[0.05, 0.8, 0.15])):
+        alpha, dome = lesion(rng, width, height)
+        tint = rng.uniform(14, 34) * np.array([1.0, rng.uniform(-0.8, 0.4), rng.uniform(-0.8, 0.4)])
+        grain = 6 * noise(rng, width, height, short / 30)[..., None]
+        color += alpha[..., None] * (tint * rng.choice([-1, 1]) + grain)
+        relief = relief * (1 - 0.7 * alpha) + rng.uniform(1.2, 2.0) * dome
+        soft, mask = np.maximum(soft, alpha), mask | (alpha > 0.5)
+
+    vessels = (
+        np.exp(-((noise(rng, width, height, short / 4, 2) / 0.035) ** 2)) * (1 - 0.6 * soft) * rng.uniform(0.2, 0.6)
+    )
+    color = color * (1 - vessels[..., None]) + VESSEL * vessels[..., None]
+
+    slope_y, slope_x = np.gradient(relief, 0.04)
+    direction = rng.uniform(0, 2 * np.pi)
+    shade = np.clip(1 + 0.22 * np.tanh(slope_x * np.cos(direction) + slope_y * np.sin(direction)), 0.3, 1.6)
+    away = np.hypot(x - rng.uniform(0.3, 0.7) * width, y - rng.uniform(0.3, 0.7) * height) / np.hypot(width, height)
+    image = color * (shade * (1.15 - 0.9 * away))[..., None]
+    shine = (noise(rng, width, height, short / 16, 2) > 2.6) & (shade > 1.05)
+    image[shine] = image[shine] * 0.2 + 200
+    image += rng.normal(0, 2.5, image.shape)
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
+    """So many images in ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
+    rng = np.random.default_rng(seed)
+    for split, count in (("train", train), ("test", test)):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            image, mask = draw(rng, *SIZES[index % len(SIZES)])
+            name = f"{split}_{index:03d}"
+            image.save(folder / split / "images" / f"{name}.{'jpg' if index % 2 else 'png'}", quality=92)
+            mask.save(folder / split / "masks" / f"{name}.png")
+
+
+def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """RGB frames of a camera that moves over one large drawn image, turns, and comes nearer and goes away again."""
+    rng = np.random.default_rng(seed)
+    width, height = VIDEO_SIZE
+    scene, _ = draw(rng, width * 3 // 2, height * 3 // 2)  # no frame reaches its edge
+    center = np.array(scene.size) / 2
+    for index in range(count):
+        phase = 2 * np.pi * index / (12 * RATE)
+        turn, zoom = 0.12 * np.sin(phase), 0.88 + 0.1 * np.sin(0.7 * phase)
+        matrix = zoom * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        seen = center + 0.1 * np.array([width * np.sin(1.3 * phase), height * np.cos(1.7 * phase)])
+        corner = seen - matrix @ np.array(VIDEO_SIZE) / 2
+        rows = np.column_stack([matrix, corner]).ravel().tolist()
+        frame = scene.transform(VIDEO_SIZE, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
+        grain = rng.normal(0, 2, (height, width, 1)).astype(np.float32)
+        yield (np.asarray(frame) + grain).clip(0, 255).astype(np.uint8)
 
 
 def write_video(path: Path, count: int, seed: int) -> None:

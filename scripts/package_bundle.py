@@ -12,9 +12,9 @@ data. Weights of your own have no scores, and make no claim about data unless --
 that entry's data.
 
 models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. The package
-unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The
-same input gives the same bytes. For weights that were not trained with the default options, name those that differ:
---set backbone=pvt_v2_b2.
+unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The same input
+gives the same bytes. Weights carry the options that they were trained with; for older files that do not, name those
+that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
 from __future__ import annotations
@@ -25,90 +25,65 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
+from common.bundle import BUNDLE, read_config
 from common.command import new_parser, run
-from common.exports import FORMATS, Job, describe
-from common.options import add_set, plain_option, values_of
+from common.exports import FORMATS, describe, write_onnx
+from common.options import add_set, plain_option, refuse_unknown, values_of, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, __version__, load_weights
-from unetv2_monai.bundle.entries import Entry, entry_keys, read_entry
+from unetv2_monai.entries import Entry, entry_keys, read_entry
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
 NETWORK_MARK = "<!-- the packed network -->"  # of docs/README.md, the card of weights of the user
-
-
-@dataclass(frozen=True)
-class Content:
-    """
-    What is packed.
-
-    Args:
-        checkpoint: file of the weights.
-        entry: whose data the weights were trained on. Defaults to None: nothing is known of their data.
-        recipe: that they were trained with. Defaults to None: that of ``train.json``.
-        options: that they need, by their keys. Defaults to none.
-    """
-
-    checkpoint: Path
-    entry: Entry | None = None
-    recipe: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.entry.name if self.entry else NAME
-
-    @property
-    def has_scores(self) -> bool:
-        """Whether the weights are those of the entry, which its card describes."""
-        return self.entry is not None and sha256(self.checkpoint) == self.entry.sha256 and not self.options
 
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def chosen(arguments: argparse.Namespace) -> Iterator[Content]:
-    """What the command line asks for."""
+def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
+    """The entries that the command line asks for, or one for weights of the user."""
     entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
-        recipe = arguments.recipe or (entry.recipe if entry else None)
-        yield Content(arguments.checkpoint, entry, recipe, values_of(arguments.set))
+        own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
+        refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
+        options = {**own.options, **with_carried(values_of(arguments.set), arguments.checkpoint)}
+        recipe = arguments.recipe or own.recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
+        yield replace(own, weights=arguments.checkpoint, sha256="", recipe=recipe, options=options)
     elif arguments.set or arguments.recipe:
         raise InputError("--set and --recipe are for weights of your own: name these by --checkpoint.")
     elif entry:
-        yield Content(entry.weights, entry, entry.recipe)
+        yield entry
     elif arguments.weights_url:
         raise InputError("--weights_url is the address of one file: choose a package by --entry or --checkpoint.")
     else:
         for key in entry_keys():
             entry = read_entry(key)
             if entry.weights.is_file():
-                yield Content(entry.weights, entry, entry.recipe)
+                yield entry
             else:
                 print(f"left out: {key}, since there is no bundle/models/{entry.weights.name}")
 
 
-def write_documents(folder: Path, content: Content) -> None:
+def write_documents(folder: Path, entry: Entry) -> None:
     """The overlay of metadata.json, the model card and the terms of the data."""
-    docs, entry = folder / "docs", content.entry
-    if entry:
-        scores = entry.eval_metrics if content.has_scores else {}
-        apply_overlay(folder / "configs" / "metadata.json", {**entry.metadata, "eval_metrics": scores})
-        shutil.copy(entry.folder / "data_license.txt", docs)
-    if entry and content.has_scores:
+    metadata, docs = folder / "configs" / "metadata.json", folder / "docs"
+    shutil.copy(entry.folder / "data_license.txt", docs)
+    if sha256(entry.weights) == entry.sha256:
+        apply_overlay(metadata, {**entry.metadata, "eval_metrics": entry.eval_metrics})
         shutil.copy(entry.folder / "README.md", docs)
     else:
-        if entry:
-            print(f"{entry.name}: packed with a general card, since the stored scores are of other weights")
+        apply_overlay(metadata, entry.metadata)
         card = (docs / "README.md").read_text()
         (docs / "README.md").write_text(card.replace(NETWORK_MARK, network_table(folder)))
+        if entry.sha256:
+            print(f"{entry.name}: packed with a general model card, since the stored scores are of other weights")
 
 
 def network_table(folder: Path) -> str:
@@ -143,7 +118,7 @@ def save_onnx(folder: Path) -> str:
         return "segment.py is for images, this network for volumes"
     load_weights(network, weights)
     try:
-        FORMATS["onnx"].export(Job(network, {}, describe({}, weights, folder / "configs")), target)
+        write_onnx(network, describe({}, weights, folder / "configs"), target)
     except InputError as error:
         return str(error)
     except torch.onnx.errors.OnnxExporterError as error:
@@ -172,12 +147,12 @@ def write_zip(folder: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
 
 
-def pack(content: Content, target: Path, weights_url: str | None, onnx: bool) -> Path:
+def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
     """
     Write one package.
 
     Args:
-        content: what is packed.
+        entry: what is packed.
         target: folder of the package; the zip is beside it.
         weights_url: address of the weights, which are then not in the zip, or None.
         onnx: also write ``models/model.onnx``, where that is possible.
@@ -187,14 +162,14 @@ def pack(content: Content, target: Path, weights_url: str | None, onnx: bool) ->
     """
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    folder, archive = unfinished / content.name, unfinished / "archive.zip"
+    folder, archive = unfinished / entry.name, unfinished / "archive.zip"
     try:
-        copy_bundle(folder, content.options, content.recipe)
+        copy_bundle(folder, entry.options, entry.recipe)
         copy_encoder(folder)
-        save_weights(content.checkpoint, folder / "configs", folder / "models" / "model.pt")
-        write_documents(folder, content)
+        save_weights(entry.weights, folder / "configs", folder / "models" / "model.pt")
+        write_documents(folder, entry)
         if onnx and (reason := save_onnx(folder)):
-            print(f"{content.name}: packed without models/model.onnx: {reason}")
+            print(f"{entry.name}: packed without models/model.onnx: {reason}")
         if weights_url:
             write_large_files(folder, weights_url)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -223,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     onnx = not arguments.no_onnx and not arguments.weights_url
     archives = [
-        pack(content, arguments.output_dir / f"{content.name}_v{__version__}", arguments.weights_url, onnx)
-        for content in chosen(arguments)
+        pack(entry, arguments.output_dir / f"{entry.name}_v{__version__}", arguments.weights_url, onnx)
+        for entry in chosen(arguments)
     ]
     if not archives:
         raise InputError("no entry has weights: name your own by --checkpoint.")

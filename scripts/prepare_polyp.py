@@ -114,13 +114,6 @@ def split_joint(root: Path) -> dict[str, Split]:
     return found
 
 
-def store(dataset: str, pairs: list[Pair], output_dir: Path) -> list[Entry]:
-    """Put pairs into ``output_dir`` with the data set's name before their own, since numbers repeat among data sets."""
-    named = [pair._replace(name=f"{dataset}_{pair.name}") for pair in pairs]
-    source, licence = DATASETS[dataset].source, DATASETS[dataset].licence
-    return store_all(named, output_dir, {"dataset": dataset, "source": source, "licence": licence})
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     for dataset, published in DATASETS.items():
@@ -145,9 +138,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     sections: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
     for dataset in (name for name in DATASETS if name in found):
-        train, test = (store(dataset, pairs, arguments.output_dir) for pairs in found[dataset])
+        published = DATASETS[dataset]
+        origin = {"dataset": dataset, "source": published.source, "licence": published.licence}
+        # with the data set's name before their own, since numbers repeat among data sets
+        train, test = (store_all(pairs, arguments.output_dir, origin, f"{dataset}_") for pairs in found[dataset])
         count = round(arguments.val_fraction * len(train))
-        training, validation = hold_out(train, count, arguments.seed, DATASETS[dataset].block)
+        training, validation = hold_out(train, count, arguments.seed, published.block)
         sections["training"] += training
         sections["validation"] += validation
         sections["test"] += test

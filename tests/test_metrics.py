@@ -42,10 +42,8 @@ def test_calibration_error_by_hand():
     expected = (2 * abs(0.03 - 0) + 2 * abs(0.73 - 0.5) + 3 * abs(0.98 - 1)) / 7
     assert expected_calibration_error(bins) == pytest.approx(expected)
     # a perfectly calibrated and a perfectly wrong map
-    half = calibration_bins(torch.full((10,), 0.5), torch.tensor([0, 1] * 5))
-    assert expected_calibration_error(half) == pytest.approx(0)
-    wrong = calibration_bins(torch.ones(10), torch.zeros(10))
-    assert expected_calibration_error(wrong) == pytest.approx(1)
+    half, wrong = (torch.full((10,), 0.5), torch.tensor([0, 1] * 5)), (torch.ones(10), torch.zeros(10))
+    assert [expected_calibration_error(calibration_bins(*pair)) for pair in (half, wrong)] == pytest.approx([0, 1])
 
 
 def rows_of(counts):
@@ -86,8 +84,7 @@ def test_interval_is_that_of_the_mean():
     values = np.array([row["dice"] for row in rows])
     error = 1.96 * values.std() / math.sqrt(len(values))
     assert summary["interval"] == pytest.approx([values.mean() - error, values.mean() + error], abs=1.5e-3)
-    again = summarise(rows, np.zeros((20, 3)))["dice"]
-    assert again == summary  # the same numbers every time
+    assert summarise(rows, np.zeros((20, 3)))["dice"] == summary  # the same numbers every time
 
 
 def test_hausdorff_distance_in_pixels():
@@ -118,9 +115,7 @@ def test_surface_dice_in_mm():
 
 
 def test_surface_dice_of_empty_masks():
-    mask = torch.zeros(4, 4, 4, dtype=torch.bool)
+    mask, empty = torch.zeros(2, 4, 4, 4, dtype=torch.bool)
     mask[1:3, 1:3, 1:3] = True
-    assert surface_dice(mask, mask, 1.0, None) == 1.0
-    assert surface_dice(mask, torch.zeros_like(mask), 1.0, None) == 0.0
-    assert surface_dice(torch.zeros_like(mask), mask, 1.0, None) == 0.0
-    assert math.isnan(surface_dice(torch.zeros_like(mask), torch.zeros_like(mask), 1.0, None))
+    assert [surface_dice(*pair, 1.0, None) for pair in ((mask, mask), (mask, empty), (empty, mask))] == [1.0, 0.0, 0.0]
+    assert math.isnan(surface_dice(empty, empty, 1.0, None))

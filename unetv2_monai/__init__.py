@@ -27,7 +27,7 @@ PLACES = {
     ],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
-    "networks": ["SDI", "UNetV2", "encoder_weights", "load_weights"],
+    "networks": ["SDI", "UNetV2", "load_weights"],
     "postprocessing": ["HysteresisThresholdd"],
     "released": ["convert_released_state_dict"],
 }

@@ -33,7 +33,6 @@ from .inferers import SlabInferer as SlabInferer
 from .losses import StructureLoss as StructureLoss
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
-from .networks import encoder_weights as encoder_weights
 from .networks import load_weights as load_weights
 from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
 from .released import convert_released_state_dict as convert_released_state_dict

@@ -56,15 +56,7 @@ class FlipInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """
-        Pass images and their flips through the network.
-
-        Args:
-            inputs: images of shape (Batch, channels, ...).
-            network: returns one tensor of the spatial shape of its input.
-            args, kwargs: further arguments of the network.
-
-        Returns:
-            What the inferer makes of the mean of the outputs, each flipped back: logits, if the network returns logits.
+        Pass images of shape (Batch, channels, ...) and their flips through a network that returns one tensor.
 
         Raises:
             InputError: when the images do not have one of the axes.
@@ -101,12 +93,7 @@ class SlabInferer(SlidingWindowInferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """
-        Pass images through the network.
-
-        Args:
-            inputs: images of shape (Batch, channels, ...).
-            network: returns one tensor of logits of the spatial shape of its input.
-            args, kwargs: further arguments of the network.
+        Pass images of shape (Batch, channels, ...) through a network that returns one tensor of logits.
 
         Returns:
             Classes, on the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or, of one
@@ -170,12 +157,7 @@ class AutocastInferer(Inferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
         """
-        Pass images through the network.
-
-        Args:
-            inputs: images of shape (Batch, channels, ...).
-            network: returns a tensor or, in training with deep supervision, a list of them.
-            args, kwargs: further arguments of the network.
+        Pass images of shape (Batch, channels, ...) through a network that returns a tensor or a list of tensors.
 
         Returns:
             The same in float32; whole numbers, such as classes, as they are.

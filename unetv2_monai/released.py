@@ -125,18 +125,16 @@ class TwoFinestHeads:
     @torch.no_grad()
     def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
         """
-        Add the logits of the second head to those of the finest.
-
-        Args:
-            finest: logits of the finest head in the last forward pass, of shape (Batch, 1, height, width).
+        Add the logits of the second head to those of the finest, of shape (Batch, 1, height, width).
 
         Returns:
-            The summed logits, of the same shape; None where more than one pass made ``finest`` (windows, flips).
+            The sum; None where more than one forward pass made ``finest``, for windows or flips.
         """
         passes, self.passes = self.passes, 0
         if self.network is None:
             return finest
         if passes != 1:
             return None
-        second = self.network.head_logits(1, self.decoded[1].float())  # autocast has ended here
+        decoded = self.decoded[1].float()  # autocast has ended here
+        second = self.network.enlarge_logits(self.network.heads[1](decoded))
         return finest + F.interpolate(second, size=finest.shape[2:], mode="bilinear", align_corners=False)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from common.bundle import BUNDLE, ROOT, read_config, run_bundle
 from common.command import RUNTIME_PYTHON
-from common.demo_images import write_demo_data
 from common.exports import FORMATS, export, inference_config
 from torch.profiler import ProfilerActivity, profile
 
@@ -257,7 +256,7 @@ def demo_images(folder: Path) -> Path:
     """72 generated images to train on, of which 64 are trained on, and 33 to segment."""
     data = folder / "images"
     if not data.is_dir():
-        write_demo_data(data, train=72, test=33)
+        seconds(sys.executable, SCRIPTS / "make_demo_data.py", data, "--train", 72, "--test", 33)
     return data
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle of this repository: its configs with overlays and options, and its commands in processes of their own."""
+"""The bundle of this project: its configs with overlays and options, and its commands in processes of their own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from unetv2_monai import InputError
+from unetv2_monai import InputError, bundle_dir
 
 __all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
 
-ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "bundle"
+ROOT = Path(__file__).resolve().parents[2]  # of the repository; in a wheel, the package
+BUNDLE = bundle_dir()
 CONFIGS = BUNDLE / "configs"
 PATIENCE = 60  # seconds that a stopped command has to save what it has
 
@@ -48,10 +48,10 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     Args:
         files: a config and its overlays, relative to ``folder``.
         options: applied last, by their keys. Defaults to none.
-        folder: of the configs. Defaults to this repository's.
+        folder: of the configs. Defaults to the bundle's.
 
     Returns:
-        The config; nothing of it is built yet.
+        The config, with ``image_size`` as a list; nothing of it is built yet.
     """
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])

@@ -28,7 +28,7 @@ Entry = dict[str, str]
 
 
 class Pair(NamedTuple):
-    """An image and its mask, as published, and the name that both get."""
+    """An image and its mask, as published, and their name without endings."""
 
     name: str
     image: Path
@@ -74,7 +74,7 @@ def _find_folder(root: Path, names: Sequence[str], what: str) -> Path:
     raise InputError(f"{root}: no folder of {what}; looked for {', '.join(names)}.")
 
 
-def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry) -> list[Entry]:
+def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: str = "") -> list[Entry]:
     """
     Put the pairs of one data set into ``output_dir``: images unchanged, masks as PNG with values 0 and 255.
 
@@ -84,6 +84,7 @@ def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry) -> list[En
         pairs: the pairs.
         output_dir: gets ``images/`` and ``masks/``.
         origin: what all entries state: name of the data set, source and licence.
+        prefix: of the names of all files. Defaults to none.
 
     Returns:
         Their entries in ``datalist.json``: paths and SHA-256 of both files, and the origin.
@@ -100,8 +101,8 @@ def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry) -> list[En
             continue
         entry: Entry = {}
         for key, target, content in (
-            ("image", f"images/{name}{image.suffix.lower()}", image.read_bytes()),
-            ("label", f"masks/{name}.png", _clean_mask(mask)),
+            ("image", f"images/{prefix}{name}{image.suffix.lower()}", image.read_bytes()),
+            ("label", f"masks/{prefix}{name}.png", _clean_mask(mask)),
         ):
             path = output_dir / target
             if not path.is_file() or path.read_bytes() != content:

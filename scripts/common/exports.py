@@ -21,23 +21,16 @@ from unetv2_monai import InputError, __version__
 from unetv2_monai.core.description import KEY, Description
 
 from .bundle import CONFIGS, read_config
-from .options import refuse_unknown
 from .quantisation import quantise
 
 __all__ = [
-    "FORMATS",
-    "Agreement",
-    "Exported",
-    "Format",
-    "compare",
-    "describe",
-    "export",
-    "images_of",
-    "inference_config",
-    "runner",
-]
+    "FORMATS", "Agreement", "Format", "compare", "describe", "export", "images_of", "inference_config", "runner",
+    "write_onnx",
+]  # fmt: skip
 
 LEAST_DICE = 0.98  # of int8's masks with the network's
+FREE = torch.export.Dim.DYNAMIC
+DYNAMIC_SHAPES = ({0: FREE, 2: FREE, 3: FREE},)  # batch, height, width
 
 Options = Mapping[str, Any]
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -68,7 +61,7 @@ class Format:
         overlay: that runs it: ``options/inference_<overlay>.yaml``.
         export: writes the network of a job to a path; returns the ONNX opset, or ``"-"``.
         packages: that it takes besides PyTorch. Defaults to none.
-        least_dice: of its masks with the network's. Defaults to None: its logits are compared instead.
+        calibrated: whether it takes training images, and its masks are compared instead of its logits.
     """
 
     runtime: str
@@ -76,12 +69,7 @@ class Format:
     overlay: str
     export: Callable[[Job, Path], str]
     packages: tuple[str, ...] = ()
-    least_dice: float | None = None
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether it takes training images."""
-        return self.least_dice is not None
+    calibrated: bool = False
 
     def missing_packages(self) -> list[str]:
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
@@ -101,26 +89,6 @@ class Agreement:
     dice: float
 
 
-@dataclass(frozen=True)
-class Exported:
-    """
-    Args:
-        path: the file.
-        opset: of ONNX, or ``"-"``.
-        agreement: with the network in PyTorch.
-    """
-
-    path: Path
-    opset: str
-    agreement: Agreement
-
-    @property
-    def size(self) -> float:
-        """In MB, with the weights that OpenVINO keeps in a file of their own."""
-        parts = [self.path, self.path.with_suffix(".bin")] if self.path.suffix == ".xml" else [self.path]
-        return sum(part.stat().st_size for part in parts) / 1e6
-
-
 def export_torchscript(job: Job, target: Path) -> str:
     """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
     with tempfile.TemporaryDirectory() as folder:
@@ -135,48 +103,48 @@ def export_torchscript(job: Job, target: Path) -> str:
 
 
 def export_program(job: Job, target: Path) -> str:
-    free = torch.export.Dim.DYNAMIC
-    program = torch.export.export(job.network, (_example(job.network),), dynamic_shapes=({0: free, 2: free, 3: free},))
+    program = torch.export.export(job.network, (_example(job.network),), dynamic_shapes=DYNAMIC_SHAPES)
     torch.export.save(program, target)
     return "-"
 
 
-def export_onnx(job: Job, target: Path) -> str:
+def write_onnx(network: torch.nn.Module, description: Description, target: Path) -> str:
+    """
+    Args:
+        network: for images, in eval mode.
+        description: that the file carries.
+        target: the file.
+
+    Returns:
+        Version of the opset.
+    """
     import onnx
 
-    free = torch.export.Dim.DYNAMIC
     torch.onnx.export(
-        job.network, (_example(job.network),), target, dynamo=True, external_data=False, verbose=False,
-        input_names=["image"], output_names=["pred"], dynamic_shapes=({0: free, 2: free, 3: free},),
+        network, (_example(network),), target, dynamo=True, external_data=False, verbose=False,
+        input_names=["image"], output_names=["pred"], dynamic_shapes=DYNAMIC_SHAPES,
     )  # fmt: skip
     model = onnx.load(target)
     for part in (*model.graph.node, *model.graph.value_info):
         del part.metadata_props[:]  # paths of source files on this machine
-    onnx.helper.set_model_props(model, {KEY: job.description.to_json()})
+    onnx.helper.set_model_props(model, {KEY: description.to_json()})
     onnx.save(model, target)
     return str(model.opset_import[0].version)
 
 
 def export_openvino(job: Job, target: Path) -> str:
-    """From ONNX, whose shapes are free and whose metadata OpenVINO keeps."""
+    """From ONNX, whose shapes are free and whose metadata OpenVINO keeps; in int8 where there are training images."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        opset = export_onnx(job, path)
-        openvino.save_model(openvino.convert_model(path), target, compress_to_fp16=False)
-    return opset
-
-
-def export_openvino_int8(job: Job, target: Path) -> str:
-    """From the float32 file, whose weights have the names by which quantisation tells the layers apart."""
-    import openvino
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.xml"
-        opset = export_openvino(job, path)
-        model = openvino.Core().read_model(path)
-        openvino.save_model(quantise(model, job.calibration), target, compress_to_fp16=False)
+        opset = write_onnx(job.network, job.description, Path(folder) / "model.onnx")
+        openvino.save_model(
+            openvino.convert_model(Path(folder) / "model.onnx"), Path(folder) / "model.xml", compress_to_fp16=False
+        )
+        # read again: in the file weights have the names by which quantisation tells the layers apart
+        model = openvino.Core().read_model(Path(folder) / "model.xml")
+        model = quantise(model, job.calibration) if job.calibration else model
+        openvino.save_model(model, target, compress_to_fp16=False)
     return opset
 
 
@@ -184,12 +152,15 @@ OPENVINO = ("onnx", "onnxscript", "openvino")
 FORMATS = {
     "torchscript": Format("TorchScript", "model.ts", "torchscript", export_torchscript),
     "export": Format("torch.export", "model.pt2", "export", export_program),
-    "onnx": Format("ONNX Runtime", "model.onnx", "onnx", export_onnx, ("onnx", "onnxscript", "onnxruntime")),
+    "onnx": Format(
+        "ONNX Runtime", "model.onnx", "onnx", lambda job, target: write_onnx(job.network, job.description, target),
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
     "openvino": Format("OpenVINO", "model.xml", "openvino", export_openvino, OPENVINO),
     "openvino_int8": Format(
-        "OpenVINO, int8", "model_int8.xml", "openvino", export_openvino_int8, (*OPENVINO, "nncf"), LEAST_DICE
+        "OpenVINO, int8", "model_int8.xml", "openvino", export_openvino, (*OPENVINO, "nncf"), calibrated=True
     ),
-}
+}  # fmt: skip
 
 
 def _example(network: torch.nn.Module) -> torch.Tensor:
@@ -202,18 +173,13 @@ def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -
     Args:
         options: of inference.json.
         overlays: files in ``configs/options``.
-        folder: of the configs. Defaults to this repository's.
+        folder: of the configs. Defaults to the bundle's.
 
     Returns:
         inference.json on the CPU.
-
-    Raises:
-        InputError: when an option is none of inference.json.
     """
-    parser = read_config(["inference.json", *(f"options/{name}" for name in overlays)], folder=folder)
-    refuse_unknown(options, parser)
-    parser.update({**options, "device": torch.device("cpu")})
-    return parser
+    files = ["inference.json", *(f"options/{name}" for name in overlays)]
+    return read_config(files, {**options, "device": torch.device("cpu")}, folder)
 
 
 def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
@@ -221,7 +187,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     Args:
         options: of inference.json.
         checkpoint: the file that the weights came from. Defaults to None: from none.
-        configs: folder of inference.json and metadata.json. Defaults to this repository's.
+        configs: folder of inference.json and metadata.json. Defaults to the bundle's.
 
     Returns:
         What these two say about a network of these options.
@@ -230,18 +196,18 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         InputError: when images are not normalised by constants, which are all that a description can state.
     """
     parser = inference_config(options, folder=configs)
+    if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
+        raise InputError(
+            "transforms#normalize of inference.json has no subtrahend and divisor, and an exported file cannot state "
+            "another normalisation."
+        )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
-    constants = ("subtrahend", "divisor")
-    if not all(key in parser["normalize"] for key in constants):
-        raise InputError(
-            "normalize of inference.json has no subtrahend and divisor, and an exported file cannot state another "
-            "normalisation."
-        )
     mean, std = (
-        ensure_tuple_rep(parser.get_parsed_content(f"normalize#{key}"), parser["in_channels"]) for key in constants
+        ensure_tuple_rep(parser.get_parsed_content(f"transforms#normalize#{key}"), parser["in_channels"])
+        for key in ("subtrahend", "divisor")
     )
-    height, width = parser.get_parsed_content("spatial_size")
+    height, width = parser["image_size"]
     return Description(
         version=__version__,
         weights_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else "",
@@ -252,7 +218,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         mean=mean,
         std=std,
         classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
-        threshold=parser.get_parsed_content("to_classes#threshold"),
+        threshold=parser.get_parsed_content("transforms#threshold").low if channels == 1 else None,
         certainty=parser["certainty"],
     )
 
@@ -289,13 +255,6 @@ def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: in
     return [preprocessing(item)["image"].as_tensor()[None] for item in chosen]
 
 
-def _to_mask(logits: torch.Tensor) -> torch.Tensor:
-    """(batch, classes without background, height, width)"""
-    if logits.shape[1] == 1:
-        return (logits >= 0).float()
-    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1)[:, 1:].float()
-
-
 @torch.no_grad()
 def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
@@ -324,6 +283,13 @@ def compare(
     return Agreement(difference, largest, float(torch.as_tensor(dice.aggregate())))
 
 
+def _to_mask(logits: torch.Tensor) -> torch.Tensor:
+    """(batch, classes without background, height, width)"""
+    if logits.shape[1] == 1:
+        return (logits >= 0).float()
+    return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1)[:, 1:].float()
+
+
 def export(
     name: str,
     network: torch.nn.Module,
@@ -333,7 +299,7 @@ def export(
     images: Sequence[torch.Tensor] = (),
     checkpoint: Path | None = None,
     calibration: Sequence[torch.Tensor] = (),
-) -> Exported:
+) -> tuple[str, Agreement]:
     """
     Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch. A file of
     that name is replaced after the comparison alone.
@@ -348,25 +314,29 @@ def export(
             None: from none.
         calibration: preprocessed training images, each a batch of one, which int8 takes. Defaults to none.
 
+    Returns:
+        The ONNX opset, or ``"-"``, and the agreement with the network in PyTorch.
+
     Raises:
         InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more), or,
             of int8, the masks by more than ``LEAST_DICE`` allows.
     """
     one = FORMATS[name]
+    calibration = calibration if one.calibrated else ()
     target = folder / one.file
-    refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
     with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as unchecked:
         made = Path(unchecked) / one.file
         opset = one.export(Job(network, options, describe(options, checkpoint), calibration), made)
         exported = inference_config({**options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
-        found = compare(runner(exported), network, noise, images or (calibration if one.calibrated else ()))
-        if one.least_dice is None and not found.difference < 1e-4 * max(1.0, found.largest):
-            raise InputError(f"{target} would differ from the network by {found.difference:.1e}: {refused}")
-        if one.least_dice is not None and not found.dice >= one.least_dice:
+        found = compare(runner(exported), network, noise, images or calibration)
+        refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
+        if one.calibrated and not found.dice >= LEAST_DICE:
             raise InputError(
-                f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below "
-                f"{one.least_dice}: {refused} Calibrate on more images, or such as the network was trained on."
+                f"the masks of {target} would have a Dice of {found.dice:.3f} with the network's, below {LEAST_DICE}: "
+                f"{refused} Calibrate on more images, or such as the network was trained on."
             )
+        if not one.calibrated and not found.difference < 1e-4 * max(1.0, found.largest):
+            raise InputError(f"{target} would differ from the network by {found.difference:.1e}: {refused}")
         for path in sorted(Path(unchecked).iterdir()):  # OpenVINO's .bin before its .xml
             path.replace(folder / path.name)
-    return Exported(target, opset, found)
+    return opset, found

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-__all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_of"]
+__all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_of", "with_carried"]
 
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:
@@ -95,6 +96,32 @@ def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise InputError(f"--set {key}={text}: the value is not valid YAML.") from error
     return values
+
+
+def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """
+    Args:
+        given: options of the command line.
+        checkpoint: weights.
+
+    Returns:
+        The options that the weights carry, with those of the command line.
+
+    Raises:
+        InputError: when there are no weights, or an option contradicts them.
+    """
+    from unetv2_monai import InputError
+    from unetv2_monai.bundle.carried import FREE_OPTIONS
+    from unetv2_monai.networks import options_of, read_weights
+
+    carried = options_of(read_weights(checkpoint))
+    for key, value in given.items():
+        if key in carried and value != carried[key] and key not in FREE_OPTIONS:
+            raise InputError(
+                f"--set {key}={value} contradicts the weights in {checkpoint}, which were trained with {carried[key]}. "
+                "Leave it out, or name other weights."
+            )
+    return {**carried, **given}
 
 
 def refuse_unknown(options: Iterable[str], *configs: Any) -> None:

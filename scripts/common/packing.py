@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,19 @@ import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
 
+import unetv2_monai
 from unetv2_monai import InputError
+from unetv2_monai.bundle.options import references
 from unetv2_monai.networks import read_weights
 
-from .bundle import BUNDLE, ROOT, read_config
-from .options import refuse_unknown
+from .bundle import BUNDLE, read_config
 
 __all__ = [
-    "MODELS",
-    "NAME",
-    "SHIPPED",
-    "apply_overlay",
-    "copy_bundle",
-    "copy_encoder",
-    "new_network",
-    "save_weights",
-]
+    "MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights",
+]  # fmt: skip
 
 NAME = "unetv2_lesion_segmentation"
+PACKAGE = Path(unetv2_monai.__file__).resolve().parent
 MODELS = BUNDLE / "models"
 SHIPPED = MODELS / "model.pt"
 
@@ -37,12 +34,22 @@ SHIPPED = MODELS / "model.pt"
 def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
     """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("entries", "models", "__pycache__", "output"))
-    shutil.copytree(ROOT / "unetv2_monai", folder / "unetv2_monai", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", folder)
+    in_wheel = ("scripts", BUNDLE.name) if BUNDLE.is_relative_to(PACKAGE) else ()
+    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", *in_wheel))
+    (folder / "requirements.txt").write_text(requirements())
     if recipe:
         apply_recipe(folder / "configs", recipe)
     if options:
         set_options(folder / "configs", options)
+
+
+def requirements() -> str:
+    """requirements.txt of the repository, or what the installed wheel says of it."""
+    file = BUNDLE.parent / "requirements.txt"
+    if file.is_file():
+        return file.read_text()
+    named = importlib.metadata.requires("unetv2-monai") or []
+    return "".join(f"{line}\n" for line in named if "extra ==" not in line)
 
 
 def copy_encoder(folder: Path) -> list[Path]:
@@ -58,26 +65,43 @@ def copy_encoder(folder: Path) -> list[Path]:
 
 def apply_recipe(configs: Path, recipe: str) -> None:
     """
-    Make a recipe the default: configs/recipes/<recipe>.yaml of train.json, and <recipe>_inference.yaml and
-    <recipe>_metadata.yaml of the other two. Without an _inference file, inference takes the recipe's network and sizes.
+    Make a recipe the default: configs/recipes/<recipe>.yaml of train.json and, in what it has in common with it, of
+    inference.json; <recipe>_inference.yaml and <recipe>_metadata.yaml where there are such files.
     """
-    folder = configs / "recipes"
-    if not (folder / f"{recipe}.yaml").is_file():
-        known = sorted(
-            path.stem for path in folder.glob("*.yaml") if not path.stem.endswith(("_inference", "_metadata"))
-        )
+    files = {path.stem: path for path in configs.glob("recipes/*.yaml")}
+    if recipe not in files:
+        known = sorted(name for name in files if not name.endswith(("_inference", "_metadata")))
         raise InputError(f"--recipe {recipe}: there is {', '.join(known)}.")
-    overlays = {"train": recipe, "inference": f"{recipe}_inference", "metadata": f"{recipe}_metadata"}
-    for name, overlay in overlays.items():
-        if (folder / f"{overlay}.yaml").is_file():
-            apply_overlay(configs / f"{name}.json", ConfigParser.load_config_file(str(folder / f"{overlay}.yaml")))
-    if not (folder / f"{recipe}_inference.yaml").is_file():
-        content = ConfigParser.load_config_file(str(folder / f"{recipe}.yaml"))
-        network = {key: value for key, value in content.items() if key.split("#")[0] == "network_def"}
-        apply_overlay(configs / "inference.json", network)
-        set_options(
-            configs, {key: content[key] for key in ("backbone", "image_size", "out_channels") if key in content}
-        )
+    contents = {name: ConfigParser.load_config_file(str(path)) for name, path in files.items()}
+    inference = json.loads((configs / "inference.json").read_text())
+    overlay = contents.get(f"{recipe}_inference") or used_by(inference, contents[recipe])
+    apply_overlay(configs / "train.json", contents[recipe])
+    apply_overlay(configs / "inference.json", overlay)
+    if f"{recipe}_metadata" in contents:
+        apply_overlay(configs / "metadata.json", contents[f"{recipe}_metadata"])
+    else:
+        set_metadata(configs / "metadata.json", overlay)
+
+
+def used_by(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of an overlay that replaces something of a config, and what this part refers to."""
+    known = _places(config) | {"spatial_dims"}  # which says to the check of options that the network is for volumes
+    used: dict[str, Any] = {}
+    count = -1
+    while len(used) > count:
+        count = len(used)
+        used = {key: value for key, value in overlay.items() if _place(key) in known}
+        known |= {_place(reference) for reference in references(used)}
+    return used
+
+
+def _place(key: str) -> str:
+    """Of a step of ``transforms`` the step, else the topmost key."""
+    return "#".join(key.split("#")[: 1 + key.startswith("transforms#")])
+
+
+def _places(config: Mapping[str, Any]) -> set[str]:
+    return {*config, *(f"transforms#{name}" for name in config["transforms"])}
 
 
 def apply_overlay(path: Path, overlay: dict[str, Any]) -> None:
@@ -88,32 +112,36 @@ def apply_overlay(path: Path, overlay: dict[str, Any]) -> None:
     path.write_text(json.dumps(parser.config, indent=4) + "\n")
 
 
-def set_options(configs: Path, options: dict[str, Any]) -> None:
+def set_options(configs: Path, options: Mapping[str, Any]) -> None:
     """Change the defaults of train.json and inference.json, and what metadata.json says of the network."""
-    contents = {name: json.loads((configs / name).read_text()) for name in ("train.json", "inference.json")}
-    refuse_unknown(options, *contents.values())
-    for name, content in contents.items():
-        apply_overlay(configs / name, {key: value for key, value in options.items() if key.split("#")[0] in content})
-    metadata = json.loads((configs / "metadata.json").read_text())
-    formats = metadata["network_data_format"]
-    volumes = len(formats["inputs"]["image"]["spatial_shape"]) == 3
-    for tensor in (formats["inputs"]["image"], formats["outputs"]["pred"]):
-        size = options.get("image_size", tensor["spatial_shape"])
-        tensor["spatial_shape"] = [size] * len(tensor["spatial_shape"]) if isinstance(size, int) else size
-    if count := options.get("in_channels"):
-        formats["inputs"]["image"]["num_channels"] = count
-        if count != len(formats["inputs"]["image"]["channel_def"]):
-            formats["inputs"]["image"]["channel_def"] = {str(index): f"channel_{index}" for index in range(count)}
-    if count := options.get("out_channels"):
+    for name in ("train.json", "inference.json"):
+        content = json.loads((configs / name).read_text())
+        apply_overlay(configs / name, {key: value for key, value in options.items() if _place(key) in _places(content)})
+    set_metadata(configs / "metadata.json", options)
+
+
+def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
+    """Let metadata.json say what options say of sizes, channels, classes and intensities."""
+    metadata = json.loads(path.read_text())
+    image, pred = (metadata["network_data_format"][side] for side in ("inputs", "outputs"))
+    image, pred = image["image"], pred["pred"]
+    volumes = len(image["spatial_shape"]) == 3
+    if size := options.get("image_size"):
+        image["spatial_shape"] = pred["spatial_shape"] = (
+            [size] * len(image["spatial_shape"]) if isinstance(size, int) else size
+        )
+    if (count := options.get("in_channels", image["num_channels"])) != image["num_channels"]:
+        image.update(num_channels=count, channel_def={str(index): f"channel_{index}" for index in range(count)})
+    if (count := options.get("out_channels", pred["num_channels"])) != pred["num_channels"]:
         names = ["lesion"] if count == 1 else [f"class_{index}" for index in range(1, count)]
         named = {str(index): name for index, name in enumerate(["background", *names])}
-        formats["outputs"]["pred"].update(num_channels=count, channel_def=named)
+        pred.update(num_channels=count, channel_def=named)
         if volumes or count > 1:
             classes = ", ".join(f"{index} {name}" for index, name in named.items())
             metadata.update(label_classes=classes, pred_classes=classes)
     if volumes and options.get("intensity") == "ct":
-        formats["inputs"]["image"]["modality"] = "CT"
-    (configs / "metadata.json").write_text(json.dumps(metadata, indent=4) + "\n")
+        image["modality"] = "CT"
+    path.write_text(json.dumps(metadata, indent=4) + "\n")
 
 
 def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
@@ -123,7 +151,7 @@ def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
 
 
 def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
-    """Write the weights alone, of a checkpoint that holds those of the copied bundle's network."""
+    """Write the weights with the options that they carry, of a checkpoint of the copied bundle's network."""
     weights = read_weights(checkpoint, new_network(configs))
     target.parent.mkdir(exist_ok=True)
     torch.save(weights, target)

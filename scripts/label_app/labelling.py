@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +28,22 @@ class Labelling:
 
     def read(self) -> dict[str, Any]:
         """``{"order": [ids], "history": [trainings]}``"""
-        if not self.path.exists():
-            return {"order": [], "history": []}
-        return json.loads(self.path.read_text())
+        return json.loads(self.path.read_text()) if self.path.exists() else {"order": [], "history": []}
 
     def saved(self, *images: str) -> None:
         """Note images as labelled; one that is there keeps its place."""
-        with self.lock:
-            found = self.read()
-            new = [image for image in images if image not in found["order"]]
-            if new:
-                found["order"] += new
-                write_atomic(self.path, json.dumps(found, indent=1))
+        self._append("order", images)
 
     def trained(self, training: dict[str, Any]) -> None:
+        """Note a training."""
+        self._append("history", [training])
+
+    def _append(self, key: str, entries: Iterable[Any]) -> None:
         with self.lock:
             found = self.read()
-            found["history"].append(training)
-            write_atomic(self.path, json.dumps(found, indent=1))
+            if new := [entry for entry in entries if entry not in found[key]]:
+                found[key] += new
+                write_atomic(self.path, json.dumps(found, indent=1))
 
     def held_out(self, labelled: Collection[str]) -> list[str]:
         """

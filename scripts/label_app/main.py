@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The MONAI Label app that scripts/label_server.py starts: the bundles in ``model/`` beside this file.
+The MONAI Label app that scripts/label_server.py starts: the bundle in ``model/`` beside this file.
 
-MONAI Label's own ``monaibundle`` app serves the same bundles. This one adds polygons for CVAT, the next image by
+MONAI Label's own ``monaibundle`` app serves the same bundle. This one adds polygons for CVAT, the next image by
 uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
@@ -29,11 +29,9 @@ from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
-from monailabel.utils.others.generic import device_list
 from predictions import Predictions, changed
 from store import ImageStore
 from training import Trainings
-from values import Facts
 
 from unetv2_monai.core.listing import VOLUME_ENDINGS
 from unetv2_monai.data import LabelWriter
@@ -52,8 +50,14 @@ class InferTask(BundleInferTask):
         super().__init__(path, conf)
 
     def __call__(self, request, callbacks=None):
-        with self.lock:
-            return super().__call__(request, callbacks)
+        try:
+            with self.lock:
+                return super().__call__(request, callbacks)
+        except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
+            logger.exception("inference failed")
+            cause = str(error.__cause__ or error).splitlines()[0]
+            name = os.path.basename(str(request.get("image")))
+            raise HTTPException(422, f"'{name}' cannot be segmented: {cause}") from error
 
     def kept(self, data) -> tuple:
         """Transforms and inferer for the options of a request; parsing the config takes a third of a prediction."""
@@ -109,20 +113,18 @@ class DropoutTask(BundleInferTask):
 class TrainTask(BundleTrainTask):
     """Training on all labels but those that are held out for good."""
 
-    def __init__(self, path, conf, labelling):
+    def __init__(self, path, conf, store):
         super().__init__(path, conf)
-        self.labelling = labelling
-
-    def _fetch_datalist(self, request, datastore):
-        held_out = self.labelling.held_out(datastore.get_labeled_images())
-        self.held_out = {datastore.get_image_uri(image) for image in held_out}
-        return super()._fetch_datalist(request, datastore)
+        self.store = store
 
     def _partition_datalist(self, datalist, request, shuffle=False):
         if request.get("val_split", VAL_SPLIT) != VAL_SPLIT:
             return super()._partition_datalist(datalist, request, shuffle)
-        held_out = [item for item in datalist if item["image"] in self.held_out]
-        return [item for item in datalist if item["image"] not in self.held_out], held_out
+        held_out = {self.store.get_image_uri(image) for image in self.store.held_out()}
+        parts: tuple[list, list] = ([], [])
+        for item in datalist:
+            parts[item["image"] in held_out].append(item)
+        return parts
 
     def _update_overrides(self, overrides):
         overrides["overwrite"] = True  # each training replaces the one before
@@ -151,46 +153,31 @@ class Scoring(EpistemicScoring):
 
 class LabelApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
-        folder = Path(app_dir) / "model"
-        self.bundles = {path.parent.name: str(path.parent) for path in sorted(folder.glob("*/configs"))}
+        if os.environ.get("UNETV2_LABEL_SERVER") != str(os.getpid()):
+            os.nice(10)  # a process for training or scoring lets the server answer first
+        (configs,) = Path(app_dir).glob("model/*/configs")
+        self.model, self.bundle = configs.parent.name, str(configs.parent)
         self.labelling = Labelling(Path(app_dir).parent / "labelling.json")
         super().__init__(app_dir, studies, conf, name="U-Net v2", description="U-Net v2 by MONAI Label")
         # scores change with the weights: MONAI Label would score anew for every next image as well
         self.scores_itself: bool = self._auto_update_scoring
         self._auto_update_scoring: bool = False
+        self.task: InferTask = self._infers[self.model]
+        self.volumes = self.task.dimension == 3
         self.out_channels = int(self.task.bundle_config.get("out_channels", 1))
         self.predictions = Predictions(self)
         self.trainings = Trainings(self)
 
-    @property
-    def model(self) -> str:
-        """The name of the first bundle, which the page works with."""
-        return next(iter(self.bundles))
-
-    @property
-    def task(self) -> InferTask:
-        return self._infers[self.model]
-
-    @property
-    def volumes(self) -> bool:
-        return self.task.dimension == 3
-
     def weights(self) -> str:
         """Changes with the file of weights."""
         return changed(self.task.get_path())
-
-    def facts(self) -> Facts:
-        return Facts(models=list(self.bundles), images=self.datastore().list_images(), devices=device_list())
 
     def info(self):
         return {**super().info(), "train_stats": {self.model: self.trainings.stats()}}
 
     def segmented(self, path: str) -> np.ndarray:
         """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
-        try:
-            _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
-        except (OSError, RuntimeError) as error:
-            raise unreadable(path, error) from error
+        _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
         return np.asarray(data[self.task.key_pred].cpu()).astype(np.uint8).T
 
     def datastore(self) -> ImageStore:
@@ -203,10 +190,10 @@ class LabelApp(MONAILabelApp):
         return ImageStore(self.studies, self.labelling, settings.MONAI_LABEL_DATASTORE_FILE_EXT, withdrawn)
 
     def init_infers(self):
-        return {name: InferTask(path, self.conf) for name, path in self.bundles.items()}
+        return {self.model: InferTask(self.bundle, self.conf)}
 
     def init_trainers(self):
-        return {name: TrainTask(path, self.conf, self.labelling) for name, path in self.bundles.items()}
+        return {self.model: TrainTask(self.bundle, self.conf, self._datastore)}
 
     def init_strategies(self):
         return {"uncertainty": Epistemic(), "random": Random(), "first": First()}
@@ -215,65 +202,17 @@ class LabelApp(MONAILabelApp):
         # probabilities at the network's own size, from several passes with dropout
         left_out = [SaveImaged, Invertd, AsDiscreted, SqueezeDimd]
         options = {"train_mode": True, "skip_writer": True, "dropout": DROPOUT, "post_filter": left_out}
-        return {
-            name: Scoring(DropoutTask(path, self.conf, add_post_restore=False, **options), simulation_size=SIMULATIONS)
-            for name, path in self.bundles.items()
-        }
+        task = DropoutTask(self.bundle, self.conf, add_post_restore=False, **options)
+        return {self.model: Scoring(task, simulation_size=SIMULATIONS)}
 
     def on_init_complete(self):
         super().on_init_complete()
         self.labelling.saved(*sorted(self.datastore().get_labeled_images()))  # those that came by hand keep a place too
         self.trainings.recover()
         self.predictions.warm_up()
-        threading.Thread(target=self.trainings.watch, daemon=True).start()
         self.score()
 
     def score(self) -> None:
         """Compute the uncertainty of all images that have no label, in a process of its own."""
         if self.scores_itself:
             self.async_scoring(None)
-
-    def step_aside(self) -> None:
-        """In a process of its own, let the server answer first."""
-        if not self._server_mode:
-            os.nice(10)
-
-    def train(self, request):
-        self.step_aside()
-        return super().train(request)
-
-    def scoring(self, request, datastore=None):
-        self.known(request.get("method"))
-        self.step_aside()
-        return super().scoring(request, datastore)
-
-    def batch_infer(self, request, datastore=None):
-        self.step_aside()
-        if not torch.cuda.is_available():
-            request["multi_gpu"] = False  # MONAI Label 0.8.5 would divide by the number of GPUs
-        return super().batch_infer(request, datastore)
-
-    def infer(self, request, datastore=None):
-        self.known(request.get("model"))
-        image = request.get("image")
-        if image not in self.datastore().list_images() and Path(str(image)).parent != Path(tempfile.gettempdir()):
-            raise HTTPException(404, f"No image '{image}'. GET /datastore/?output=all lists those that there are.")
-        try:
-            return super().infer(request, datastore)
-        except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
-            raise unreadable(str(image), error) from error
-
-    def bundle_path(self, model):
-        """Called first for every background task: an unknown model is refused before it starts."""
-        self.known(model)
-        return super().bundle_path(model)
-
-    def known(self, model) -> None:
-        if model and model not in self.bundles:
-            raise HTTPException(404, f"No model '{model}'. There is: {', '.join(self.bundles)}.")
-
-
-def unreadable(path: str, error: Exception) -> HTTPException:
-    logger.error("inference failed", exc_info=error)
-    cause = str(error.__cause__ or error).splitlines()[0]
-    return HTTPException(400, f"'{os.path.basename(path)}' cannot be segmented: {cause}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 from io import BytesIO
 from pathlib import Path
@@ -13,12 +12,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 from PIL import Image
-from values import Refused
 
 from unetv2_monai.metrics import mask_dice
 
-__all__ = ["TAG", "Predictions", "changed", "dice", "png", "save"]
+__all__ = ["TAG", "Predictions", "changed", "dice", "png"]
 
 logger = logging.getLogger(__name__)
 TAG = "original"  # MONAI Label's name for labels by the network
@@ -42,9 +41,9 @@ class Predictions:
         return info.get("weights") == weights and info.get("image") == changed(store.get_image_uri(image))
 
     def get(self, image: str) -> bytes:
-        """The prediction as PNG of class indices. Raises Refused (503) when others keep the server busy."""
+        """The prediction as PNG of class indices. Raises HTTPException (503) when others keep the server busy."""
         if not self.lock.acquire(timeout=PATIENCE):
-            raise Refused(503, "The server is busy. Try again in a moment.")
+            raise HTTPException(503, "The server is busy. Try again in a moment.")
         try:
             store, weights = self.app.datastore(), self.app.weights()
             if self.kept(store, image, weights):
@@ -52,7 +51,7 @@ class Predictions:
             path = store.get_image_uri(image)
             info = {"weights": weights, "image": changed(path)}
             found = png(Image.fromarray(self.app.segmented(path)))
-            save(store, image, TAG, found, info)
+            store.save_version(image, found, ".png", TAG, info)
             return found
         finally:
             self.lock.release()
@@ -74,14 +73,6 @@ def changed(path: str) -> str:
     except OSError:
         return ""
     return f"{found.st_mtime_ns}-{found.st_size}"
-
-
-def save(store: Any, image: str, tag: str, content: bytes, info: dict[str, Any]) -> str:
-    """Store a PNG as a label. Returns the version of the image's own label."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "label.png"
-        path.write_bytes(content)
-        return store.save_version(image, str(path), tag, info)
 
 
 def png(image: Image.Image, compress_level: int = 1) -> bytes:

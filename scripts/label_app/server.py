@@ -1,22 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The application that scripts/label_server.py starts: MONAI Label and the page, behind the guard."""
+"""The application that scripts/label_server.py starts: the calls of MONAI Label and of the page, behind the guard."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from guard import Guard, Settings
-from monailabel.app import app as monai_label
+import calls
+import page_calls
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from guard import MAX_TEXT, Guard
 from monailabel.interfaces.utils.app import app_instance
-from page_calls import page
+from options import printable
+from starlette.exceptions import HTTPException as AnyHTTPException
 
+__all__ = ["app"]
+
+SENTENCES = {
+    "Not Found": "This server has no such address, or it is closed: docs/how-to/label.md lists the open ones.",
+    "Method Not Allowed": "This address does not answer this method: docs/how-to/label.md lists the open ones.",
+}
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    label_app = app_instance()
+    label_app.server_mode(True)
+    label_app.on_init_complete()
+    yield
+
+
+def refuse_unknown(request: Request) -> None:
+    """Unknown parameters of the query are refused, as unknown options are."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise HTTPException(422, f"No parameter '{printable(name)}'. There is: {', '.join(known) or 'none'}.")
+
+
+def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
+    sentence = SENTENCES.get(error.detail, error.detail)
+    return JSONResponse({"detail": sentence}, error.status_code, error.headers)
+
+
+def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+    """The first value that is refused, and why."""
+    first = error.errors()[0]
+    name = printable(" ".join(str(part) for part in first["loc"] if part not in ("query", "body", "path")) or "body")
+    sentence = f"No option '{name}'" if first["type"] == "extra_forbidden" else f"'{name}': {first['msg']}"
+    return JSONResponse({"detail": f"{sentence}."}, 422)
+
+
+def failed(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "The server failed at this call; its log has the cause."}, 500)
+
+
+os.environ["UNETV2_LABEL_SERVER"] = str(os.getpid())  # other processes have the app too
+calls_of_both = FastAPI(
+    openapi_url=None,
+    redirect_slashes=False,
+    lifespan=lifespan,
+    dependencies=[Depends(refuse_unknown)],
+    form_limits={"max_files": 1, "max_fields": 1, "max_part_size": MAX_TEXT},
+    exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid, Exception: failed},
+)
+calls_of_both.include_router(calls.router)
+calls_of_both.include_router(page_calls.router)
+calls_of_both.mount("/page", StaticFiles(directory=page_calls.FOLDER))
 app = Guard(
-    page,
-    monai_label,
-    app_instance,
-    Settings(
-        token=os.environ.pop("UNETV2_LABEL_TOKEN"),  # not for the processes that this one starts
-        host=os.environ["UNETV2_LABEL_HOST"],
-        max_upload=int(os.environ["UNETV2_LABEL_MAX_UPLOAD"]),
-    ),
+    calls_of_both,
+    token=os.environ.pop("UNETV2_LABEL_TOKEN"),  # not for the processes that this one starts
+    host=os.environ["UNETV2_LABEL_HOST"],
+    max_upload=int(os.environ["UNETV2_LABEL_MAX_UPLOAD"]),
 )

@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ class ImageStore(LocalDatastore):
                 self._update_datastore_file(lock=False)
         return self
 
+    def held_out(self) -> list[str]:
+        """The labelled images that training does not learn from."""
+        return self.labelling.held_out(self.get_labeled_images())
+
     def _forget_removed(self) -> bool:
         forgotten = False
         for tag in TAGS:
@@ -74,11 +78,10 @@ class ImageStore(LocalDatastore):
         return forgotten
 
     def _read(self) -> None:
-        if not os.path.exists(self._datastore_config_path):
-            return
-        changed = os.stat(self._datastore_config_path).st_mtime
-        if changed != self._config_ts:
-            model = LocalDatastoreModel.model_validate_json(Path(self._datastore_config_path).read_bytes())
+        path = Path(self._datastore_config_path)
+        if path.exists() and path.stat().st_mtime != self._config_ts:
+            changed = path.stat().st_mtime
+            model = LocalDatastoreModel.model_validate_json(path.read_bytes())
             model.base_path = self._datastore_path
             self._datastore, self._config_ts = model, changed
 
@@ -89,21 +92,28 @@ class ImageStore(LocalDatastore):
             write_atomic(Path(self._datastore_config_path), json.dumps(listed, indent=2, default=str))
             self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
+    @contextmanager
+    def _changing(self, image_id: str) -> Iterator[ImageLabelModel | None]:
+        """What the list holds of an image, None if nothing. At the end the list is written, unless an error came up."""
+        with FileLock(self._lock_file):
+            self._read()
+            yield self._datastore.objects.get(image_id)
+            self._update_datastore_file(lock=False)
+
     def status(self) -> dict[str, Any]:
         self.follow()
         return super().status()
 
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
-        _, ending = self._to_id(os.path.basename(image_filename))
-        target = self._inside(Path(self._datastore.image_path()), image_id + ending)
-        with FileLock(self._lock_file):
-            self._read()
-            if image_id in self._datastore.objects or os.path.lexists(target):
+        source = Path(image_filename)
+        _, ending = self._to_id(source.name)
+        target = self._inside(self._datastore.image_path(), image_id + ending)
+        with self._changing(image_id) as there:
+            if there or os.path.lexists(target):
                 raise HTTPException(409, f"There is an image '{image_id}' already. Images are not replaced.")
-            _copy(image_filename, target)
-            info = {**(image_info or {}), "ts": int(time.time()), "name": target.name}
+            write_atomic(target, source.read_bytes())
+            info = {**image_info, "ts": int(time.time()), "name": target.name}
             self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
-            self._update_datastore_file(lock=False)
         return image_id
 
     def remove_image(self, image_id: str) -> None:
@@ -114,34 +124,42 @@ class ImageStore(LocalDatastore):
         return changed(self.get_label_uri(image_id, "final")) or "none"
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        self.save_version(image_id, label_filename, label_tag, label_info)
+        source = Path(label_filename)
+        self.save_version(image_id, source.read_bytes(), self._to_id(source.name)[1], label_tag, label_info)
         return image_id
 
-    def save_version(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
-        """Save a label. Returns the version of the image's own label then, which others may replace at once."""
-        if label_tag not in TAGS:
-            raise HTTPException(422, f"A label is {' or '.join(TAGS)}, not '{label_tag}'.")
-        _, ending = self._to_id(os.path.basename(label_filename))
-        info = dict(label_info or {})
+    def save_version(self, image_id: str, content: bytes, ending: str, label_tag: str, label_info: dict) -> str:
+        """
+        Save a label.
+
+        Args:
+            image_id: of the image.
+            content: of the label's file. A link of the file's name is replaced, not followed.
+            ending: of the label's file.
+            label_tag: one of ``TAGS``.
+            label_info: kept in the list, but for ``replaces``, the version of the label that may be replaced.
+
+        Returns:
+            The version of the image's own label then, which others may replace at once.
+
+        Raises:
+            HTTPException: 409 where there is another label than the one that may be replaced.
+        """
+        target = self._inside(self._datastore.label_path(label_tag), image_id + ending)
+        info = {**label_info, "ts": int(time.time()), "name": target.name}
         replaces = info.pop("replaces", None)
-        with FileLock(self._lock_file):
-            self._read()
-            image = self._datastore.objects.get(image_id)
+        with self._changing(image_id) as image:
             if image is None:
                 raise HTTPException(404, f"No image '{image_id}'.")
             if replaces and (version := self.version(image_id)) not in (replaces, "none"):
                 said = "Its mask was saved elsewhere since it was opened here."
                 raise HTTPException(409, said, {"label-version": version})
-            target = self._inside(Path(self._datastore.label_path(label_tag)), image_id + ending)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _copy(label_filename, target)
-            info |= {"ts": int(time.time()), "name": target.name}
+            write_atomic(target, content)
             if label_tag == "final":
                 self._move_others(target)
                 # label_server.py compares it at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             image.labels[label_tag] = DataModel(info=info, ext=ending)
-            self._update_datastore_file(lock=False)
             version = self.version(image_id)
         if label_tag == "final":
             self.labelling.saved(image_id)
@@ -151,16 +169,13 @@ class ImageStore(LocalDatastore):
         """Move an image's own label out of the labels. Returns its new path."""
         if self.withdrawn is None:
             raise HTTPException(409, "With --in_place, labels are files of your own folder: remove the file yourself.")
-        with FileLock(self._lock_file):
-            self._read()
-            label = self._datastore.label(image_id, "final")
-            if label is None:
+        with self._changing(image_id) as image:
+            if image is None or "final" not in image.labels:
                 raise HTTPException(404, "There is no label of this image.")
-            path = self._inside(Path(self._datastore.label_path("final")), image_id + label.ext)
+            path = self._inside(self._datastore.label_path("final"), image_id + image.labels["final"].ext)
             self._move_others(path)
             target = self._move_away(path)
-            del self._datastore.objects[image_id].labels["final"]
-            self._update_datastore_file(lock=False)
+            del image.labels["final"]
         return target
 
     def _move_others(self, label: Path) -> None:
@@ -175,30 +190,18 @@ class ImageStore(LocalDatastore):
         assert self.withdrawn is not None
         self.withdrawn.mkdir(mode=0o700, exist_ok=True)
         image_id, ending = self._to_id(label.name)
-        target = self._inside(self.withdrawn, f"{image_id}.{time.time_ns()}{ending}")
+        target = self.withdrawn / f"{image_id}.{time.time_ns()}{ending}"
         os.replace(label, target)  # a link is moved, not followed
         return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        with FileLock(self._lock_file):
-            self._read()
-            image = self._datastore.objects.get(image_id)
+        with self._changing(image_id) as image:
             if image is None:
                 raise HTTPException(404, f"No image '{image_id}'.")
             image.image.info.update(info)
-            self._update_datastore_file(lock=False)
 
     @staticmethod
-    def _inside(folder: Path, name: str) -> Path:
-        target = folder / name
-        if target.parent != folder or Path(name).name != name:
+    def _inside(folder: str, name: str) -> Path:
+        if Path(name).name != name:
             raise HTTPException(422, "An id is a name, not a path.")
-        return target
-
-
-def _copy(source: str, target: Path) -> None:
-    """Atomic, and a link of the target's name is replaced, not followed."""
-    partial = target.with_name(f".{target.name}.partial")
-    partial.unlink(missing_ok=True)
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)
+        return Path(folder) / name

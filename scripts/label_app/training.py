@@ -9,18 +9,18 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
-from monailabel.utils.async_tasks import utils
+from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 from PIL import Image
 from predictions import changed, dice
-from values import Refused
 
 from unetv2_monai import to_mask
 
@@ -29,36 +29,26 @@ __all__ = ["MAX_EPOCHS", "Training", "Trainings"]
 logger = logging.getLogger(__name__)
 MAX_EPOCHS = 50  # as MONAI Label's default
 BEST = re.compile(r"Key metric: val_mean_dice best value: (\d+\.\d+)")
+RUNNING = ("SUBMITTED", "RUNNING")  # statuses of MONAI Label
+Label = tuple[str, str]  # an image's id, and the version of its label
 EPOCH = re.compile(r"Epoch\[(\d+)\] Complete|Epoch: (\d+)/\d+")
 
 
 @dataclass
 class Training:
-    """
-    The state of the last training, as GET page/train answers it; the history is added there.
+    """The state of the last training, as GET page/train answers it; the history is added there."""
 
-    Args:
-        status: idle, running, done, stopped or failed.
-        epoch: epochs that have ended.
-        max_epochs: epochs that were asked for.
-        detail: why it failed.
-        held_out: labels that training does not learn from.
-        unchanged: those of them that equal the prediction of the weights before. Their Dice before is 1 by
-            construction, so that they are left out of both means.
-        dice_before: mean over the others with the weights before. None where there are none.
-        dice_after: the same with the weights that the training has written.
-        previous_kept: the weights after are worse, so that those before were put back.
-    """
-
-    status: str = "idle"
-    epoch: int = 0
-    max_epochs: int = 0
-    detail: str = ""
-    held_out: int = 0
+    status: str = "idle"  # idle, running, done, stopped or failed
+    epoch: int = 0  # epochs that have ended
+    max_epochs: int = 0  # epochs that were asked for
+    detail: str = ""  # why it failed
+    held_out: int = 0  # labels that training does not learn from
+    # those of them that equal the prediction of the weights before: their Dice before is 1 by construction, so that
+    # they are left out of both means
     unchanged: int = 0
-    dice_before: float | None = None
-    dice_after: float | None = None
-    previous_kept: bool = False
+    dice_before: float | None = None  # mean over the others with the weights before; None where there are none
+    dice_after: float | None = None  # the same with the weights that the training has written
+    previous_kept: bool = False  # the weights after are worse, so that those before were put back
 
 
 class Trainings:
@@ -71,12 +61,11 @@ class Trainings:
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.turn = threading.Lock()  # of what runs in the background
         self.lock = threading.Lock()  # of what follows
         self.current = Training()
         self.task: dict[str, Any] | None = None  # MONAI Label's own record of the current training
         self.stopping = False
-        # (image, version of its label) -> Dice with the weights before, of labels that are compared
-        self.before: dict[tuple[str, str], float] = {}
 
     @property
     def weights(self) -> Path:
@@ -100,62 +89,53 @@ class Trainings:
         """Of the last training, as 3D Slicer shows it: epochs, and the best Dice of the labels that are held out."""
         if self.current.status == "idle":
             return {}
-        lines = self.task["details"] if self.task else []
-        best = [float(found[1]) for line in lines if (found := BEST.search(line))]
-        return {
-            "epoch": max(1, self.current.epoch),
-            "total_epochs": self.current.max_epochs,
-            **({"best_metric": best[-1]} if best else {}),
-        }
+        found: dict[str, float] = {"epoch": max(1, self.current.epoch), "total_epochs": self.current.max_epochs}
+        if best := BEST.findall("\n".join(self.task["details"] if self.task else ())):
+            found["best_metric"] = float(best[-1])
+        return found
 
     def start(self, max_epochs: int) -> None:
-        """Raises Refused (409) while a training runs, or without labels."""
-        labelled = self.app.datastore().get_labeled_images()
+        """Raises HTTPException (409) while a training runs, or without labels."""
+        store = self.app.datastore()
+        labelled = store.get_labeled_images()
         with self.lock:
             if self.current.status == "running":
-                raise Refused(409, "A training is running already.")
+                raise HTTPException(409, "A training is running already.")
             if not labelled:
-                raise Refused(409, "There is no label yet: correct and save an image first.")
+                raise HTTPException(409, "There is no label yet: correct and save an image first.")
             self.app.labelling.saved(*sorted(labelled))  # those that were in the folder before
-            held_out = len(self.app.labelling.held_out(labelled))
+            held_out = len(store.held_out())
             if held_out == len(labelled):
-                raise Refused(409, "All labels are held out: correct and save another image first.")
+                raise HTTPException(409, "All labels are held out: correct and save another image first.")
             self.current, self.stopping = Training("running", max_epochs=max_epochs, held_out=held_out), False
-        threading.Thread(target=self._run, daemon=True).start()
+        self._in_background(self._train)
 
     def stop(self) -> None:
         self.stopping = True
         for _ in range(100):  # MONAI Label can only stop what has a process already
-            if self.task is None or self.task["status"] not in ("SUBMITTED", "RUNNING"):
-                return
-            if AsyncTask.stop("train"):
+            if self.task is None or self.task["status"] not in RUNNING or AsyncTask.stop("train"):
                 return
             time.sleep(0.1)
 
-    def watch(self) -> None:
-        """Follow trainings that other clients start, for as long as the server runs."""
-        seen = None
-        while True:
-            time.sleep(0.5)
-            task = next(reversed(utils.tasks("train")), None)
-            if task is None or task is seen:
-                continue
+    def follow(self, task: dict[str, Any]) -> None:
+        """Follow a training that another client has started."""
+
+        def step() -> None:
             with self.lock:
-                seen = task
-                if self.task is task:
-                    continue
-                request = task["request"]
-                held_out = len(self._held_out())
-                self.current = Training("running", 0, request.get("max_epochs", MAX_EPOCHS), held_out=held_out)
+                epochs, held_out = task["request"].get("max_epochs", MAX_EPOCHS), self.app.datastore().held_out()
+                self.current = Training("running", max_epochs=epochs, held_out=len(held_out))
                 self.task, self.stopping = task, False
-            self._guarded(self._follow)
+            self._follow(task)
 
-    def _run(self) -> None:
-        self._guarded(self._train)
+        self._in_background(step)
 
-    def _guarded(self, step: Any) -> None:
+    def _in_background(self, step: Callable[[], None]) -> None:
+        threading.Thread(target=self._guarded, args=(step,), daemon=True).start()
+
+    def _guarded(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            with self.turn:
+                step()
         except Exception as error:
             logger.exception("training failed")
             try:
@@ -166,9 +146,9 @@ class Trainings:
 
     def _train(self) -> None:
         current = self.current
-        scores = self._scores(self._held_out())
-        self.before = {label: score for label, score in scores.items() if score < 1}
-        current.unchanged, current.dice_before = len(scores) - len(self.before), mean(self.before.values())
+        scores = self._scores(self.app.datastore().held_out())
+        before = {label: score for label, score in scores.items() if score < 1}
+        current.unchanged, current.dice_before = len(scores) - len(before), mean(before.values())
         if self.stopping:
             current.status = "stopped"
             return
@@ -184,20 +164,29 @@ class Trainings:
             self.task = task
         if self.stopping:
             self.stop()
-        self._follow()
+        self._follow(task, before)
 
-    def _follow(self) -> None:
-        task, current = self.task, self.current
-        assert task is not None
-        while task["status"] in ("SUBMITTED", "RUNNING"):
+    def _follow(self, task: dict[str, Any], before: dict[Label, float] | None = None) -> None:
+        """
+        Wait for the end of a training, and compare its weights.
+
+        Args:
+            task: MONAI Label's record of it.
+            before: Dice with the weights before, of the labels that are compared; None: the new weights are kept.
+        """
+        current = self.current
+        while task["status"] in RUNNING:
             time.sleep(0.3)
-            current.epoch = max([current.epoch, *self._epochs(task)])
+            epochs = [int(one or other) for one, other in EPOCH.findall("\n".join(task.get("details", ())))]
+            current.epoch = max([current.epoch, *epochs])
         status = {"DONE": "done", "STOPPED": "stopped"}.get(task["status"], "failed")
         if status == "failed":
             current.detail = failure(task)
             self.recover()
+        elif before is None:
+            current.dice_after = mean(self._scores(self.app.datastore().held_out()).values())
         else:
-            self._compare()
+            self._compare(before)
         if status == "done":
             current.epoch = current.max_epochs
             for step in (self._note, self.app.score):
@@ -207,20 +196,16 @@ class Trainings:
                     logger.exception("after the training")
         current.status = status
 
-    def _compare(self) -> None:
+    def _compare(self, before: dict[Label, float]) -> None:
         """Dice with the new weights; where it is lower than before, the weights before are put back."""
         current = self.current
-        if not self.previous.is_file():  # another client has started it
-            current.dice_after = mean(self._scores(self._held_out()).values())
-            return
         if changed(str(self.weights)) == changed(str(self.previous)):  # stopped before weights were written
             self.previous.unlink()
             return
-        scores = self._scores({image for image, _ in self.before} & set(self._held_out()))
-        after = {label: score for label, score in scores.items() if label in self.before}  # not saved anew meanwhile
-        current.dice_after = mean(after.values())
-        current.dice_before = mean(self.before[label] for label in after)
-        if after and sum(after.values()) < sum(self.before[label] for label in after):
+        scores = self._scores({image for image, _ in before} & set(self.app.datastore().held_out()))
+        after = {label: score for label, score in scores.items() if label in before}  # not saved anew meanwhile
+        current.dice_after, current.dice_before = mean(after.values()), mean(before[label] for label in after)
+        if after and sum(after.values()) < sum(before[label] for label in after):
             os.replace(self.previous, self.weights)
             current.previous_kept = True
         else:
@@ -236,16 +221,8 @@ class Trainings:
             }
         )
 
-    @staticmethod
-    def _epochs(task: dict[str, Any]) -> list[int]:
-        lines = list(task.get("details", ()))
-        return [int(found[1] or found[2]) for line in lines if (found := EPOCH.search(line))]
-
-    def _held_out(self) -> list[str]:
-        return self.app.labelling.held_out(self.app.datastore().get_labeled_images())
-
-    def _scores(self, images: Collection[str]) -> dict[tuple[str, str], float]:
-        """Dice of each of these labels and its version with the present weights, at native size. Of volumes: none."""
+    def _scores(self, images: Collection[str]) -> dict[Label, float]:
+        """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
         store, scores = self.app.datastore(), {}
         for image in [] if self.app.volumes else images:
             version = store.version(image)  # before the file is read
@@ -258,7 +235,7 @@ class Trainings:
 
 def mean(values: Iterable[float]) -> float | None:
     found = list(values)
-    return float(np.mean(found)) if found else None
+    return fmean(found) if found else None
 
 
 def failure(task: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from PIL import Image
 
-from unetv2_monai import AutocastInferer, FlipInferer, InputError, PlainInferer, SlabInferer
+from unetv2_monai import FlipInferer, InputError, PlainInferer, SlabInferer
 
 from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, root_error, run
 
@@ -55,38 +55,16 @@ def test_flips_are_around_what_is_there(files, key, inner, axes):
     assert inferer.axes == axes
 
 
-@pytest.mark.parametrize(
-    ("files", "key"),
-    [
-        ([*INFERENCE, *overlays(VOLUMES, TTA)], "evaluator#inferer"),
-        ([*TRAIN, *overlays("recipes/volumes"), EVALUATE[1], *overlays("options/tta")], "validate#evaluator#inferer"),
-    ],
-)
-def test_one_size_flips_volumes_left_and_right(files, key):
-    parser = ConfigParser()
-    parser.read_config(files)
-    parser["image_size"] = 40
-    assert parser.get_parsed_content(key).axes == [0]
-
-
-@pytest.mark.parametrize(
-    ("names", "kinds"),
-    [
-        (["options/inference_bf16"], [AutocastInferer, PlainInferer]),
-        (["options/inference_bf16", VOLUMES], [AutocastInferer, SlidingWindowInferer]),
-        ([WINDOWS, "options/inference_bf16"], [AutocastInferer, SlidingWindowInferer]),
-        ([VOLUMES, SLABS, "options/inference_bf16", TTA], [FlipInferer, AutocastInferer, SlabInferer]),
-        ([TTA, "options/inference_bf16"], [FlipInferer, AutocastInferer, PlainInferer]),
-    ],
-)
-def test_bfloat16_is_around_what_is_there(names, kinds):
-    parser = ConfigParser()
-    parser.read_config([*INFERENCE, *overlays(*names)])
-    inferer, found = parser.get_parsed_content("evaluator#inferer"), []
-    while inferer is not None:
-        found.append(type(inferer))
-        inferer = getattr(inferer, "inferer", None)
-    assert found == kinds
+@pytest.mark.parametrize("names", [[], [VOLUMES], [WINDOWS], [VOLUMES, SLABS, TTA], [TTA]])
+@pytest.mark.parametrize("first", [True, False])
+def test_bfloat16_goes_with_every_inferer(names, first):
+    """It replaces the network, not the inferer, so that the order of the files does not matter."""
+    bf16 = ["options/inference_bf16"]
+    with_it, without = ConfigParser(), ConfigParser()
+    with_it.read_config([*INFERENCE, *overlays(*(bf16 + names if first else names + bf16))])
+    without.read_config([*INFERENCE, *overlays(*names)])
+    assert with_it["evaluator"]["inferer"] == without["evaluator"]["inferer"]
+    assert with_it["evaluator"]["network"]["_target_"] == "unetv2_monai.FunctionNetwork"
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "export"])
@@ -102,7 +80,7 @@ def test_runtimes_take_windows(name):
     parser.read_config([*INFERENCE, *overlays(WINDOWS, f"options/inference_{name}")])
     assert parser["network"]["_target_"] == f"unetv2_monai.{'OpenVINO' if name == 'openvino' else 'Function'}Network"
     parser["network"] = {"_target_": "unetv2_monai.FunctionNetwork", "function": record}
-    parser["code_path"] = None
+    parser["bundle_dir"] = "."
     parser["imports"] = [line for line in parser["imports"] if "onnxruntime" not in line]
     network, inferer = (parser.get_parsed_content(key) for key in ("network", "evaluator#inferer"))
     image = torch.rand(1, 3, 300, 500)
@@ -125,7 +103,7 @@ def mean_of_flips(image: torch.Tensor, network: torch.nn.Module, axes: tuple[int
         ((VOLUMES, TTA), {"flip_axes": [0, 1, 2]}, (0, 1, 2)),
         ((VOLUMES, TTA, SLABS), {}, (0,)),
         ((VOLUMES, SLABS, TTA), {"flip_axes": None}, (0, 1, 2)),
-        ((VOLUMES, SLABS, "options/inference_bf16", TTA), {"autocast_inferer#dtype": "float32"}, (0,)),
+        ((VOLUMES, SLABS, "options/inference_bf16", TTA), {"autocast#dtype": "float32"}, (0,)),
     ],
 )
 def test_labels_of_flipped_volumes(names, options, axes, tmp_path):

@@ -65,7 +65,7 @@ def test_same_encoder_and_drop_path(recipe):
     def drops(network):
         return [m.drop_prob for m in network.encoder.modules() if isinstance(m, timm.layers.DropPath)]
 
-    options = {"backbone": "tf_efficientnet_lite0", "pretrained": False, "code_path": None}
+    options = {"backbone": "tf_efficientnet_lite0", "pretrained": False}
     files = (["train.json"], ["train.json", f"recipes/{recipe}.yaml"])
     ours, other = (read_config(names, options).get_parsed_content("network_def") for names in files)
     assert drops(other) == drops(ours) != []

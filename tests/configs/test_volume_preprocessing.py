@@ -22,6 +22,7 @@ COARSE = np.diag([1.0, 1.0, 2.0, 1.0])  # voxels of 1 x 1 x 2 mm
 def transformed(files: list[str], key: str, item: dict[str, str], **options):
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser.update({"num_workers": 0, **options})
+    item = item if "train" in parser else {"image": item["image"]}
     transforms = parser.get_parsed_content(key)
     for transform in getattr(transforms, "transforms", transforms):
         item = transform(item)

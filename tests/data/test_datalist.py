@@ -186,19 +186,14 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
         assert any(sentence in line for line in lines), sentence
 
 
-def test_volumes(tmp_path):
+def test_channels_of_volumes(tmp_path):
     for name in "ab":
         write_volume(tmp_path / "imagesTr" / f"{name}.nii.gz", (5, 6, 7, 2))
         write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", (5, 6, 7, 1))
-    for channels in (None, 2):
-        assert len(load_datalist(str(tmp_path), ["test"], out_channels=3, in_channels=channels)["test"]) == 2
+    for options in ({}, {"in_channels": 2}, {"in_channels": 1, "check": False}):
+        assert len(load_datalist(str(tmp_path), ["test"], **options)["test"]) == 2
     message = refusal(load_datalist, str(tmp_path), ["test"], in_channels=1)
-    assert message.startswith("2 problems")
     assert message.count("Extract one, or set in_channels 2.") == 2
-    assert len(load_datalist(str(tmp_path), ["test"], check=False, in_channels=1)["test"]) == 2
-    write_volume(tmp_path / "labelsTr" / "b.nii.gz", np.full((5, 6, 7), 3, np.uint8))
-    message = refusal(load_datalist, str(tmp_path), ["test"], out_channels=3)
-    assert "b.nii.gz: label values [3], expected 0 to 2" in message
 
 
 @pytest.mark.parametrize(

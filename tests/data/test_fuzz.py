@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from unetv2_monai import InputError, StrictCheckpointLoader, last_checkpoint, list_images, load_datalist
+from unetv2_monai import InputError, list_images, load_datalist, load_weights
+from unetv2_monai.bundle.run_folder import check_checkpoint
 from unetv2_monai.data.volumes import MAX_VOXELS
 
 from ..support.networks import Bright
@@ -124,10 +125,7 @@ CHECKPOINT = buffer.getvalue()
 def test_checkpoints(tmp_path, content):
     path = tmp_path / "last.pt"
     path.write_bytes(content)
-    for message in (
-        refusal(lambda: StrictCheckpointLoader(str(path), {"model": Bright()})),
-        refusal(lambda: last_checkpoint(str(tmp_path))),
-    ):
+    for message in (refusal(lambda: load_weights(Bright(), path)), refusal(lambda: check_checkpoint(path))):
         assert message is None or str(path) in message
 
 
@@ -139,10 +137,8 @@ class Attack:
 def test_a_checkpoint_cannot_run_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"gain": Attack()}, tmp_path / "last.pt")
-    with pytest.raises(InputError):
-        StrictCheckpointLoader(str(tmp_path / "last.pt"), {"model": Bright()})
-    with pytest.raises(InputError):
-        last_checkpoint(str(tmp_path))
+    assert refusal(lambda: load_weights(Bright(), tmp_path / "last.pt"))
+    assert refusal(lambda: check_checkpoint(tmp_path / "last.pt"))
     assert not (tmp_path / "attacked").exists()
 
 

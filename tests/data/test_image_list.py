@@ -8,7 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import list_images, report_images
+from unetv2_monai import list_images
 from unetv2_monai.data.image_list import ImageList
 
 from .folders import names, refusal, touch, write_volume
@@ -86,18 +86,17 @@ def test_a_config_passes_the_list_and_what_is_broken(pairs):
         {
             "images": {"_target_": "unetv2_monai.list_images", "dataset_dir": str(pairs), "skip_broken": True},
             "dataset": {"_target_": "Dataset", "data": "@images"},
-            "broken": "$@images.broken",
+            "report": "$lambda: @images.report('masks')",
         }
     )
     assert len(parser.get_parsed_content("dataset")) == 5
-    (sentence,) = parser.get_parsed_content("broken")
-    assert "case_1.jpg: cannot be read" in sentence
+    assert "case_1.jpg: cannot be read" in refusal(parser.get_parsed_content("report"))
 
 
 def test_the_report_states_what_is_broken(capsys):
-    report_images(3, [], "masks")
+    ImageList([{"image": "b.png"}] * 3).report("masks")
     assert capsys.readouterr().out == "3 masks written to masks\n"
-    message = refusal(report_images, 2, ["a.png: cannot be read"], "masks")
+    message = refusal(ImageList([], ["a.png: cannot be read"]).report, "masks")
     assert message == "1 file could not be read, the others are done:\n  a.png: cannot be read"
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import torch
 
-from unetv2_monai.networks.attention import ChannelAttention, SpatialAttention
+from unetv2_monai.networks import ChannelAttention, SpatialAttention
 
 
 def test_channel_attention_by_hand():
@@ -24,10 +24,7 @@ def test_spatial_attention_by_hand():
     torch.testing.assert_close(attention(x), x * torch.sigmoid(torch.tensor([2.5, 6.0])))
 
 
-def test_bottleneck_never_vanishes():
-    assert ChannelAttention(2, in_channels=8).mlp[0].out_channels == 1
-
-
-def test_three_dimensions():
-    x = torch.rand(2, 4, 3, 5, 6)
-    assert SpatialAttention(3)(ChannelAttention(3, 4)(x)).shape == x.shape
+def test_three_dimensions_and_a_bottleneck_that_never_vanishes():
+    x, channel = torch.rand(2, 4, 3, 5, 6), ChannelAttention(3, 4)
+    assert SpatialAttention(3)(channel(x)).shape == x.shape
+    assert channel.mlp[0].out_channels == 1

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from common.bundle import Usage, read_config
-from common.locks import locked
 from common.rows import Row
 from comparisons.results import paired_difference, plot, tabulate
 from comparisons.runs import fitting_epochs, read_runs
@@ -271,9 +270,9 @@ def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
 
 def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
     compare, trained = comparison
-    code = "import sys, pathlib\nfrom common.locks import locked\n"
-    code += f"with locked(pathlib.Path({str(tmp_path / 'fpn' / 'seed0')!r})) as ours:\n"
-    code += "    print(bool(ours), flush=True); sys.stdin.read()"
+    code = "import sys, filelock\n"
+    code += f"with filelock.FileLock({str(tmp_path / 'fpn' / 'seed0' / 'lock')!r}):\n"
+    code += "    print(True, flush=True); sys.stdin.read()"
     other = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT / "scripts"
     )
@@ -291,13 +290,6 @@ def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
         other.communicate()
     assert "| fpn |" in compare("--rows", "segresnet", "fpn", "--seeds", "0")
     assert [run[0] for run in trained] == ["segresnet/seed0", "fpn/seed0"]
-
-
-def test_one_lock_at_a_time(tmp_path):
-    with locked(tmp_path) as first, locked(tmp_path) as second:
-        assert (bool(first), second) == (True, None)
-    with locked(tmp_path) as third:
-        assert third
 
 
 def test_evaluating_is_not_given_what_only_training_has():

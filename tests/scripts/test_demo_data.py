@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from common.demo_images import frames
 from PIL import Image
 
 from unetv2_monai import InputError
@@ -37,7 +36,7 @@ def test_images_have_masks_and_depend_on_the_seed_alone(tmp_path):
 
 def test_frames_move_a_little_and_the_video_has_them(tmp_path):
     av = pytest.importorskip("av")
-    drawn = list(frames(4))
+    drawn = list(script("make_demo_data").frames(4))
     assert [frame.shape for frame in drawn] == [(720, 1280, 3)] * 4
     difference = np.abs(drawn[2].astype(int) - drawn[1]).mean()
     assert 2 < difference < 8 < np.abs(drawn[2].astype(int) - drawn[2][::-1]).mean()

@@ -19,8 +19,7 @@ from common.packing import copy_bundle, new_network
 from monai.bundle import ConfigWorkflow, ckpt_export, load, verify_metadata, verify_net_in_out
 from monai.inferers import sliding_window_inference
 
-from unetv2_monai import InputError, __version__
-from unetv2_monai.bundle import entries
+from unetv2_monai import InputError, __version__, entries
 from unetv2_monai.handlers.score_table import group_name, score_cells
 
 from ..conftest import ROOT, draw_pair
@@ -305,3 +304,17 @@ def test_options_of_one_package(arguments, message, tmp_path):
 def test_weights_fit_into_the_model_zoo(entry):
     """It takes files of up to 25 MB."""
     assert entry.weights.stat().st_size <= 25e6
+
+
+def test_scores_go_with_the_weights_that_have_them(tmp_path, monkeypatch, capsys):
+    """Other weights in the place of an entry's get the general card."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "bundle" / "entries", bundle / "entries")
+    (bundle / "models").mkdir()
+    shutil.copy(entries.read_entry("skin_lesions").weights, bundle / "models" / "model.pt")
+    monkeypatch.setattr(entries, "bundle_dir", lambda: bundle)
+    pack("--entry", "polyps", "--output_dir", tmp_path)
+    assert "since the stored scores are of other weights" in capsys.readouterr().out
+    found = packed(tmp_path, "unetv2_polyp_segmentation")
+    assert metadata_of(found)["eval_metrics"] == {}
+    assert "no stored scores" in (found / "docs" / "README.md").read_text()

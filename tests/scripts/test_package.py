@@ -10,14 +10,14 @@ import re
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from common import exports
 from common.bundle import CONFIGS
-from common.exports import FORMATS, Format
+from common.exports import Format
 from common.packing import copy_bundle
 from PIL import Image
 
@@ -114,7 +114,7 @@ def test_own_weights_have_no_scores_and_claim_no_data(package):
     assert not [name for name in ("Kvasir", "ClinicDB", "ISIC", "Decathlon", "ImageNet-1k") if name in card]
     assert "| network | `unetv2_monai.UNetV2`, 3.2 million parameters |" in card
     assert "| classes | 0 background, 1 lesion |" in card
-    assert "| `image_size` | `256` |" in card
+    assert "| `image_size` | `[256, 256]` |" in card
 
 
 def test_recipe_that_the_weights_were_trained_with(tmp_path):
@@ -127,7 +127,7 @@ def test_recipe_that_the_weights_were_trained_with(tmp_path):
     )
     assert train["optimizer"]["_target_"] == "torch.optim.Adam"
     for config in (train, inference):
-        assert (config["backbone"], config["image_size"]) == ("pvt_v2_b2", 352)
+        assert (config["backbone"], config["image_size"]) == ("pvt_v2_b2", [352, 352])
         assert config["network_def"]["attention"] == "spatial_first"
     assert not any("#" in key for key in (*train, *inference))
     assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
@@ -235,18 +235,15 @@ def test_the_shipped_onnx_file(tmp_path):
 def described(monkeypatch) -> list[Description]:
     """What ONNX files of packages would say about themselves; none is written."""
     said: list[Description] = []
-
-    def export(job, target):
-        said.append(job.description)
-        return "20"
-
-    monkeypatch.setitem(FORMATS, "onnx", replace(FORMATS["onnx"], export=export, packages=()))
+    monkeypatch.setattr(Format, "missing_packages", lambda self: [])
+    monkeypatch.setattr(exports, "write_onnx", lambda network, description, target: said.append(description))
     return said
 
 
 def test_the_onnx_file_describes_the_packed_config(described, package, tmp_path):
     pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--entry", "polyps",
-        "--set", "normalize#subtrahend=[1, 2, 3]", "normalize#divisor=[4, 5, 6]", "to_classes#threshold=0.3",
+        "--set", "transforms#normalize#subtrahend=[1, 2, 3]",
+        "transforms#normalize#divisor=[4, 5, 6]", "transforms#threshold#low=0.3",
         "certainty=0.9", "image_size=[64, 96]", onnx=True,
     )  # fmt: skip
     (said,) = described
@@ -260,7 +257,7 @@ def test_no_onnx_file_where_each_image_has_its_own_normalisation(described, tmp_
         "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "released_isic", onnx=True
     )
     assert described == []
-    reason = "packed without models/model.onnx: normalize of inference.json has no subtrahend and divisor"
+    reason = "packed without models/model.onnx: transforms#normalize of inference.json has no subtrahend and divisor"
     assert reason in capsys.readouterr().out
 
 

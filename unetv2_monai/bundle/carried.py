@@ -77,7 +77,8 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
             or the reverse.
     """
-    dims, wanted = carried.get("spatial_dims", 2), parser.get("spatial_dims", 2)
+    wanted = parser.get("spatial_dims", 2)
+    dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry nothing
     if dims != wanted:
         of, advice = ("volumes", "Add") if dims == 3 else ("images", "Leave out")
         raise InputError(f"the weights in {path} are for {of}. {advice} recipes/volumes.yaml.")

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..core.errors import concise_errors
 from ..core.memory import keep_memory
 from ..networks.weights import options_of, read_weights
 from .carried import take_over
 from .context import running_parser
+from .messages import as_options
+from .option_table import OPTIONS
 from .options import check_options
 
 __all__ = ["prepare"]
+
+NAMES = {name for table in OPTIONS.values() for name in table}
 
 
 def prepare() -> None:
@@ -24,11 +30,11 @@ def prepare() -> None:
         InputError: when an option is wrong or contradicts the weights, or the weights are missing or of another
             network.
     """
-    concise_errors()
     keep_memory()
     parser = running_parser()
     if parser is None:
         return
+    concise_errors(partial(as_options, options=[name for name in parser.get() if name in NAMES]))
     given = check_options(parser)
     loads_weights = any(
         isinstance(handler, dict) and handler.get("load_path") == "@checkpoint"

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -14,22 +16,30 @@ class InputError(ValueError):
     """A file, folder or option that was given cannot be used; the message names it and says what to do."""
 
 
-def concise_errors() -> None:
+def concise_errors(rewrite: Callable[[str], str] = str) -> None:
     """
     Where an :py:class:`InputError` ends ``python -m monai.bundle``, print its message alone.
 
     ``monai.bundle`` wraps every error of a config in errors of its own, which would bury the message in a long
     traceback. A step of ``initialize`` in the configs; in other programs it does nothing.
+
+    Args:
+        rewrite: makes the printed text of the message. Defaults to the message itself.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
-        sys.excepthook = _print_message_alone
+        sys.excepthook = partial(_print_message_alone, rewrite)
 
 
-def _print_message_alone(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _print_message_alone(
+    rewrite: Callable[[str], str],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
+) -> None:
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__  # not __context__: an error that was handled is not the reason of a later one
     if cause is None:
         sys.__excepthook__(kind, error, traceback)
     else:
-        print(f"error: {cause}", file=sys.stderr)
+        print(f"error: {rewrite(str(cause))}", file=sys.stderr)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bundle of this package is: its configs, weights and documents."""
+"""Where the bundle of this package is, and its scripts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["bundle_dir"]
+__all__ = ["bundle_dir", "scripts_dir"]
 
 PACKAGE = Path(__file__).resolve().parents[1]
 IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle where it was installed from a wheel
@@ -35,3 +35,22 @@ def bundle_dir(package: Path = PACKAGE) -> Path:
         f"there is no configs/train.json in {', '.join(map(str, places))}, so this installation of unetv2_monai has no "
         "bundle. Install the project's wheel, or use the package from a packed bundle or from the repository."
     )
+
+
+def scripts_dir(package: Path = PACKAGE) -> Path:
+    """
+    Find the project's scripts.
+
+    Args:
+        package: the folder of the package. Defaults to that of this file.
+
+    Returns:
+        Their folder: in the package where it was installed from a wheel, else beside it.
+
+    Raises:
+        InputError: when there is none, as in a packed bundle.
+    """
+    for place in (package / "scripts", package.parent / "scripts"):
+        if (place / "report.py").is_file():
+            return place
+    raise InputError(f"the scripts are not beside {package}. Install the project's wheel, or use the repository.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images -> the list that inference takes, checked before use; and the report at its end."""
+"""A folder of images -> the list that inference takes, checked before use; with the report at its end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ImageList(list[Item]):
             output_dir: where the masks are.
 
         Raises:
-            InputError: when files were broken: which, and why. On the command line the exit status is then 1.
+            InputError: when files were broken: which, and why.
         """
         print(len(self), "masks written to", output_dir)
         if self.broken:
@@ -60,8 +60,8 @@ def list_images(
         dataset_dir: the folder, or a single image.
         check: decode every file first. Defaults to True.
         output_dir: where masks of the same names will be written: must be another folder. Defaults to None.
-        skip_broken: leave out files that cannot be used and state them in ``broken`` of the list, for
-            :py:func:`report_images`. False raises for them. Defaults to False.
+        skip_broken: leave out files that cannot be used and state them in ``broken`` of the list. False raises for
+            them. Defaults to False.
         skip_finished: leave out images whose mask is in ``output_dir``, complete and of their size. Defaults to False.
         in_channels: channels of the network, which volumes must have if files are checked; images become RGB.
             None takes any number. Defaults to None.

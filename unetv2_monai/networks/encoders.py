@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..core.errors import InputError
-from .weights import encoder_weights, load_encoder
+from .weights import imagenet_weights, load_encoder
 
 __all__ = ["Encoder", "build_encoder", "prune_unused"]
 
@@ -31,14 +31,14 @@ class Encoder(nn.Module):
     """
     Give the feature maps of a backbone that the network uses, channels first.
 
+    The attributes ``channels`` and ``strides`` have one entry for each of them, finest first.
+
     Args:
         model: takes an image and returns a list of feature maps, finest first.
         channels: number of channels of each of them.
         strides: by how much each of them is smaller than the image.
         out_indices: which of them to use, rising; None takes the coarsest four. Defaults to None.
         channels_last: whether they have the shape (Batch, height, width, channels). Defaults to False.
-
-    Its attributes ``channels`` and ``strides`` are those of the feature maps that are used.
     """
 
     def __init__(
@@ -51,13 +51,15 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.out_indices = _used(len(channels), out_indices)
+        self.out_indices = _used_levels(len(channels), out_indices)
         self.channels = tuple(channels[i] for i in self.out_indices)
         self.strides = tuple(strides[i] for i in self.out_indices)
         self.channels_last = channels_last
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """
+        Compute the feature maps.
+
         Args:
             x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]), all multiples of the largest stride.
 
@@ -99,20 +101,20 @@ def build_encoder(
             do what is asked.
     """
     if pretrained == "auto":
-        pretrained = encoder_weights(pretrained, backbone)
+        pretrained = imagenet_weights(backbone)
     if isinstance(backbone, nn.Module):
         if pretrained or kwargs:
             raise InputError(
                 "a module as backbone takes no pretrained and no backbone_args: make it with them, and load weights "
                 "into it."
             )
-        encoder = _measured(backbone, spatial_dims, in_channels, out_indices)
+        encoder = _measure(backbone, spatial_dims, in_channels, out_indices)
     elif backbone.startswith(MONAI):
         model = _monai_backbone(backbone, spatial_dims, in_channels, pretrained is True, **kwargs)
         prune_unused(model, spatial_dims, in_channels, out_indices)
         if isinstance(pretrained, str):
             load_encoder(model, pretrained)
-        encoder = _measured(model, spatial_dims, in_channels, out_indices)
+        encoder = _measure(model, spatial_dims, in_channels, out_indices)
     elif spatial_dims == 2:
         encoder = _timm_encoder(backbone, in_channels, pretrained, out_indices, **kwargs)
     else:
@@ -134,9 +136,9 @@ def prune_unused(
     model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
 ) -> nn.Module:
     """
-    Replace the layers of a module that no used feature map depends on by identities, such as those of a classifier.
+    Replace layers that no used feature map depends on, such as those of a classifier, by identities.
 
-    ``DistributedDataParallel`` waits for the gradient of every parameter, and a file of weights need not hold these.
+    ``DistributedDataParallel`` would wait for their gradients, and files of weights are smaller without them.
 
     Args:
         model: takes an image and returns a list of feature maps, finest first. It is changed.
@@ -148,7 +150,7 @@ def prune_unused(
         The module.
     """
     features, parameters = _features_on_meta(model, spatial_dims, in_channels)
-    total = torch.stack([features[i].sum() for i in _used(len(features), out_indices)]).sum()
+    total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     used = [name for name, gradient in zip(parameters, gradients) if gradient is not None]
 
@@ -164,7 +166,7 @@ def prune_unused(
     return model
 
 
-def _used(levels: int, out_indices: Sequence[int] | None) -> list[int]:
+def _used_levels(levels: int, out_indices: Sequence[int] | None) -> list[int]:
     return list(range(levels)[-LEVELS:] if out_indices is None else out_indices)
 
 
@@ -172,9 +174,9 @@ def _features_on_meta(
     model: nn.Module, spatial_dims: int, in_channels: int
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
-    The feature maps of an image of size ``SIZE`` and the parameters that they come from, on PyTorch's meta device.
+    Compute the feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
 
-    Tensors there have shapes and gradients but no values, and nothing is computed. The module stays as it is.
+    Tensors there have shapes and gradients but no values, so that this costs nothing. The module stays as it is.
     """
     parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
     buffers = {name: value.to("meta") for name, value in model.named_buffers()}
@@ -182,11 +184,11 @@ def _features_on_meta(
     return list(torch.func.functional_call(model, {**parameters, **buffers}, image)), parameters
 
 
-def _measured(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
-    """An encoder of a module, whose channels and strides are read off the shapes of its feature maps."""
+def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
+    """Make an encoder of a module, whose channels and strides are read off the shapes of its feature maps."""
     features, _ = _features_on_meta(model, spatial_dims, in_channels)
     sizes = [tuple(feature.shape[2:]) for feature in features]
-    used = [sizes[i] for i in _used(len(features), out_indices)]
+    used = [sizes[i] for i in _used_levels(len(features), out_indices)]
     if any(len(set(size)) > 1 or SIZE % size[0] for size in used):
         raise InputError(f"{type(model).__name__} shrinks the dimensions of an image of size {SIZE} unequally: {used}.")
     return Encoder(model, [feature.shape[1] for feature in features], [SIZE // n for n, *_ in sizes], out_indices)
@@ -223,7 +225,7 @@ def _timm_encoder(
 
     model = create(out_indices)
     if out_indices is None and len(model.feature_info) > LEVELS:
-        model = create(_used(len(model.feature_info), None))
+        model = create(_used_levels(len(model.feature_info), None))
     if isinstance(pretrained, str):
         load_encoder(model, pretrained, backbone, **kwargs)
     for module in list(model.modules()):

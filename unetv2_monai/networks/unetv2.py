@@ -188,20 +188,6 @@ class UNetV2(nn.Module):
             return outputs
         return outputs[0]
 
-    def head_logits(self, level: int, decoded: torch.Tensor) -> torch.Tensor:
-        """
-        Compute the raw logits of one head.
-
-        Args:
-            level: of the head, 0 for the finest.
-            decoded: what the decoder gives for this level, of shape (Batch, channels, ...).
-
-        Returns:
-            Logits of shape (Batch, out_channels, ...), ``strides[0]`` times as large as ``decoded``.
-        """
-        # as in forward, which cannot call this: TorchScript indexes no ModuleList by a variable
-        return self.enlarge_logits(self.heads[level](self.dropout(decoded)))
-
     def train(self, mode: bool = True) -> UNetV2:
         """Switch between training and evaluation, where a frozen encoder stays in evaluation."""
         super().train(mode)

@@ -10,7 +10,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import timm.models
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-__all__ = ["encoder_weights", "load_encoder", "load_weights", "options_of", "read_weights", "with_options"]
+__all__ = ["imagenet_weights", "load_encoder", "load_weights", "options_of", "read_weights", "with_options"]
 
 OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
 
@@ -104,46 +104,30 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """
-    Load a file of weights into a network, strictly.
-
-    Args:
-        network: on any device.
-        path: see :py:func:`read_weights`.
-
-    Raises:
-        InputError: as :py:func:`read_weights`.
-    """
+    """Load a file of weights into a network, on any device; see :py:func:`read_weights` for files and errors."""
     network.load_state_dict(read_weights(path, network))
 
 
-def encoder_weights(pretrained: bool | str, backbone: str | nn.Module | None, folder: str | None = None) -> bool | str:
+def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None) -> str | Literal[False]:
     """
-    Decide which weights the encoder starts from, and log it.
+    Find the bundle's ImageNet weights of a backbone, and log whether the encoder starts from them.
 
     Args:
-        pretrained: ``"auto"`` for the ImageNet weights of this backbone in ``folder``, or none where it has none; True
-            for those of the library, which are downloaded; False for none; or a file of weights of this backbone.
-        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module.
+        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module, for which there are none.
         folder: of weights, where those of an encoder are ``<backbone>.safetensors``. Defaults to None: ``models`` of
             the bundle.
 
     Returns:
-        ``pretrained`` of :py:class:`unetv2_monai.UNetV2`: True, False or a file.
+        The file; False where there is none.
     """
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
-    bundled = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
-    if pretrained == "auto" and bundled.is_file():
-        pretrained, source = str(bundled), f"the weights in {bundled} (ImageNet)"
-    elif pretrained == "auto":
-        why = "the bundle has no ImageNet weights of it; with pretrained true some are downloaded"
-        pretrained, source = False, f"random weights: {why}"
-    elif isinstance(pretrained, str):
-        source = f"the weights in {pretrained}"
-    else:
-        source = "the library's ImageNet weights" if pretrained else "random weights"
-    logger.info(f"The encoder {name} starts from {source}.")
-    return pretrained
+    path = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
+    if path.is_file():
+        logger.info(f"The encoder {name} starts from the weights in {path} (ImageNet).")
+        return str(path)
+    why = "the bundle has no ImageNet weights of it; with pretrained true some are downloaded"
+    logger.info(f"The encoder {name} starts from random weights: {why}.")
+    return False
 
 
 def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | None = None, **kwargs: Any) -> None:
@@ -152,8 +136,9 @@ def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | Non
 
     Args:
         encoder: one of MONAI's backbones, or ``timm.create_model(backbone, features_only=True)``.
-        pretrained: a file of weights, which may hold more than the encoder needs; True for timm's own, which are
-            downloaded unless cached; False leaves the encoder as it is. See :py:func:`encoder_weights`.
+        pretrained: a file of weights, which may hold more than the encoder needs; ``"auto"`` for the file that
+            :py:func:`imagenet_weights` finds; True for timm's own weights, which are downloaded unless cached; False
+            leaves the encoder as it is.
         backbone: name of the timm model, for files of timm (.safetensors, .pth) or, where timm converts them, of the
             model's authors. Defaults to None: the file has the names of the encoder.
         kwargs: further arguments that the timm model was made with.
@@ -162,7 +147,7 @@ def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | Non
         InputError: when the file is missing or unreadable, or an entry is missing or of another shape.
     """
     if pretrained == "auto":
-        pretrained = encoder_weights(pretrained, backbone)
+        pretrained = imagenet_weights(str(backbone))
     if not pretrained:
         return
     if isinstance(pretrained, str):

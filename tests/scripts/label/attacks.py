@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import json
 import os
 import socket
@@ -13,12 +12,14 @@ import struct
 import urllib.parse
 import zlib
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+import numpy as np
+
+from .support import png
 
 PYTHON = "$__import__('pathlib').Path('pwned').write_text('x') and 1"
 EXPRESSIONS = [PYTHON, "@network", "%train.json", {"_target_": "os.system", "command": "touch pwned"}, [PYTHON]]
-JSON = {"Content-Type": "application/json"}
 BOUNDARY = "of-the-tests"
 MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
@@ -47,18 +48,31 @@ def refused(answer: tuple[int, bytes], *statuses: int) -> str:
     return sentence
 
 
-def call(server, method, path, body=None, **headers):
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return server.call(method, path, body, headers)
+def call(server, method, path, body=None, **headers) -> tuple[int, bytes]:
+    """A call with headers whose names have underscores for hyphens."""
+    return server.call(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
-def raw(server, request: str | bytes) -> tuple[int, bytes]:
-    """What a library would not send: the bytes of a request as they are."""
+def send(server, path: str, *file: Any, part: str = "file", method: str = "PUT", **more: str) -> tuple[int, bytes]:
+    """A call with a multipart body: a file's content, and its name."""
+    return server.call(method, path, multipart(part, *file, **more), MULTIPART)
+
+
+def raw(server, method: str, path: str, *lines: str, name: str | None = None, body: bytes = b"") -> tuple[int, bytes]:
+    """
+    What a library would not send: the bytes of a request as they are.
+
+    Args:
+        method, path: the path with the token.
+        lines: further headers.
+        name: of the host. Defaults to the server's own.
+        body: as it is sent.
+    """
     address = urllib.parse.urlsplit(server.url)
+    head = [f"{method} {path} HTTP/1.1", f"Host: {address.netloc if name is None else name}", "Connection: close"]
     with socket.create_connection((address.hostname, address.port), 20) as opened:
-        sent = request if isinstance(request, bytes) else request.encode()
-        opened.sendall(sent)
-        answer = http.client.HTTPResponse(opened, method=sent.split(maxsplit=1)[0].decode())
+        opened.sendall("\r\n".join([*head, *lines, "", ""]).encode() + body)
+        answer = http.client.HTTPResponse(opened, method=method)
         answer.begin()
         return answer.status, answer.read()
 
@@ -81,10 +95,9 @@ def multipart(part: str | None, content: bytes = b"", name: str = "x.png", param
     )
 
 
-def png(*size: int, value: int = 0, mode: str = "L") -> bytes:
-    written = io.BytesIO()
-    Image.new(mode, size, value).save(written, "PNG")
-    return written.getvalue()
+def blank(width: int, height: int, value: object = 0) -> bytes:
+    """A PNG of one value, or colour."""
+    return png(np.full((height, width, 3) if isinstance(value, tuple) else (height, width), value))
 
 
 def bomb(width: int, height: int) -> bytes:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,15 @@ needs_browser = pytest.mark.skipif(
 )
 WAIT = 60  # seconds
 Point = tuple[int, int]
+ANSWER = """
+    const [part, method, status, body, times] = arguments;
+    const real = window.fetch;
+    let left = times;
+    window.fetch = (address, options) =>
+        address.includes(part) && (options?.method ?? "GET") === method && left-- > 0
+            ? Promise.resolve(new Response(JSON.stringify(body), { status }))
+            : real(address, options);
+"""
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,47 @@ class Page:
         except Exception as error:
             raise AssertionError(f"never true: {condition} {arguments}; status: {self.run(status)}") from error
 
+    def until_stage(self, **data: str) -> None:
+        """Wait for what the stage says of itself, such as ``mask="label"``."""
+        for name, value in data.items():
+            self.until("document.querySelector('#stage').dataset[arguments[0]] === arguments[1]", name, value)
+
+    def until_said(self, start: str) -> None:
+        """Wait for a sentence in the status line."""
+        self.until("document.querySelector('#status').textContent.startsWith(arguments[0])", start)
+
+    def save(self) -> None:
+        self.keys("s")
+        self.until_stage(unsaved="false")
+
+    def withdraw(self) -> None:
+        self.keys("w")
+        self.until_stage(mask="prediction")
+
+    def draw(self, *points: tuple[float, float]) -> list[Point]:
+        """Draw through places of the stage, by default a short line. Returns them on the screen."""
+        drawn = [self.at(*point) for point in points or ((0.4, 0.4), (0.5, 0.4))]
+        self.drag(drawn)
+        return drawn
+
+    def instead(self, part: str, method: str, status: int, body: Any, times: int = 1, reload: bool = False) -> None:
+        """
+        Answer calls of the page in the place of the server.
+
+        Args:
+            part: of their address.
+            method: of HTTP.
+            status, body: of the answer, in JSON.
+            times: how often. Defaults to 1.
+            reload: after the page is loaded anew. Defaults to False.
+        """
+        given = (part, method, status, body, times)
+        if reload:
+            source = f"(function () {{ {ANSWER} }})(...{json.dumps(given)});"
+            self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+        else:
+            self.run(ANSWER, *given)
+
     def data(self, name: str, selector: str = "#stage") -> str | None:
         return self.run("return document.querySelector(arguments[0])?.dataset[arguments[1]]", selector, name)
 
@@ -91,7 +142,7 @@ class Page:
     def open(self, image: str) -> float:
         """Click an image of the list; seconds until its mask is shown."""
         self.click(f'#images [data-id="{image}"]')
-        self.until("document.querySelector('#stage').dataset.image === arguments[0]", image)
+        self.until_stage(image=image)
         self.until("document.querySelector('#stage').dataset.shownMs")
         return int(self.data("shownMs") or 0) / 1000
 

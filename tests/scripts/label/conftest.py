@@ -12,7 +12,7 @@ from unetv2_monai import UNetV2
 
 from ...support.workflow import DEFAULT_BACKBONE
 from .attacks import listing
-from .support import Server, draw_cases, label_server, serving
+from .support import SMALL, Server, draw_cases, labelling
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +41,17 @@ def random_weights(tmp_path_factory) -> Path:
 def server(images, random_weights, tmp_path_factory) -> Iterator[Server]:
     """The server of scripts/label_server.py for these images, from random weights."""
     pytest.importorskip("monailabel")
-    folder = tmp_path_factory.mktemp("label")
-    command = label_server(
-        folder / "work", "--images", images / "images", "--checkpoint", random_weights, "--set", "image_size=64",
-        "batch_size=2",
-    )  # fmt: skip
-    with serving(command, folder / "work") as started:
+    work = tmp_path_factory.mktemp("label") / "work"
+    with labelling(work, images / "images", "--checkpoint", random_weights, *SMALL) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def attacked(images, random_weights, tmp_path_factory):
+def attacked(images, random_weights, tmp_path_factory) -> Iterator[Server]:
     """With a small limit for files, and no scoring, which would write by itself."""
-    folder = tmp_path_factory.mktemp("security")
-    command = label_server(
-        folder / "work", "--images", images / "images", "--checkpoint", random_weights, "--set", "image_size=64",
-        "--max_upload", 1,
-    )  # fmt: skip
-    with serving(command, folder / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as started:
+    work = tmp_path_factory.mktemp("security") / "work"
+    options = ("--checkpoint", random_weights, *SMALL, "--max_upload", 1)
+    with labelling(work, images / "images", *options, scores=False) as started:
         yield started
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
 import re
@@ -12,15 +14,23 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from ...conftest import ROOT, draw_pair
 
 MODEL = "unetv2_lesion_segmentation"
 PRINTED = re.compile(r"^Page: (http://\S+)", re.MULTILINE)
+JSON, PNG = {"Content-Type": "application/json"}, {"Content-Type": "image/png"}
+SMALL = ("--set", "image_size=64", "batch_size=2")
 
 
 def draw_cases(folder: Path, count: int, size: tuple[int, int], step: int) -> Path:
@@ -28,6 +38,43 @@ def draw_cases(folder: Path, count: int, size: tuple[int, int], step: int) -> Pa
     for index in range(count):
         draw_pair(folder, f"case_{index}", size[0] + step * index, size[1], seed=index)
     return folder / "images"
+
+
+def bright(folder: Path, image: str) -> np.ndarray:
+    """The disc of an image that ``draw_pair`` drew into a folder, as 0 and 1."""
+    with Image.open(next(folder.glob(f"{image}.*"))) as opened:
+        return (np.asarray(opened.convert("L")) > 110).astype(np.uint8)
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two masks of 0 and 1, not both empty."""
+    return 2 * (one & other).sum() / (int(one.sum()) + int(other.sum()))
+
+
+def png(values: np.ndarray) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(np.asarray(values, np.uint8)).save(written, "PNG")
+    return written.getvalue()
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(content)))
+
+
+def wait_for(asked: Callable[[], Any], seconds: float = 30) -> Any:
+    """What ``asked`` returns as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := asked():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
+
+
+def app_module(name: str, monkeypatch) -> ModuleType:
+    """A module of the app, without a server."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
+    return importlib.import_module(name)
 
 
 def free_port() -> int:
@@ -52,6 +99,7 @@ class Server:
 
         self.address, self.url = address, address.rstrip("/")
         self.pid, self.work_dir, self.log = pid, work_dir, log
+        self.weights = work_dir / "app" / "model" / MODEL / "models" / "model.pt"
         self.client = MONAILabelClient(self.url, tmpdir=str(work_dir))
 
     def call(
@@ -65,22 +113,48 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
-    def post(self, path: str, body: dict | None = None) -> tuple[int, dict | str]:
-        status, answer = self.call("POST", path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"})
-        return status, json.loads(answer or b"{}") if status < 300 else answer.decode()
+    def post(self, path: str, body: dict | None = None) -> tuple[int, Any]:
+        status, answer = self.call("POST", path, json.dumps(body or {}).encode(), JSON)
+        return status, json.loads(answer or b"{}")
+
+    def get(self, path: str, image: str | None = None) -> bytes:
+        """The content of an answer with status 200; ``image`` is the parameter ``id``."""
+        status, answer = self.call("GET", path + (f"?id={urllib.parse.quote(image)}" if image is not None else ""))
+        assert status == 200, answer
+        return answer
 
     def get_json(self, path: str) -> dict:
-        status, answer = self.call("GET", path)
+        return json.loads(self.get(path))
+
+    def put_label(self, image: str, mask: np.ndarray) -> dict:
+        """Save a mask as the page does."""
+        status, answer = self.call("PUT", f"/page/label?id={urllib.parse.quote(image)}", png(mask), PNG)
         assert status == 200, answer
         return json.loads(answer)
 
-    def wait_for_training(self) -> list[str]:
-        while True:
-            status = self.client.train_status()
-            if status["status"] not in ("SUBMITTED", "RUNNING"):
-                assert status["status"] == "DONE", "\n".join(status["details"])
-                return status["details"]
+    def prediction(self, image: str) -> np.ndarray:
+        return pixels(self.get("/page/prediction", image))
+
+    def label(self, image: str) -> Path:
+        """The file of a label in the work folder."""
+        return self.work_dir / "images" / "labels" / "final" / f"{image}.png"
+
+    def saved(self, image: str) -> np.ndarray:
+        with Image.open(self.label(image)) as opened:
+            assert (opened.format, opened.mode) == ("PNG", "L")
+            return np.array(opened)
+
+    def wait_for_training(self) -> None:
+        while (status := self.client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
             time.sleep(0.5)
+        assert status["status"] == "DONE", "\n".join(status["details"])
+
+    def score(self, **options: int) -> dict:
+        """Score the images without a label; the server may be scoring by itself, as after a training."""
+        while (answer := self.post(f"/scoring/{MODEL}?run_sync=true", options))[0] == 429:
+            time.sleep(0.5)
+        assert answer[0] == 200
+        return answer[1]
 
 
 @contextmanager
@@ -121,3 +195,19 @@ def label_server(work_dir: Path, *arguments: object) -> list[str]:
     """The command of scripts/label_server.py."""
     script = str(ROOT / "scripts" / "label_server.py")
     return [sys.executable, script, "--work_dir", str(work_dir), *map(str, arguments)]
+
+
+@contextmanager
+def labelling(work_dir: Path, images: Path, *arguments: object, scores: bool = True) -> Iterator[Server]:
+    """
+    The server of scripts/label_server.py.
+
+    Args:
+        work_dir: its folder.
+        images: their folder.
+        arguments: of the command, beside these and ``--port``.
+        scores: whether it scores images by itself, which writes into its list. Defaults to True.
+    """
+    environment = {} if scores else {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
+    with serving(label_server(work_dir, "--images", images, *arguments), work_dir, environment) as server:
+        yield server

@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from ...conftest import ROOT
+from .support import app_module
 
 
 @pytest.fixture
 def displayed(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
-    return importlib.import_module("display").displayed
+    return app_module("display", monkeypatch).displayed
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from PIL import Image
 from ...conftest import draw_pair
 from . import support
 from .browser import Page, browsing, draw_line, fill_polygon, needs_browser
-from .support import Server, draw_cases, label_server, serving
+from .support import Server, draw_cases, labelling
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
@@ -41,7 +39,7 @@ def images(tmp_path_factory) -> Path:
 def server(images, tmp_path_factory) -> Iterator[Server]:
     """The server with the shipped weights, as a user starts it."""
     work = tmp_path_factory.mktemp("page") / "work"
-    with serving(label_server(work, "--images", images / "images"), work) as started:
+    with labelling(work, images / "images") as started:
         (images / "images" / "unreadable.png").write_bytes(b"no image any more")
         yield started
 
@@ -55,36 +53,13 @@ def page(server) -> Iterator[Page]:
         assert not [message for message in severe if "Failed to load resource" not in message]
 
 
-def prediction(server: Server, image: str) -> np.ndarray:
-    status, content = server.call("GET", f"/page/prediction?id={image}")
-    assert status == 200, content
-    return np.array(Image.open(io.BytesIO(content)))
-
-
-def saved(server: Server, image: str) -> np.ndarray:
-    """The label in the work folder."""
-    (path,) = server.work_dir.glob(f"images/labels/final/{image}.*")
-    with Image.open(path) as opened:
-        assert opened.format == "PNG"
-        assert opened.mode == "L"
-        return np.asarray(opened)
-
-
-def put_label(server: Server, image: str, mask: np.ndarray) -> None:
-    content = io.BytesIO()
-    Image.fromarray(mask).save(content, "PNG")
-    headers = {"Content-Type": "image/png"}
-    status, answer = server.call("PUT", f"/page/label?id={image}", content.getvalue(), headers)
-    assert status == 200, answer
-
-
 def test_opened_image_shows_its_prediction(server, page):
     page.until(SHOWN)  # the page opens an image by itself
     first = int(page.data("shownMs") or 0) / 1000
     times = [page.open("case_0")]
     assert page.data("mask") == "prediction"
     assert page.row("case_0", "state") == "predicted"
-    np.testing.assert_array_equal(page.mask(), prediction(server, "case_0") > 0)
+    np.testing.assert_array_equal(page.mask(), server.prediction("case_0") > 0)
     times += [page.open(f"case_{index}") for index in (1, 2, 3)]
     frame = page.open("frame")
     print(f"\nclick to prediction: first {first:.2f} s, next {times}, 1920 x 1080 {frame:.2f} s")
@@ -103,15 +78,13 @@ def test_saved_mask_equals_the_strokes(server, page):
     page.keys("b", "]", "]", "]")
     size = int(page.text("#size_shown").split()[0])
     assert size == 21
-    stroke = [page.at(0.2, 0.3), page.at(0.7, 0.35), page.at(0.65, 0.8), page.at(0.4, 0.62)]
-    page.drag(stroke)
+    stroke = page.draw((0.2, 0.3), (0.7, 0.35), (0.65, 0.8), (0.4, 0.62))
     draw_line(expected, [place.pixel(point) for point in stroke], size, 1)
     np.testing.assert_array_equal(page.mask(), expected)
 
     page.keys("e", "[")
     size = int(page.text("#size_shown").split()[0])
-    erased = [page.at(0.3, 0.2), page.at(0.5, 0.5)]
-    page.drag(erased)
+    erased = page.draw((0.3, 0.2), (0.5, 0.5))
     draw_line(expected, [place.pixel(point) for point in erased], size, 0)
 
     page.keys("p")
@@ -128,15 +101,13 @@ def test_saved_mask_equals_the_strokes(server, page):
     np.testing.assert_array_equal(page.mask(), without)
     page.keys("y", control=True)
     page.keys("b", *"[[[[[[[[[[")  # one pixel
-    dot = page.at(0.1, 0.1)
-    page.drag([dot])
+    (dot,) = page.draw((0.1, 0.1))
     draw_line(expected, [place.pixel(dot)], 1, 1)
 
     assert page.data("unsaved") == "true"
-    page.keys("s")
-    page.until("document.querySelector('#stage').dataset.unsaved === 'false'")
+    page.save()
     assert page.row("frame", "state") == "corrected"
-    np.testing.assert_array_equal(saved(server, "frame"), expected)
+    np.testing.assert_array_equal(server.saved("frame"), expected)
 
     page.open("case_0")
     page.open("frame")
@@ -147,25 +118,24 @@ def test_saved_mask_equals_the_strokes(server, page):
 def test_strokes_are_exact_when_zoomed(server, page):
     """Several image pixels for one of the screen and the other way round, and the corrected prediction."""
     page.open("case_4")
-    expected = prediction(server, "case_4")
+    expected = server.prediction("case_4")
     for zoom in ("+", "-"):
         page.keys("0", zoom, zoom, zoom)
         place = page.place()
-        stroke = [page.at(0.45, 0.4), page.at(0.53, 0.57)]
-        page.drag(stroke)
+        stroke = page.draw((0.45, 0.4), (0.53, 0.57))
         draw_line(expected, [place.pixel(point) for point in stroke], 15, 1)
     page.click("#save")
-    page.until("document.querySelector('#stage').dataset.unsaved === 'false'")
-    np.testing.assert_array_equal(saved(server, "case_4"), expected)
+    page.until_stage(unsaved="false")
+    np.testing.assert_array_equal(server.saved("case_4"), expected)
 
 
 def test_unsaved_strokes_survive_reload_and_leaving(page):
     page.open("case_5")
-    page.drag([page.at(0.3, 0.3), page.at(0.6, 0.3)])
+    page.draw((0.3, 0.3), (0.6, 0.3))
     drawn = page.mask()
-    page.until("document.querySelector('#stage').dataset.unsaved === 'true'")
+    page.until_stage(unsaved="true")
     page.load()
-    page.until("document.querySelector('#stage').dataset.mask === 'draft'")
+    page.until_stage(mask="draft")
     assert page.data("image") == "case_5"  # the image that was open
     np.testing.assert_array_equal(page.mask(), drawn)
 
@@ -174,16 +144,15 @@ def test_unsaved_strokes_survive_reload_and_leaving(page):
     assert page.row("case_6", "draft") == "false"
     page.open("case_5")
     np.testing.assert_array_equal(page.mask(), drawn)
-    page.keys("s")
-    page.until("document.querySelector('#stage').dataset.unsaved === 'false'")
+    page.save()
     assert page.row("case_5", "draft") == "false"
     page.load()
-    page.until("document.querySelector('#stage').dataset.mask === 'label'")
+    page.until_stage(mask="label")
 
 
 def test_next_and_skip(server, page):
     """Skipped and corrected images are not offered again."""
-    put_label(server, "case_0", np.zeros((72, 96), np.uint8))
+    server.put_label("case_0", np.zeros((72, 96), np.uint8))
     page.load()
     page.open("case_6")
     skipped: set[str] = set()
@@ -200,7 +169,7 @@ def test_next_and_skip(server, page):
 def test_training_shows_progress_and_dice(server, page, images):
     for index in range(4):
         with Image.open(images / "masks" / f"case_{index}.png") as mask:
-            put_label(server, f"case_{index}", (np.asarray(mask) > 0).astype(np.uint8))
+            server.put_label(f"case_{index}", np.asarray(mask) > 0)
     page.load()
     page.run("document.querySelector('#epochs').value = 2")
     page.click("#train")
@@ -212,7 +181,7 @@ def test_training_shows_progress_and_dice(server, page, images):
     before, after = (f"{training[key]:.3f}" for key in ("dice_before", "dice_after"))
     assert shown.startswith(f"Dice {before} → {after} on ")
     assert page.data("points", "#plot") == "1"
-    page.until("document.querySelector('#status').textContent.startsWith('The training is done.')")
+    page.until_said("The training is done.")
 
 
 def test_refusals_are_sentences(page):
@@ -226,36 +195,23 @@ def test_refusals_are_sentences(page):
     assert page.run("return document.querySelector('#notice').hidden")
 
 
-ANSWER = """
-    const [part, method, status, body, times] = arguments;
-    const real = window.fetch;
-    let left = times;
-    window.fetch = (address, options) =>
-        address.includes(part) && (options.method ?? "GET") === method && left-- > 0
-            ? Promise.resolve(new Response(JSON.stringify(body), { status }))
-            : real(address, options);
-"""
-
-
 def test_busy_server_is_asked_again(page):
-    answers = ("page/prediction?id=case_7", "GET", 503, {"detail": "The server is busy."}, 1)
-    for each in (answers, ("page/next", "POST", 200, {"id": "case_6"}, 9)):  # case_7 is not loaded before it is clicked
-        source = f"(function () {{ {ANSWER} }})(...{json.dumps(each)});"
-        page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    page.instead("page/prediction?id=case_7", "GET", 503, {"detail": "The server is busy."}, reload=True)
+    page.instead("page/next", "POST", 200, {"id": "case_6"}, 9, reload=True)  # case_7 is not loaded before the click
     page.run("sessionStorage.clear()")
     page.load()
     page.click('#images [data-id="case_7"]')
     page.until("document.querySelector('#status').textContent === 'No prediction. The server is busy.'")
     assert page.data("mask") == "none"
-    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    page.until_stage(mask="prediction")
     assert page.text("#status") == ""
 
 
 def test_failed_training_is_a_sentence(page):
     failed = {"status": "failed", "epoch": 1, "max_epochs": 2, "detail": "No space is left.", "held_out": 0}
     failed |= {"dice_before": None, "dice_after": None, "history": []}
-    page.run(ANSWER, "page/train", "POST", 202, {**failed, "status": "running"}, 1)
-    page.run(ANSWER, "page/train", "GET", 200, failed, 1)
+    page.instead("page/train", "POST", 202, {**failed, "status": "running"})
+    page.instead("page/train", "GET", 200, failed)
     page.run("const button = document.querySelector('#train'); button.disabled = false; button.click();")
     page.until("document.querySelector('#training').dataset.status === 'failed'")
     # the image is opened anew after a training, and the sentence comes back after that: both in one look
@@ -269,14 +225,13 @@ def test_classes_and_a_refused_save(server, page):
     """Keys choose classes; what the server refuses is said in its words, and the strokes stay."""
     classes = [{"value": 1, "name": "one", "color": "#ff0000"}, {"value": 2, "name": "two", "color": "#0080ff"}]
     state = {**server.get_json("/page/state"), "classes": classes}
-    source = f"(function () {{ {ANSWER} }})('page/state', 'GET', 200, {json.dumps(state)}, 1);"
-    page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
+    page.instead("page/state", "GET", 200, state, reload=True)
     page.load()
     page.open("case_7")
     page.keys(DELETE, "2")
     assert page.run("return document.querySelector('#classes input:checked').parentElement.title") == "two (2)"
-    page.drag([page.at(0.5, 0.5)])
-    x, y = page.place().pixel(page.at(0.5, 0.5))
+    (dot,) = page.draw((0.5, 0.5))
+    x, y = page.place().pixel(dot)
     page.until("!document.querySelector('[data-command=undo]').disabled")
     script = "return [...document.querySelector('#mask').getContext('2d').getImageData(...arguments, 1, 1).data]"
     assert page.run(script, x, y) == [0, 128, 255, 255]
@@ -353,27 +308,26 @@ def test_drawing_on_a_frame_is_fluid(page):
     assert np.median(moves) < 30
 
 
-def draw_stop_and_start(command: list[str], work: Path) -> None:
-    with serving(command, work) as first, browsing(first.address) as page:
+def draw_stop_and_start(folder: Path) -> None:
+    given = folder / "work", folder / "images"
+    with labelling(*given) as first, browsing(first.address) as page:
         page.open("case_1")
-        page.drag([page.at(0.3, 0.3), page.at(0.6, 0.4)])
+        page.draw((0.3, 0.3), (0.6, 0.4))
         drawn = page.mask()
         os.kill(first.pid, signal.SIGTERM)
         os.waitpid(first.pid, 0)
         page.keys("s")
-        sentence = "Not saved. Your strokes are kept. The server does not answer."
-        page.until("document.querySelector('#status').textContent.startsWith(arguments[0])", sentence)
+        page.until_said("Not saved. Your strokes are kept. The server does not answer.")
         assert page.data("unsaved") == "true"
         np.testing.assert_array_equal(page.mask(), drawn)
-        with serving(command, work) as second:
+        with labelling(*given) as second:
             assert second.address != first.address
             page.address = second.address
             page.load()
-            page.until("document.querySelector('#stage').dataset.mask === 'draft'")
+            page.until_stage(mask="draft")
             np.testing.assert_array_equal(page.mask(), drawn)
-            page.keys("s")
-            page.until("document.querySelector('#stage').dataset.unsaved === 'false'")
-            np.testing.assert_array_equal(saved(second, "case_1") > 0, drawn > 0)
+            page.save()
+            np.testing.assert_array_equal(second.saved("case_1") > 0, drawn > 0)
 
 
 def test_strokes_outlive_the_server(tmp_path, monkeypatch):
@@ -382,6 +336,5 @@ def test_strokes_outlive_the_server(tmp_path, monkeypatch):
     draw_pair(tmp_path, "case_2", 104, 72)
     port = support.free_port()
     monkeypatch.setattr(support, "free_port", lambda: port)
-    command = label_server(tmp_path / "work", "--images", tmp_path / "images")
     with pytest.raises(AssertionError, match="did not live to the end"):  # as it must: it was stopped
-        draw_stop_and_start(command, tmp_path / "work")
+        draw_stop_and_start(tmp_path)

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,15 +12,13 @@ from PIL import Image
 
 from .attacks import listing
 from .browser import Page, browsing, fill_polygon, needs_browser
-from .support import Server, draw_cases, label_server, serving
+from .support import Server, draw_cases, labelling, png
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
 pytestmark = needs_browser
 ENTER, ESCAPE, DELETE, LEFT = "\ue007", "\ue00c", "\ue017", "\ue012"
 VISIBLE = "Number(document.querySelector('#mask').style.opacity) > 0"
-SAVED = "document.querySelector('#stage').dataset.unsaved === 'false'"
-SAID = "document.querySelector('#status').textContent.startsWith(arguments[0])"
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +36,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(images, tmp_path_factory) -> Iterator[Server]:
-    work = tmp_path_factory.mktemp("page_work") / "work"
-    with serving(label_server(work, "--images", images), work) as started:
+    with labelling(tmp_path_factory.mktemp("page_work") / "work", images) as started:
         yield started
 
 
@@ -51,15 +46,6 @@ def page(server) -> Iterator[Page]:
         yield opened
 
 
-def label(server: Server, image: str) -> Path:
-    return server.work_dir / "images" / "labels" / "final" / f"{image}.png"
-
-
-def saved(server: Server, image: str) -> np.ndarray:
-    with Image.open(label(server, image)) as opened:
-        return np.asarray(opened)
-
-
 def test_what_is_drawn_is_seen(page):
     """A hidden mask is shown again by the first stroke, by undo, and on another image."""
     page.open("case_1")
@@ -67,7 +53,7 @@ def test_what_is_drawn_is_seen(page):
         page.keys("m")
         assert not page.run(f"return {VISIBLE}")
         if change == "stroke":
-            page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+            page.draw()
         elif change == "undo":
             page.keys("z", control=True)
         else:
@@ -92,9 +78,8 @@ def draw_corners(page: Page) -> np.ndarray:
 def test_an_unfinished_polygon_is_not_lost(server, page):
     page.open("case_2")
     expected = draw_corners(page)
-    page.keys("s")
-    page.until(SAVED)
-    np.testing.assert_array_equal(saved(server, "case_2"), expected)
+    page.save()
+    np.testing.assert_array_equal(server.saved("case_2"), expected)
     page.open("case_3")
     expected = draw_corners(page)
     page.open("case_1")
@@ -111,26 +96,26 @@ def test_saved_back_and_withdrawn(server, page, images):
     """Enter says what it saved; back to it; its label is moved out of the labels, and nothing of the user's changes."""
     before = listing(images)
     page.open("case_0")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     drawn = page.mask()
     page.keys(ENTER)
     page.until("document.querySelector('#stage').dataset.image !== 'case_0'")
     page.until("document.querySelector('#stage').dataset.shownMs")
     assert page.text("#status") == "Saved case_0."
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     page.until("document.querySelector('#status').textContent === ''")  # it would seem to be about the new strokes
     page.keys("z", control=True)
     page.keys(LEFT)
-    page.until("document.querySelector('#stage').dataset.mask === 'label'")
+    page.until_stage(mask="label")
     assert page.data("image") == "case_0"
-    np.testing.assert_array_equal(saved(server, "case_0"), drawn)
-    content = label(server, "case_0").read_bytes()
+    np.testing.assert_array_equal(server.saved("case_0"), drawn)
+    content = server.label("case_0").read_bytes()
 
     page.keys("w")
-    page.until(SAID, "case_0 is not corrected any more. Its mask was moved to withdrawn/case_0.")
-    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    page.until_said("case_0 is not corrected any more. Its mask was moved to withdrawn/case_0.")
+    page.until_stage(mask="prediction")
     assert page.row("case_0", "state") == "predicted"
-    assert not label(server, "case_0").exists()
+    assert not server.label("case_0").exists()
     (moved,) = (server.work_dir / "withdrawn").iterdir()
     assert moved.read_bytes() == content
     assert listing(images) == before
@@ -141,25 +126,20 @@ def test_a_mask_from_another_window_is_not_replaced_unseen(server, page):
     """Also after a reload: strokes remember which mask they were drawn over."""
     theirs = np.ones((72, 96), np.uint8)
     page.open("plain")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     drawn = page.mask()
-    other = io.BytesIO()
-    Image.fromarray(theirs).save(other, "PNG")
-    status, _ = server.call("PUT", "/page/label?id=plain", other.getvalue(), {"Content-Type": "image/png"})
-    assert status == 200
-    page.until("document.querySelector('#stage').dataset.unsaved === 'true'")
+    server.put_label("plain", theirs)
+    page.until_stage(unsaved="true")
     page.load()
     page.open("plain")
     assert page.data("mask") == "draft"
     page.keys("s")
-    page.until(SAID, "Not saved. Your strokes are kept. Its mask was saved elsewhere since it was opened here. Save ")
-    np.testing.assert_array_equal(saved(server, "plain"), theirs)
+    page.until_said("Not saved. Your strokes are kept. Its mask was saved elsewhere since it was opened here. Save ")
+    np.testing.assert_array_equal(server.saved("plain"), theirs)
     np.testing.assert_array_equal(page.mask(), drawn)
-    page.keys("s")
-    page.until(SAVED)
-    np.testing.assert_array_equal(saved(server, "plain"), drawn)
-    page.keys("w")
-    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    page.save()
+    np.testing.assert_array_equal(server.saved("plain"), drawn)
+    page.withdraw()
 
 
 FAIL = """
@@ -172,55 +152,48 @@ FAIL = """
 
 def test_a_saved_mask_that_is_not_loaded_is_not_replaced(server, page):
     page.open("case_3")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
-    page.keys("s")
-    page.until(SAVED)
-    before = saved(server, "case_3")
+    page.draw()
+    page.save()
+    before = server.saved("case_3")
     page.open("case_1")
     page.run(FAIL)
     page.click('#images [data-id="case_3"]')
-    page.until(SAID, "The saved mask was not loaded. ")
+    page.until_said("The saved mask was not loaded. ")
     assert page.data("mask") == ""
     assert page.run("return document.querySelector('#save').disabled")
-    page.drag([page.at(0.2, 0.2), page.at(0.3, 0.2)])
+    page.draw((0.2, 0.2), (0.3, 0.2))
     page.keys(DELETE, "s", ENTER)
     page.open("case_1")
-    np.testing.assert_array_equal(saved(server, "case_3"), before)
+    np.testing.assert_array_equal(server.saved("case_3"), before)
     page.run("window.loadAgain()")
     page.open("case_3")
     np.testing.assert_array_equal(page.mask(), before)
-    page.keys("w")
-    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+    page.withdraw()
 
 
 def test_a_mask_that_changed_again_after_the_warning_is_not_replaced(server, page):
     page.open("case_2")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     for rows in (30, 40):
-        other = io.BytesIO()
         theirs = np.zeros((72, 112), np.uint8)
         theirs[:rows] = 1
-        Image.fromarray(theirs).save(other, "PNG")
-        assert server.call("PUT", "/page/label?id=case_2", other.getvalue(), {"Content-Type": "image/png"})[0] == 200
+        server.put_label("case_2", theirs)
         page.run("document.querySelector('#status').textContent = ''")
         page.keys("s")
-        page.until(SAID, "Not saved. Your strokes are kept. Its mask was saved elsewhere")
-        np.testing.assert_array_equal(saved(server, "case_2"), theirs)
-    page.keys("s")
-    page.until(SAVED)
-    page.keys("w")
-    page.until("document.querySelector('#stage').dataset.mask === 'prediction'")
+        page.until_said("Not saved. Your strokes are kept. Its mask was saved elsewhere")
+        np.testing.assert_array_equal(server.saved("case_2"), theirs)
+    page.save()
+    page.withdraw()
 
 
 def test_a_label_that_was_removed_by_hand(server, page):
     page.open("case_4")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
-    page.keys("s")
-    page.until(SAVED)
+    page.draw()
+    page.save()
     page.open("case_1")
-    label(server, "case_4").unlink()
+    server.label("case_4").unlink()
     page.open("case_4")
-    page.until(SAID, "The saved mask of case_4 is gone.")
+    page.until_said("The saved mask of case_4 is gone.")
     assert page.data("mask") == "prediction"
     assert page.row("case_4", "state") == "predicted"
 
@@ -244,9 +217,9 @@ ENDED = """
 
 def test_after_a_training_an_undone_image_is_predicted_anew(server, page):
     page.open("case_1")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     page.keys("z", control=True)
-    page.until(SAVED)
+    page.until_stage(unsaved="false")
     page.run(ENDED, server.get_json("/page/train"))
     page.until("window.asked.includes('page/prediction?id=case_1')")
 
@@ -267,13 +240,11 @@ def test_more_than_8_bits(server, page):
 
 
 def test_nothing_found_is_said(server, page):
-    blank = io.BytesIO()
-    Image.new("L", (96, 72)).save(blank, "PNG")
     page.run(
         "const real = window.fetch; const blank = new Uint8Array(arguments[0]);"
         "window.fetch = (address, options) => address === 'page/prediction?id=plain'"
         " ? Promise.resolve(new Response(blank)) : real(address, options);",
-        list(blank.getvalue()),
+        list(png(np.zeros((72, 96)))),
     )
     page.open("plain")
     assert page.text("#status") == "No lesion found."
@@ -282,16 +253,11 @@ def test_nothing_found_is_said(server, page):
 
 def test_unsaved_strokes_elsewhere_are_named_at_the_end(server, page):
     page.open("case_1")
-    page.drag([page.at(0.4, 0.4), page.at(0.5, 0.4)])
+    page.draw()
     page.until("document.querySelector('#images [data-id=case_1]').dataset.draft === 'true'")
-    page.run(
-        "const real = window.fetch; window.fetch = (address, options) => address === 'page/next'"
-        " ? Promise.resolve(new Response(JSON.stringify({ id: null }))) : real(address, options);"
-    )
+    page.instead("page/next", "POST", 200, {"id": None})
     page.keys("n")
-    page.until(
-        SAID, "No other image is left: all others are corrected or skipped, but strokes are not saved on case_1."
-    )
+    page.until_said("No other image is left: all others are corrected or skipped, but strokes are not saved on case_1.")
 
 
 def test_keys_are_shown(page):
@@ -322,24 +288,3 @@ def test_small_windows(server):
             assert page.text("#size_shown") == "17 px"
             page.keys("<")
             assert page.text("#size_shown") == "15 px"
-
-
-def test_in_place_labels_are_not_withdrawn(images, random_weights, tmp_path):
-    """They are files of the user's folder."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    (folder / "case_1.png").write_bytes((images / "case_1.png").read_bytes())
-    command = label_server(
-        tmp_path / "work", "--images", folder, "--in_place", "--checkpoint", random_weights, "--set", "image_size=64"
-    )
-    with serving(command, tmp_path / "work", {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
-        content = io.BytesIO()
-        Image.new("L", (104, 72)).save(content, "PNG")
-        headers = {"Content-Type": "image/png"}
-        assert server.call("PUT", "/page/label?id=case_1", content.getvalue(), headers)[0] == 200
-        before = listing(folder)
-        status, answer = server.call("DELETE", "/page/label?id=case_1")
-        assert status == 409
-        assert json.loads(answer)["detail"].startswith("With --in_place")
-        assert server.get_json("/page/state")["withdraws"] is False
-        assert listing(folder) == before

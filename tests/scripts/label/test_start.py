@@ -12,23 +12,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from argparse import Namespace
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
-from PIL import Image
 
 from unetv2_monai import InputError
 
 from ...conftest import ROOT, draw_pair
 from .attacks import listing
-from .support import label_server, serving
+from .support import label_server, labelling, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -40,16 +36,18 @@ def command(monkeypatch):
     return importlib.import_module("label_server")
 
 
+@pytest.fixture
+def case(tmp_path) -> Path:
+    """A folder of one image, and an empty work folder."""
+    draw_pair(tmp_path, "case", 40, 30)
+    (tmp_path / "work").mkdir()
+    return tmp_path
+
+
 def arguments(folder: Path, **changes: object) -> Namespace:
-    given = {
-        "images": folder / "images",
-        "work_dir": folder / "work",
-        "checkpoint": None,
-        "set": {},
-        "recipe": None,
-        "host": "127.0.0.1",
-    }
-    return Namespace(**{**given, "port": 0, "max_upload": 1, "in_place": False, **changes})
+    given = {"images": folder / "images", "work_dir": folder / "work", "checkpoint": None, "set": {}, "recipe": None}
+    given |= {"host": "127.0.0.1", "port": 0, "max_upload": 1, "in_place": False}
+    return Namespace(**{**given, **changes})
 
 
 def refused(*command: object) -> str:
@@ -57,6 +55,11 @@ def refused(*command: object) -> str:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stderr
+
+
+def volume(path: Path, *shape: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
 
 
 def test_all_that_is_wrong_is_one_error(tmp_path, command):
@@ -83,22 +86,19 @@ def test_all_that_is_wrong_is_one_error(tmp_path, command):
         ("case.png", "volumes", "an image, but this network takes volumes (NIfTI). Leave out --recipe volumes,"),
     ],
 )
-def test_images_of_the_other_kind(name, recipe, said, tmp_path, command):
+def test_images_of_the_other_kind(name, recipe, said, case, command):
     """One of them is enough."""
-    draw_pair(tmp_path, "case", 40, 30)
-    nibabel.save(nibabel.Nifti1Image(np.eye(4, dtype=np.uint8)[None], np.eye(4)), tmp_path / "images" / "case.nii.gz")
-    for path in (tmp_path / "images").iterdir():
+    volume(case / "images" / "case.nii.gz", 4, 4, 4)
+    for path in (case / "images").iterdir():
         path.rename(path.with_name(f"{'b' if path.name == name else 'a'}_{path.name}"))
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "lock").touch()  # as own_work_folder leaves it
+    (case / "work" / "lock").touch()  # as own_work_folder leaves it
     with pytest.raises(InputError, match=re.escape(f"b_{name} is {said}")):
-        command.prepare(arguments(tmp_path, recipe=recipe))
-    assert not (tmp_path / "work").exists()
+        command.prepare(arguments(case, recipe=recipe))
+    assert not (case / "work").exists()
 
 
 def test_volumes_of_other_channels(tmp_path, command):
-    (tmp_path / "images").mkdir()
-    nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6, 2)), np.eye(4)), tmp_path / "images" / "case.nii.gz")
+    volume(tmp_path / "images" / "case.nii.gz", 4, 5, 6, 2)
     (tmp_path / "work").mkdir()
     with pytest.raises(InputError, match=r"case.nii.gz: holds 2 channels, but the network takes 1. Name other"):
         command.prepare(arguments(tmp_path, recipe="volumes"))
@@ -143,10 +143,9 @@ def test_sub_folders_are_named_with_the_option_of_this_command(tmp_path, command
     (tmp_path / "work").mkdir()
     with pytest.raises(InputError) as error:
         command.prepare(arguments(tmp_path))
-    deeper = tmp_path / "images" / "deeper" / "images"
     assert str(error.value).startswith(f"--images {tmp_path / 'images'} holds no image")
     assert "dataset_dir" not in str(error.value)
-    assert re.search(f"set --images to one, such as {deeper.parent}", str(error.value))
+    assert f"set --images to one, such as {tmp_path / 'images' / 'deeper'}" in str(error.value)
 
 
 def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
@@ -156,25 +155,21 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
         draw_pair(tmp_path / folder, "case_2", 40, 30, seed=len(folder))
     first, second = (tmp_path / folder / "images" for folder in ("first", "second"))
     work = tmp_path / "work"
-    start = label_server(work, "--images", first, "--checkpoint", random_weights, "--set", "image_size=64")
-    with serving(start, work, {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}) as server:
+    with labelling(work, first, "--checkpoint", random_weights, "--set", "image_size=64", scores=False) as server:
         printed = server.log.read_text().splitlines()
         assert printed[0] == f"Page: {server.address}"
         assert len(printed) < 12
         assert not [line for line in printed if "INFO" in line or "Allow Origins" in line]
         assert "INFO" in (work / "server.log").read_text()
         assert f"Another labelling server uses {work}" in refused(work, "--images", first, "--port", 0)
-        with Image.open(tmp_path / "first" / "masks" / "case_1.png") as mask:
-            Image.fromarray((np.asarray(mask) > 0).astype(np.uint8)).save(tmp_path / "label.png")
-        label = (tmp_path / "label.png").read_bytes()
-        assert server.call("PUT", "/page/label?id=case_1", label, {"Content-Type": "image/png"})[0] == 200
+        server.put_label("case_1", np.ones((30, 40)))
+        label = server.label("case_1")
     before = listing(work)
     said = refused(work, "--images", second, "--port", 0)
     assert f"holds the labels of {first}" in said
     assert "--work_dir" in said
     shutil.copy(second / "case_1.png", first / "case_1.png")
-    said = refused(work, "--images", first, "--port", 0)
-    assert f"case_1.png, labelled in {work / 'images' / 'labels' / 'final' / 'case_1.png'}" in said
+    assert f"case_1.png, labelled in {label}" in refused(work, "--images", first, "--port", 0)
     assert listing(work) == before
     stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
     assert len(stored["labels"]["final"]["info"]["image"]) == 64
@@ -196,24 +191,21 @@ def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, comm
     assert len(started) == 1
 
 
-def test_names_that_are_not_utf_8(tmp_path, command):
-    draw_pair(tmp_path, "case", 40, 30)
-    path = Path(os.fsdecode(os.fsencode(tmp_path / "images") + b"/caf\xe9.png"))
-    shutil.copy(tmp_path / "images" / "case.png", path)
-    (found,) = command.problems_at_sight(arguments(tmp_path))
+def test_names_that_are_not_utf_8(case, command):
+    shutil.copy(case / "images" / "case.png", os.fsdecode(os.fsencode(case / "images") + b"/caf\xe9.png"))
+    (found,) = command.problems_at_sight(arguments(case))
     assert "caf\\udce9.png" in found
     assert found.endswith("Rename it.")
     found.encode()
 
 
-def test_a_broken_list_says_what_to_do(tmp_path, command):
-    draw_pair(tmp_path, "case", 40, 30)
-    listed = tmp_path / "work" / "images" / "datastore_v2.json"
-    listed.parent.mkdir(parents=True)
-    for content in ("", "[]", "{}"):
-        listed.write_text(content)
-        with pytest.raises(InputError, match=re.escape(f"{listed} is broken. Move it away and start again")):
-            command.prepare(arguments(tmp_path))
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_a_broken_list_says_what_to_do(content, case, command):
+    listed = case / "work" / "images" / "datastore_v2.json"
+    listed.parent.mkdir()
+    listed.write_text(content)
+    with pytest.raises(InputError, match=re.escape(f"{listed} is broken. Move it away and start again")):
+        command.prepare(arguments(case))
 
 
 def test_in_place_takes_the_folder_that_holds_the_images(tmp_path, command, random_weights):
@@ -223,12 +215,10 @@ def test_in_place_takes_the_folder_that_holds_the_images(tmp_path, command, rand
     assert command.prepare(given).studies == tmp_path / "data" / "images"
 
 
-def test_in_place_refuses_masks_beside_the_images(tmp_path, command):
-    draw_pair(tmp_path, "case", 40, 30)
-    shutil.copy(tmp_path / "masks" / "case.png", tmp_path / "images" / "case_mask.png")
-    (tmp_path / "work").mkdir()
+def test_in_place_refuses_masks_beside_the_images(case, command):
+    shutil.copy(case / "masks" / "case.png", case / "images" / "case_mask.png")
     with pytest.raises(InputError, match=re.escape("(case_mask.png)")):
-        command.prepare(arguments(tmp_path, in_place=True))
+        command.prepare(arguments(case, in_place=True))
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
@@ -281,14 +271,6 @@ def free(lock: Path) -> bool:
     return False
 
 
-def wait_for(asked: Callable[[], Any]) -> Any:
-    for _ in range(300):
-        if found := asked():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("waited in vain")
-
-
 @pytest.mark.parametrize(
     ("checkpoint", "changed", "rate"),
     [
@@ -298,9 +280,9 @@ def wait_for(asked: Callable[[], Any]) -> Any:
         (None, {"seed": "1"}, 0.001),  # from ImageNet
     ],
 )
-def test_trained_weights_go_on_slowly(tmp_path, command, checkpoint, changed, rate):
-    draw_pair(tmp_path, "case", 40, 30)
+def test_trained_weights_go_on_slowly(case, command, checkpoint, changed, rate):
     weights = checkpoint and ROOT / "bundle" / "models" / checkpoint
-    given = arguments(tmp_path, checkpoint=weights, set=changed)
-    command.write_bundle(given, tmp_path / "model" / "bundle", [tmp_path / "images" / "case.png"])
-    assert json.loads((tmp_path / "model" / "bundle" / "configs" / "train.json").read_text())["learning_rate"] == rate
+    given = arguments(case, checkpoint=weights, set=changed)
+    bundle = case / "model" / "bundle"
+    importlib.import_module("label_start.bundle").write_bundle(given, bundle, [case / "images" / "case.png"])
+    assert json.loads((bundle / "configs" / "train.json").read_text())["learning_rate"] == rate

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ...conftest import ROOT
+from .support import app_module
 
 pytest.importorskip("monailabel")
 PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
@@ -19,22 +18,16 @@ PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens the store of ``tmp_path/images`` with these files; their content is not read."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
-    labelling = importlib.import_module("labelling").Labelling(tmp_path / "labelling.json")
+    labelling = app_module("labelling", monkeypatch).Labelling(tmp_path / "labelling.json")
+    store = app_module("store", monkeypatch)
     (tmp_path / "images").mkdir()
 
     def open_store(*names: str) -> Any:
         for name in names:
             (tmp_path / "images" / name).write_text(name)
-        store = importlib.import_module("store")
         return store.ImageStore(str(tmp_path / "images"), labelling, PATTERNS, tmp_path / "withdrawn")
 
     return open_store
-
-
-def sent(folder: Path, name: str, content: str = "label") -> str:
-    (folder / name).write_text(content)
-    return str(folder / name)
 
 
 def test_a_list_whose_writing_is_cut_off_is_the_one_before(opened, tmp_path, monkeypatch):
@@ -75,7 +68,7 @@ def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
     for name in ("case.tif", "case.x.jpg"):
         (labels / name).write_text(name)
     store = opened()
-    store.save_label("case", sent(tmp_path, "label.png"), "final", {})
+    store.save_version("case", b"label", ".png", "final", {})
     assert sorted(path.name for path in labels.iterdir()) == ["case.png", "case.x.jpg"]
     assert [path.read_text() for path in withdrawn.iterdir()] == ["case.tif"]
     (labels / "case.jpg").write_text("by hand")
@@ -93,5 +86,5 @@ def test_the_version_of_a_saved_mask_is_its_own(opened, tmp_path):
     update = store._update_datastore_file
     seen = []
     store._update_datastore_file = lambda lock=True: (seen.append(store.version("case")), update(lock))
-    version = store.save_version("case", sent(tmp_path, "label.png"), "final", {})
+    version = store.save_version("case", b"label", ".png", "final", {})
     assert seen == [version]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from ...conftest import ROOT
+from .support import app_module, png
 
 pytest.importorskip("monailabel")
 # how many of four pixels each weights mark in each image; the labels mark the first two
@@ -32,18 +30,14 @@ class App:
         self.weights = folder / "model.pt"
         self.weights.write_text("old")
         for image in images:
-            Image.fromarray(np.uint8([[1, 1, 0, 0]])).save(folder / f"{image}.png")
+            (folder / f"{image}.png").write_bytes(png([[1, 1, 0, 0]]))
         self.model, self.volumes, self.out_channels = "model", False, 1
         self.task = SimpleNamespace(labels={"lesion": 1}, get_path=lambda: str(self.weights))
-        self.labelling = SimpleNamespace(
-            held_out=lambda labelled: [image for image in labelled if image != "trained_on"],
-            read=lambda: {"history": self.history},
-            trained=self.history.append,
-            saved=lambda *images: None,
-        )
+        self.labelling = SimpleNamespace(read=lambda: {"history": self.history}, trained=self.history.append)
 
     def datastore(self) -> Any:
         return SimpleNamespace(
+            held_out=lambda: self.images,
             get_labeled_images=lambda: ["trained_on", *self.images],
             get_label_uri=lambda image, tag: str(self.folder / f"{image}.png"),
             get_image_uri=lambda image: image,
@@ -57,30 +51,34 @@ class App:
         self.scored += 1
 
 
-def trained(
-    folder: Path, monkeypatch, images: list[str], writes: str, status: str = "DONE", meanwhile: Callable = lambda app: 0
-) -> tuple[App, dict]:
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
     """The app and the training's state after a training that writes some weights and ends with a status."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
-    training = importlib.import_module("training")
-    app = App(folder, images)
+    training = app_module("training", monkeypatch)
 
-    def run(method: str, request: dict, params: dict) -> tuple[dict, None]:
-        if writes:
-            app.weights.write_text(writes)
-        meanwhile(app)
-        return {"status": status, "request": {}, "details": ["RuntimeError: no memory"]}, None
+    def train(
+        images: list[str], writes: str, status: str = "DONE", meanwhile: Callable = lambda app: 0
+    ) -> tuple[App, dict]:
+        app = App(tmp_path, images)
 
-    monkeypatch.setattr(training.AsyncTask, "run", run)
-    trainings = training.Trainings(app)
-    trainings.current = training.Training("running", max_epochs=3, held_out=len(images))
-    trainings._run()
-    return app, trainings.state()
+        def run(method: str, request: dict, params: dict) -> tuple[dict, None]:
+            if writes:
+                app.weights.write_text(writes)
+            meanwhile(app)
+            return {"status": status, "request": {}, "details": ["RuntimeError: no memory"]}, None
+
+        monkeypatch.setattr(training.AsyncTask, "run", run)
+        trainings = training.Trainings(app)
+        trainings.current = training.Training("running", max_epochs=3, held_out=len(images))
+        trainings._guarded(trainings._train)
+        return app, trainings.state()
+
+    return train
 
 
-def test_unchanged_predictions_are_not_compared(tmp_path, monkeypatch):
+def test_unchanged_predictions_are_not_compared(trained):
     """Of [1, 1, 0, 0], one marked pixel has Dice 2 / 3, two have 1."""
-    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "better")
+    app, state = trained(["equal", "corrected"], "better")
     assert (state["status"], state["held_out"], state["unchanged"]) == ("done", 2, 1)
     assert (state["dice_before"], state["dice_after"]) == (pytest.approx(2 / 3), 1)
     assert (state["previous_kept"], app.weights.read_text(), app.scored) == (False, "better", 1)
@@ -88,84 +86,79 @@ def test_unchanged_predictions_are_not_compared(tmp_path, monkeypatch):
     assert (noted["unchanged"], noted["dice_after"], noted["previous_kept"]) == (1, 1, False)
 
 
-def test_worse_weights_are_not_kept(tmp_path, monkeypatch):
-    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "worse")
+def test_worse_weights_are_not_kept(trained, tmp_path):
+    app, state = trained(["equal", "corrected"], "worse")
     assert (state["status"], state["previous_kept"], state["dice_after"]) == ("done", True, 0)
     assert app.weights.read_text() == "old"
     assert app.history[0]["previous_kept"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corrected.png", "equal.png", "model.pt"]
 
 
-def test_without_corrected_held_out_labels_the_new_weights_are_kept(tmp_path, monkeypatch):
-    app, state = trained(tmp_path, monkeypatch, ["equal"], "better")
+def test_without_corrected_held_out_labels_the_new_weights_are_kept(trained):
+    app, state = trained(["equal"], "better")
     assert (state["unchanged"], state["dice_before"], state["dice_after"]) == (1, None, None)
     assert (app.weights.read_text(), state["previous_kept"]) == ("better", False)
 
 
 @pytest.mark.parametrize(("writes", "kept"), [("worse", "old"), ("better", "better"), ("", "old")])
-def test_a_stopped_training_is_compared_too(tmp_path, monkeypatch, writes, kept):
-    app, state = trained(tmp_path, monkeypatch, ["corrected"], writes, "STOPPED")
+def test_a_stopped_training_is_compared_too(trained, writes, kept):
+    app, state = trained(["corrected"], writes, "STOPPED")
     assert (state["status"], app.weights.read_text()) == ("stopped", kept)
     assert (state["dice_after"] is None) == (writes == "")
     assert app.history == []
 
 
-def test_a_failed_or_cut_off_training_changes_nothing(tmp_path, monkeypatch):
-    app, state = trained(tmp_path, monkeypatch, ["corrected"], "better", "ERROR")
+def test_a_failed_or_cut_off_training_changes_nothing(trained, monkeypatch):
+    app, state = trained(["corrected"], "better", "ERROR")
     assert (state["status"], state["detail"]) == ("failed", "RuntimeError: no memory")
     assert app.weights.read_text() == "old"
-    trainings = importlib.import_module("training").Trainings(app)
+    trainings = app_module("training", monkeypatch).Trainings(app)
     trainings.previous.write_text("old")  # as it is while a training runs
     app.weights.write_text("worse")
     trainings.recover()
     assert (app.weights.read_text(), trainings.previous.exists()) == ("old", False)
 
 
-def test_a_label_that_was_changed_meanwhile_is_not_compared(tmp_path, monkeypatch):
+def test_a_label_that_was_changed_meanwhile_is_not_compared(trained, tmp_path):
     """The mask that is saved now is what the old weights predict: the new ones would seem worse than they are."""
-
-    def save_another(app: App) -> None:
-        Image.fromarray(np.uint8([[1, 0, 0, 0]])).save(app.folder / "corrected.png")
-
-    app, state = trained(tmp_path, monkeypatch, ["corrected"], "worse", meanwhile=save_another)
+    another = png([[1, 0, 0, 0]])
+    app, state = trained(
+        ["corrected"], "worse", meanwhile=lambda app: (tmp_path / "corrected.png").write_bytes(another)
+    )
     assert (state["status"], state["dice_before"], state["dice_after"]) == ("done", None, None)
     assert (app.weights.read_text(), state["previous_kept"]) == ("worse", False)
 
 
-def test_weights_that_cannot_be_compared_are_not_kept(tmp_path, monkeypatch):
-    def unreadable(_: str) -> None:
-        raise OSError("the image cannot be read")
+def failing(sentence: str) -> Callable:
+    def fail(*_: object) -> None:
+        raise OSError(sentence)
 
-    def break_image(app: App) -> None:
-        app.segmented = unreadable
+    return fail
 
-    app, state = trained(tmp_path, monkeypatch, ["equal", "corrected"], "better", meanwhile=break_image)
+
+def test_weights_that_cannot_be_compared_are_not_kept(trained, tmp_path):
+    unreadable = failing("the image cannot be read")
+    app, state = trained(["equal", "corrected"], "better", meanwhile=lambda app: setattr(app, "segmented", unreadable))
     assert (state["status"], state["detail"]) == ("failed", "the image cannot be read")
     assert app.weights.read_text() == "old"
     assert not list(tmp_path.glob("previous_weights*"))
 
 
-def test_what_follows_a_training_does_not_fail_it(tmp_path, monkeypatch):
-    def full(*_: object) -> None:
-        raise OSError("no space")
-
-    def fill_disk(app: App) -> None:
-        app.labelling.trained = full
-
-    app, state = trained(tmp_path, monkeypatch, ["corrected"], "better", meanwhile=fill_disk)
+def test_what_follows_a_training_does_not_fail_it(trained):
+    full = failing("no space")
+    app, state = trained(["corrected"], "better", meanwhile=lambda app: setattr(app.labelling, "trained", full))
     assert (state["status"], app.weights.read_text(), app.scored) == ("done", "better", 1)
 
 
 def test_labels_that_came_by_hand_keep_their_place(tmp_path, monkeypatch):
     """The third of x, y, z stays held out when the page saves a label that comes before them by name."""
-    monkeypatch.syspath_prepend(str(ROOT / "scripts" / "label_app"))
-    main = importlib.import_module("main")
+    main = app_module("main", monkeypatch)
     monkeypatch.setattr(main.MONAILabelApp, "on_init_complete", lambda self: None)
     app = object.__new__(main.LabelApp)
     app.labelling, app.scores_itself = main.Labelling(tmp_path / "labelling.json"), False
     store = SimpleNamespace(get_labeled_images=lambda: ["z", "y", "x"])
     app._datastore = SimpleNamespace(follow=lambda: store)
-    app.trainings = SimpleNamespace(recover=lambda: None, watch=lambda: None)
+    app.trainings = SimpleNamespace(recover=lambda: None)
     app.predictions = SimpleNamespace(warm_up=lambda: None)
     app.on_init_complete()
     assert app.labelling.held_out(["x", "y", "z"]) == ["z"]

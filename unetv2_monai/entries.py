@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from ..core.errors import InputError
-from ..core.places import bundle_dir
+from .core.errors import InputError
+from .core.places import bundle_dir
 
 __all__ = ["Entry", "entry_keys", "read_entry"]
 
@@ -18,15 +18,15 @@ __all__ = ["Entry", "entry_keys", "read_entry"]
 @dataclass(frozen=True)
 class Entry:
     """
-    One file of shipped weights. Its folder also holds its model card, ``README.md``, and the terms of its data,
-    ``data_license.txt``.
+    One file of shipped weights.
 
     Args:
-        folder: of the entry.
+        folder: of its model card, ``README.md``, and of the terms of its data, ``data_license.txt``.
         name: of its package.
         weights: the file.
         sha256: of the weights that the card describes and that the scores belong to.
         recipe: that the weights were trained with. Defaults to None: that of ``train.json``.
+        options: that the weights need, by their keys. Defaults to none.
         metadata: overlay of ``metadata.json``. Defaults to none.
         eval_metrics: scores for ``metadata.json``. Defaults to none.
     """
@@ -36,6 +36,7 @@ class Entry:
     weights: Path
     sha256: str
     recipe: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     eval_metrics: dict[str, float] = field(default_factory=dict)
 

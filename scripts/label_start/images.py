@@ -88,16 +88,12 @@ def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
         advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
         raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
     for path in images if three else ():
-        if (own := image_channels(path)) != channels:
+        volume: Any = nibabel.load(path)
+        if (own := math.prod(volume.shape[3:])) != channels:
             raise InputError(
                 f"{path}: holds {own} channels, but the network takes {channels}. Name other --images, or a network "
                 f"of your own by --checkpoint and --set in_channels={own}."
             )
-
-
-def image_channels(path: Path) -> int:
-    volume: Any = nibabel.load(path)
-    return math.prod(volume.shape[3:])
 
 
 def link_images(studies: Path, images: Sequence[Path]) -> None:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Types of the values in requests. Some of these values become parts of a config, which is code. So each of them has a
+type and a range, and no string is free but the ids of images, which are names of the user's files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import device_list
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+__all__ = ["BatchInfer", "Epochs", "Flag", "ImageId", "Images", "Infer", "LabelSaved", "Model", "NewTraining", "Next"]
+__all__ += ["Options", "Output", "Score", "Strategy", "Tag", "Train", "Version", "checked", "new_id", "printable"]
+
+NEW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
+
+
+def known_model(name: str) -> str:
+    if name != (model := app_instance().model):
+        raise HTTPException(404, f"No model '{printable(name)}'. There is: {model}.")
+    return name
+
+
+def known_image(name: str) -> str:
+    if name not in app_instance().datastore().list_images():
+        raise HTTPException(404, f"No image '{printable(name)}'. GET /datastore/?output=all lists all of them.")
+    return name
+
+
+def new_id(name: str) -> str:
+    """The id of an image that is uploaded."""
+    if not NEW_ID.fullmatch(name) or name.endswith("."):
+        sentence = "An id is letters, digits, spaces and . _ -, at most 128, and begins with a letter or a digit."
+        raise HTTPException(422, sentence)
+    if name in app_instance().datastore().list_images():
+        raise HTTPException(409, f"There is an image '{name}' already. Images are not replaced: choose another id.")
+    return name
+
+
+def known_device(name: str) -> str:
+    if name not in device_list() and not re.fullmatch(r"cpu|cuda(:\d{1,2})?", name):
+        raise ValueError("a device is cpu, cuda or cuda:0")
+    return name
+
+
+def plain(text: str) -> str:
+    if re.search(r"[$@%]|_target_", text):
+        raise ValueError("$, @, % and _target_ have a meaning in configs, and are not accepted")
+    return text
+
+
+def from_text(value: Any) -> Any:
+    """Queries and some clients spell true and false as text."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Model = Annotated[str, AfterValidator(known_model)]
+ImageId = Annotated[str, AfterValidator(known_image)]
+Device = Annotated[str, AfterValidator(known_device)]
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(from_text)]
+Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Workers = Annotated[int, Field(strict=True, ge=0, le=64)]
+Strategy = Literal["uncertainty", "random", "first"]
+Images = Literal["all", "labeled", "unlabeled"]
+Output = Literal["image", "json", "all"]
+Tag = Literal["final", "original"]
+Version = Annotated[str, Field(pattern=r"^(none|\d{1,20}-\d{1,20})$")]
+SavedWeights = Annotated[Literal["model.pt", ""], Field(exclude=True)]
+
+
+class Options(BaseModel):
+    """Options of every call. Unknown ones are refused."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+    client_id: Annotated[str, Field(pattern="^[A-Za-z0-9._ -]{0,128}$")] | None = None
+
+
+class Computing(Options):
+    """Options of what computes. A list stands for its first entry: ``/info/`` states choices, clients send them."""
+
+    device: Device = "cuda"
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def first_of_list(cls, value: Any) -> Any:
+        return value[0] if isinstance(value, list) and value else value
+
+
+class Background(Computing):
+    """Options of what computes in a process of its own."""
+
+    multi_gpu: Flag = True
+    gpus: Annotated[str, Field(pattern=r"^(all|\d{1,2}(,\d{1,2}){0,15})$")] | None = None
+    logging: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class Infer(Computing):
+    """Options of an inference."""
+
+    model_filename: SavedWeights = ""
+    output: Output = "image"
+    result_extension: Literal[".png", ".nii.gz", ".nii", ".nrrd"] = ".png"
+    result_dtype: Literal["uint8", "uint16", "int16", "float32"] = "uint8"
+    result_compress: Flag = False
+    save_label: Flag = False
+    label_tag: Literal["original"] = "original"
+
+
+class Train(Background):
+    """Options of a training. The last ones take MONAI Label's defaults only, and are not passed on."""
+
+    max_epochs: Epochs = 50
+    val_split: Annotated[float, Field(strict=True, ge=0, le=0.9, allow_inf_nan=False)] = 0.2
+    pretrained: Flag = True
+    model_filename: SavedWeights = ""
+    run_id: Annotated[Literal["run", ""], Field(exclude=True)] = ""
+    tracking: Annotated[Literal["None", ""], Field(exclude=True)] = ""
+    tracking_uri: Annotated[Literal[""], Field(exclude=True)] = ""
+    tracking_experiment_name: Annotated[Literal[""], Field(exclude=True)] = ""
+
+
+class Score(Background):
+    """Options of the uncertainty."""
+
+    max_samples: Count = 0
+    simulation_size: Annotated[int, Field(strict=True, ge=2, le=100)] = 5
+    max_workers: Workers = 0
+
+
+class BatchInfer(Background, Infer):
+    """Options of an inference on many images."""
+
+    max_workers: Workers = 0
+    max_batch_size: Count = 0
+
+
+class Segment(BaseModel):
+    """A segment of a label, as 3D Slicer states it. Its colour is dropped."""
+
+    name: Annotated[str, Field(max_length=128), AfterValidator(plain)]
+    idx: Annotated[int, Field(strict=True, ge=0, lt=2**16)]
+
+
+class LabelSaved(Options):
+    """Options that come with a label."""
+
+    label_info: Annotated[list[Segment], Field(max_length=256)] | None = None
+
+
+class Next(Options):
+    """What the page asks for: the next image by a strategy, but none of some."""
+
+    strategy: Strategy = "uncertainty"
+    skip: list[str] = []
+
+
+class NewTraining(Options):
+    """What the page asks for: a training."""
+
+    max_epochs: Epochs = 50
+
+
+def checked(model: type[BaseModel], text: str | bytes) -> dict[str, Any]:
+    """
+    The options that a JSON text gives.
+
+    Args:
+        model: their types.
+        text: an object; empty: no options.
+
+    Returns:
+        Those that are given and passed on.
+
+    Raises:
+        HTTPException: 400 for what is no JSON, or has a key twice or too much depth.
+        RequestValidationError: for what the model refuses.
+    """
+    try:
+        given = json.loads(text or "{}", object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "The options are no JSON, or have a key twice.") from None
+    try:
+        return model.model_validate(given).model_dump(exclude_unset=True, exclude_none=True)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def printable(text: str) -> str:
+    """A text of a request for a sentence: short, and without what cannot be printed."""
+    return "".join(c if c.isprintable() else "?" for c in text[:60]) + "..." * (len(text) > 60)

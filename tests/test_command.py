@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``unetv2``: which command each line stands for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from unetv2_monai import InputError
+from unetv2_monai.command import command_of
+
+from .conftest import ROOT, draw_pair
+
+CONFIGS = "bundle/configs"
+RUN = ["-m", "monai.bundle", "run"]
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("segment DIR", [*RUN, "inference", "--config_file", f"{CONFIGS}/inference.json", "--dataset_dir", "DIR"]),
+        (
+            "segment DIR --weights skin_lesions --output_dir out",
+            [
+                *[*RUN, "inference", "--config_file", f"{CONFIGS}/inference.json", "--dataset_dir", "DIR"],
+                *["--checkpoint", "bundle/models/skin_lesions.pt", "--output_dir", "out"],
+            ],
+        ),
+        (
+            "segment DIR --weights volumes --with tta",
+            [
+                *[*RUN, "inference", "--config_file"],
+                f"['{CONFIGS}/inference.json','{CONFIGS}/recipes/volumes.yaml','{CONFIGS}/options/inference_tta.yaml']",
+                *["--dataset_dir", "DIR", "--checkpoint", "bundle/models/volumes.pt"],
+            ],
+        ),
+        (
+            "train DIR --with recommended ema --image_size 352 --max_epochs=3",
+            [
+                *[*RUN, "training", "--config_file"],
+                f"['{CONFIGS}/train.json','{CONFIGS}/recipes/recommended.yaml','{CONFIGS}/options/ema.yaml']",
+                *["--dataset_dir", "DIR", "--image_size", "352", "--max_epochs=3"],
+            ],
+        ),
+        (
+            "evaluate DIR --with recommended tta",
+            [
+                *[*RUN, "evaluating", "--config_file"],
+                f"['{CONFIGS}/train.json','{CONFIGS}/recipes/recommended.yaml','{CONFIGS}/evaluate.json',"
+                f"'{CONFIGS}/options/tta.yaml']",
+                *["--dataset_dir", "DIR"],
+            ],
+        ),
+        ("report output", ["scripts/report.py", "output"]),
+        ("check DIR", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "output/check"]),
+        ("check DIR --output_dir o", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "o"]),
+        ("check --help", ["scripts/check_data.py", "--help"]),
+        ("export model.pt --formats onnx", ["scripts/export.py", "--checkpoint", "model.pt", "--formats", "onnx"]),
+        ("label DIR", ["scripts/label_server.py", "--images", "DIR"]),
+        ("package", ["scripts/package_bundle.py"]),
+        ("package --entry polyps", ["scripts/package_bundle.py", "--entry", "polyps"]),
+    ],
+)
+def test_what_a_line_stands_for(line, command):
+    assert command_of(line.split()) == command
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train DIR --with recomended", "--with recomended: there is bf16_cpu, "),
+        ("segment DIR --weights nose", "--weights nose: there is no such file. The shipped weights are polyps, "),
+    ],
+)
+def test_names_that_do_not_exist(line, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        command_of(line.split())
+
+
+def unetv2(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "unetv2_monai.command", *arguments], capture_output=True, text=True)
+
+
+def test_help_names_every_command():
+    done = unetv2("--help")
+    assert done.returncode == 0
+    for name in ("segment", "train", "evaluate", "report", "check", "export", "label", "package"):
+        assert re.search(rf"^    {name} ", done.stdout, re.MULTILINE)
+
+
+def test_an_error_is_one_sentence():
+    done = unetv2("segment", "DIR", "--weights", "nose")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --weights nose")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_real_command_is_printed_and_run(tmp_path):
+    draw_pair(tmp_path, "case", 60, 48)
+    done = unetv2(
+        "segment", str(tmp_path / "images"), "--weights", "skin_lesions", "--output_dir", str(tmp_path / "masks")
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    first = done.stdout.splitlines()[0]
+    assert first == (
+        f"python -m monai.bundle run inference --config_file {CONFIGS}/inference.json --dataset_dir "
+        f"{tmp_path / 'images'} --checkpoint bundle/models/skin_lesions.pt --output_dir {tmp_path / 'masks'}"
+    )
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["case.png"]

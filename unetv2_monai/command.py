@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project, and prints it
+first, so that you can go on with the real one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .core.errors import InputError
+from .core.places import bundle_dir, scripts_dir
+from .entries import entry_keys, read_entry
+
+__all__ = ["command_of", "main"]
+
+DESCRIPTION = """\
+U-Net v2: segment images with the shipped weights, or train on images of your own.
+
+  unetv2 segment IMAGES                       masks in output/masks; the weights are for polyps
+  unetv2 segment IMAGES --weights output/models/model.pt
+  unetv2 train DIR --with recommended ema     DIR has images/ and masks/; the weights are output/models/model.pt
+  unetv2 evaluate DIR                         scores in output/evaluation
+  unetv2 report output                        output/report.html
+
+Any option of the configs can follow, such as --image_size 352, --max_epochs 100 or --output_dir DIR.
+unetv2 COMMAND --help says more."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A run of the bundle.
+
+    Args:
+        run_id: of ``python -m monai.bundle run``.
+        folder: what the positional argument is called.
+        help: of the sub-command.
+        files: configs, in order.
+        weights: whether it takes trained weights.
+    """
+
+    run_id: str
+    folder: str
+    help: str
+    files: tuple[str, ...]
+    weights: bool = True
+
+
+@dataclass(frozen=True)
+class Script:
+    """
+    A script of the project.
+
+    Args:
+        file: its name.
+        first: option that a first argument without dashes stands for. Empty: it is passed on as it is.
+        help: of the sub-command.
+        defaults: arguments that are added where the command line has none of their options. Defaults to none.
+    """
+
+    file: str
+    first: str
+    help: str
+    defaults: tuple[str, ...] = ()
+
+
+RUNS = {
+    "segment": Run("inference", "IMAGES", "write a mask for each image", ("inference.json",)),
+    "train": Run("training", "DIR", "train on images and masks", ("train.json",), weights=False),
+    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", ("train.json", "evaluate.json")),
+}
+SCRIPTS = {
+    "report": Script("report.py", "", "an HTML report of a training and its evaluation"),
+    "check": Script(
+        "check_data.py", "--dataset_dir", "look for problems in a data set", ("--output_dir", "output/check")
+    ),
+    "export": Script("export.py", "--checkpoint", "write weights for ONNX Runtime, OpenVINO, TorchScript"),
+    "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
+    "package": Script("package_bundle.py", "--checkpoint", "pack the bundle with weights, to hand on"),
+}
+AFTER_EVALUATE = ("tta",)  # changes what evaluate.json says; other overlays change what it builds on
+
+
+def overlay_file(name: str, for_inference: bool) -> Path:
+    """
+    Args:
+        name: stem of a file in ``recipes`` or ``options`` of the configs.
+        for_inference: take ``inference_<name>`` or ``<name>_inference`` where there is one.
+
+    Raises:
+        InputError: when there is no such file.
+    """
+    files = {path.stem: path for kind in ("recipes", "options") for path in bundle_dir().glob(f"configs/{kind}/*.yaml")}
+    for stem in [f"inference_{name}", f"{name}_inference", name] if for_inference else [name]:
+        if stem in files:
+            return files[stem]
+    raise InputError(f"--with {name}: there is {', '.join(sorted(files))}.")
+
+
+def weights_file(name: str) -> tuple[Path, str | None]:
+    """
+    Args:
+        name: of shipped weights, or a file.
+
+    Returns:
+        The file, and the recipe that it takes or None.
+
+    Raises:
+        InputError: when there is neither.
+    """
+    if name in entry_keys():
+        entry = read_entry(name)
+        return entry.weights, entry.recipe
+    if not Path(name).is_file():
+        raise InputError(f"--weights {name}: there is no such file. The shipped weights are {', '.join(entry_keys())}.")
+    return Path(name), None
+
+
+def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
+    """Arguments of Python for a run of the bundle."""
+    overlays, checkpoint = list(arguments.overlays), []
+    if run.weights and arguments.weights:
+        path, recipe = weights_file(arguments.weights)
+        overlays = [*([recipe] if recipe and recipe not in overlays else []), *overlays]
+        checkpoint = ["--checkpoint", _shown(path)]
+    late = [name for name in overlays if name in AFTER_EVALUATE and "evaluate.json" in run.files]
+    first, *others = (bundle_dir() / "configs" / name for name in run.files)
+    paths = [overlay_file(name, run.run_id == "inference") for name in overlays if name not in late]
+    paths = [first, *paths, *others, *(overlay_file(name, False) for name in late)]
+    files = [_shown(path) for path in paths]
+    config_file = files[0] if len(files) == 1 else "[" + ",".join(f"'{file}'" for file in files) + "]"
+    command = ["-m", "monai.bundle", "run", run.run_id, "--config_file", config_file]
+    return [*command, "--dataset_dir", arguments.dataset_dir, *checkpoint, *options]
+
+
+def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
+    """Arguments of Python for a script."""
+    given = list(arguments)
+    if script.first and given and not given[0].startswith("-"):
+        given = [script.first, *given]
+    asks = {"-h", "--help"} & {*given}
+    if script.defaults and script.defaults[0] not in given and not asks:
+        given += script.defaults
+    return [_shown(scripts_dir() / script.file), *given]
+
+
+def command_of(argv: Sequence[str]) -> list[str]:
+    """
+    Args:
+        argv: of ``unetv2``, without its own name.
+
+    Returns:
+        The arguments of Python for the command that it stands for.
+
+    Raises:
+        InputError: for overlays or weights that do not exist.
+    """
+    if argv and argv[0] in SCRIPTS:
+        return script_command(SCRIPTS[argv[0]], argv[1:])
+    parser = argparse.ArgumentParser("unetv2", None, DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    for name, run in RUNS.items():
+        epilog = "Any option of the configs can follow, such as --image_size 352."
+        one = commands.add_parser(name, help=run.help, description=run.help, epilog=epilog, allow_abbrev=False)
+        one.add_argument("dataset_dir", metavar=run.folder)
+        if run.weights:
+            default = "those for polyps" if name == "segment" else "output/models/model.pt"
+            one.add_argument("--weights", help=f"{', '.join(entry_keys())} or a file (default: {default})")
+        one.add_argument(
+            "--with", dest="overlays", nargs="+", default=[], metavar="NAME", help="files of recipes/ and options/"
+        )
+    for name, script in SCRIPTS.items():
+        commands.add_parser(name, help=script.help, add_help=False)
+    arguments, options = parser.parse_known_args(argv)
+    return run_command(RUNS[arguments.command], arguments, options)
+
+
+def _shown(path: Path) -> str:
+    """Relative where that is shorter to read: below the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def main() -> None:
+    """The command: print the command that it stands for, and become it."""
+    try:
+        command = command_of(sys.argv[1:])
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(shlex.join(["python", *command]), flush=True)
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    os.execv(sys.executable, [sys.executable, *command])
+
+
+if __name__ == "__main__":
+    main()
