@@ -13,7 +13,7 @@ from benchmarks.timing import Variant, prepare, timed
 from common.bundle import read_config
 from PIL import Image
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import UNetV2
 
 from ..conftest import script
 
@@ -105,11 +105,6 @@ def test_plots(tmp_path):
     for path, shape in ((speed, (3 * 2.4, 8)), (choice, (4.5, 2 * 6))):
         with Image.open(path) as image:
             assert image.height / image.width == pytest.approx(shape[0] / shape[1], rel=0.01)
-
-
-def test_a_command_that_fails_says_why(tmp_path):
-    with pytest.raises(InputError, match="holds no image"):
-        parts.run_command(Variant(), tmp_path, {"dataset_dir": tmp_path})
 
 
 @pytest.mark.parametrize(
