@@ -71,7 +71,7 @@ LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
 
 
 def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
-    """Dice and time of an image: every path of the default network, and the networks of the comparison."""
+    """Measure Dice and time of an image for every path of the default network and for the compared networks."""
     pairs, exports = find_pairs(str(dataset_dir)), folder / "exports" / "choice"
     calibration = images_of(pairs["training"], inference_config({"image_size": size}), CALIBRATION_IMAGES)
     parts.export_all(parts.trained(checkpoint), parts.DEFAULT, exports, calibration)
@@ -85,7 +85,7 @@ def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iter
 
 
 def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Path) -> float:
-    """Mean Dice of what ``run inference`` writes for the images of these pairs."""
+    """Segment the images of these pairs with ``run inference``; returns the mean Dice of the masks."""
     labels: dict[Path, dict[str, str]] = defaultdict(dict)
     for pair in pairs:
         labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = pair["label"]
@@ -98,13 +98,13 @@ def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Pa
 
 
 def dice_of_files(mask: Path, truth: Path | str) -> float:
-    """Dice of two masks."""
+    """Compute the Dice of two mask files."""
     with Image.open(mask) as one, Image.open(truth) as other:
         return mask_dice(*(np.asarray(to_mask(opened)) > 0 for opened in (one, other)))
 
 
 def compared() -> list[Row]:
-    """The networks of the comparison under equal terms: their Dice from its table, and their time here."""
+    """Time the networks of the comparison here, and take their Dice from its table."""
     dice = mean_dice(COMPARED)
     networks = {text: ComparedRow.parse(text) for text in dice}
     variants = {
@@ -115,7 +115,7 @@ def compared() -> list[Row]:
 
 
 def mean_dice(scores: Path) -> dict[str, float]:
-    """By row of a comparison: over its seeds and images, at equal epochs."""
+    """Average the Dice of each row of a comparison over its seeds and images, at equal epochs."""
     found: dict[str, list[float]] = defaultdict(list)
     with scores.open(newline="") as opened:
         for row in csv.DictReader(opened):
@@ -125,7 +125,7 @@ def mean_dice(scores: Path) -> dict[str, float]:
 
 
 def draw_choice(rows: Sequence[Row], path: Path) -> None:
-    """A panel for each size of the images; a point is a row."""
+    """Draw a panel for each size of the images, with a point for each row."""
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure = new_figure(6 * len(sizes), 4.5)
     for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
@@ -142,7 +142,7 @@ def draw_choice(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
-    """Speed-up of the paths, and the time of other networks to ours, where they were measured."""
+    """Draw the speed-up of the paths and the time of other networks to ours, where they were measured."""
     diagrams: dict[str, dict[str, float]] = defaultdict(dict)
     for row in inference:
         if row["size"] == 352:
@@ -161,7 +161,7 @@ def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
 
 
 def cell(value: object) -> str:
-    """Three digits of a number, or all before the point."""
+    """Write a number with three digits, or with all before the point."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
