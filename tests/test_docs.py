@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import re
 import shlex
@@ -18,6 +17,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
+
+from unetv2_monai.command import SCRIPTS, command_of
 
 from .conftest import ROOT, script
 from .support.workflow import CONFIGS
@@ -52,10 +53,9 @@ def commands(page: Path) -> Iterator[list[str]]:
 @functools.cache
 def options_of(command: tuple[str, ...]) -> set[str]:
     """What ``--help`` of a script, or of a sub-command of ``unetv2``, names."""
-    if command[0] == "unetv2":
-        main = importlib.import_module("unetv2_monai.command").main
-    else:
-        main = script(Path(command[0]).stem).main
+    if command[0] == "unetv2" and command[1] in SCRIPTS:
+        return options_of((SCRIPTS[command[1]].file,))
+    main = command_of if command[0] == "unetv2" else script(Path(command[0]).stem).main
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
         main([*command[1:], "--help"])
     return set(re.findall(r"--(\w+)", printed.getvalue()))
