@@ -37,8 +37,9 @@ from tqdm.contrib.concurrent import thread_map
 
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.images import to_mask, to_rgb
+from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
 from unetv2_monai.data.checks import check_pair

@@ -207,7 +207,7 @@ def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str,
 
 def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
     """Number of parameters of the network of these configs, which load no weights."""
-    config = read_config(files, {**values_of(options), "code_path": None})
+    config = read_config(files, values_of(options))
     return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 

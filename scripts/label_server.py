@@ -120,12 +120,10 @@ def no_images(folder: Path) -> list[str]:
     """
     from PIL import Image
 
-    from unetv2_monai.core.listing import ENDINGS, IMAGE_ENDINGS
+    from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files
 
     found = []
-    for path in sorted([*folder.iterdir(), *folder.glob("images/*")]):
-        if path.name.startswith(".") or not path.name.lower().endswith(ENDINGS):
-            continue
+    for path in (path for part in (folder, folder / "images") if part.is_dir() for path in list_files(part)):
         if str(path).encode(errors="ignore") != os.fsencode(path):
             found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
         elif path.suffix.lower() in IMAGE_ENDINGS:

@@ -64,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     use_runtime_environment()
 
-    from runtime.drawing import Settings
-    from runtime.files import InputError
+    from runtime.results import Settings
     from runtime.segmenting import segment
+
+    from unetv2_monai.core.errors import InputError
 
     try:
         if arguments.smoothing == 1:

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
 
 from unetv2_monai import HysteresisThresholdd
+from unetv2_monai.core.masks import hysteresis
 
 PROBABILITY = [
     [0.95, 0.60, 0.00, 0.60, 0.00],
@@ -38,3 +41,27 @@ def test_volumes_and_empty_masks():
     assert HysteresisThresholdd("pred")({"pred": torch.zeros(1, 4, 4)})["pred"].sum() == 0
     with pytest.raises(KeyError, match="pred"):
         HysteresisThresholdd("pred")({})
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_components_are_those_of_scipy(seed):
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 60, 2) if seed % 2 else rng.integers(1, 20, 3))
+    probability = (rng.random(shape) ** rng.choice([0.5, 1, 2])).astype(np.float32)
+    components = ndimage.label(probability > 0.5, np.ones((3,) * len(shape)))[0]
+    certain = np.unique(components[probability >= 0.97])
+    expected = np.isin(components, certain[certain > 0])
+    np.testing.assert_array_equal(hysteresis(probability, 0.5, 0.97), expected)
+
+
+def test_a_spiral_and_corners():
+    """One component that winds through all rows, and one that holds together by corners alone."""
+    spiral = np.zeros((9, 9), dtype=np.float32)
+    spiral[0, :] = spiral[:, 8] = spiral[8, :] = spiral[2:, 0] = spiral[2, :7] = spiral[2:7, 6] = spiral[6, 2:7] = 0.6
+    spiral[6, 2] = 0.9  # its inner end
+    np.testing.assert_array_equal(hysteresis(spiral, 0.5, 0.9), spiral > 0.5)
+    spiral[6, 2] = 0.8
+    assert not hysteresis(spiral, 0.5, 0.9).any()
+    diagonal = np.eye(5, dtype=np.float32)[:, ::-1] * 0.6
+    diagonal[0, 4] = 1
+    np.testing.assert_array_equal(hysteresis(diagonal, 0.5, 0.9), diagonal > 0)

@@ -7,8 +7,8 @@ from .bundle import start_run as start_run
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file
-from .core.images import to_mask as to_mask
 from .core.images import to_rgb as to_rgb
+from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
 from .core.places import bundle_dir as bundle_dir
 from .data import LabelWriter as LabelWriter

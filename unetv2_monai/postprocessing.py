@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
-from scipy import ndimage
+
+from .core.masks import hysteresis
 
 __all__ = ["HysteresisThresholdd"]
 
@@ -19,8 +19,7 @@ class HysteresisThresholdd(MapTransform):
     """
     Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
-    Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII.
+    See :py:func:`unetv2_monai.core.masks.hysteresis`.
 
     Args:
         keys: of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Those of several channels stay as they are.
@@ -43,13 +42,9 @@ class HysteresisThresholdd(MapTransform):
         for key in self.key_iterator(out):
             if len(out[key]) > 1:
                 continue
-            if self.high <= self.low:
+            if self.high > self.low:
+                mask = hysteresis(convert_to_numpy(out[key])[0], self.low, self.high)
+                out[key] = convert_to_dst_type(mask[None], out[key])[0]
+            else:
                 out[key] = (out[key] >= self.low).to(out[key].dtype)
-                continue
-            probability = convert_to_numpy(out[key])
-            components, count = ndimage.label(probability > self.low, np.ones((3,) * probability.ndim))
-            kept = np.zeros(count + 1, dtype=bool)
-            kept[components[probability >= self.high]] = True
-            kept[0] = False  # what is in no component
-            out[key] = convert_to_dst_type(kept[components], out[key])[0]
         return out

@@ -18,6 +18,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from unetv2_monai import InputError, bundle_dir
+from unetv2_monai.bundle.options import full_size
 
 __all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
 
@@ -56,6 +57,8 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])
     parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # no command runs that it could be found by
+    if "image_size" in parser:
+        parser["image_size"] = full_size(parser.get())
     return parser
 
 

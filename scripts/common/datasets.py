@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.images import to_mask
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, stem, unique_stems
+from unetv2_monai.core.masks import to_mask
 from unetv2_monai.data.checks import check_pair
 
 __all__ = ["Entry", "Pair", "hold_out", "match_pairs", "store_all", "write_datalist"]

@@ -232,9 +232,9 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
     Returns:
         From a batch of preprocessed images to logits, as inference computes them.
     """
-    inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
     if state is not None:
-        network.load_state_dict(state)
+        parser.get_parsed_content("network").load_state_dict(state)
+    inferer, network = (parser.get_parsed_content(f"evaluator#{key}") for key in ("inferer", "network"))
     network.eval()
     return lambda x: inferer(x, network)
 

@@ -16,7 +16,7 @@ from monai.bundle.utils import merge_kv
 
 import unetv2_monai
 from unetv2_monai import InputError
-from unetv2_monai.bundle.options import references
+from unetv2_monai.bundle.options import full_size, references
 from unetv2_monai.networks import read_weights
 
 from .bundle import BUNDLE, read_config
@@ -116,6 +116,8 @@ def set_options(configs: Path, options: Mapping[str, Any]) -> None:
     """Change the defaults of train.json and inference.json, and what metadata.json says of the network."""
     for name in ("train.json", "inference.json"):
         content = json.loads((configs / name).read_text())
+        if "image_size" in options:
+            options = {**options, "image_size": full_size({**content, "image_size": options["image_size"]})}
         apply_overlay(configs / name, {key: value for key, value in options.items() if _place(key) in _places(content)})
     set_metadata(configs / "metadata.json", options)
 
@@ -127,9 +129,7 @@ def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
     image, pred = image["image"], pred["pred"]
     volumes = len(image["spatial_shape"]) == 3
     if size := options.get("image_size"):
-        image["spatial_shape"] = pred["spatial_shape"] = (
-            [size] * len(image["spatial_shape"]) if isinstance(size, int) else size
-        )
+        image["spatial_shape"] = pred["spatial_shape"] = size
     if (count := options.get("in_channels", image["num_channels"])) != image["num_channels"]:
         image.update(num_channels=count, channel_def={str(index): f"channel_{index}" for index in range(count)})
     if (count := options.get("out_channels", pred["num_channels"])) != pred["num_channels"]:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from common.options import values_of
+from common.bundle import read_config
+from common.options import refuse_unknown, values_of, with_carried
 from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
 from .images import refuse_other_kind
@@ -55,16 +56,19 @@ def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
 
 def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> str:
     """The bundle with its weights in a new folder. Returns a sentence about the weights."""
-    bundle.parent.mkdir(parents=True)
-    own = arguments.checkpoint or arguments.set or arguments.recipe
-    trained = arguments.checkpoint or (SHIPPED.is_file() and not own)
-    rate = {"learning_rate": FINE_TUNING_RATE} if trained else {}
-    copy_bundle(bundle, {**rate, **values_of(arguments.set)}, arguments.recipe)
+    refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
+    options, recipe, trained = values_of(arguments.set), arguments.recipe, arguments.checkpoint
+    if not (trained or options or recipe) and SHIPPED.is_file():
+        trained = SHIPPED
+    if trained:
+        options = {"learning_rate": FINE_TUNING_RATE, **with_carried(options, trained)}
+        recipe = recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
+    copy_bundle(bundle, options, recipe)
     refuse_other_kind(images, bundle)
     from_imagenet = bool(copy_encoder(bundle))
     weights = bundle / "models" / "model.pt"
     if trained:
-        save_weights(arguments.checkpoint or SHIPPED, bundle / "configs", weights)
+        save_weights(trained, bundle / "configs", weights)
         if arguments.checkpoint:
             return f"Starting from the weights in {arguments.checkpoint}"
         return "No --checkpoint: starting from the weights for polyps that ship with the bundle."

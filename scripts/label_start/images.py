@@ -14,17 +14,14 @@ from typing import Any
 import nibabel
 
 from unetv2_monai import InputError, list_images
-from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
+from unetv2_monai.core.listing import VOLUME_ENDINGS, list_files
 
 __all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind", "studies_of"]
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:
     """The images, each of which has been decoded."""
-    try:
-        found = [Path(item["image"]) for item in list_images(str(arguments.images))]
-    except InputError as error:  # which speaks of the option that other commands have
-        raise InputError(str(error).replace("dataset_dir", "--images")) from None
+    found = [Path(item["image"]) for item in list_images(str(arguments.images))]
     return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
 
 
@@ -33,11 +30,7 @@ def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
     if not arguments.in_place:
         return arguments.work_dir / "images"
     folder = images[0].parent.resolve()
-    names = {path.name for path in images}
-    endings = IMAGE_ENDINGS + VOLUME_ENDINGS
-    files = (path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    others = sorted(name for name in files if name.lower().endswith(endings) and name not in names)
-    if others:
+    if others := sorted({path.name for path in list_files(folder)} - {path.name for path in images}):
         raise InputError(
             f"{folder} holds masks beside the images ({', '.join(others)}), which --in_place would list as images. "
             "Leave out --in_place, or move the masks to another folder."

@@ -4,17 +4,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from .drawing import AHEAD, Settings, columns, draw, save_mask
-from .files import BrokenFile, InputError, Table, ahead, atomic
-from .images import IMAGE_ENDINGS, Frame, duplicates, list_images, read_image
-from .memory import keep_memory
+from unetv2_monai.core.errors import BrokenFile, InputError
+from unetv2_monai.core.images import read_image
+from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images
+from unetv2_monai.core.memory import keep_memory
+from unetv2_monai.core.overlay import save_overlay
+
+from .frames import CAMERA, Frame
 from .network import Network
+from .results import Settings, results, save_mask
+from .tables import Table, columns
 
 __all__ = ["segment"]
 
@@ -23,91 +29,88 @@ ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 def segment(settings: Settings) -> None:
     """
+    Segment all inputs.
+
     Raises:
         InputError: when an input is missing; or, after all others are done, for those that cannot be read.
     """
-    images, videos = _sort_inputs(settings)
+    images, videos = _find_inputs(settings.inputs)
+    tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
+    _refuse_overwriting(images, tables, settings.output_dir)
+    if videos:
+        try:
+            from .clips import segment_video
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "videos take PyAV, which is not installed here: pip install av, or make runtime-env."
+            ) from error
     keep_memory()
-    network = Network(settings.model, settings.precision, several=len(images) > 1 or bool(videos))
-    if settings.certainty is not None:
-        network.description = dataclasses.replace(network.description, certainty=settings.certainty)
+    several = len(images) > 1 or bool(videos)
+    network = Network(settings.model, settings.precision, several, settings.certainty)
     broken: list[str] = []
     if images:
         count = _segment_images(images, network, settings, broken)
         print(count, "masks written to", settings.output_dir)
-    if videos:
-        segment_video = _with_pyav()
-    for video in videos:
-        if count := segment_video(video, network, settings, broken):
+    for video, path in tables:
+        if count := segment_video(video, path, network, settings, broken):
             print(f"{count} frames of {video} written to {settings.output_dir}")
     if broken:
         files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
         raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
-def _with_pyav() -> Callable[[str, Network, Settings, list[str]], int]:
-    """:py:func:`runtime.clips.segment_video`, which images do without."""
-    try:
-        from .clips import segment_video
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "videos take PyAV, which is not installed here: pip install av, or make runtime-env."
-        ) from error
-    return segment_video
-
-
-def _sort_inputs(settings: Settings) -> tuple[list[Path], list[str]]:
+def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The images and the videos."""
     images: list[Path] = []
     videos: list[str] = []
-    for text in settings.inputs:
+    for text in inputs:
         path = Path(text)
         if path.is_dir():
-            images += list_images(path)
-        elif not path.exists() and not text.startswith("camera:"):
+            images += list_images(path, IMAGE_ENDINGS)
+        elif not path.exists() and not text.startswith(CAMERA):
             raise InputError(f"{text} does not exist.")
         elif path.name.lower().endswith(IMAGE_ENDINGS):
             images.append(path)
         else:
             videos.append(text)
-    _refuse_names([*images, *map(Path, videos)])
-    _refuse_overwriting(images, videos, settings)
+    for text in (*map(str, images), *videos):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{text!r} is not in UTF-8, as names in tables must be: rename it.") from error
     return images, videos
 
 
-def _refuse_names(paths: list[Path]) -> None:
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{str(path)!r} is not in UTF-8, as names in tables must be: rename it.") from error
+def _video_name(video: str) -> str:
+    return video.replace(":", "") if video.startswith(CAMERA) else Path(video).stem
 
 
-def _refuse_overwriting(images: list[Path], videos: list[str], settings: Settings) -> None:
+def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str, Path]], output_dir: Path) -> None:
     """Neither inputs nor outputs of other inputs are replaced."""
-    names = [Path(text.replace(":", "") if text.startswith("camera:") else text) for text in videos]
-    problems = duplicates(images) + duplicates(names)
+    masks = [(path, output_dir / f"{path.stem}.png") for path in images]
+    written: dict[Path, object] = {output_dir / "images.csv": "all images"} if images else {}
+    problems = []
+    for source, output in (*masks, *tables):
+        if output in written:
+            problems.append(f"{output.name}: of {written[output]} and of {source}")
+        written[output] = source
     if problems:
         raise InputError("outputs would overwrite each other:\n  " + "\n  ".join(problems))
-    for path in names if images else []:
-        if path.stem == "images":
-            raise InputError(f"{path}: its table would overwrite images.csv of the images: segment it by itself.")
-    output_dir = settings.output_dir.resolve()
-    for path in (*images, *map(Path, videos)):
-        if path.parent.resolve() in (output_dir, output_dir / "overlays") and not str(path).startswith("camera:"):
+    folders = [folder.resolve() for folder in (output_dir, output_dir / "overlays")]
+    for path in (*images, *(Path(video) for video, _ in tables)):
+        if path.exists() and path.parent.resolve() in folders:
             raise InputError(
-                f"--output_dir {settings.output_dir} holds {path.name}: outputs would overwrite inputs, name another."
+                f"--output_dir {output_dir} holds {path.name}: outputs would overwrite inputs, name another."
             )
 
 
 def _segment_images(paths: list[Path], network: Network, settings: Settings, broken: list[str]) -> int:
     output_dir, overlays = settings.output_dir, settings.output_dir / "overlays"
-    table = Table(output_dir / "images.csv", ["file", *columns(network)], settings.skip_finished)
+    table = Table(output_dir / "images.csv", ["file", *columns(network.description.classes)], settings.skip_finished)
 
     def finished(path: Path) -> bool:
-        mask, overlay = output_dir / f"{path.stem}.png", overlays / f"{path.stem}.jpg"
-        complete = path.name in table.rows and (settings.no_overlays or overlay.is_file())
-        size = _size(mask)
+        complete = path.name in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
+        size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
     def read() -> Iterator[Frame]:
@@ -118,20 +121,18 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
                 broken.append(str(error))
 
     todo = [path for path in paths if not (settings.skip_finished and finished(path))]
-    drawn = draw(ahead(network.run(ahead(read(), AHEAD)), AHEAD), network, settings, is_video=False)
-    count = 0
-    with tqdm(total=len(todo), desc="Segmenting", disable=None) as bar:
-        for one in ahead(drawn, AHEAD):
-            stem = Path(one.frame.name).stem
-            save_mask(one.mask, output_dir / f"{stem}.png", network)
-            if one.overlay is not None:
-                with atomic(overlays / f"{stem}.jpg") as partial:
-                    Image.fromarray(one.overlay).save(partial, quality=92)
-            table.add([one.frame.name, *one.row])
-            count += 1
+    independent = dataclasses.replace(settings, smoothing=0, presence=None)  # which are for videos
+    found = results(read(), network, independent)
+    with closing(found), tqdm(total=len(todo), desc="Segmenting", disable=None) as bar:
+        for result in found:
+            name = Path(result.frame.name).stem
+            save_mask(result.mask, output_dir / f"{name}.png", network.description)
+            if result.overlay is not None:
+                save_overlay(result.overlay, overlays / f"{name}.jpg")
+            table.add([result.frame.name, *result.cells])
             bar.update()
     table.finish(order=[path.name for path in paths])
-    return count
+    return table.count
 
 
 def _size(path: Path) -> tuple[int, int] | None:

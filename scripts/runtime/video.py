@@ -14,12 +14,13 @@ import av
 import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 
-from .files import BrokenFile, InputError
-from .images import Frame
+from unetv2_monai.core.errors import BrokenFile, InputError
+from unetv2_monai.core.files import refusing
 
-__all__ = ["CAMERA", "Video", "VideoWriter"]
+from .frames import CAMERA, Frame
 
-CAMERA = "camera:"  # before the number of one
+__all__ = ["Video", "VideoWriter"]
+
 # superfast at 23 has the error of veryfast at 20, in two thirds of its time and 1.4 times its size
 CODEC, CODEC_OPTIONS = "libx264", {"preset": "superfast", "crf": "23"}
 ERRORS = (av.FFmpegError, OSError, ValueError)  # that PyAV raises for files
@@ -32,6 +33,11 @@ class Video:
 
     Args:
         source: its path, or ``camera:0``.
+
+    Attributes:
+        rate: frames a second, on average.
+        time_base: unit of the times of the frames, in seconds.
+        expected: number of frames; None if unknown.
 
     Raises:
         BrokenFile: when it cannot be opened, or no codec for it is there.
@@ -49,7 +55,6 @@ class Video:
         if self.stream.codec_context is None:
             raise BrokenFile(f"{source}: no decoder for its codec is installed. Convert it to H.264.")
         self.stream.thread_type = "AUTO"
-        self.reformatter = VideoReformatter()  # one for all frames: a new one takes time to set up
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self.time_base: Fraction = self.stream.time_base or 1 / self.rate
         # what the file announces, 0 if nothing; its duration may be that of another stream
@@ -57,38 +62,35 @@ class Video:
         self.seconds = float((self.stream.duration or 0) * self.time_base)
         if not self.seconds and self.container.duration and len(self.container.streams) == 1:
             self.seconds = self.container.duration / av.time_base
+        self.expected = self.announced or round(self.seconds * self.rate) or None
+        self.broken = ""
 
     def frames(self) -> Iterator[Frame]:
-        """
-        Returns:
-            The frames in their order of display, whose times start at 0 and grow.
-
-        Raises:
-            BrokenFile: when there is none, or where the file breaks off; after the frames before.
-        """
+        """The frames in their order of display, with times from 0 that grow; if they break off, ``broken`` says why."""
+        reformatter = VideoReformatter()  # one for all frames: a new one takes time to set up
         count, first, last, size = 0, None, -1, None
         try:
             for decoded in self._decode():
                 stamp = decoded.pts if decoded.pts is not None else round(count / self.rate / self.time_base)
                 first = stamp if first is None else first
                 last = max(stamp - first, last + 1)
-                image: np.ndarray = self.reformatter.reformat(decoded, format="rgb24").to_ndarray()
+                image: np.ndarray = reformatter.reformat(decoded, format="rgb24").to_ndarray()
                 if turns := round(decoded.rotation / 90) % 4:
                     image = np.ascontiguousarray(np.rot90(image, turns))
                 if size not in (None, image.shape):
-                    raise BrokenFile(f"{self.source}: the size changes at frame {count}. Cut it there.")
+                    raise BrokenFile(f"the size changes at frame {count}. Cut it there.")
                 size = image.shape
                 yield Frame(str(count), image, last)
                 count += 1
+            if count == 0:
+                raise BrokenFile("holds no frame that can be read")
+            self._refuse_shorter(count, float((last + 1) * self.time_base))
+        except BrokenFile as error:
+            self.broken = f"{self.source}: {error}"
         except ERRORS as error:
-            if isinstance(error, BrokenFile):
-                raise
-            raise BrokenFile(f"{self.source}: broken after {count} frames ({_reason(error)})") from error
+            self.broken = f"{self.source}: broken after {count} frames ({_reason(error)})"
         finally:
             self.container.close()
-        if count == 0:
-            raise BrokenFile(f"{self.source}: holds no frame that can be read")
-        self._refuse_shorter(count, float((last + 1) * self.time_base))
 
     def _decode(self) -> Iterator[Any]:
         failure: Exception | None = None
@@ -114,10 +116,9 @@ class Video:
         slack = 2 / float(self.rate) if self.announced else max(0.5, 2 / float(self.rate))
         early = self.seconds - seconds > slack
         broken = missing > 0 and (early or not self.seconds) if self.announced else early
-        if self.source.startswith(CAMERA) or not broken:
-            return
-        whole = f"{self.announced} frames" if missing > 0 else f"{self.seconds:.1f} s"
-        raise BrokenFile(f"{self.source}: ends after {count} frames ({seconds:.1f} s), but announces {whole}")
+        if broken and not self.source.startswith(CAMERA):
+            whole = f"{self.announced} frames" if missing > 0 else f"{self.seconds:.1f} s"
+            raise BrokenFile(f"ends after {count} frames ({seconds:.1f} s), but announces {whole}")
 
 
 class VideoWriter:
@@ -129,13 +130,18 @@ class VideoWriter:
         size: height and width.
         rate: frames a second, on average.
         time_base: unit of the times of the frames, in seconds.
+
+    Raises:
+        InputError: when there is no encoder, or the file cannot be written; also by the methods.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: Fraction, time_base: Fraction) -> None:
+    def __init__(self, path: Path, size: tuple[int, ...], rate: Fraction, time_base: Fraction) -> None:
         height, width = size
         if CODEC not in av.codecs_available:
             raise InputError(f"this PyAV has no encoder {CODEC}. Install the one of requirements-runtime.txt.")
-        self.container: Any = av.open(str(path), "w", format="mp4")
+        self.path = path
+        with refusing(path):
+            self.container: Any = av.open(str(path), "w", format="mp4")
         stream: Any = self.container.add_stream(CODEC, rate=rate, options=CODEC_OPTIONS)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
@@ -147,6 +153,8 @@ class VideoWriter:
 
     def add(self, image: np.ndarray, time: int) -> None:
         """
+        Encode a frame.
+
         Args:
             image: (height, width, 3), 0 to 255.
             time: of the frame, in the unit of the time base; larger than the one before.
@@ -154,16 +162,16 @@ class VideoWriter:
         shared = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # not copied
         frame: Any = self.reformatter.reformat(shared, format=self.stream.pix_fmt, dst_colorspace=Colorspace.ITU709)
         frame.pts, frame.time_base = time, self.time_base
-        self.container.mux(self.stream.encode(frame))
+        with refusing(self.path):
+            self.container.mux(self.stream.encode(frame))
 
     def close(self) -> None:
-        """
-        Write what the encoder still holds, and the end of the file.
-        """
-        try:
-            self.container.mux(self.stream.encode(None))
-        finally:
-            self.container.close()
+        """Write what the encoder still holds, and the end of the file."""
+        with refusing(self.path):
+            try:
+                self.container.mux(self.stream.encode(None))
+            finally:
+                self.container.close()
 
 
 def _open_camera(source: str) -> Any:

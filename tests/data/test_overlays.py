@@ -8,13 +8,14 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from PIL import Image
+from scipy import ndimage
 
 from unetv2_monai import InputError, to_rgb
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from unetv2_monai.data import SaveOverlayd
 
 from ..configs.test_configs import BRIGHT
-from ..support.workflow import INFERENCE, run
+from ..support.workflow import CONFIGS, INFERENCE, run
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -27,9 +28,10 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
     exif[274] = 6
     Image.fromarray(bright).save(tmp_path / "images" / "grey.png")
     Image.fromarray(bright).convert("RGB").save(tmp_path / "images" / "turned.jpg", quality=95, exif=exif)
+    overlay = [str(CONFIGS / "options" / "inference_overlays.yaml")] if wanted else []
     run(
-        INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
-        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0, save_overlays=wanted,
+        [*INFERENCE, *overlay], "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
+        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0,
     )  # fmt: skip
     found = sorted((tmp_path / "masks" / "overlays").glob("*"))
     assert [path.name for path in found] == (["grey.jpg", "turned.jpg"] if wanted else [])
@@ -49,3 +51,14 @@ def test_volumes_are_refused(tmp_path):
     mask = MetaTensor(torch.ones(1, 4, 4, 4), meta={"filename_or_obj": "a.nii.gz"})
     with pytest.raises(InputError, match="not on volumes"):
         SaveOverlayd("pred", str(tmp_path))({"pred": mask})
+
+
+@pytest.mark.parametrize("size", [(40, 60), (330, 310)])
+def test_the_outline_is_what_an_erosion_removes(size):
+    """One pixel for every 150 of the smaller side, at least one; not at the edge of the image."""
+    image = np.full((*size, 3), 100, np.uint8)
+    mask = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(size), 5) > 0
+    found = outlined(image, mask, PREDICTION_COLOR, 0)
+    inside = ndimage.binary_erosion(mask, iterations=max(1, min(size) // 150), border_value=1)
+    assert 0 < inside.sum() < mask.sum()
+    np.testing.assert_array_equal(found == 100, np.repeat((~mask | inside)[..., None], 3, 2))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: options of the command line, and how a command ends."""
+"""What the commands share: options, configs, commands of the bundle, tables, figures and pages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from common.bundle import read_config, run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
 from common.pages import render
+from common.tables import markdown
 
 from unetv2_monai import InputError
 
@@ -37,26 +38,6 @@ def test_values_are_yaml():
     assert parse() == {}  # the default is not filled by an earlier call
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows", "unetv2", "--set"]),
-        ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows"]),
-        ("export", ["--checkpoint", "model.pt", "--set"]),
-        ("federated", ["--dataset_dir", ".", "--test_dir", ".", "--set"]),
-        ("label_server", ["--images", ".", "--set"]),
-        ("package_bundle", ["--set"]),
-    ],
-)
-def test_an_option_without_a_value_gives_one_sentence(name, arguments, capsys):
-    item = "unetv2:image_size" if arguments[-1] == "--rows" else "image_size"
-    with pytest.raises(SystemExit) as ended:
-        script(name).main([*arguments, item])
-    assert ended.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
-    assert line.endswith("'image_size' is not of the form KEY=VALUE, such as image_size=352")
-
-
 def test_a_value_that_is_not_yaml():
     with pytest.raises(InputError, match=r"--set image_size=\[1: the value is not valid YAML"):
         values_of({"image_size": "[1"})
@@ -67,22 +48,6 @@ def test_unknown_options_are_refused():
     refuse_unknown(["image_size", "network_def#dropout"], *configs)
     with pytest.raises(InputError, match="--set bakbone: not an option of the configs"):
         refuse_unknown(["image_size", "bakbone"], *configs)
-
-
-def test_only_input_errors_end_with_their_message_alone():
-    def fail(error):
-        def main():
-            raise error
-
-        return main
-
-    with pytest.raises(SystemExit) as ended:
-        run(fail(InputError("no such folder.")))
-    assert ended.value.code == "error: no such folder."
-    with pytest.raises(ValueError, match="a bug"):
-        run(fail(ValueError("a bug")))
-    with pytest.raises(KeyError):
-        run(fail(KeyError("a bug")))
 
 
 def test_label_server_shows_errors_that_are_no_input_errors(tmp_path, monkeypatch):
@@ -114,6 +79,12 @@ def test_matplotlib_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="matplotlib is missing: pip install matplotlib"):
         figures.new_figure(4, 3)
+
+
+def test_a_table_has_all_columns():
+    assert markdown([{"a": 1, "b": "x"}, {"b": "y", "c": 2.5}]).splitlines() == [
+        "| a | b | c |", "|---|---|---|", "| 1 | x | - |", "| - | y | 2.5 |",
+    ]  # fmt: skip
 
 
 def test_a_command_of_the_bundle_that_fails_is_named(tmp_path):

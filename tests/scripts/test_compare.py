@@ -118,11 +118,8 @@ def test_epochs_that_fit(tmp_path):
         name = f"{epochs} {cpu} {interval}"
         return fitting_epochs([finished(tmp_path / name, {"x": 1}, epochs=epochs, cpu=cpu)], reference, interval)
 
-    assert fitting(4, 50, 1) == 10  # 10 s each
-    assert fitting(4, 51, 1) == 10  # 10.2 s each: 2 % more
-    assert fitting(4, 52, 1) == 9  # 10.4 s each
-    assert fitting(4, 25, 1) == 20
-    assert fitting(4, 150, 1) == 3
+    # 10 s each; 10.2 s each, 2 % more; 10.4 s each
+    assert [fitting(4, cpu, 1) for cpu in (50, 51, 52, 25, 150)] == [10, 10, 9, 20, 3]
     assert fitting(4, 150, 2) == 2  # of 3 the last would not be validated
     assert fitting(4, 150, 5) == 3  # less than an interval
     assert fitting(1, 2000, 1) == 1
@@ -159,7 +156,7 @@ def test_rows_are_trained_and_scored_once(tmp_path, capsys):
     assert result["cpu_seconds"] > 1
     assert 0 < result["epoch_seconds"] < result["wall_seconds"]
     assert 100 < result["peak_mb"] < 10_000
-    expected = read_config(["train.json"], {"code_path": None, "pretrained": False, "network_def#sdi": False})
+    expected = read_config(["train.json"], {"pretrained": False, "network_def#sdi": False})
     network = expected.get_parsed_content("network_def")
     assert result["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert (folder / "models" / "model.pt").is_file()
@@ -182,12 +179,13 @@ def comparison(tmp_path):
     """
     compare.py with trainings that take no time: 1 s for an epoch of segresnet, 2 s of fpn, 10 s for the start.
 
-    A function that runs it, and the list of the trainings: folder, seed and epochs.
+    A function that runs it; the list of the trainings: folder, seed, epochs and interval of validations; and the
+    options that training and evaluating were last given.
     """
-    tool, trained = script("compare"), []
+    tool, trained, given = script("compare"), [], {}
 
     def run_bundle(run_id, files, options, log):
-        folder = Path(options["output_dir"])
+        folder, given[run_id] = Path(options["output_dir"]), options
         if run_id == "training":
             seconds, epochs = 1 + ("recipes/fpn.yaml" in files), int(options["max_epochs"])
             trained.append((str(folder.relative_to(tmp_path)), int(options["seed"]), epochs, options["val_interval"]))
@@ -203,20 +201,14 @@ def comparison(tmp_path):
         tool.main([*common, *arguments])
         return (tmp_path / "results.md").read_text()
 
-    return compare, trained
+    return compare, trained, given
 
 
 def test_equal_time(comparison, tmp_path):
-    compare, trained = comparison
+    compare, trained, _ = comparison
     text = compare("--rows", "segresnet", "fpn", "--seeds", "0", "1", "--equal_time")
-    assert trained == [
-        ("segresnet/seed0", 0, 8, "2"),
-        ("fpn/seed0", 0, 8, "2"),
-        ("segresnet/seed1", 1, 8, "2"),
-        ("fpn/seed1", 1, 8, "2"),
-        ("fpn/time_of_segresnet/seed0", 0, 4, "2"),
-        ("fpn/time_of_segresnet/seed1", 1, 4, "2"),
-    ]
+    in_order = [(f"{row}/seed{seed}", seed, 8, "2") for seed in (0, 1) for row in ("segresnet", "fpn")]
+    assert trained == [*in_order, *((f"fpn/time_of_segresnet/seed{seed}", seed, 4, "2") for seed in (0, 1))]
     epochs, time = text.split("As many epochs as fit into the CPU time of segresnet:")
     dice = "0.700 ± 0.000 | 0.350 ± 0.000 | 0.900 ± 0.000 | +0.100 [+0.100, +0.100]"
     assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in epochs
@@ -240,7 +232,7 @@ def test_equal_time(comparison, tmp_path):
 
 
 def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
-    compare, trained = comparison
+    compare, trained, _ = comparison
     rows = ["fpn", "fpn:network_def#decoder_dropout=0", "segresnet"]
     text = compare("--rows", *rows, "--seeds", "0", "--equal_time")
     assert [run[0] for run in trained] == [
@@ -253,7 +245,7 @@ def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
 
 
 def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
-    compare, _ = comparison
+    compare, *_ = comparison
     overlays = ["--overlays", "recipes/recommended"]  # 2 epochs of warm-up
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", *overlays)
     limits = json.loads((tmp_path / "fpn" / "time_of_segresnet" / "limits.json").read_text())
@@ -263,13 +255,13 @@ def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
 
 
 def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
-    compare, trained = comparison
+    compare, trained, _ = comparison
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", "--set", "max_epochs=3", "val_interval=3")
     assert trained[-1] == ("fpn/time_of_segresnet/seed0", 0, 1, "1")
 
 
 def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
-    compare, trained = comparison
+    compare, trained, _ = comparison
     code = "import sys, filelock\n"
     code += f"with filelock.FileLock({str(tmp_path / 'fpn' / 'seed0' / 'lock')!r}):\n"
     code += "    print(True, flush=True); sys.stdin.read()"
@@ -292,42 +284,18 @@ def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
     assert [run[0] for run in trained] == ["segresnet/seed0", "fpn/seed0"]
 
 
-def test_evaluating_is_not_given_what_only_training_has():
-    options = {
-        "image_size": "64",
-        "tensorboard_images": "false",
-        "backbone": "pvt_v2_b0",
-        "network_def#init_filters": "8",
-    }
-    files = ["train.json", "recipes/segresnet.yaml", "evaluate.json"]
-    assert script("compare").known_options(files, options) == {"image_size": "64", "network_def#init_filters": "8"}
-
-
-def test_options_of_evaluating_alone_are_not_given_to_training(tmp_path, monkeypatch):
-    tool, given = script("compare"), {}
-
-    def run_bundle(run_id, files, options, log):
-        given[run_id] = options
-        if run_id == "training":
-            finished(Path(options["output_dir"]), {"x": 0.5})
-        return Usage(wall=10, cpu=10, peak_mb=800)
-
-    monkeypatch.setattr(tool, "run_bundle", run_bundle)
-    monkeypatch.setattr(tool, "parameters_of", lambda files, options: 1)
-    tool.main(
-        ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unetv2", "--seeds", "0", "--set"]
-        + ["surface_tolerance=2", "max_epochs=3", "no_such_option=1"]
-    )
-    assert {"surface_tolerance", "max_epochs", "no_such_option"} & given["training"].keys() == {
-        "max_epochs", "no_such_option",  # which training refuses
-    }  # fmt: skip
-    assert given["evaluating"]["surface_tolerance"] == "2"
+def test_each_workflow_is_given_the_options_that_it_has(comparison):
+    compare, _, given = comparison
+    options = {"image_size": "64", "network_def#init_filters": "8", "surface_tolerance": "2", "backbone": "pvt_v2_b0"}
+    compare("--rows", "segresnet", "--seeds", "0", "--set", *(f"{key}={text}" for key, text in options.items()))
+    assert options.items() - given["evaluating"].items() == {("backbone", "pvt_v2_b0")}
+    # training refuses what nothing refers to, and is given it
+    assert options.items() - given["training"].items() == {("surface_tolerance", "2")}
 
 
 def test_unknown_row(tmp_path):
+    command = ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows"]
     with pytest.raises(InputError, match=r"recipes/unett.yaml does not exist: a row is unetv2 or"):
-        script("compare").main(["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unett"])
+        script("compare").main([*command, "unett"])
     with pytest.raises(InputError, match="--reference unet: there is unetv2"):
-        script("compare").main(
-            ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows", "unetv2", "--reference", "unet"]
-        )
+        script("compare").main([*command, "unetv2", "--reference", "unet"])

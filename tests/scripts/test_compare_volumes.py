@@ -93,7 +93,7 @@ def built(recipe: str, key: str = "network_def", **options):
     torch.manual_seed(0)
     files = [*VOLUMES, f"recipes/{recipe}.yaml"] if "image_size" not in options else VOLUMES[:1]
     files += [f"recipes/{recipe}.yaml"] if "image_size" in options else []
-    return read_config(files, {"code_path": None, **options}).get_parsed_content(key)
+    return read_config(files, options).get_parsed_content(key)
 
 
 def test_segresnet_follows_the_config():
@@ -121,7 +121,7 @@ def test_dynunet_is_that_of_nnunet():
 def test_deep_supervision_of_dynunet(tmp_path):
     """Its two outputs are weighted 1 and 1/2; in evaluation and without deep supervision it has one."""
     options = {"network_def#filters": [4, 4, 8, 8], "image_size": 32, "out_channels": 3}
-    config = read_config(["train.json", "recipes/dynunet.yaml"], {"code_path": None, **options})
+    config = read_config(["train.json", "recipes/dynunet.yaml"], options)
     network, loss = (config.get_parsed_content(key) for key in ("network_def", "loss"))
     image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32)).float()
     stack = network(image)

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,27 +13,27 @@ import pytest
 import torch
 from PIL import Image
 
-from unetv2_monai import HysteresisThresholdd, OpenVINONetwork, list_images, to_rgb
-from unetv2_monai.core.listing import IMAGE_ENDINGS
-from unetv2_monai.data import layouts
+from unetv2_monai import InputError, OpenVINONetwork
+from unetv2_monai.core.description import Description
 
-from ..conftest import ROOT, draw_pair, script
+from ..conftest import ROOT, script
 from ..support.exported import RGB, description, write_bright
-from ..support.segmenting import blobs, read_table, segment
+from ..support.segmenting import blobs, draw_cases, read_table, segment, segment_apart
 from ..support.workflow import CONFIGS, INFERENCE, run
 
 pytest.importorskip("openvino")
 
 from common.exports import describe
-from runtime import images as runtime_images
-from runtime import masks
-from runtime.files import InputError, ahead
-from runtime.images import Frame
+from runtime import results
+from runtime.frames import Frame, ahead, in_threads
 from runtime.network import Network
 
-from unetv2_monai.core.description import Description
-
 OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_bright(tmp_path_factory.mktemp("model") / "model.xml", description())
 
 
 @pytest.fixture(scope="module")
@@ -119,63 +118,6 @@ def test_description_is_that_of_the_configs(tmp_path):
     assert (several.threshold, several.classes) == (None, ("background", "lesion", "class 2"))
 
 
-@pytest.mark.parametrize("source", [(40, 30), (64, 48), (200, 131), (1, 7)])
-@pytest.mark.parametrize("target", [(64, 48), (33, 250), (5, 1)])
-def test_resize_is_that_of_torch(source, target):
-    image = np.random.default_rng(0).integers(0, 256, (*source, 3)).astype(np.uint8)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    expected = torch.nn.functional.interpolate(tensor, target, mode="bilinear")[0].permute(1, 2, 0).numpy()
-    # Values reach 255: torch rounds its coordinates to float32, and how depends on the processor
-    np.testing.assert_allclose(runtime_images.resize(image, target), expected, atol=5e-3)
-    region = (slice(1, 4), slice(0, 1))
-    np.testing.assert_allclose(runtime_images.resize(image, target, region), expected[region], atol=5e-3)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_hysteresis_is_that_of_the_package(seed):
-    rng = np.random.default_rng(seed)
-    shape = tuple(rng.integers(1, 60, 2))
-    probability = (rng.random(shape) ** rng.choice([0.5, 1, 2])).astype(np.float32)
-    expected = HysteresisThresholdd("pred", high=0.97)({"pred": torch.from_numpy(probability)[None]})["pred"][0]
-    np.testing.assert_array_equal(masks.hysteresis(probability, 0.5, 0.97), expected.numpy() > 0)
-
-
-def test_hysteresis_of_a_spiral_and_of_corners():
-    """One component that winds through all rows, and one that holds together by corners alone."""
-    spiral = np.zeros((9, 9), dtype=np.float32)
-    spiral[0, :] = spiral[:, 8] = spiral[8, :] = spiral[2:, 0] = spiral[2, :7] = spiral[2:7, 6] = spiral[6, 2:7] = 0.6
-    spiral[6, 2] = 0.9  # its inner end
-    np.testing.assert_array_equal(masks.hysteresis(spiral, 0.5, 0.9), spiral > 0.5)
-    spiral[6, 2] = 0.8
-    assert not masks.hysteresis(spiral, 0.5, 0.9).any()
-    diagonal = np.eye(5, dtype=np.float32)[:, ::-1] * 0.6
-    diagonal[0, 4] = 1
-    np.testing.assert_array_equal(masks.hysteresis(diagonal, 0.5, 0.9), diagonal > 0)
-
-
-def test_images_are_read_as_the_package_reads_them(every_mode):
-    for path in every_mode.iterdir():
-        with Image.open(path) as opened:
-            np.testing.assert_array_equal(runtime_images.read_image(path), np.asarray(to_rgb(opened)))
-
-
-def test_images_are_listed_as_the_package_lists_them(every_mode, tmp_path):
-    assert (runtime_images.IMAGE_ENDINGS, runtime_images.MASK_SUFFIXES) == (IMAGE_ENDINGS, layouts.MASK_SUFFIXES)
-    assert runtime_images.IMAGE_FOLDERS == layouts.IMAGE_NAMES
-    draw_pair(tmp_path / "two", "a", 20, 16)
-    beside = tmp_path / "beside"
-    beside.mkdir()
-    for name in ("a.jpg", "a_mask.png", "b_seg.png", "b_seg_mask.png", ".hidden.png"):
-        Image.new("RGB", (4, 4)).save(beside / name)
-    partly = tmp_path / "partly"
-    partly.mkdir()
-    for name in ("a.jpg", "a_mask.png", "c.png"):
-        Image.new("RGB", (4, 4)).save(partly / name)
-    for folder in (every_mode, tmp_path / "two", beside, partly):
-        expected = [item["image"] for item in list_images(str(folder))]
-        assert [str(path) for path in runtime_images.list_images(folder)] == expected, folder
-
-
 def test_table_and_overlay_by_hand(tmp_path):
     """A square of 20 x 10 pixels at the network's size, where nothing is interpolated."""
     image = np.full((48, 64, 3), 40, dtype=np.uint8)
@@ -195,14 +137,10 @@ def test_table_and_overlay_by_hand(tmp_path):
     assert np.abs(overlay[40, 10] - 40).max() < 6
 
 
-def test_broken_files_are_listed_and_the_rest_is_done(every_mode, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for index in range(3):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
+def test_broken_files_are_listed_and_the_rest_is_done(model, tmp_path):
+    folder = draw_cases(tmp_path / "images", 3)
     (folder / "cut.png").write_bytes((folder / "case_0.png").read_bytes()[:300])
     (folder / "empty.png").write_bytes(b"")
-    model = write_bright(tmp_path / "model.xml", description())
     with pytest.raises(SystemExit) as info:
         segment(model, folder, "--output_dir", tmp_path / "out")
     lines = str(info.value).splitlines()
@@ -212,22 +150,23 @@ def test_broken_files_are_listed_and_the_rest_is_done(every_mode, tmp_path):
     assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == [f"case_{i}.png" for i in range(3)]
 
 
-def test_a_run_that_is_closed_early_gives_its_requests_back(tmp_path):
-    network = Network(write_bright(tmp_path / "model.xml", description()))
-    count = len(network.requests)
-    frame = Frame("a", np.asarray(blobs(40, 30, 0)))
-    for taken in range(1, 4):
-        found = network.run(frame for _ in iter(int, 1))
-        for _ in range(taken):
-            next(found)
-        found.close()
-        assert len(network.requests) == count
-    assert len(list(network.run([frame] * (count + 3)))) == count + 3
+def test_frames_stay_in_order_also_after_an_early_end(model):
+    network, images = Network(model), [np.asarray(blobs(40, 30, seed)) for seed in range(3)]
+    settings = results.Settings(model, [], Path())
+    endless = (Frame(str(index), images[index % 3]) for index in itertools.count())
+    found = results.results(endless, network, settings)
+    assert [next(found).frame.name for _ in range(5)] == list("01234")
+    found.close()
+    assert int(next(endless).name) < 5 + network.threads + 3 * 5
+    frames = [Frame(str(index), images[index % 3]) for index in range(network.threads + 20)]
+    found = list(results.results(frames, network, settings))
+    assert [result.frame for result in found] == frames
+    for result in found:
+        np.testing.assert_array_equal(result.mask, found[int(result.frame.name) % 3].mask)
 
 
-def test_full_disk(tmp_path, monkeypatch):
+def test_full_disk(model, tmp_path, monkeypatch):
     blobs(40, 30, 0).save(tmp_path / "a.png")
-    model = write_bright(tmp_path / "model.xml", description())
 
     def full(self, path, **options):
         Path(path).write_bytes(b"half")
@@ -240,8 +179,7 @@ def test_full_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("capabilities", "warned"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])
-def test_precision_that_the_processor_has_not(capabilities, warned, tmp_path, monkeypatch, capsys, caplog):
-    model = write_bright(tmp_path / "model.xml", description())
+def test_precision_that_the_processor_has_not(capabilities, warned, model, monkeypatch, capsys, caplog):
     monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
     Network(model, "bf16")
     assert ("no bfloat16" in capsys.readouterr().err) == warned
@@ -254,49 +192,42 @@ def test_precision_that_the_processor_has_not(capabilities, warned, tmp_path, mo
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("arguments", "message"),
     [
-        (None, "does not say how images are prepared for it"),
-        ({"in_channels": 1}, "takes 1 channels, but images are RGB"),
+        (["model.xml", "absent.png"], r"absent\.png does not exist"),
+        (["model.xml", "empty"], "holds no image"),
+        (["model.xml", "a.png", "a.bmp"], r"(?s)overwrite each other:\n  a\.png: of a\.png and of a\.bmp"),
+        (["model.xml", "a.png", "images.mp4"], r"images\.csv: of all images and of images\.mp4"),
+        (["model.xml", "camera0.mp4", "camera:0"], r"camera0\.csv: of camera0\.mp4 and of camera:0"),
+        (["model.xml", "a.png", "--output_dir", "."], r"holds a\.png: outputs would overwrite inputs"),
+        (["model.xml", "b.mp4", "--output_dir", "."], r"holds b\.mp4: outputs would overwrite inputs"),
+        (["model.xml", "folder"], r"bad\\udcff\.png' is not in UTF-8"),
+        (["absent.xml", "a.png"], r"no exported network at absent\.xml"),
+        (["no.xml", "a.png"], "cannot be read as ONNX"),
+        (["lonely.xml", "a.png"], r"lonely\.bin, are missing"),
+        (["weights.pt", "a.png"], "PyTorch weights: export them"),
+        (["bare.xml", "a.png"], "does not say how images are prepared for it"),
+        (["grey.xml", "a.png"], "takes 1 channels, but images are RGB"),
+        (["model.xml", "a.png", "--smoothing", 1], "--smoothing 1"),
+        (["model.xml", "a.png", "--presence", 0.2, 0.5], "ON must not be below"),
     ],
 )
-def test_unusable_models(change, message, tmp_path):
-    blobs(40, 30, 0).save(tmp_path / "a.png")
-    model = write_bright(tmp_path / "model.xml", description(**change) if change else None)
-    with pytest.raises(SystemExit, match=message):
-        segment(model, tmp_path / "a.png", "--output_dir", tmp_path / "out")
-
-
-def test_refused_inputs(tmp_path):
-    model = write_bright(tmp_path / "model.xml", description())
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / os.fsdecode(b"bad\xff.png")).touch()
-    for name in ("b.mp4", "images.mp4", "camera0.mp4"):
-        (tmp_path / name).touch()
+def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_bright(Path("model.xml"), description())
+    write_bright(Path("bare.xml"), None)
+    write_bright(Path("grey.xml"), description(in_channels=1))
+    for folder in ("empty", "folder"):
+        Path(folder).mkdir()
+    for name in ("b.mp4", "images.mp4", "camera0.mp4", os.fsdecode(b"folder/bad\xff.png")):
+        Path(name).touch()
     for name in ("a.png", "a.bmp"):
-        blobs(40, 30, 0).save(tmp_path / name)
+        blobs(40, 30, 0).save(name)
     for name in ("no.xml", "no.bin", "lonely.xml", "weights.pt"):
-        (tmp_path / name).write_text("no model")
-    for arguments, message in [
-        ([model, tmp_path / "absent.png", "--output_dir", tmp_path / "o"], "does not exist"),
-        ([model, tmp_path / "empty", "--output_dir", tmp_path / "o"], "holds no image"),
-        ([model, tmp_path, "--output_dir", tmp_path / "o"], "same name as"),
-        ([model, tmp_path / "a.png", "--output_dir", tmp_path], r"holds a\.png: outputs would overwrite inputs"),
-        ([model, tmp_path / "b.mp4", "--output_dir", tmp_path], r"holds b\.mp4: outputs would overwrite inputs"),
-        ([model, tmp_path / "a.png", tmp_path / "images.mp4", "--output_dir", tmp_path / "o"], "overwrite images.csv"),
-        ([model, tmp_path / "camera0.mp4", "camera:0", "--output_dir", tmp_path / "o"], "camera0: same name as"),
-        ([model, tmp_path / "folder", "--output_dir", tmp_path / "o"], r"bad\\udcff\.png' is not in UTF-8"),
-        ([tmp_path / "absent.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "no exported network at"),
-        ([tmp_path / "no.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "cannot be read as ONNX"),
-        ([tmp_path / "lonely.xml", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "lonely.bin, are missing"),
-        ([tmp_path / "weights.pt", tmp_path / "a.png", "--output_dir", tmp_path / "o"], "PyTorch weights: export them"),
-        ([model, tmp_path / "a.png", "--output_dir", tmp_path / "o", "--smoothing", 1], "--smoothing 1"),
-        ([model, tmp_path / "a.png", "--output_dir", tmp_path / "o", "--presence", 0.2, 0.5], "ON must not be below"),
-    ]:
-        with pytest.raises(SystemExit, match=message):
-            segment(*arguments)
-    assert not (tmp_path / "o").exists()
+        Path(name).write_text("no model")
+    with pytest.raises(SystemExit, match=message):
+        segment("--output_dir", "out", *arguments)
+    assert not Path("out").exists()
 
 
 def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monkeypatch):
@@ -317,30 +248,25 @@ def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monk
 
 
 def test_iterators_run_ahead_in_order_and_end():
-    assert list(ahead(range(100), 3)) == list(range(100))
+    assert list(ahead(range(100))) == list(in_threads(lambda index: index, range(100), 3)) == list(range(100))
 
     def failing():
         yield from range(5)
         raise InputError("here")
 
-    found = ahead(failing(), 2)
+    found = ahead(failing())
     assert [next(found) for _ in range(5)] == list(range(5))
     with pytest.raises(InputError, match="here"):
         next(found)
     taken = []
-    endless = ahead((taken.append(index) or index for index in iter(int, 1)), 3)
-    assert [next(endless) for _ in range(5)] == [0] * 5
+    endless = ahead(taken.append(index) or index for index in itertools.count())
+    assert [next(endless) for _ in range(5)] == list(range(5))
     endless.close()
     assert len(taken) < 12
 
 
-def test_neither_torch_nor_monai_is_imported(tmp_path):
+def test_neither_torch_nor_monai_is_imported(model, tmp_path):
     blobs(40, 30, 0).save(tmp_path / "a.png")
-    model = write_bright(tmp_path / "model.xml", description())
-    code = (
-        "import sys; sys.path.insert(0, 'scripts'); import segment\n"
-        f"segment.main([{str(model)!r}, {str(tmp_path / 'a.png')!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
-        "print(sorted({'torch', 'monai', 'scipy', 'av'} & {*sys.modules}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    loaded = "print(sorted({'torch', 'monai', 'scipy', 'av'} & {*sys.modules}))"
+    done = segment_apart(model, tmp_path / "a.png", "--output_dir", tmp_path / "out", after=loaded)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from ..support.exported import description, write_bright
-from ..support.segmenting import blobs, read_table, segment
+from ..support.segmenting import blobs, draw_cases, read_table, segment
 
 pytest.importorskip("openvino")
 
@@ -17,10 +17,10 @@ def segment_until_stopped(monkeypatch, *arguments: object) -> None:
     """Ended by Ctrl-C before the mask of case_3 is saved."""
     save = segmenting.save_mask
 
-    def stop_at_three(mask, path, network):
+    def stop_at_three(mask, path, description):
         if path.stem == "case_3":
             raise KeyboardInterrupt
-        save(mask, path, network)
+        save(mask, path, description)
 
     with monkeypatch.context() as patched:
         patched.setattr(segmenting, "save_mask", stop_at_three)
@@ -29,23 +29,20 @@ def segment_until_stopped(monkeypatch, *arguments: object) -> None:
 
 
 def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
-    folder, out = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    for index in range(6):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
+    folder, out = draw_cases(tmp_path / "images", 6), tmp_path / "out"
     model = write_bright(tmp_path / "model.xml", description())
     segment_until_stopped(monkeypatch, model, folder, "--output_dir", out)
     assert not (out / "images.csv").exists()
     (out / "case_1.png").unlink()
     times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert len(times) == 2
-    with (out / "images.csv.partial").open("a") as opened:
+    with (out / "images_incomplete.csv").open("a") as opened:
         opened.write("case_3.png,1,0.2")  # a row that was cut off
     segment(model, folder, "--output_dir", out, "--skip_finished")
     assert "4 masks written" in capsys.readouterr().out
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     assert [row["file"] for row in read_table(out / "images.csv")] == [f"case_{index}.png" for index in range(6)]
-    assert not list(out.rglob("*partial*"))
+    assert not [*out.rglob("*partial*"), *out.rglob("*incomplete*")]
     segment(model, folder, "--output_dir", out, "--skip_finished")
     assert "0 masks written" in capsys.readouterr().out
     assert len(read_table(out / "images.csv")) == 6
@@ -53,10 +50,7 @@ def test_stopped_and_resumed(tmp_path, monkeypatch, capsys):
 
 def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
     """A second network into the folder of a finished first one, stopped and resumed: nothing of the first remains."""
-    folder, out = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    for index in range(5):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
+    folder, out = draw_cases(tmp_path / "images", 5), tmp_path / "out"
     models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
     segment(models[1], folder, "--output_dir", tmp_path / "expected")
     segment(models[0], folder, "--output_dir", out)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ..conftest import ROOT, script
+from ..conftest import ROOT
 from ..support.exported import description, write_bright
+from ..support.segmenting import read_table, segment, segment_apart
 
 pytest.importorskip("openvino")
 pytest.importorskip("av")
@@ -28,16 +28,16 @@ from runtime import clips
 HEIGHT, WIDTH, SIDE = 96, 160, 16
 
 
-def segment(*arguments: object) -> None:
-    script("segment").main([str(argument) for argument in arguments])
-
-
 def picture(index: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
     """A bright square that moves by 4 pixels a frame, on a dark ground."""
     image = np.full((height, width, 3), 30, dtype=np.uint8)
     left = 4 * (index % 32)
     image[20 : 20 + SIDE, left : left + SIDE] = 220
     return image
+
+
+def pictures(count: int, *size: int) -> list[np.ndarray]:
+    return [picture(index, *size) for index in range(count)]
 
 
 def write_video(
@@ -71,11 +71,6 @@ def read_video(path: Path) -> tuple[list[np.ndarray], list[float], float]:
     return [image for image, _ in frames], [time for _, time in frames], rate
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as opened:
-        return list(csv.DictReader(opened))
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     """Of the videos' size, so that boxes are exact."""
@@ -83,7 +78,7 @@ def model(tmp_path_factory) -> Path:
 
 
 def test_frames_in_are_frames_out_in_order(model, tmp_path):
-    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(30)])
+    video = write_video(tmp_path / "clip.mp4", pictures(30))
     segment(model, video, "--output_dir", tmp_path / "out", "--video_masks")
     rows = read_table(tmp_path / "out" / "clip.csv")
     assert [int(row["frame"]) for row in rows] == list(range(30))
@@ -110,7 +105,7 @@ def test_frames_in_are_frames_out_in_order(model, tmp_path):
 
 def test_variable_frame_rate(model, tmp_path):
     times = [0, 1, 2, 10, 11, 30, 31, 32]
-    video = write_video(tmp_path / "clip.mkv", [picture(index) for index in range(8)], times)
+    video = write_video(tmp_path / "clip.mkv", pictures(8), times)
     segment(model, video, "--output_dir", tmp_path / "out")
     assert read_video(tmp_path / "out" / "clip_overlay.mp4")[1] == pytest.approx([time / 25 for time in times])
     seconds = [float(row["seconds"]) for row in read_table(tmp_path / "out" / "clip.csv")]
@@ -119,8 +114,7 @@ def test_variable_frame_rate(model, tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(97, 161), (96, 161), (97, 160)])
 def test_odd_sizes(height, width, model, tmp_path):
-    images = [picture(index, height, width) for index in range(5)]
-    video = write_video(tmp_path / "clip.mp4", images, pix_fmt="yuv444p")
+    video = write_video(tmp_path / "clip.mp4", pictures(5, height, width), pix_fmt="yuv444p")
     segment(model, video, "--output_dir", tmp_path / "out")
     found, _, _ = read_video(tmp_path / "out" / "clip_overlay.mp4")
     assert [image.shape for image in found] == [(height, width, 3)] * 5
@@ -128,19 +122,17 @@ def test_odd_sizes(height, width, model, tmp_path):
 
 
 def test_ten_bits(model, tmp_path):
-    images = [picture(index) for index in range(5)]
-    video = write_video(tmp_path / "clip.mp4", images, pix_fmt="yuv420p10le")
+    video = write_video(tmp_path / "clip.mp4", pictures(5), pix_fmt="yuv420p10le")
     segment(model, video, "--output_dir", tmp_path / "out")
-    assert [abs(int(row["left"]) - 4 * i) <= 1 for i, row in enumerate(read_table(tmp_path / "out" / "clip.csv"))] == [
-        True
-    ] * 5
+    left = [int(row["left"]) for row in read_table(tmp_path / "out" / "clip.csv")]
+    assert left == pytest.approx([0, 4, 8, 12, 16], abs=1)
     assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_applied(degrees, tmp_path):
     """As a telephone marks it: a matrix in the head of the track, here by ``degrees`` clockwise."""
-    images = [picture(index) for index in range(4)]
+    images = pictures(4)
     video = write_video(tmp_path / "clip.mp4", images)
     content = bytearray(video.read_bytes())
     place = content.index(b"tkhd") + 4 + 40
@@ -188,7 +180,7 @@ def test_truncated(name, options, model, tmp_path, capsys):
 
 def test_an_edit_list_is_no_damage(model, tmp_path):
     """50 frames, of which the file shows 1.5 s from 0.5 s on, as lossless trimming leaves it."""
-    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(50)])
+    video = write_video(tmp_path / "clip.mp4", pictures(50))
     content = bytearray(video.read_bytes())
     place = content.index(b"elst") + 12  # after version, flags and the number of entries
     scale = int.from_bytes(content[(at := content.index(b"mdhd") + 16) : at + 4], "big")
@@ -202,8 +194,8 @@ def test_an_edit_list_is_no_damage(model, tmp_path):
 
 
 def test_unusable_videos(model, tmp_path):
-    whole = write_video(tmp_path / "whole.mkv", [picture(index) for index in range(5)]).read_bytes()
-    mp4 = write_video(tmp_path / "whole.mp4", [picture(index) for index in range(5)]).read_bytes()
+    whole = write_video(tmp_path / "whole.mkv", pictures(5)).read_bytes()
+    mp4 = write_video(tmp_path / "whole.mp4", pictures(5)).read_bytes()
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "nothing.mp4").write_bytes(b"")
     (tmp_path / "head.mkv").write_bytes(whole[: whole.index(b"\x1f\x43\xb6\x75")])  # before the first cluster
@@ -250,7 +242,7 @@ def test_smoothing_and_presence(tmp_path):
 
 
 def test_finished_videos_are_left_out(model, tmp_path):
-    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)])
+    video = write_video(tmp_path / "clip.mp4", pictures(5))
     segment(model, video, "--output_dir", tmp_path / "out")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
     segment(model, video, "--output_dir", tmp_path / "out", "--skip_finished")
@@ -260,15 +252,24 @@ def test_finished_videos_are_left_out(model, tmp_path):
     assert len(read_video(tmp_path / "out" / "clip_overlay.mp4")[0]) == 5
 
 
+def stop_at(monkeypatch, name: str) -> None:
+    """Ctrl-C when the frame of that number is next."""
+    results = clips.results
+
+    def stopped(*arguments):
+        for result in results(*arguments):
+            if result.frame.name == name:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(clips, "results", stopped)
+
+
 def test_a_clip_of_another_run_does_not_count_as_finished(model, tmp_path, monkeypatch):
-    video, out = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)]), tmp_path / "out"
+    video, out = write_video(tmp_path / "clip.mp4", pictures(5)), tmp_path / "out"
     segment(model, video, "--output_dir", out)
-
-    def stop(self, one):
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr(clips.VideoOutputs, "add", stop)
+        stop_at(patched, "2")
         with pytest.raises(SystemExit, match="go on with --skip_finished"):
             segment(model, video, "--output_dir", out, "--certainty", 1)
     assert list(out.iterdir()) == []
@@ -278,16 +279,9 @@ def test_a_clip_of_another_run_does_not_count_as_finished(model, tmp_path, monke
 
 def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
     """Its stand-in is a file."""
-    source = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(20)])
+    source = write_video(tmp_path / "clip.mp4", pictures(20))
     monkeypatch.setattr("runtime.video._open_camera", lambda name: av.open(str(source)))
-    add = clips.VideoOutputs.add
-
-    def add_five(self, one):
-        if one.frame.name == "5":
-            raise KeyboardInterrupt
-        add(self, one)
-
-    monkeypatch.setattr(clips.VideoOutputs, "add", add_five)
+    stop_at(monkeypatch, "5")
     segment(model, "camera:0", "--output_dir", tmp_path / "out")
     assert len(read_table(tmp_path / "out" / "camera0.csv")) == 5
     assert len(read_video(tmp_path / "out" / "camera0_overlay.mp4")[0]) == 5
@@ -302,7 +296,7 @@ def test_killed_and_resumed(model, tmp_path):
     images.mkdir()
     for index in range(300):
         Image.fromarray(picture(index, 300, 400)).save(images / f"{index:03d}.png")
-    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(30)])
+    video = write_video(tmp_path / "clip.mp4", pictures(30))
     command = [sys.executable, str(ROOT / "scripts" / "segment.py"), str(model), str(images), str(video)]
     process = subprocess.Popen([*command, "--output_dir", str(out)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -322,11 +316,11 @@ def test_killed_and_resumed(model, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert [row["file"] for row in read_table(out / "images.csv")] == [f"{index:03d}.png" for index in range(300)]
     assert len(read_table(out / "clip.csv")) == len(read_video(out / "clip_overlay.mp4")[0]) == 30
-    assert not [path for path in out.rglob("*") if "partial" in path.name]
+    assert not [path for path in out.rglob("*") if "partial" in path.name or "incomplete" in path.name]
 
 
 def test_no_encoder(model, tmp_path, monkeypatch):
-    video = write_video(tmp_path / "clip.mp4", [picture(index) for index in range(5)])
+    video = write_video(tmp_path / "clip.mp4", pictures(5))
     monkeypatch.setattr("runtime.video.CODEC", "libnone")
     with pytest.raises(SystemExit, match="this PyAV has no encoder libnone"):
         segment(model, video, "--output_dir", tmp_path / "out")
@@ -338,15 +332,11 @@ def test_full_disk(model, tmp_path):
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8) for _ in range(40)]
     video = write_video(tmp_path / "clip.mp4", images)
-    code = (
-        "import resource, sys; sys.path.insert(0, 'scripts'); import segment\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))\n"
-        f"segment.main([{str(model)!r}, {str(video)!r}, '--output_dir', {str(tmp_path / 'out')!r}])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))"
+    done = segment_apart(model, video, "--output_dir", tmp_path / "out", before=limit)
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "clip_overlay.mp4 cannot be written (File too large)" in error
+    assert "clip_incomplete_overlay.mp4 cannot be written (File too large)" in error
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -355,7 +345,7 @@ def test_full_disk(model, tmp_path):
 def test_damaged_heads_end_in_one_sentence(model, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("clip.mp4", "clip.mkv"):
-        whole = write_video(tmp_path / name, [picture(index) for index in range(5)], movflags="faststart").read_bytes()
+        whole = write_video(tmp_path / name, pictures(5), movflags="faststart").read_bytes()
         for _ in range(40):
             content = bytearray(whole)
             for place in rng.integers(0, 1200, 3):
@@ -370,13 +360,10 @@ def test_damaged_heads_end_in_one_sentence(model, tmp_path):
 def test_memory_stays_constant(model, tmp_path):
     peaks = []
     for count in (320, 10_016):
-        video = write_video(tmp_path / f"clip_{count}.mp4", [picture(index) for index in range(32)] * (count // 32))
-        code = (
-            "import re, sys; sys.path.insert(0, 'scripts'); import segment\n"
-            f"segment.main([{str(model)!r}, {str(video)!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
-            "print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
-        )
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        video = write_video(tmp_path / f"clip_{count}.mp4", pictures(32) * (count // 32))
+        peak = "import re; print(re.search(r'VmHWM:\\s*(\\d+) kB', open('/proc/self/status').read())[1])"
+        done = segment_apart(model, video, "--output_dir", tmp_path / "out", after=peak)
+        assert done.returncode == 0, done.stderr
         peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
         assert len(read_table(tmp_path / "out" / f"clip_{count}.csv")) == count
     assert peaks[1] - peaks[0] < 20, peaks  # MiB

@@ -58,8 +58,9 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
             found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
     transforms = config.get("transforms", {})
     found |= {key: transforms[key.split("#")[1]] for key in STEPS if key.split("#")[1] in transforms}
-    if found.get("transforms#resize", {}).get("_target_") == "SpatialPadd":  # windows at the image's own scale
-        found["inferer"] = config["validate"]["inferer"]
+    resize = found.get("transforms#resize")
+    if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # windows at the image's own scale
+        found["inferer"] = config["inferer"]
     return {key: value for key, value in found.items() if not (isinstance(value, str) and value[:1] in "$@%")}
 
 
@@ -100,8 +101,6 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
                 )
             logger.warning(f"{key} is {now}, but the weights in {path} were trained with {value}.")
             continue
-        if key == "inferer":
-            key = "validate#inferer" if "validate" in parser else "inferer"
         parser[key] = value
         taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)
     if taken:

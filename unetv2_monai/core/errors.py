@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one exception for input that the user has to fix."""
+"""The exceptions for input that the user has to fix."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["InputError", "concise_errors"]
+__all__ = ["BrokenFile", "InputError", "concise_errors"]
 
 
 class InputError(ValueError):
     """A file, folder or option that was given cannot be used; the message names it and says what to do."""
+
+
+class BrokenFile(InputError):
+    """A file cannot be read, or not to its end. The others can still be used."""
 
 
 def concise_errors(rewrite: Callable[[str], str] = str) -> None:

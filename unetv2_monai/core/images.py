@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whatever Pillow opens -> RGB images and class-index masks. Used as ``converter`` of MONAI's ``PILReader``."""
+"""Images: from files to upright RGB, and resized."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import InputError
+from .errors import BrokenFile
 
-__all__ = ["to_mask", "to_rgb"]
-
-DARK, BRIGHT = 32, 223  # a 0/255 mask stays below and above these ...
-MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... but for this share of its pixels, on the outline
+__all__ = ["read_image", "resize", "to_rgb"]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -30,53 +29,73 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
+def read_image(path: Path) -> np.ndarray:
     """
-    Bring a mask to class indices.
+    Read an image file of any mode.
 
     Args:
-        image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half,
-            or palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
-            ``out_channels - 1``.
-        out_channels: number of output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
+        path: of the file.
 
     Returns:
-        The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
+        What :py:func:`to_rgb` makes of it, (height, width, 3), 0 to 255.
 
     Raises:
-        InputError: when the mask has other values; the message states them.
+        BrokenFile: when it cannot be read.
     """
-    lossy = image.format == "JPEG"
-    name = getattr(image, "filename", "") or "mask"
-    image = ImageOps.exif_transpose(image)
-    if out_channels > 1:
-        values = np.asarray(image if image.mode in ("P", "L", "I", "I;16") else image.convert("L"))
-        if values.max() >= out_channels:
-            raise InputError(
-                f"{name}: mask values {_shown(values)}, but with out_channels {out_channels} only "
-                f"0 to {out_channels - 1} are classes. Map them, or set --out_channels."
-            )
-        return Image.fromarray(values.astype(np.uint8))
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(to_rgb(opened))
+    except Exception as error:  # image decoders raise almost anything
+        raise BrokenFile(f"{path}: cannot be read ({error})") from error
 
-    if image.mode == "P" and (image.getpalette() or [])[:3] == [0, 0, 0]:
-        entries = np.asarray(image)
-        if entries.max() <= 1:  # whichever colour the palette has for the class, as VOC's
-            return Image.fromarray(entries)
-    values = np.asarray(image.convert("L"))
-    highest = values.max()
-    if highest <= 1:
-        return Image.fromarray(values)
-    if highest <= DARK and lossy:  # an empty mask with compression noise
-        return Image.fromarray(np.zeros_like(values))
-    between = np.mean((values > DARK) & (values < BRIGHT))
-    if highest < BRIGHT or between > (MAX_BETWEEN_LOSSY if lossy else MAX_BETWEEN):
-        raise InputError(
-            f"{name}: mask values {_shown(values)}, but a mask of one class holds 0 and 1, or 0 and 255. "
-            "Map the values, or for several classes set --out_channels to their number, background included."
+
+def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
+    """
+    Resize as ``torch.nn.functional.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
+
+    Args:
+        image: (height, width) or (height, width, channels).
+        size: height and width of the result.
+        region: rows and columns of the result that are computed, with start and stop. Defaults to None: all.
+
+    Returns:
+        The region of the resized image, float32.
+    """
+    rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
+    if image.shape[:2] == size:
+        return image[rows, columns].astype(np.float32)
+    top, bottom, down = _neighbours(image.shape[0], size[0], rows)
+    left, right, across = _neighbours(image.shape[1], size[1], columns)
+    flat = image.reshape(len(image), -1)  # channels are columns, too
+    channels = flat.shape[1] // image.shape[1]
+    left, right = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (left, right))
+    across = across.repeat(channels)
+    if bottom[-1] - top[0] < len(top):  # fewer rows in the image than in the result: across first
+        near = flat[top[0] : bottom[-1] + 1]
+        wide = _between(near.take(left, 1), near.take(right, 1), across)
+        upper, lower = wide.take(top - top[0], 0), wide.take(bottom - top[0], 0)
+    else:
+        starts = (top[:, None] * flat.shape[1], bottom[:, None] * flat.shape[1])
+        upper, lower = (
+            _between(flat.take(row + left, mode="clip"), flat.take(row + right, mode="clip"), across) for row in starts
         )
-    return Image.fromarray((values > 127).astype(np.uint8))
+    return _between(upper, lower, down[:, None]).reshape(len(top), -1, *image.shape[2:])
 
 
-def _shown(values: np.ndarray) -> str:
-    found = np.unique(values)
-    return ", ".join(map(str, found[:8])) + (f", ... ({len(found)} different)" if len(found) > 8 else "")
+def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each index in a part of the target: the two indices of the source, and the weight of the second."""
+    scale = float(np.float32(source) / np.float32(target))
+    # in one step, as a fused multiply-add rounds it
+    position = ((np.arange(part.start, part.stop) + 0.5) * scale - 0.5).clip(0).astype(np.float32)
+    first = np.minimum(position.astype(np.int64), source - 1)
+    second = np.minimum(first + 1, source - 1)
+    return first, second, (position - first.astype(np.float32)).clip(0, 1)
+
+
+def _between(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Linear interpolation in float32."""
+    start, way = one.astype(np.float32, copy=False), other.astype(np.float32)
+    way -= start
+    way *= weight
+    way += start
+    return way

@@ -117,7 +117,7 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
     problems = []
     for path in paths:
         if (other := found.setdefault(stem(path), path)) is not path:
-            problems.append(f"{path}: same name as {other.name}")
+            problems.append(f"{path}: same name as {other.name if other.parent == path.parent else other}")
     return found, problems
 
 

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["MASK_COLOR", "PREDICTION_COLOR", "outlined", "side_by_side", "stacked"]
+from .files import atomic
+
+__all__ = ["MASK_COLOR", "PREDICTION_COLOR", "outlined", "save_overlay", "side_by_side", "stacked"]
 
 MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
 TITLE_HEIGHT, GAP = 18, 4  # pixels
@@ -16,6 +19,8 @@ TITLE_HEIGHT, GAP = 18, 4  # pixels
 
 def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], opacity: float = 0.3) -> np.ndarray:
     """
+    Draw a mask on an image: its outline, and a tint inside.
+
     Args:
         image: (height, width, 3), 0 to 255.
         mask: (height, width), boolean.
@@ -46,8 +51,16 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
     return out
 
 
+def save_overlay(image: np.ndarray, path: Path) -> None:
+    """Write an image, (height, width, 3), as a JPEG file, atomically."""
+    with atomic(path) as partial:
+        Image.fromarray(image).save(partial, format="jpeg", quality=92)
+
+
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:
     """
+    Put images of one size in a row, with titles.
+
     Args:
         panels: images of one size, (height, width, 3).
         titles: stand above the panels, from the left; a single long one may reach over all of them.

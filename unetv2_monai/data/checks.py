@@ -12,8 +12,9 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from ..core.errors import InputError
-from ..core.images import to_mask, to_rgb
+from ..core.images import to_rgb
 from ..core.listing import IMAGE_ENDINGS
+from ..core.masks import to_mask
 from .volumes import check_grids, check_label_values, read_volume
 
 __all__ = ["MAX_LISTED", "check_each", "check_pair", "image_size", "list_problems", "mask_size"]

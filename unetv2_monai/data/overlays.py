@@ -4,23 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
-from PIL import Image
-from scipy import ndimage
 
 from ..core.errors import InputError
-from ..core.files import write_atomic
-from ..core.images import to_rgb
+from ..core.images import read_image
+from ..core.overlay import PREDICTION_COLOR, outlined, save_overlay
 
 __all__ = ["SaveOverlayd"]
-
-YELLOW = (255, 210, 40)
 
 
 class SaveOverlayd(MapTransform):
@@ -53,12 +48,7 @@ class SaveOverlayd(MapTransform):
             mask = convert_to_numpy(out[key]).T > 0
             mask = mask[..., 0] if mask.ndim > 2 else mask
             if mask.ndim != 2:
-                raise InputError("overlays are drawn on images, not on volumes.")
-            with Image.open(path) as opened:
-                image = to_rgb(opened)
-            inside = ndimage.binary_erosion(mask, iterations=max(1, min(mask.shape) // 150), border_value=1)
-            tints = [int((1 - self.opacity) * shade + self.opacity * value) for value in YELLOW for shade in range(256)]
-            image.paste(image.point(tints), mask=Image.fromarray(inside))
-            image.paste(YELLOW, mask=Image.fromarray(mask & ~inside))
-            write_atomic(self.folder / f"{path.stem}.jpg", partial(image.save, format="jpeg", quality=92))
+                raise InputError(f"{path}: overlays are drawn on images, not on volumes. Turn them off.")
+            overlay = outlined(read_image(path), mask, PREDICTION_COLOR, self.opacity)
+            save_overlay(overlay, self.folder / f"{path.stem}.jpg")
         return out

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.networks.blocks import Convolution
@@ -15,6 +16,9 @@ from ..core.errors import InputError
 from .attention import ChannelAttention, SpatialAttention
 from .encoders import build_encoder
 from .sdi import LINEAR, SDI
+
+if TYPE_CHECKING:
+    from ..pretrained import PretrainedUNetV2
 
 __all__ = ["UNetV2"]
 
@@ -151,6 +155,19 @@ class UNetV2(nn.Module):
         if not deep_supervision:
             # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
             self.heads[1:].requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, weights: str | Path, device: str = "cpu") -> PretrainedUNetV2:
+        """
+        Build a trained network whose ``predict(image)`` returns a mask and probabilities at the image's own size.
+
+        Args:
+            weights: see :py:func:`unetv2_monai.pretrained.load_pretrained`; ``"polyps"`` for example.
+            device: of the network. Defaults to ``"cpu"``.
+        """
+        from ..pretrained import load_pretrained  # reads the bundle's configs, which name this class
+
+        return load_pretrained(weights, device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+From frames to masks, overlays and rows of the table. A frame is decoded, prepared, inferred, thresholded, measured,
+drawn and written.
+
+Threads work at the same time, each on other frames: one decodes, some prepare and wait for the network (which has
+threads of its own), one makes masks and overlays, and the main one writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from unetv2_monai.core.description import Description
+from unetv2_monai.core.files import atomic
+from unetv2_monai.core.images import resize
+from unetv2_monai.core.masks import hysteresis
+from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
+
+from .frames import Frame, ahead, in_threads
+from .network import Network, Output
+from .tables import measure
+
+__all__ = ["Result", "Settings", "results", "save_mask"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of segment.py, as its ``--help`` describes them."""
+
+    model: Path
+    inputs: list[str]
+    output_dir: Path
+    opacity: float = 0.3
+    no_overlays: bool = False
+    video_masks: bool = False
+    skip_finished: bool = False
+    precision: str = "f32"
+    certainty: float | None = None
+    smoothing: float = 0.0
+    presence: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    Args:
+        frame: what was segmented.
+        mask: class indices, (height, width), uint8.
+        overlay: the image with the mask on it; None if none is asked for.
+        cells: of the table, without the name.
+    """
+
+    frame: Frame
+    mask: np.ndarray
+    overlay: np.ndarray | None
+    cells: list[str]
+
+
+def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Generator[Result, None, None]:
+    """
+    Segment frames.
+
+    Args:
+        frames: images, or the frames of one video in order if ``settings`` has smoothing or presence.
+        network, settings: of the run.
+
+    Returns:
+        One for each frame, in order.
+    """
+
+    def draw(found: tuple[Output, bool]) -> Result:
+        output, present = found
+        image, size = output.frame.image, output.frame.image.shape[:2]
+        mask = np.zeros(size, dtype=np.uint8)
+        if present:
+            _threshold(output.probability, network.description, out=mask)
+        overlay = None if settings.no_overlays else outlined(image, mask > 0, PREDICTION_COLOR, settings.opacity)
+        cells = measure(mask, output.highest, output.milliseconds, network.description.classes)
+        return Result(output.frame, mask, overlay, cells)
+
+    outputs = in_threads(network.infer, ahead(frames), network.threads)
+    return in_threads(draw, _with_presence(_smoothed(outputs, settings.smoothing), settings.presence))
+
+
+def _smoothed(outputs: Iterable[Output], smoothing: float) -> Iterator[Output]:
+    before = None
+    for output in outputs:
+        if smoothing and before is not None:
+            output = replace(output, probability=smoothing * before + (1 - smoothing) * output.probability)
+        before = output.probability
+        yield output
+
+
+def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None) -> Iterator[tuple[Output, bool]]:
+    """With whether a lesion is there: from the first limit on until it falls below the second; without limits, yes."""
+    present = limits is None
+    for output in outputs:
+        if limits is not None:
+            present = output.highest >= limits[1 if present else 0]
+        yield output, present
+
+
+def _threshold(probability: np.ndarray, description: Description, out: np.ndarray) -> None:
+    """Write the class indices of probabilities (height, width, channels) into an empty mask of the image's size."""
+    if description.threshold is None:
+        out[:] = resize(probability, out.shape).argmax(2)
+        return
+    lowest, certain = description.threshold, description.certainty
+    region = _region(probability[..., 0] >= lowest, out.shape)
+    if region is not None:  # nothing is interpolated above the threshold elsewhere
+        values = resize(probability[..., 0], out.shape, region)
+        out[region] = hysteresis(values, lowest, certain) if certain > lowest else values >= lowest
+
+
+def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | None:
+    """Rows and columns of the resized image that marked pixels have weight in."""
+    slices = []
+    for axis, target in enumerate(size):
+        found = np.flatnonzero(marked.any(1 - axis))
+        if len(found) == 0:
+            return None
+        scale = target / marked.shape[axis]
+        first, last = int((found[0] - 1) * scale), int((found[-1] + 2) * scale) + 1
+        slices.append(slice(max(first - 1, 0), min(last + 1, target)))
+    return slices[0], slices[1]
+
+
+def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
+    """Write class indices as a PNG file, atomically: 0 and 255 for one structure."""
+    values = mask * 255 if description.threshold is not None else mask
+    with atomic(path) as partial:
+        Image.fromarray(values).save(partial, format="png", compress_level=1)

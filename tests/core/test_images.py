@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unetv2_monai import InputError, to_mask, to_rgb
+from unetv2_monai.core.errors import BrokenFile
+from unetv2_monai.core.images import read_image, resize
+
+GREY = np.array([[0, 100, 255]], np.uint8)
+SQUARE = np.zeros((200, 200), np.uint8)
+SQUARE[50:90, 50:90] = 255
+
+
+def reopened(image: Image.Image, format: str, **options) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return Image.open(buffer)
+
+
+def palette(values: list[int], colors: list[int]) -> Image.Image:
+    image = Image.new("P", (len(values), 1))
+    image.putdata(values)
+    image.putpalette(colors)
+    return reopened(image, "PNG")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "I;16", "I"])
+def test_any_mode_becomes_rgb(mode):
+    scale = 257 if mode.startswith("I") else 1
+    image = Image.fromarray(GREY.astype(np.uint16) * 257) if scale > 1 else Image.fromarray(GREY)
+    image = to_rgb(image if mode == "I;16" else image.convert(mode))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(image), np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_transparency_is_dropped_not_blended():
+    rgba = np.array([[[10, 20, 30, 0]]], np.uint8)
+    assert np.asarray(to_rgb(Image.fromarray(rgba))).tolist() == [[[10, 20, 30]]]
+
+
+def test_exif_orientation_is_applied_to_images_and_masks():
+    values = np.array([[0, 255], [0, 0], [0, 0]], np.uint8)
+    exif = Image.Exif()
+    exif[274] = 6  # turn by 90 degrees clockwise to see it upright
+    turned = reopened(Image.fromarray(values), "PNG", exif=exif)
+    upright = np.rot90(values, -1)
+    np.testing.assert_array_equal(np.asarray(to_rgb(turned))[..., 0], upright)
+    np.testing.assert_array_equal(np.asarray(to_mask(turned)), upright // 255)
+
+
+def test_files_are_read_or_named(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 2], GREY)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    with pytest.raises(BrokenFile, match=r"cut\.png: cannot be read \("):
+        read_image(tmp_path / "cut.png")
+
+
+@pytest.mark.parametrize("source", [(40, 30), (64, 48), (200, 131), (1, 7)])
+@pytest.mark.parametrize("target", [(64, 48), (33, 250), (5, 1)])
+def test_resize_is_that_of_torch(source, target):
+    image = np.random.default_rng(0).integers(0, 256, (*source, 3)).astype(np.uint8)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(tensor, target, mode="bilinear")[0].permute(1, 2, 0).numpy()
+    # Values reach 255: torch rounds its coordinates to float32, and how depends on the processor
+    np.testing.assert_allclose(resize(image, target), expected, atol=5e-3)
+    region = (slice(1, 4), slice(0, 1))
+    np.testing.assert_allclose(resize(image, target, region), expected[region], atol=5e-3)
+    np.testing.assert_allclose(resize(image[..., 1], target, region), expected[region][..., 1], atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 1, 1], [0, 1, 1]),
+        ([0, 255, 255], [0, 1, 1]),
+        ([1, 254, 255], [0, 1, 1]),
+        ([0, 0, 0], [0, 0, 0]),
+        ([1, 1, 1], [1, 1, 1]),
+    ],
+)
+def test_one_class_accepts_0_1_and_0_255(values, expected):
+    mask = np.array([values], np.uint8)
+    assert np.asarray(to_mask(Image.fromarray(mask))).tolist() == [expected]
+    assert np.asarray(to_mask(Image.fromarray(mask).convert("RGB"))).tolist() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("colors", "expected"),
+    [
+        ([0, 0, 0, 128, 0, 0], [[0, 1, 1]]),  # VOC's
+        ([0, 0, 0, 255, 255, 255], [[0, 1, 1]]),
+        ([255, 255, 255, 0, 0, 0], [[1, 0, 0]]),  # as a saved 0/255 mask may be, to make the file small
+    ],
+)
+def test_palettes_of_one_class(colors, expected):
+    assert np.asarray(to_mask(palette([0, 1, 1], colors))).tolist() == expected
+
+
+@pytest.mark.parametrize("truth", [SQUARE, np.zeros_like(SQUARE)], ids=["square", "empty"])
+def test_jpeg_noise_is_cut_at_half(truth):
+    noise = np.random.default_rng(0).integers(0, 20, truth.shape).astype(np.uint8)
+    lossy = reopened(Image.fromarray(np.maximum(truth, noise)).convert("RGB"), "JPEG", quality=60)
+    assert len(np.unique(np.asarray(lossy))) > 2
+    np.testing.assert_array_equal(np.asarray(to_mask(lossy)), truth // 255)
+
+
+@pytest.mark.parametrize("values", [[0, 127, 0], [0, 1, 2], [0, 127, 255], [0, 2, 0]])
+def test_one_class_refuses_other_values(values):
+    with pytest.raises(
+        InputError, match=rf"mask values {', '.join(map(str, sorted(set(values))))}, but.* out_channels"
+    ):
+        to_mask(Image.fromarray(np.array([values], np.uint8)))
+
+
+def test_a_small_grey_region_is_not_taken_for_noise():
+    values = SQUARE.copy()
+    values[100:110, 100:110] = 128  # 0.25 % of the pixels
+    with pytest.raises(InputError, match="mask values 0, 128, 255"):
+        to_mask(Image.fromarray(values))
+
+
+def test_classes_from_grey_values_and_palettes():
+    for mask in (Image.fromarray(np.array([[0, 1, 2]], np.uint8)), palette([0, 1, 2], [0, 0, 0, 255, 0, 0, 0, 255, 0])):
+        assert np.asarray(to_mask(mask, out_channels=3)).tolist() == [[0, 1, 2]]
+    with pytest.raises(InputError, match=r"mask values 0, 3.*out_channels 3 only 0 to 2"):
+        to_mask(Image.fromarray(np.array([[0, 3]], np.uint8)), out_channels=3)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``UNetV2.from_pretrained`` and ``predict``: the masks of ``run inference``, bit by bit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unetv2_monai import InputError, UNetV2
+from unetv2_monai.networks import with_options
+
+from .conftest import ROOT, draw_pair
+from .support.workflow import CONFIGS, INFERENCE, run
+
+MODELS = ROOT / "bundle" / "models"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Images of several sizes and modes, one of them turned by its EXIF orientation."""
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(2):
+        draw_pair(folder, f"case_{index}", 130 + 17 * index, 90, seed=index)
+    with Image.open(folder / "images" / "case_0.png") as image:
+        image.convert("L").save(folder / "images" / "grey.png")
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.save(folder / "images" / "turned.jpg", exif=exif)
+    return folder / "images"
+
+
+def test_masks_and_probabilities_of_images(images, tmp_path):
+    run(INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path), save_probabilities=True)
+    network = UNetV2.from_pretrained("polyps")
+    marked = 0
+    for path in images.iterdir():
+        mask, probabilities = network.predict(path)
+        with Image.open(tmp_path / f"{path.stem}.png") as expected:
+            np.testing.assert_array_equal(mask * 255, np.asarray(expected))
+        with Image.open(tmp_path / f"{path.stem}_prob.png") as expected:
+            np.testing.assert_allclose(probabilities, np.asarray(expected) / 65535, atol=1 / 65535)
+        assert (mask.dtype, probabilities.dtype) == (np.uint8, np.float32)
+        np.testing.assert_array_equal(mask, probabilities >= 0.5)
+        marked += mask.sum()
+    assert marked
+
+
+def test_images_in_memory(images):
+    network = UNetV2.from_pretrained("skin_lesions")
+    path = images / "case_1.png"
+    with Image.open(path) as image:
+        results = [network.predict(one) for one in (path, str(path), image, np.asarray(image))]
+    for mask, probabilities in results[1:]:
+        np.testing.assert_array_equal(mask, results[0][0])
+        np.testing.assert_array_equal(probabilities, results[0][1])
+    with Image.open(images / "turned.jpg") as image:  # Pillow does not turn it
+        assert network.predict(image)[0].shape == (image.width, image.height)
+
+
+def test_labels_of_volumes(tmp_path):
+    """A volume whose axes are turned; weights of noise may find nothing, so the probabilities are compared too."""
+    values = np.random.default_rng(0).normal(70, 9, (40, 30, 50)).astype(np.float32)
+    values[10:30, 10:20, 15:35] += 40
+    affine = np.array([[0, -1.2, 0, 9], [0.9, 0, 0, -4], [0, 0, -1, 33], [0, 0, 0, 1.0]])
+    (tmp_path / "in").mkdir()
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "in" / "one.nii.gz")
+    run(
+        [*INFERENCE, str(CONFIGS / "recipes" / "volumes.yaml")], "inference", dataset_dir=str(tmp_path / "in"),
+        output_dir=str(tmp_path / "out"), checkpoint=str(MODELS / "volumes.pt"),
+    )  # fmt: skip
+    network = UNetV2.from_pretrained("volumes")
+    label, probabilities = network.predict(tmp_path / "in" / "one.nii.gz")
+    np.testing.assert_array_equal(label, np.asarray(nibabel.load(tmp_path / "out" / "one.nii.gz").dataobj))
+    assert probabilities.shape == (3, *values.shape)
+    np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+    in_memory = network.predict((values, affine))
+    np.testing.assert_array_equal(in_memory[0], label)
+    np.testing.assert_array_equal(in_memory[1], probabilities)
+
+
+def test_a_packed_bundle(unpacked, images):
+    """With the configs and the weights of its folder."""
+    network = UNetV2.from_pretrained(unpacked)
+    expected = torch.load(unpacked / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+    mask, _ = network.predict(images / "case_0.png")
+    assert mask.shape == (90, 130)
+
+
+def test_a_file_whose_weights_carry_options(images, tmp_path):
+    options = {"backbone": "resnet18", "out_channels": 3, "network_def#channels": 8, "image_size": [64, 96]}
+    plain = UNetV2(backbone="resnet18", out_channels=3, channels=8)
+    (tmp_path / "models").mkdir()
+    torch.save(with_options(plain.state_dict(), options), tmp_path / "models" / "model.pt")
+    for weights in (tmp_path / "models" / "model.pt", tmp_path):  # the folder of a training's output too
+        network = UNetV2.from_pretrained(weights)
+        mask, probabilities = network.predict(images / "case_0.png")
+        assert probabilities.shape == (3, 90, 130)
+        np.testing.assert_array_equal(mask, probabilities.argmax(0))
+
+
+def test_it_is_the_network(tmp_path):
+    """It scripts, and gives the logits of the plain network with the same weights."""
+    network = UNetV2.from_pretrained("polyps")
+    plain = UNetV2(backbone="tf_efficientnet_lite0")
+    plain.load_state_dict(torch.load(MODELS / "model.pt", weights_only=True))
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = plain.eval()(image)
+        torch.testing.assert_close(network(image), expected)
+        torch.testing.assert_close(torch.jit.script(network)(image), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), "type uint8 and shape (height, width, 3), got uint8 of (8, 8)."),
+        (np.zeros((8, 8, 3), np.float32), "got float32 of (8, 8, 3)."),
+    ],
+)
+def test_other_images(image, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        UNetV2.from_pretrained("polyps").predict(image)
+
+
+def test_other_weights(tmp_path):
+    with pytest.raises(InputError, match=r"no weights 'polyp': .* none of polyps, skin_lesions, volumes"):
+        UNetV2.from_pretrained("polyp")
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    with pytest.raises(InputError, match=re.escape(f"no weights at {tmp_path / 'models' / 'model.pt'}")):
+        UNetV2.from_pretrained(tmp_path)
