@@ -146,7 +146,7 @@ class Comparison:
 
     def limits(self, row: Row) -> dict[str, str] | None:
         """
-        Options that let a row train for as long as the reference; None where either of them has no finished run yet.
+        Compute options that let a row train as long as the reference; None where one of both has no finished run yet.
 
         They are computed once, so that all seeds have as many epochs, whichever process trains them.
         """

@@ -61,6 +61,25 @@ def test_a_training_step_learns(monkeypatch):
     assert error[-1] < error[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "full", "count"), [("inference", False, 4), ("training", True, 6), ("steps", True, 9), ("peers", True, 11)]
+)
+def test_every_variant_of_a_part_runs(part, full, count, tmp_path, monkeypatch):
+    def once(variants, shapes, seconds, **common):
+        for variant in variants.values():
+            if "compile" not in variant.options:  # takes minutes
+                prepare(variant)(torch.rand(2, 3, 64, 64))
+        row = {**common, "ms an image": 1.0, "speed-up": 1.0, "peak MB": 1}
+        return [{**row, "batch": batch, "size": size, "path": name} for batch, size in shapes for name in variants]
+
+    monkeypatch.setattr(parts, "timed", once)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # of this process, for good
+    limits = {"float32": 1.0, "bfloat16": 1.0, "bandwidth": 1.0}
+    tables = list(getattr(parts, part)(full, tmp_path, {"limits": limits}))
+    assert len([row for _, rows in tables for row in rows]) >= count
+
+
 @pytest.mark.skipif(not timing.has_bfloat16(), reason="slow and warned of without bfloat16 in the processor")
 def test_the_path_in_bfloat16_computes_in_it(monkeypatch):
     seen = []
