@@ -22,7 +22,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # unetv2_monai, which that environment lacks
+# unetv2_monai, which that environment lacks: beside scripts/, or around it where both were installed from a wheel
+sys.path.extend(map(str, Path(__file__).resolve().parents[1:3]))
 
 from common.command import RUNTIME_PYTHON, new_parser
 

@@ -16,12 +16,14 @@ PROBABILITY = [
     [0.00, 0.00, 0.00, 0.00, 0.70],
     [0.50, 0.00, 0.00, 0.00, 0.89],
 ]
-LOW = [[1, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]]
+ALL = [[1, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 1]]
+LIKELY = [[1, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 1]]
 CERTAIN = [[1, 1, 0, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("high", "expected"), [(0.5, LOW), (0.89, LOW), (0.9, CERTAIN), (0.96, torch.zeros(4, 5).tolist())]
+    ("high", "expected"),
+    [(0.4, ALL), (0.5, ALL), (0.51, LIKELY), (0.89, LIKELY), (0.9, CERTAIN), (0.96, torch.zeros(4, 5).tolist())],
 )
 def test_components_that_are_certain_somewhere(high, expected):
     probability = MetaTensor(torch.tensor([PROBABILITY]), meta={"filename_or_obj": "frame.png"})
@@ -39,6 +41,8 @@ def test_volumes_and_empty_masks():
     found = HysteresisThresholdd("pred")({"pred": volume})["pred"]
     assert found.nonzero().tolist() == [[0, 0, 0, 0], [0, 1, 1, 1]]
     assert HysteresisThresholdd("pred")({"pred": torch.zeros(1, 4, 4)})["pred"].sum() == 0
+    several = torch.rand(3, 4, 4)
+    assert HysteresisThresholdd("pred")({"pred": several})["pred"].equal(several)
     with pytest.raises(KeyError, match="pred"):
         HysteresisThresholdd("pred")({})
 
@@ -48,7 +52,7 @@ def test_components_are_those_of_scipy(seed):
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 60, 2) if seed % 2 else rng.integers(1, 20, 3))
     probability = (rng.random(shape) ** rng.choice([0.5, 1, 2])).astype(np.float32)
-    components = ndimage.label(probability > 0.5, np.ones((3,) * len(shape)))[0]
+    components = ndimage.label(probability >= 0.5, np.ones((3,) * len(shape)))[0]
     certain = np.unique(components[probability >= 0.97])
     expected = np.isin(components, certain[certain > 0])
     np.testing.assert_array_equal(hysteresis(probability, 0.5, 0.97), expected)

@@ -45,6 +45,6 @@ class HysteresisThresholdd(MapTransform):
             if self.high > self.low:
                 mask = hysteresis(convert_to_numpy(out[key])[0], self.low, self.high)
                 out[key] = convert_to_dst_type(mask[None], out[key])[0]
-            else:
+            else:  # the same, without a copy to the CPU
                 out[key] = (out[key] >= self.low).to(out[key].dtype)
         return out

@@ -111,11 +111,10 @@ def _threshold(probability: np.ndarray, description: Description, out: np.ndarra
     if description.threshold is None:
         out[:] = resize(probability, out.shape).argmax(2)
         return
-    lowest, certain = description.threshold, description.certainty
-    region = _region(probability[..., 0] >= lowest, out.shape)
+    region = _region(probability[..., 0] >= description.threshold, out.shape)
     if region is not None:  # nothing is interpolated above the threshold elsewhere
         values = resize(probability[..., 0], out.shape, region)
-        out[region] = hysteresis(values, lowest, certain) if certain > lowest else values >= lowest
+        out[region] = hysteresis(values, description.threshold, description.certainty)
 
 
 def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""segment.py on images: the masks of ``run inference``, tables, broken files."""
+"""segment.py on images: the masks of ``run inference``, tables, broken files, stopped and resumed runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unetv2_monai import InputError, OpenVINONetwork
+from unetv2_monai import OpenVINONetwork
 from unetv2_monai.core.description import Description
 
 from ..conftest import ROOT, script
@@ -24,11 +24,12 @@ from ..support.workflow import CONFIGS, INFERENCE, run
 pytest.importorskip("openvino")
 
 from common.exports import describe
-from runtime import results
+from runtime import results, segmenting
 from runtime.frames import Frame, ahead, in_threads
 from runtime.network import Network
 
-OPENVINO = [*INFERENCE, str(CONFIGS / "options" / "inference_openvino.yaml")]
+OPENVINO = str(CONFIGS / "options" / "inference_openvino.yaml")
+THREE = {"out_channels": 3, "classes": ("background", "polyp", "tool"), "threshold": None}
 
 
 @pytest.fixture(scope="module")
@@ -54,56 +55,47 @@ def every_mode(tmp_path_factory) -> Path:
     return folder
 
 
-def compare_folders(expected: Path, found: Path) -> None:
-    names = {path.name for path in expected.glob("*.png")}
-    assert names == {path.name for path in found.glob("*.png")}
+def compare_with_bundle(model: Path, images: Path, folder: Path, configs: list[str], **options) -> list[dict[str, str]]:
+    """The table of segment.py, whose masks must be those of ``run inference``: a Dice coefficient of 0.999 each."""
+    run(configs, "inference", dataset_dir=str(images), output_dir=str(folder / "bundle"), **options)
+    segment(model, images, "--output_dir", folder / "out")
+    names = {path.name for path in (folder / "bundle").glob("*.png")}
+    assert names == {path.name for path in (folder / "out").glob("*.png")}
     for name in names:
-        with Image.open(expected / name) as one, Image.open(found / name) as other:
-            assert one.size == other.size
-            assert one.mode == other.mode
+        with Image.open(folder / "bundle" / name) as one, Image.open(folder / "out" / name) as other:
+            assert (one.size, one.mode) == (other.size, other.mode)
             a, b = np.asarray(one), np.asarray(other)
         both, either = np.sum((a > 0) & (a == b)), np.sum(a > 0) + np.sum(b > 0)
         assert either == 0 or 2 * both / either >= 0.999, name
+    return read_table(folder / "out" / "images.csv")
 
 
-@pytest.mark.parametrize("certainty", [0.5, 0.95])
-def test_masks_are_those_of_run_inference(certainty, every_mode, tmp_path):
-    model = write_bright(tmp_path / "model.xml", description((64, 48), certainty=certainty))
-    run(
-        OPENVINO, "inference", dataset_dir=str(every_mode), output_dir=str(tmp_path / "bundle"), checkpoint=str(model),
-        image_size=[64, 48], certainty=certainty,
-    )  # fmt: skip
-    segment(model, every_mode, "--output_dir", tmp_path / "out")
-    compare_folders(tmp_path / "bundle", tmp_path / "out")
-    assert len(list((tmp_path / "out").glob("*.png"))) == 15
-    shares = [float(row["area"]) for row in read_table(tmp_path / "out" / "images.csv")]
-    assert 0.1 < np.mean(shares) < 0.9
-
-
-def test_masks_of_several_classes(every_mode, tmp_path):
-    three = description(out_channels=3, classes=("background", "polyp", "tool"), threshold=None)
-    model = write_bright(tmp_path / "model.xml", three)
-    run(
-        OPENVINO, "inference", dataset_dir=str(every_mode), output_dir=str(tmp_path / "bundle"), checkpoint=str(model),
-        image_size=64, out_channels=3,
-    )  # fmt: skip
-    segment(model, every_mode, "--output_dir", tmp_path / "out")
-    compare_folders(tmp_path / "bundle", tmp_path / "out")
-    for row in read_table(tmp_path / "out" / "images.csv"):
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"image_size": (64, 48)}, {"image_size": [64, 48]}),
+        ({"image_size": (64, 48), "certainty": 0.95}, {"image_size": [64, 48], "certainty": 0.95}),
+        (THREE, {"image_size": [64, 64], "out_channels": 3}),
+    ],
+)
+def test_masks_are_those_of_run_inference(changes, options, every_mode, tmp_path):
+    model = write_bright(tmp_path / "model.xml", description(**changes))
+    rows = compare_with_bundle(model, every_mode, tmp_path, [*INFERENCE, OPENVINO], checkpoint=str(model), **options)
+    assert len(rows) == 15
+    assert 0.1 < np.mean([float(row["area"]) for row in rows]) < 0.9
+    for row in rows if changes is THREE else []:
         assert float(row["area polyp"]) + float(row["area tool"]) == pytest.approx(float(row["area"]), abs=2e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.__version__.startswith("2.6."), reason="its ONNX exporter has no adaptive max pooling")
-@pytest.mark.parametrize("file", ["model.xml", "model.onnx"])
-def test_shipped_weights_on_real_images(file, real_data, tmp_path):
+@pytest.mark.parametrize(("file", "name"), [("model.xml", "openvino"), ("model.onnx", "onnx")])
+def test_shipped_weights_on_real_images(file, name, real_data, tmp_path):
     pytest.importorskip("onnxscript")
-    weights, images = ROOT / "bundle" / "models" / "model.pt", real_data / "polyp" / "test" / "clinicdb"
-    name = "openvino" if file == "model.xml" else "onnx"
-    script("export").main(["--checkpoint", str(weights), "--formats", name, "--output_dir", str(tmp_path)])
-    run(INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path / "bundle"), checkpoint=str(weights))
-    segment(tmp_path / file, images, "--output_dir", tmp_path / "out")
-    compare_folders(tmp_path / "bundle", tmp_path / "out")
+    weights = str(ROOT / "bundle" / "models" / "model.pt")
+    script("export").main(["--checkpoint", weights, "--formats", name, "--output_dir", str(tmp_path)])
+    images = real_data / "polyp" / "test" / "clinicdb"
+    compare_with_bundle(tmp_path / file, images, tmp_path, INFERENCE, checkpoint=weights)
 
 
 def test_description_is_that_of_the_configs(tmp_path):
@@ -151,18 +143,77 @@ def test_broken_files_are_listed_and_the_rest_is_done(model, tmp_path):
 
 
 def test_frames_stay_in_order_also_after_an_early_end(model):
-    network, images = Network(model), [np.asarray(blobs(40, 30, seed)) for seed in range(3)]
-    settings = results.Settings(model, [], Path())
+    network, settings = Network(model), results.Settings(model, [], Path())
+    images = [np.asarray(blobs(40, 30, seed)) for seed in range(3)]
     endless = (Frame(str(index), images[index % 3]) for index in itertools.count())
     found = results.results(endless, network, settings)
     assert [next(found).frame.name for _ in range(5)] == list("01234")
     found.close()
     assert int(next(endless).name) < 5 + network.threads + 3 * 5
     frames = [Frame(str(index), images[index % 3]) for index in range(network.threads + 20)]
-    found = list(results.results(frames, network, settings))
-    assert [result.frame for result in found] == frames
-    for result in found:
-        np.testing.assert_array_equal(result.mask, found[int(result.frame.name) % 3].mask)
+    made = list(results.results(frames, network, settings))
+    assert [result.frame for result in made] == frames
+    assert all(np.array_equal(result.mask, made[index % 3].mask) for index, result in enumerate(made))
+
+
+def segment_until_stopped(monkeypatch, *arguments: object) -> None:
+    """Ended by Ctrl-C before the mask of case_3 is saved."""
+    save = segmenting.save_mask
+
+    def stop_at_three(mask, path, description):
+        if path.stem == "case_3":
+            raise KeyboardInterrupt
+        save(mask, path, description)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(segmenting, "save_mask", stop_at_three)
+        with pytest.raises(SystemExit, match="go on with --skip_finished"):
+            segment(*arguments)
+
+
+def test_stopped_and_resumed(model, tmp_path, monkeypatch, capsys):
+    folder, out = draw_cases(tmp_path / "images", 6), tmp_path / "out"
+    segment_until_stopped(monkeypatch, model, folder, "--output_dir", out)
+    assert not (out / "images.csv").exists()
+    (out / "case_1.png").unlink()
+    times = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(times) == 2
+    with (out / "images_incomplete.csv").open("a") as opened:
+        opened.write("case_3.png,1,0.2")  # a row that was cut off
+    segment(model, folder, "--output_dir", out, "--skip_finished")
+    assert "4 masks written" in capsys.readouterr().out
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert [row["file"] for row in read_table(out / "images.csv")] == [f"case_{index}.png" for index in range(6)]
+    assert not [*out.rglob("*partial*"), *out.rglob("*incomplete*")]
+    segment(model, folder, "--output_dir", out, "--skip_finished")
+    assert "0 masks written" in capsys.readouterr().out
+    assert len(read_table(out / "images.csv")) == 6
+
+
+def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
+    """A second network into the folder of a finished first one, stopped and resumed: nothing of the first remains."""
+    folder, out, expected = draw_cases(tmp_path / "images", 5), tmp_path / "out", tmp_path / "expected"
+    models = [write_bright(tmp_path / f"{slope}.xml", description(), slope) for slope in (0.05, -0.05)]
+    segment(models[1], folder, "--output_dir", expected)
+    segment(models[0], folder, "--output_dir", out)
+    segment_until_stopped(monkeypatch, models[1], folder, "--output_dir", out)
+    assert not (out / "images.csv").exists()
+    segment(models[1], folder, "--output_dir", out, "--skip_finished")
+    one, other = ([{**row, "ms": ""} for row in read_table(place / "images.csv")] for place in (expected, out))
+    assert one == other
+    for path in expected.glob("*.png"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
+def test_names_with_line_breaks_are_resumed(model, tmp_path, capsys):
+    names = ["one\nline.png", "two\u2028lines.png", "three, commas.png"]
+    (tmp_path / "images").mkdir()
+    for index, name in enumerate(names):
+        blobs(40, 30, index).save(tmp_path / "images" / name)
+    for options in ([], ["--skip_finished"]):
+        segment(model, tmp_path / "images", "--output_dir", tmp_path / "out", *options)
+        assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == sorted(names)
+    assert "0 masks written" in capsys.readouterr().out
 
 
 def test_full_disk(model, tmp_path, monkeypatch):
@@ -232,15 +283,15 @@ def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
 
 def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monkeypatch):
     command, started = script("segment"), []
-    monkeypatch.setattr(command, "RUNTIME_PYTHON", tmp_path / "bin" / "python")
+    python = tmp_path / "bin" / "python"
+    monkeypatch.setattr(command, "RUNTIME_PYTHON", python)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
     with pytest.raises(SystemExit, match="Run: make runtime-env"):
         command.use_runtime_environment()  # there is none
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
+    python.parent.mkdir()
+    python.touch()
     command.use_runtime_environment()
-    assert len(started) == 1
     monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
     with pytest.raises(SystemExit, match="Run: make runtime-env"):
         command.use_runtime_environment()
@@ -248,15 +299,10 @@ def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monk
 
 
 def test_iterators_run_ahead_in_order_and_end():
-    assert list(ahead(range(100))) == list(in_threads(lambda index: index, range(100), 3)) == list(range(100))
-
-    def failing():
-        yield from range(5)
-        raise InputError("here")
-
-    found = ahead(failing())
-    assert [next(found) for _ in range(5)] == list(range(5))
-    with pytest.raises(InputError, match="here"):
+    assert list(ahead(range(100))) == list(in_threads(abs, range(100), 3)) == list(range(100))
+    found = ahead(1 // divisor for divisor in (1, 1, 0))
+    assert [next(found), next(found)] == [1, 1]
+    with pytest.raises(ZeroDivisionError):
         next(found)
     taken = []
     endless = ahead(taken.append(index) or index for index in itertools.count())

@@ -79,15 +79,17 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
 
     Args:
         probability: (dim_0, dim_1[, dim_2]), 0 to 1.
-        low: a pixel is marked above this probability, at least 0.
-        high: a component is kept if one of its probabilities reaches this.
+        low: a pixel is marked from this probability on, 0 to 1.
+        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept.
 
     Returns:
         The mask, boolean, of the same shape.
     """
-    padded = np.pad(probability, 1)  # so that rows do not touch
+    if high <= low:
+        return probability >= low
+    padded = np.pad(probability, 1, constant_values=-1)  # so that rows do not touch
     values = padded.ravel()
-    marked = values > low
+    marked = values >= low
     edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
     starts, stops = edges[::2], edges[1::2]
     peaks = np.maximum.reduceat(values, edges)[::2]
