@@ -21,9 +21,9 @@ demo: setup
 	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
 		--image_size 96 --max_epochs 8 --batch_size 8 --overwrite true
 	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
-		--dataset_dir $(DEMO)/data --output_dir $(DEMO) --image_size 96
+		--dataset_dir $(DEMO)/data --output_dir $(DEMO)
 	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \
-		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt --image_size 96
+		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt
 	$(BIN)/python scripts/report.py $(DEMO)
 
 # in several processes of one thread each, a file of tests in one of them

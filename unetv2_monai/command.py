@@ -120,7 +120,9 @@ def weights_file(name: str) -> tuple[Path, str | None]:
         return entry.weights, entry.recipe
     if not Path(name).is_file():
         raise InputError(f"--weights {name}: there is no such file. The shipped weights are {', '.join(entry_keys())}.")
-    return Path(name), None
+    from .networks import options_of, read_weights  # takes seconds to import, for PyTorch
+
+    return Path(name), "volumes" if options_of(read_weights(name)).get("spatial_dims") == 3 else None
 
 
 def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:

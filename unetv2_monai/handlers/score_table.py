@@ -169,14 +169,14 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
         value = one.get(score.key)
         return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
 
-    pooled = one["pooled"]
+    pooled, free = one["pooled"], one["lesion_free"]
     return {
         **{score.title: mean(score) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
         "lesions missed": f"{one['missed']}",
-        "lesion-free, left empty": "{left_empty} of {images}".format(**one["lesion_free"]),
+        "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
         **{score.title: mean(score) for score in RELEASED_SCORES},
     }
 
