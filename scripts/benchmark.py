@@ -17,11 +17,9 @@ machine could take: the multiply-accumulates at the measured rate of large matri
 activations once at the measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in
 float32.
 
---choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the weights and
-for the networks of docs/results/comparison. It draws choice.png.
-
---images FOLDER times nothing: the masks of every path are compared with plain PyTorch's, with the shipped weights or
-those of --checkpoint (of the default network).
+--choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the shipped
+weights (or of --checkpoint) and for the networks of docs/results/comparison. It draws choice.png. How far the logits of
+an exported file are from PyTorch's: scripts/export.py.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from benchmarks import parts
 from benchmarks.timing import Row, Variant, describe, timed
 from common.bundle import ROOT
 from common.command import new_parser, run
-from common.exports import compare, images_of, inference_config, runner
+from common.exports import images_of, inference_config
 from common.figures import new_figure, to_png
 from common.options import values_of
 from common.quantisation import CALIBRATION_IMAGES
@@ -47,7 +45,7 @@ from common.rows import Row as ComparedRow
 from common.tables import markdown
 from PIL import Image
 
-from unetv2_monai import list_images, to_mask
+from unetv2_monai import to_mask
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.data import find_pairs
 from unetv2_monai.metrics import mask_dice
@@ -72,24 +70,8 @@ LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, wit
 LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
 
 
-def agreement(images: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
-    """Masks of trained weights of the default network by each path against plain PyTorch in float32."""
-    network, exports = parts.trained(checkpoint), folder / "exports" / "agreement"
-    parts.export_all(network, parts.DEFAULT, exports)
-    inputs = images_of(list_images(str(images)), inference_config({"image_size": size}))
-    rows: list[Row] = []
-    for name, path in parts.paths(exports, image_size=size).items():
-        parser = inference_config(path.options, *(Path(file).name for file in path.overlays))
-        found = compare(
-            runner(parser, None if "checkpoint" in path.options else network.state_dict()), network, [], inputs
-        )
-        row: Row = {"path": name, "images": len(inputs), "largest logit": found.largest}
-        rows.append({**row, "largest difference": f"{found.difference:.1e}", "Dice": f"{found.dice:.6f}"})
-    yield f"Agreement with plain PyTorch, {size} x {size}", rows
-
-
 def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
-    """Dice and time of an image: every path of the default network, and the networks of the comparison."""
+    """Measure Dice and time of an image for every path of the default network and for the compared networks."""
     pairs, exports = find_pairs(str(dataset_dir)), folder / "exports" / "choice"
     calibration = images_of(pairs["training"], inference_config({"image_size": size}), CALIBRATION_IMAGES)
     parts.export_all(parts.trained(checkpoint), parts.DEFAULT, exports, calibration)
@@ -97,13 +79,13 @@ def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iter
     paths = {name: path for name, path in paths.items() if name not in LEFT_OUT}
     rows = timed(paths, [(1, size)], 60)
     for row in rows:
-        row["Dice"] = segmented_dice(paths[row["path"]], pairs["test"], folder)
+        row["Dice"] = f"{segmented_dice(paths[row['path']], pairs['test'], folder):.4f}"
     yield f"The shipped weights, {size} x {size}, one image at a time", rows
     yield f"Networks under equal terms, {COMPARED_SIZE} x {COMPARED_SIZE}, one image at a time", compared()
 
 
 def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Path) -> float:
-    """Mean Dice of what ``run inference`` writes for the images of these pairs."""
+    """Segment the images of these pairs with ``run inference``; returns the mean Dice of the masks."""
     labels: dict[Path, dict[str, str]] = defaultdict(dict)
     for pair in pairs:
         labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = pair["label"]
@@ -116,24 +98,24 @@ def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Pa
 
 
 def dice_of_files(mask: Path, truth: Path | str) -> float:
-    """Dice of two masks."""
+    """Compute the Dice of two mask files."""
     with Image.open(mask) as one, Image.open(truth) as other:
         return mask_dice(*(np.asarray(to_mask(opened)) > 0 for opened in (one, other)))
 
 
 def compared() -> list[Row]:
-    """The networks of the comparison under equal terms: their Dice from its table, and their time here."""
+    """Time the networks of the comparison here, and take their Dice from its table."""
     dice = mean_dice(COMPARED)
     networks = {text: ComparedRow.parse(text) for text in dice}
     variants = {
         text: Variant(overlays=tuple(one.overlays), options=values_of(one.options)) for text, one in networks.items()
     }
     rows = timed(variants, [(1, COMPARED_SIZE)], 60)
-    return [{**row, "path": networks[row["path"]].label, "Dice": dice[row["path"]]} for row in rows]
+    return [{**row, "path": networks[row["path"]].label, "Dice": f"{dice[row['path']]:.4f}"} for row in rows]
 
 
 def mean_dice(scores: Path) -> dict[str, float]:
-    """By row of a comparison: over its seeds and images, at equal epochs."""
+    """Average the Dice of each row of a comparison over its seeds and images, at equal epochs."""
     found: dict[str, list[float]] = defaultdict(list)
     with scores.open(newline="") as opened:
         for row in csv.DictReader(opened):
@@ -143,14 +125,14 @@ def mean_dice(scores: Path) -> dict[str, float]:
 
 
 def draw_choice(rows: Sequence[Row], path: Path) -> None:
-    """A panel for each size of the images; a point is a row."""
+    """Draw a panel for each size of the images, with a point for each row."""
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure = new_figure(6 * len(sizes), 4.5)
     for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
-        shown = [row for row in rows if row["size"] == size]
-        for row in shown:
-            axis.plot(row["ms an image"], row["Dice"], "o", label=row["path"])
-        low, high = min(row["Dice"] for row in shown), max(row["Dice"] for row in shown)
+        shown = {row["path"]: (row["ms an image"], float(row["Dice"])) for row in rows if row["size"] == size}
+        for path_name, point in shown.items():
+            axis.plot(*point, "o", label=path_name)
+        low, high = (limit(dice for _, dice in shown.values()) for limit in (min, max))
         middle, half = (low + high) / 2, max(0.6 * (high - low), LEAST_RANGE / 2)
         axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
         axis.set(xlim=(0, None), ylim=(middle - half, middle + half))
@@ -160,7 +142,7 @@ def draw_choice(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
-    """Speed-up of the paths, and the time of other networks to ours, where they were measured."""
+    """Draw the speed-up of the paths and the time of other networks to ours, where they were measured."""
     diagrams: dict[str, dict[str, float]] = defaultdict(dict)
     for row in inference:
         if row["size"] == 352:
@@ -179,7 +161,7 @@ def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
 
 
 def cell(value: object) -> str:
-    """Three digits of a number, or all before the point."""
+    """Write a number with three digits, or with all before the point."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -190,10 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--full", action="store_true", help="all sizes, exports, networks and rounds")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help=f"default: {' '.join(SHORT)}; with --full all")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
-    parser.add_argument("--images", type=Path, help="compare the masks of these images")
     parser.add_argument("--choice", type=Path, metavar="DATASET_DIR", help="Dice on its test images, and time")
-    parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for these two")
-    parser.add_argument("--image_size", type=int, default=256, help="for these two, default: 256")
+    parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for --choice")
+    parser.add_argument("--image_size", type=int, default=256, help="for --choice, default: 256")
     arguments = parser.parse_args(argv)
 
     folder = arguments.output_dir.resolve()
@@ -202,11 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(json.dumps(machine, indent=1))
     names = arguments.parts or (PARTS if arguments.full else SHORT)
     tables = {name: partial(PARTS[name], arguments.full, folder, machine) for name in names}
-    weights = arguments.checkpoint, arguments.image_size, folder
-    if arguments.images:
-        tables = {"agreement": partial(agreement, arguments.images, *weights)}
-    elif arguments.choice:
-        tables = {"choice": partial(choice, arguments.choice, *weights)}
+    if arguments.choice:
+        tables = {"choice": partial(choice, arguments.choice, arguments.checkpoint, arguments.image_size, folder)}
     found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
     for name, tables_of in tables.items():
         found[name] = {"machine": machine, "full": arguments.full, "rows": []}

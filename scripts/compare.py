@@ -79,11 +79,11 @@ class Comparison:
 
     @property
     def terms(self) -> dict[str, Any]:
-        """What all rows have in common, as a run stores it."""
+        """Return what all rows have in common, as a run stores it."""
         return {"dataset_dir": self.dataset_dir, "overlays": self.overlays, "set": self.options}
 
     def finished(self) -> list[Run]:
-        """The finished runs of the folder, which must have the terms of this comparison."""
+        """Read the finished runs of the folder, which must have the terms of this comparison."""
         runs = read_runs(self.output_dir)
         for one in runs:
             if one.terms != self.terms:
@@ -92,7 +92,7 @@ class Comparison:
 
     def of_row(self, text: str, time_of: str = "") -> list[Run]:
         """
-        The finished runs of one row.
+        Read the finished runs of one row.
 
         Where as many epochs fit into the time as were trained at equal epochs, those runs are the ones.
         """
@@ -103,13 +103,13 @@ class Comparison:
         return list({one.seed: one for one in runs}.values())  # both, where two commands raced
 
     def folder(self, text: str, time_of: str = "") -> Path:
-        """Of the runs of a row."""
+        """Return the folder for the runs of a row."""
         folder = self.output_dir / file_name(text)
         return folder / f"time_of_{file_name(time_of)}" if time_of else folder
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
         """
-        One run, unless it is finished or another process works on it.
+        Train and score once, unless that is finished or another process works on it.
 
         Args:
             row, seed: of the run.
@@ -146,7 +146,7 @@ class Comparison:
 
     def limits(self, row: Row) -> dict[str, str] | None:
         """
-        Options that let a row train for as long as the reference; None where either of them has no finished run yet.
+        Compute options that let a row train as long as the reference; None where one of both has no finished run yet.
 
         They are computed once, so that all seeds have as many epochs, whichever process trains them.
         """
@@ -167,7 +167,7 @@ class Comparison:
         return limits
 
     def results(self) -> dict[str, dict[str, list[Run]]]:
-        """Finished runs by ``EPOCHS`` and ``TIME``, then by row: the given ones first."""
+        """Group the finished runs by ``EPOCHS`` and ``TIME``, then by row, the given rows first."""
         texts = list(dict.fromkeys([*(row.text for row in self.rows), *(one.row for one in self.finished())]))
         epochs = {text: found for text in texts if (found := self.of_row(text))}
         time = {text: found for text in texts if (found := self.of_row(text, self.reference))}
@@ -194,7 +194,7 @@ class Comparison:
 
 
 def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
-    """Those that the configs refer to: each workflow refuses options that only the other has."""
+    """Pick the options that the configs refer to: each workflow refuses those that only the other has."""
     config: dict[str, Any] = dict(read_config(files, values_of(options)).get())
     known = dict(options)
     for key in options:
@@ -206,13 +206,13 @@ def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str,
 
 
 def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
-    """Number of parameters of the network of these configs, which load no weights."""
+    """Count the parameters of the network of these configs, which load no weights."""
     config = read_config(files, values_of(options))
     return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 
 def file_name(text: str) -> str:
-    """Of a row."""
+    """Make a file name of the text of a row."""
     return re.sub(r"[^\w=.]+", "_", text)
 
 

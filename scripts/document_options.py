@@ -64,12 +64,12 @@ options that they were trained with.
 
 
 def shown(value: Any) -> str:
-    """A default as it is written on a command line."""
+    """Write a default as on a command line."""
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def page() -> str:
-    """The content of docs/reference/options.md."""
+    """Write the content of docs/reference/options.md."""
     parts = [HEAD]
     for section, head in SECTIONS.items():
         rows = []

@@ -39,14 +39,14 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def above_zero(text: str) -> int:
-    """A number of the command line."""
+    """Read a number of the command line."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
     return int(text)
 
 
 def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Path]:
-    """A folder for every site, with a datalist.json of its share of the training pairs."""
+    """Make a folder for every site, with a datalist.json of its share of the training pairs."""
     classes = options.get("out_channels", 1)
     pairs = load_datalist(str(arguments.dataset_dir), ["training"], out_channels=classes)["training"]
     each = arguments.images_per_site or len(pairs) // arguments.sites
@@ -71,7 +71,7 @@ def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Pat
 
 
 def client_arguments(arguments: argparse.Namespace) -> str:
-    """The command line of federated_client.py at every site."""
+    """Write the command line of federated_client.py at every site."""
     if importlib.util.find_spec("nvflare") is None:
         raise InputError('nvflare is missing: pip install "unetv2-monai[federated]"')
     site = str(arguments.output_dir / "{site}")
@@ -113,7 +113,7 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: 
 
 
 def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any]) -> dict[str, float]:
-    """Mean Dice and IoU of one network over the test images."""
+    """Score one network; returns its mean Dice and IoU over the test images."""
     own = {**options, "dataset_dir": test_dir, "output_dir": folder, "eval_dir": folder, "checkpoint": weights}
     run_bundle("evaluating", ["train.json", "evaluate.json"], own)
     with (folder / "scores.csv").open(newline="") as opened:

@@ -25,7 +25,7 @@ from nvflare.app_common.abstract.fl_model import FLModel
 
 
 def option(item: str) -> tuple[str, Any]:
-    """As ``values_of`` of scripts/common/options.py reads it: ``1e-4``, which is text in YAML 1.1, is a number."""
+    """Read KEY=VALUE as scripts/common/options.py does: ``1e-4``, which is text in YAML 1.1, is a number."""
     key, text = item.split("=", 1)
     return key, float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
 

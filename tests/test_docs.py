@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import re
 import shlex
@@ -18,6 +17,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
+
+from unetv2_monai import command
 
 from .conftest import ROOT, script
 from .support.workflow import CONFIGS
@@ -50,14 +51,10 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 @functools.cache
-def options_of(command: tuple[str, ...]) -> set[str]:
-    """What ``--help`` of a script, or of a sub-command of ``unetv2``, names."""
-    if command[0] == "unetv2":
-        main = importlib.import_module("unetv2_monai.command").main
-    else:
-        main = script(Path(command[0]).stem).main
+def options_of(file: str) -> set[str]:
+    """What ``--help`` of a script names."""
     with contextlib.redirect_stdout(io.StringIO()) as printed, pytest.raises(SystemExit):
-        main([*command[1:], "--help"])
+        script(Path(file).stem).main(["--help"])
     return set(re.findall(r"--(\w+)", printed.getvalue()))
 
 
@@ -79,21 +76,20 @@ def test_named_files_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_have_the_options_that_they_name(page):
+def test_commands_have_the_options_that_they_name(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(command, "weights_file", lambda name: (Path(name), None))  # of a training that was not run
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for words in commands(page):
-        flags = [word[2:].split("=")[0].split("#")[0] for word in words if word.startswith("--")]
-        tool = next((word for word in words if re.fullmatch(r"scripts/\w+\.py", word)), None)
+        real = command.command_of(words[1:]) if words[:1] == ["unetv2"] else words
+        flags = [word[2:].split("=")[0].split("#")[0] for word in real if word.startswith("--")]
+        file = next((word for word in real if re.fullmatch(r"scripts/\w+\.py", word)), None)
         if words[:1] == ["make"]:
             assert words[1] in targets, words
-        elif words[:1] == ["unetv2"]:
-            assert set(flags) <= options_of(tuple(words[:2])) | options_of_configs(), words
-            overlays = " ".join(words).partition(" --with ")[2].partition(" --")[0].split()
-            assert {name for name in overlays if not name.endswith(".yaml")} <= set(OVERLAYS), words
-        elif tool:
-            assert set(flags) <= options_of((tool,)), words
-        elif "monai.bundle" in words and "run" in words:
-            assert {*flags[flags.index("config_file") if "torchrun" in words else 0 :]} <= options_of_configs(), words
+        elif file:
+            assert set(flags) <= options_of(file), words
+        elif "monai.bundle" in real and "run" in real:
+            assert {*flags[flags.index("config_file") if "torchrun" in real else 0 :]} <= options_of_configs(), words
 
 
 def test_pages_and_overlays_are_listed():

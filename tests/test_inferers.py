@@ -97,7 +97,7 @@ def test_slabs_of_flipped_windows():
 
 
 def test_axes_that_images_do_not_have():
-    with pytest.raises(InputError, match=re.escape("flip_axes [2]: images of 2 dimensions have the axes [0, 1].")):
+    with pytest.raises(InputError, match=re.escape("along axes [2]: images of 2 dimensions have the axes [0, 1].")):
         FlipInferer(axes=[2])(torch.zeros(1, 1, 2, 2), lambda x: x)
 
 

@@ -188,10 +188,15 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def main() -> None:
-    """The command: print the command that it stands for, and become it."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """
+    Print the command that a line stands for, and become it.
+
+    Args:
+        argv: without the name ``unetv2``. Defaults to None: the command line.
+    """
     try:
-        command = command_of(sys.argv[1:])
+        command = command_of(sys.argv[1:] if argv is None else argv)
     except InputError as error:
         sys.exit(f"error: {error}")
     print(shlex.join(["python", *command]), flush=True)

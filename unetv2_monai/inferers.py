@@ -64,7 +64,9 @@ class FlipInferer(Inferer):
         spatial = list(range(inputs.ndim - 2))
         axes = spatial if self.axes is None else list(self.axes)
         if not set(axes) <= set(spatial):
-            raise InputError(f"flip_axes {axes}: images of {len(spatial)} dimensions have the axes {spatial}.")
+            raise InputError(
+                f"cannot flip along axes {axes}: images of {len(spatial)} dimensions have the axes {spatial}."
+            )
         dims = [2 + axis for axis in axes]
         flips = list(chain.from_iterable(combinations(dims, count) for count in range(1, len(dims) + 1)))
 

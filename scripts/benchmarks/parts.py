@@ -80,7 +80,7 @@ OF_OURS: dict[str, Row] = {
 
 
 def trained(checkpoint: Path) -> torch.nn.Module:
-    """The default network with weights."""
+    """Load weights into the default network."""
     network: torch.nn.Module = inference_config({}).get_parsed_content("network_def").eval()
     load_weights(network, checkpoint)
     return network
@@ -96,7 +96,7 @@ def export_all(network: torch.nn.Module, backbone: str, folder: Path, calibratio
 
 
 def paths(folder: Path, **options: Any) -> dict[str, Variant]:
-    """The ways to compute masks that this machine has, with the exported files of ``folder``."""
+    """List the ways to compute masks on this machine, with the exported files that are in ``folder``."""
     found = {"default": Variant(options=options)}
     for one in FORMATS.values():
         if (folder / one.file).is_file():
@@ -110,7 +110,7 @@ def paths(folder: Path, **options: Any) -> dict[str, Variant]:
 
 
 def inference(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """A forward pass of inference.json and of its overlays."""
+    """Time a forward pass of inference.json and of its overlays."""
     for backbone in BACKBONES:
         files = folder / "exports" / backbone
         if full:
@@ -131,7 +131,7 @@ def inference(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def training(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """A step of train.json: forward, loss, backward, optimiser."""
+    """Time a step of train.json: forward, loss, backward, optimiser."""
     shapes = [(16, 352)] if CUDA else [(4, 256), (4, 352), (16, 256)] if full else [(4, 256)]
     for backbone in BACKBONES if full else BACKBONES[1:]:
         default = Variant("training", options={"backbone": backbone})
@@ -145,7 +145,7 @@ def training(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def steps(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """The recommended recipe, its step computed in several ways."""
+    """Time a step of the recommended recipe, computed in several ways."""
     recipe = Variant("training", RECIPE)
     ways = {"float32": recipe, "one thread": replace(recipe, threads=1)}
     ways["--compile true"] = replace(recipe, options={"compile": True})
@@ -158,7 +158,7 @@ def steps(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def shares(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """Time of a step by operation, from PyTorch's profiler, in one thread."""
+    """Measure the time of a step by operation with PyTorch's profiler, in one thread."""
     threads, batch, rounds = torch.get_num_threads(), 16, 3
     try:
         step, images = prepare(Variant("training", RECIPE, threads=1)), torch.rand(batch, 3, 256, 256)
@@ -179,12 +179,14 @@ def shares(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 def operation_of(name: str, shapes: list[Any]) -> str:
     """
+    Tell the kinds of convolutions apart.
+
     Args:
         name: of an operation in PyTorch's profiler.
         shapes: of its inputs; empty for those that are no tensors.
 
     Returns:
-        The name, of a convolution with its kind.
+        The name; for a convolution with its kind: depthwise, 1x1 or other.
     """
     if name not in CONVOLUTIONS:
         return name
@@ -194,7 +196,7 @@ def operation_of(name: str, shapes: list[Any]) -> str:
 
 
 def peers(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """Other networks: with PyTorch's defaults, prepared like ours, and in a training step prepared like ours."""
+    """Time other networks with PyTorch's defaults, with our settings, and in a training step with our settings."""
     size = 352 if full else 256
     cases = {"unprepared": (Variant(released=True), (1, size)), "prepared": (Variant(), (1, size))}
     if full:
@@ -219,7 +221,7 @@ def peers(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def sizes(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """One image from small to large."""
+    """Time one image, from small to large."""
     shapes = [(1, size) for size in ((256, 512, 1024, 2048) if full else (256, 512))]
     for backbone in BACKBONES if full else BACKBONES[1:]:
         rows = timed({"default": Variant(options={"backbone": backbone})}, shapes, 15, network=backbone)
@@ -229,7 +231,7 @@ def sizes(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def counts(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """Parameters and multiply-accumulates of our variants, nothing timed."""
+    """Count parameters and multiply-accumulates of our variants; nothing is timed."""
     rows = []
     for name, arguments in OF_OURS.items():
         parameters, macs, _ = count(ours(**arguments), 256)
@@ -238,7 +240,7 @@ def counts(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def run_command(variant: Variant, folder: Path, options: Row, processes: int = 0) -> float:
-    """Seconds from the start of ``monai.bundle run`` to its end; its log goes to ``folder``."""
+    """Run ``monai.bundle run`` and return its seconds from start to end; its log goes to ``folder``."""
     environment = RELEASED_ENVIRONMENT if variant.released else {"OMP_NUM_THREADS": "1"} if processes else {}
     given = {**variant.all_options, **options}
     if variant.released:
@@ -247,13 +249,13 @@ def run_command(variant: Variant, folder: Path, options: Row, processes: int = 0
 
 
 def medians(rounds: int, measured: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """Median of what each function returns; in every round each takes its turn."""
+    """Call each function once a round, in turns; returns the median of what each returned."""
     found = [{name: function() for name, function in measured.items()} for _ in range(rounds)]
     return {name: statistics.median(one[name] for one in found) for name in measured}
 
 
 def demo_images(folder: Path) -> Path:
-    """72 generated images to train on, of which 64 are trained on, and 33 to segment."""
+    """Draw 72 images with masks, of which 64 are trained on, and 33 images to segment."""
     data = folder / "images"
     if not data.is_dir():
         seconds(sys.executable, SCRIPTS / "make_demo_data.py", data, "--train", 72, "--test", 33)
@@ -261,7 +263,7 @@ def demo_images(folder: Path) -> Path:
 
 
 def training_rate(folder: Path, variant: Variant, batch_size: int, processes: int = 0) -> float:
-    """Images a second of the training command in its fastest epoch but the first."""
+    """Run the training command; returns the images a second of its fastest epoch after the first."""
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     own = {"dataset_dir": demo_images(folder) / "train", "output_dir": out, "max_epochs": 4, "val_interval": 1000}
@@ -274,7 +276,7 @@ def training_rate(folder: Path, variant: Variant, batch_size: int, processes: in
 
 
 def commands(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """Inference from the start of the process to its end, and the rate of training."""
+    """Time inference from the start of the process to its end, and measure the rate of training."""
     test, one = demo_images(folder) / "test" / "images", folder / "one"
     one.mkdir(exist_ok=True)
     shutil.copy(min(test.iterdir()), one)
@@ -303,7 +305,7 @@ def commands(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def processes(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """One and two processes of one thread (or GPU) each, through torchrun."""
+    """Train with torchrun in one and in two processes of one thread (or GPU) each."""
     variant = Variant("training", ("multi_gpu_train.json",))
     measured = {str(number): partial(training_rate, folder, variant, 8, number) for number in (1, 2)}
     rates = medians(3 if full else 1, measured)
@@ -315,7 +317,7 @@ def processes(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def data(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """Images a second that train.json's loader gives in one process, without a network; files repeat."""
+    """Time train.json's loader in one process, without a network; the files repeat."""
     rows: list[Row] = []
     for number in (100, 1000, 10_000) if full else (100, 300):
         for cache in (1.0, 0.0):
@@ -325,7 +327,7 @@ def data(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
 
 
 def load(dataset_dir: str, number: int, cache_rate: float) -> Row:
-    """A row of :py:func:`data`: fill the cache, then one epoch."""
+    """Make a row of :py:func:`data`: fill the cache, then load one epoch."""
     own = {"dataset_dir": dataset_dir, "check_data": False, "num_workers": 0, "cache_rate": cache_rate}
     parser = read_config(["train.json"], {**own, "train#dataset#progress": False})
     items = parser.get_parsed_content("datalist")["training"]
@@ -343,7 +345,7 @@ def load(dataset_dir: str, number: int, cache_rate: float) -> Row:
 
 
 def seconds(*command: object) -> float:
-    """From the start of a process to its end."""
+    """Run a command and return its seconds from start to end."""
     begun = time.perf_counter()
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode:
@@ -352,7 +354,7 @@ def seconds(*command: object) -> float:
 
 
 def draw_inputs(folder: Path, images: int, frames: int, drawn: int = 100) -> None:
-    """``video.mp4``, and drawn images in ``many/``, where they repeat; the first of them is ``one.png``."""
+    """Draw ``video.mp4``, ``one.png`` and the images in ``many/``, where a few images repeat."""
     shutil.rmtree(folder, ignore_errors=True)
     size = ["--train", 0, "--test", min(images, drawn), "--video", frames]
     seconds(sys.executable, SCRIPTS / "make_demo_data.py", folder, *size)
@@ -365,7 +367,7 @@ def draw_inputs(folder: Path, images: int, frames: int, drawn: int = 100) -> Non
 
 
 def segmenting(full: bool, folder: Path, machine: Row) -> Iterator[Table]:
-    """First mask, frames a second of a video, and images a second of a folder; all from start to end of a process."""
+    """Time segment.py from start to end on one image, a video and a folder, beside ``run inference``."""
     images, frames, rounds = (1000, 500, 3) if full else (300, 250, 1)
     own, out = folder / "segmenting", folder / "segmented"
     draw_inputs(own, images, frames)

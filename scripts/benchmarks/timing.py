@@ -113,7 +113,7 @@ def timed(
 
 
 def new_process() -> ProcessPoolExecutor:
-    """One process, which starts with nothing of this one's memory."""
+    """Start one process, without the memory of this one."""
     return ProcessPoolExecutor(1, get_context("spawn"))
 
 
@@ -125,7 +125,7 @@ def _begin(variant: Variant) -> None:
 
 
 def _turn(batch: int, size: int) -> tuple[Measurement, float]:
-    """Times of one turn, and the peak of memory so far."""
+    """Measure one turn. Returns its times and the largest memory of this process so far in MB."""
     names = {"work": _prepared[0], "images": torch.rand(batch, 3, size, size, device=DEVICE)}
     timer = Timer("work(images)", globals=names, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=TURN), torch.cuda.max_memory_allocated() / 1e6 if CUDA else peak()
@@ -135,8 +135,12 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     """
     Build what the configs run.
 
+    Args:
+        variant: the configs and how they are computed.
+
     Returns:
-        One iteration of it for a batch of images, without all that is beside the network, loss and optimiser.
+        A function of a batch of images. It runs one iteration of MONAI's engine with the network, and in training with
+        the loss and the optimiser; handlers, metrics and post-processing are left out.
     """
     torch.manual_seed(0)
     set_fused_attn(not variant.released)
@@ -163,7 +167,7 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
 
 
 def peak() -> float:
-    """The largest resident memory of this process so far in MB."""
+    """Return the largest resident memory of this process so far in MB."""
     with contextlib.suppress(OSError):  # ru_maxrss would start at the memory of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
@@ -171,7 +175,7 @@ def peak() -> float:
 
 
 def describe() -> Row:
-    """The machine that the numbers belong to."""
+    """Describe the machine that the numbers belong to."""
     processor = platform.processor()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -191,8 +195,11 @@ def describe() -> Row:
 
 def limits() -> dict[str, float]:
     """
-    Measured: matrix products in 1e9 multiply-accumulates a second by type, and copying of 256 MB in 1e9 bytes a second,
-    read and written.
+    Measure what this machine can do at best.
+
+    Returns:
+        1e9 multiply-accumulates a second in matrix products of each type, and 1e9 bytes a second, read and written,
+        when 256 MB are copied.
     """
 
     def fastest(statement: str, **names: torch.Tensor) -> float:
@@ -209,6 +216,8 @@ def limits() -> dict[str, float]:
 
 def count(network_def: Row, size: int) -> tuple[int, int, int]:
     """
+    Count what one image takes.
+
     Args:
         network_def: as in a config.
         size: height and width of the image.
@@ -232,7 +241,7 @@ def count(network_def: Row, size: int) -> tuple[int, int, int]:
 
 
 def floor(network_def: Row, size: int, here: Row, kind: str = "float32") -> float:
-    """Seconds of one image at the limits of this machine: of arithmetic or of memory, whichever takes longer."""
+    """Return the least seconds that this machine could take for an image: by arithmetic or by memory bandwidth."""
     _, macs, moved = count(network_def, size)
     scale = 0.5 if kind == "bfloat16" else 1.0
     return max(macs / here["limits"][kind], scale * moved / here["limits"]["bandwidth"]) / 1e9

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Diagrams by matplotlib, which is an extra: without a window and without global state."""
+"""Diagrams by matplotlib, which is an extra, without a window and without global state."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ __all__ = ["new_figure", "to_png"]
 
 def new_figure(width: float, height: float) -> Figure:
     """
+    Make an empty figure.
+
     Args:
         width, height: in inches.
 
@@ -30,7 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def to_png(figure: Figure) -> bytes:
-    """The figure as the content of a PNG file."""
+    """Write the figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared: a recipe with options of its own."""
+"""Rows of a comparison: a recipe with options of its own."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Row:
 
     @classmethod
     def parse(cls, text: str) -> Row:
-        """From ``RECIPE:KEY=VALUE,KEY=VALUE``."""
+        """Read ``RECIPE:KEY=VALUE,KEY=VALUE``."""
         recipe, _, options = text.partition(":")
         return cls(text, recipe, dict(map(key_and_text, OPTION.findall(options))))
 
     @property
     def label(self) -> str:
-        """``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
+        """Write ``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
         return " ".join([self.recipe, *(f"{key.rpartition('#')[2]}={value}" for key, value in self.options.items())])
 
     @property
     def overlays(self) -> list[str]:
-        """The file of the row's own recipe, if it has one."""
+        """Return the file of the row's own recipe, if it has one."""
         return [] if self.recipe == "unetv2" else [f"recipes/{self.recipe}.yaml"]
 
     def files(self, overlays: Sequence[str]) -> list[str]:
-        """train.json, the overlays of all rows, and the row's own recipe."""
+        """List train.json, the overlays of all rows, and the row's own recipe."""
         files = ["train.json", *(f"{name}.yaml" for name in overlays), *self.overlays]
         for path in (CONFIGS / name for name in files):
             if not path.is_file():

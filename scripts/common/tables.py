@@ -10,6 +10,8 @@ __all__ = ["markdown"]
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
     """
+    Write a table.
+
     Args:
         rows: cells by the title of their column.
 

@@ -36,7 +36,7 @@ def paired_difference(
     scores: np.ndarray, reference: np.ndarray, resamples: int = 5000
 ) -> tuple[float, tuple[float, float]]:
     """
-    Mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
+    Compute the mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
 
     A resample draws seeds and images with replacement. Both networks get the same draw, so that an image which is hard
     for both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every
@@ -67,12 +67,14 @@ def paired_difference(
 
 def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
     """
+    Make the table of all rows.
+
     Args:
         results: runs by the text of their row, none of them empty.
         reference: the row that the others' Dice is compared with.
 
     Returns:
-        A Markdown table of all rows.
+        The table in Markdown.
     """
     rows = []
     for text, runs in results.items():
@@ -90,13 +92,15 @@ def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
 
 def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
     """
+    Make the cells of one row for one data set.
+
     Args:
         runs: of one row.
         reference: runs of the row that its Dice is compared with; may be none.
         dataset: a key of :py:attr:`Run.scores`.
 
     Returns:
-        Cells of the table by their titles.
+        The cells by their titles.
     """
 
     def mean(score: str, digits: int = 3) -> str:
@@ -118,7 +122,7 @@ def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> 
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and, of several seeds, standard deviation of the values that are numbers; ``"-"`` where none is."""
+    """Write mean and, of several seeds, standard deviation of the values that are numbers; ``"-"`` where none is."""
     values = [value for value in values if math.isfinite(value)]
     text = f"{fmean(values):.{digits}f}" if values else "-"
     return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
@@ -126,12 +130,15 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
     """
+    Compare the Dice of two rows.
+
     Args:
         runs, reference: of two rows; the seeds that both have are compared.
         dataset: a key of :py:attr:`Run.scores`.
 
     Returns:
-        Difference and interval, of the Dice of each image the mean over its classes; ``"-"`` where no seed is in both.
+        The difference with its interval, where an image counts with the mean over its classes; ``"-"`` where no seed is
+        in both.
 
     Raises:
         InputError: when they were scored on different images.
@@ -149,6 +156,8 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 def scores_as_csv(results: Results) -> str:
     """
+    List the scores of every image.
+
     Args:
         results: runs by ``EPOCHS`` or ``TIME``, then by row.
 
@@ -175,6 +184,8 @@ def scores_as_csv(results: Results) -> str:
 
 def plot(results: Results) -> Figure:
     """
+    Plot Dice against time.
+
     Args:
         results: runs by ``EPOCHS`` (filled markers) or ``TIME`` (hollow ones), then by row.
 

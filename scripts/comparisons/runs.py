@@ -63,7 +63,7 @@ class Run:
     def finish(
         cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
     ) -> Run:
-        """Note that the run in ``folder`` is finished. The number and time of its epochs are read there."""
+        """Write into ``folder`` that its run is finished. The number and time of its epochs are read there."""
         with (folder / "metrics.csv").open(newline="") as opened:
             seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
         used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
@@ -95,41 +95,43 @@ class Run:
         return datasets
 
     def images(self, dataset: str) -> list[str]:
-        """Their names, in order."""
+        """Return the names of the images, in order."""
         return list(dict.fromkeys(row["image"] for row in self.scores[dataset]))
 
     def classes(self, dataset: str) -> list[int]:
-        """The scored ones; the background is none."""
+        """Return the scored classes, without the background."""
         return sorted({int(row["class"]) for row in self.scores[dataset]})
 
     def values(self, dataset: str, score: str) -> np.ndarray:
-        """Of shape (images, classes); nan where a score is not defined or was not computed."""
+        """Return a score as (images, classes), with nan where it is not defined or was not computed."""
         every = [float(row.get(score) or "nan") for row in self.scores[dataset]]
         return np.reshape(every, (-1, len(self.classes(dataset))))
 
     def mean(self, dataset: str, score: str) -> float:
-        """Mean over the classes of their mean over images; nan where no class has the score."""
+        """Average over images, then over classes; nan where no class has the score."""
         return finite_mean([finite_mean(one) for one in self.values(dataset, score).T])
 
     def pooled_dice(self, dataset: str) -> float:
-        """Dice of all pixels of all images, of several classes their mean."""
+        """Compute the Dice of all pixels of all images, averaged over classes."""
         tp, fp, fn = (self.values(dataset, count).sum(axis=0) for count in ("tp", "fp", "fn"))
         return finite_mean([count_scores(*counts)["dice"] for counts in zip(tp, fp, fn)])
 
 
 def finite_mean(values: Sequence[float] | np.ndarray) -> float:
-    """Mean of the values that are numbers; nan where none is."""
+    """Average the values that are numbers; nan where none is."""
     finite = [value for value in values if math.isfinite(value)]
     return fmean(finite) if finite else math.nan
 
 
 def read_runs(folder: Path) -> list[Run]:
     """
+    Read the finished runs of a comparison.
+
     Args:
-        folder: of a comparison.
+        folder: of the comparison.
 
     Returns:
-        Its finished runs, in the order of their rows and seeds.
+        The runs, in the order of their rows and seeds.
     """
     paths = [*folder.glob(f"*/seed*/{RESULT}"), *folder.glob(f"*/time_of_*/seed*/{RESULT}")]
     runs = [Run(**json.loads(path.read_text()), folder=path.parent) for path in paths]
@@ -138,14 +140,16 @@ def read_runs(folder: Path) -> list[Run]:
 
 def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int) -> int:
     """
+    Compute how many epochs of a row fit into the time of the reference.
+
     Args:
         runs: of one row, at equal epochs.
         reference: runs of the row whose CPU time of training is the measure.
         interval: of the validations, in epochs.
 
     Returns:
-        How many epochs of the row fit into the reference's time, 3 % more allowed: whole intervals, so that the last
-        epoch is validated; where less than one fits, as many as do, and at least 1.
+        The number of epochs, with 3 % more time allowed: whole intervals, so that the last epoch is validated; where
+        less than one interval fits, as many epochs as do, and at least 1.
     """
     available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
     epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)

@@ -103,11 +103,12 @@ def test_a_network_that_does_not_is_found(old, new, configs):
 
 
 def properties(files: list[str], kind: str, pairs: Path, out: Path) -> list[str] | None:
-    flow = ConfigWorkflow(
-        files, workflow_type=kind, dataset_dir=str(pairs), bundle_root=str(out), output_dir=str(out), **TINY
-    )
     (out / "models").mkdir(parents=True)
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), out / "models" / "model.pt")
+    weights = {"checkpoint": str(out / "models" / "model.pt")} if kind == "inference" else {}
+    flow = ConfigWorkflow(
+        files, workflow_type=kind, dataset_dir=str(pairs), bundle_root=str(out), output_dir=str(out), **weights, **TINY
+    )
     flow.initialize()
     return flow.check_properties()
 
@@ -172,7 +173,7 @@ def test_overlays_are_mappings_of_keys_that_exist_or_are_used():
         for key in overlay:
             name = re.sub(r"#\d+(?=#|$)", "", key.removeprefix("+"))  # an entry of a list
             parent = name.rpartition("#")[0]
-            used = f"@{name}" in text or parent in known or name in ("finalize",)
+            used = f"@{name}" in text or parent in known or name in ("finalize", "spatial_dims")
             assert name in known or used, f"{path.name}: {key}"
 
 

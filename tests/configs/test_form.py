@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -27,6 +28,42 @@ def strings(content: Any) -> Iterator[str]:
             yield from strings(value)
     elif isinstance(content, str):
         yield content
+
+
+def parts(content: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(content, dict | list):
+        if isinstance(content, dict):
+            yield content
+        for value in content.values() if isinstance(content, dict) else content:
+            yield from parts(value)
+
+
+def longest_chain(content: dict[str, Any]) -> int:
+    """How many keys one has to look up, one after the other, to read a value."""
+
+    @lru_cache(None)
+    def length(key: str) -> int:
+        part: Any = content
+        for name in key.split("#"):
+            part = part.get(name) if isinstance(part, dict) else None
+        found = {name for text in strings(part) for name in re.findall(r"[@%]([\w#]+)", text)}
+        return 1 + max((length(name) for name in found), default=0)
+
+    return max(map(length, content))
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "expressions", "own", "chain"), [("train", 45, 40, 10, 10), ("inference", 30, 20, 6, 8)]
+)
+def test_a_base_config_reads_like_a_page(name, keys, expressions, own, chain):
+    text = (CONFIGS / f"{name}.json").read_text()
+    content = json.loads(text)
+    targets = [part["_target_"] for part in parts(content) if "_target_" in part]
+    assert len(content) <= keys
+    assert sum(value.startswith("$") for value in strings(content)) <= expressions
+    assert sum(target.startswith("unetv2_monai") for target in targets) <= own
+    assert longest_chain(content) <= chain
+    assert max(line.count('": ') for line in text.splitlines()) == 1  # one key a line
 
 
 def ids(path) -> set[str]:

@@ -86,7 +86,7 @@ def test_windows_agree_with_the_whole(tmp_path):
     """A network that judges each pixel alone gives the same mask through windows, at native scale."""
     draw_pair(tmp_path, "large", 330, 250)
     draw_pair(tmp_path, "small", 40, 30)
-    overlay = str(CONFIGS / "options" / "inference_sliding.yaml")
+    overlay = str(CONFIGS / "options" / "sliding.yaml")
     options = {"dataset_dir": str(tmp_path), "output_dir": str(tmp_path / "out"), "image_size": 64, "num_workers": 0}
     run([*INFERENCE, overlay], "inference", **options, **BRIGHT)
     for name in ("large", "small"):
@@ -96,7 +96,7 @@ def test_windows_agree_with_the_whole(tmp_path):
 
 def test_windows_of_the_network_equal_its_mean(tmp_path):
     """Constant logits stay what they are, however many windows overlap."""
-    flow = workflow([*INFERENCE, str(CONFIGS / "options" / "inference_sliding.yaml")], "inference", image_size=64)
+    flow = workflow([*INFERENCE, str(CONFIGS / "options" / "sliding.yaml")], "inference", image_size=64)
     inferer = flow.parser.get_parsed_content("inferer")
     out = inferer(torch.rand(1, 3, 200, 333), lambda x: torch.full_like(x[:, :1], -1.25))
     assert torch.allclose(out, torch.full((1, 1, 200, 333), -1.25), atol=1e-6)
@@ -125,7 +125,7 @@ def test_memory_of_a_large_image_stays_bounded(tmp_path):
         "run([*INFERENCE, sys.argv[1]], 'inference', num_workers=0, dataset_dir=sys.argv[2],"
         "output_dir=sys.argv[2] + '/out'); print(open('/proc/self/status').read())"
     )
-    overlay = str(CONFIGS / "options" / "inference_sliding.yaml")
+    overlay = str(CONFIGS / "options" / "sliding.yaml")
     command = [sys.executable, "-W", "ignore", "-c", code, overlay, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

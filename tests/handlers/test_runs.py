@@ -24,8 +24,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Compose, RandFlip
 
-from unetv2_monai import EpochSeed
 from unetv2_monai.core.files import write_atomic
+from unetv2_monai.handlers.runs import EpochSeed
 
 from ..conftest import draw_pair
 from ..support.workflow import CONFIGS, TINY, TRAIN, root_error, run

@@ -13,13 +13,12 @@ from benchmarks.timing import Variant, prepare, timed
 from common.bundle import read_config
 from PIL import Image
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import UNetV2
 
 from ..conftest import script
 
-CONV = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 3, "padding": 1} | {
-    "bias": False
-}
+CONV = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 3, "padding": 1}
+CONV["bias"] = False
 
 
 def test_counts_and_floor_by_hand():
@@ -62,6 +61,25 @@ def test_a_training_step_learns(monkeypatch):
     assert error[-1] < error[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "full", "count"), [("inference", False, 4), ("training", True, 6), ("steps", True, 9), ("peers", True, 11)]
+)
+def test_every_variant_of_a_part_runs(part, full, count, tmp_path, monkeypatch):
+    def once(variants, shapes, seconds, **common):
+        for variant in variants.values():
+            if "compile" not in variant.options:  # takes minutes
+                prepare(variant)(torch.rand(2, 3, 64, 64))
+        row = {**common, "ms an image": 1.0, "speed-up": 1.0, "peak MB": 1}
+        return [{**row, "batch": batch, "size": size, "path": name} for batch, size in shapes for name in variants]
+
+    monkeypatch.setattr(parts, "timed", once)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)  # of this process, for good
+    limits = {"float32": 1.0, "bfloat16": 1.0, "bandwidth": 1.0}
+    tables = list(getattr(parts, part)(full, tmp_path, {"limits": limits}))
+    assert len([row for _, rows in tables for row in rows]) >= count
+
+
 @pytest.mark.skipif(not timing.has_bfloat16(), reason="slow and warned of without bfloat16 in the processor")
 def test_the_path_in_bfloat16_computes_in_it(monkeypatch):
     seen = []
@@ -93,27 +111,19 @@ def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     assert "| 1234 |" in printed
 
 
-def test_the_machine_is_described(monkeypatch):
-    monkeypatch.setattr(timing, "limits", dict)
-    found = timing.describe()
-    assert found["threads"] == torch.get_num_threads()
-    assert found["packages"]["torch"] == torch.__version__
-    assert found["processor"]
-
-
-def test_speed_ups_are_drawn(tmp_path):
-    benchmark, path = script("benchmark"), tmp_path / "a.png"
-    benchmark.draw([], [], path)
-    assert not path.exists()
-    row = {"network": "n", "size": 352, "batch": 1, "path": "default", "speed-up": 2.0}
-    benchmark.draw([row, {**row, "batch": 8}, {**row, "size": 256}], [{"network": "m", "prepared, to ours": 1.5}], path)
-    with Image.open(path) as image:
-        assert image.height > 2.4 * image.width * 2 / 8  # three diagrams, one below the other
-
-
-def test_a_command_that_fails_says_why(tmp_path):
-    with pytest.raises(InputError, match="holds no image"):
-        parts.run_command(Variant(), tmp_path, {"dataset_dir": tmp_path})
+def test_plots(tmp_path):
+    """A diagram for each case of inference, and a panel for each size of the choice."""
+    benchmark, speed, choice = script("benchmark"), tmp_path / "speed.png", tmp_path / "choice.png"
+    benchmark.draw([], [], speed)
+    assert not speed.exists()
+    row = {"network": "n", "size": 352, "batch": 1, "path": "default", "speed-up": 2.0, "ms an image": 3.0}
+    benchmark.draw(
+        [row, {**row, "batch": 8}, {**row, "size": 256}], [{"network": "m", "prepared, to ours": 1.5}], speed
+    )
+    benchmark.draw_choice([{**row, "Dice": "0.9"}, {**row, "size": 128, "Dice": "0.8"}], choice)
+    for path, shape in ((speed, (3 * 2.4, 8)), (choice, (4.5, 2 * 6))):
+        with Image.open(path) as image:
+            assert image.height / image.width == pytest.approx(shape[0] / shape[1], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +168,7 @@ def test_every_row_of_the_comparison_is_timed(monkeypatch):
     monkeypatch.setattr(benchmark, "timed", take)
     rows = {row["path"]: row["Dice"] for row in benchmark.compared()}
     assert {"unetv2", "unet", "unetplusplus", "fpn", "segresnet", "unetv2 sdi=false"} <= set(rows)
-    assert all(0.5 < dice < 1 for dice in rows.values())
+    assert all(0.5 < float(dice) < 1 for dice in rows.values())
     parser = read_config(seen["unet"].files, seen["unet"].options)
     assert parser["network_def"]["_target_"] == "segmentation_models_pytorch.Unet"
     assert read_config(["inference.json"], seen["unetv2:network_def#sdi=false"].options)["network_def"]["sdi"] is False

@@ -57,7 +57,7 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(part, Mapping):
             found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
     transforms = config.get("transforms", {})
-    found |= {key: transforms[key.split("#")[1]] for key in STEPS if key.split("#")[1] in transforms}
+    found |= {key: _plain(transforms[key.split("#")[1]]) for key in STEPS if key.split("#")[1] in transforms}
     resize = found.get("transforms#resize")
     if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # windows at the image's own scale
         found["inferer"] = config["inferer"]
@@ -85,7 +85,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         raise InputError(f"the weights in {path} are for {of}. {advice} recipes/volumes.yaml.")
     taken = []
     for key, value in carried.items():
-        now = parser.get(key)
+        now = _plain(parser.get(key))
         if now == value or (isinstance(now, str) and now[:1] in "$@%"):
             continue
         if key.endswith("#_target_"):
@@ -105,3 +105,8 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)
     if taken:
         logger.info(f"From the weights in {path}: {', '.join(taken)}.")
+
+
+def _plain(part: Any) -> Any:
+    """A part of the config without its description."""
+    return {key: value for key, value in part.items() if key != "_desc_"} if isinstance(part, Mapping) else part

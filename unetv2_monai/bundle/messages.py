@@ -22,7 +22,11 @@ HINTS = {
     r"StructureLoss is for images": "Leave out options/loss_structure.yaml.",
     r"overlays are drawn on images": "Leave out options/inference_overlays.yaml.",
     r"crop and cover must be shares": "They are lesion_free_crops and lesion_free_covers.",
-    r"the encoder .* could not be downloaded|no pretrained weights at": "pretrained auto takes the bundle's own.",
+    r"could not be downloaded|no pretrained weights at": "pretrained auto takes the bundle's own.",
+    r"for volumes, the network is for images": "Add recipes/volumes.yaml.",
+    r"for images, the network is for volumes": "Leave out recipes/volumes.yaml.",
+    r"holds weights of another network": "Set backbone, out_channels and --network_def#channels as in training.",
+    r"processor has no bfloat16": "Leave out options/bf16_cpu.yaml or options/inference_bf16.yaml.",
 }
 
 

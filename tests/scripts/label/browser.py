@@ -233,6 +233,9 @@ def browsing(address: str, width: int = 1280, height: int = 720, app: bool = Tru
         else:
             driver.get(address)
         yield page
+        severe = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        # the browser itself logs answers of 4xx; all else is a fault of the page or against its security policy
+        assert not [message for message in severe if "Failed to load resource" not in message]
     finally:
         driver.quit()
 

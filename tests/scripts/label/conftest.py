@@ -12,6 +12,7 @@ from unetv2_monai import UNetV2
 
 from ...support.workflow import DEFAULT_BACKBONE
 from .attacks import listing
+from .browser import Page, browsing
 from .support import SMALL, Server, draw_cases, labelling
 
 
@@ -53,6 +54,13 @@ def attacked(images, random_weights, tmp_path_factory) -> Iterator[Server]:
     options = ("--checkpoint", random_weights, *SMALL, "--max_upload", 1)
     with labelling(work, images / "images", *options, scores=False) as started:
         yield started
+
+
+@pytest.fixture
+def page(server) -> Iterator[Page]:
+    """A fresh browser on the page of the module's server."""
+    with browsing(server.address) as opened:
+        yield opened
 
 
 @pytest.fixture

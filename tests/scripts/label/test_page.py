@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...conftest import draw_pair
 from . import support
-from .browser import Page, browsing, draw_line, fill_polygon, needs_browser
+from .browser import browsing, draw_line, fill_polygon, needs_browser
 from .support import Server, draw_cases, labelling
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
@@ -42,15 +42,6 @@ def server(images, tmp_path_factory) -> Iterator[Server]:
     with labelling(work, images / "images") as started:
         (images / "images" / "unreadable.png").write_bytes(b"no image any more")
         yield started
-
-
-@pytest.fixture
-def page(server) -> Iterator[Page]:
-    with browsing(server.address) as opened:
-        yield opened
-        severe = [entry["message"] for entry in opened.driver.get_log("browser") if entry["level"] == "SEVERE"]
-        # the browser itself logs answers of 4xx; all else is a fault of the page or against its security policy
-        assert not [message for message in severe if "Failed to load resource" not in message]
 
 
 def test_opened_image_shows_its_prediction(server, page):

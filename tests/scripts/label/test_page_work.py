@@ -40,12 +40,6 @@ def server(images, tmp_path_factory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def page(server) -> Iterator[Page]:
-    with browsing(server.address) as opened:
-        yield opened
-
-
 def test_what_is_drawn_is_seen(page):
     """A hidden mask is shown again by the first stroke, by undo, and on another image."""
     page.open("case_1")
