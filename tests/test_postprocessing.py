@@ -56,16 +56,3 @@ def test_components_are_those_of_scipy(seed):
     certain = np.unique(components[probability >= 0.97])
     expected = np.isin(components, certain[certain > 0])
     np.testing.assert_array_equal(hysteresis(probability, 0.5, 0.97), expected)
-
-
-def test_a_spiral_and_corners():
-    """One component that winds through all rows, and one that holds together by corners alone."""
-    spiral = np.zeros((9, 9), dtype=np.float32)
-    spiral[0, :] = spiral[:, 8] = spiral[8, :] = spiral[2:, 0] = spiral[2, :7] = spiral[2:7, 6] = spiral[6, 2:7] = 0.6
-    spiral[6, 2] = 0.9  # its inner end
-    np.testing.assert_array_equal(hysteresis(spiral, 0.5, 0.9), spiral > 0.5)
-    spiral[6, 2] = 0.8
-    assert not hysteresis(spiral, 0.5, 0.9).any()
-    diagonal = np.eye(5, dtype=np.float32)[:, ::-1] * 0.6
-    diagonal[0, 4] = 1
-    np.testing.assert_array_equal(hysteresis(diagonal, 0.5, 0.9), diagonal > 0)
