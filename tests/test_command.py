@@ -104,14 +104,14 @@ def test_an_error_is_one_sentence():
 
 
 def test_the_real_command_is_printed_and_run(tmp_path):
+    """As a shell would take it."""
     draw_pair(tmp_path, "case", 60, 48)
-    done = unetv2(
-        "segment", str(tmp_path / "images"), "--weights", "skin_lesions", "--output_dir", str(tmp_path / "masks")
-    )
+    folders = [str(tmp_path / "images"), str(tmp_path / "masks")]
+    done = unetv2("segment", folders[0], "--weights", "skin_lesions", "--with", "tta", "--output_dir", folders[1])
     assert done.returncode == 0, done.stderr[-2000:]
-    first = done.stdout.splitlines()[0]
-    assert first == (
-        f"python -m monai.bundle run inference --config_file {CONFIGS}/inference.json --dataset_dir "
-        f"{tmp_path / 'images'} --checkpoint bundle/models/skin_lesions.pt --output_dir {tmp_path / 'masks'}"
+    assert done.stdout.splitlines()[0] == (
+        f"python -m monai.bundle run inference --config_file \"['{CONFIGS}/inference.json',"
+        f"'{CONFIGS}/options/inference_tta.yaml']\" --dataset_dir {folders[0]} "
+        f"--checkpoint bundle/models/skin_lesions.pt --output_dir {folders[1]}"
     )
     assert [path.name for path in (tmp_path / "masks").iterdir()] == ["case.png"]

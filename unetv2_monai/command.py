@@ -190,6 +190,11 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
+def _quoted(word: str) -> str:
+    """For a shell; a list of files in double quotes, which read better around its single ones."""
+    return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """
     Print the command that a line stands for, and become it.
@@ -201,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = command_of(sys.argv[1:] if argv is None else argv)
     except InputError as error:
         sys.exit(f"error: {error}")
-    print(shlex.join(["python", *command]), flush=True)
+    print(" ".join(_quoted(word) for word in ["python", *command]), flush=True)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     os.execv(sys.executable, [sys.executable, *command])
 
