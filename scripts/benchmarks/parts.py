@@ -267,7 +267,7 @@ def training_rate(folder: Path, variant: Variant, batch_size: int, processes: in
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
     own = {"dataset_dir": demo_images(folder) / "train", "output_dir": out, "max_epochs": 4, "val_interval": 1000}
-    own |= {"val_fraction": 0.11, "check_data": False, "image_size": 256, "batch_size": batch_size}
+    own |= {"val_fraction": 0.11, "check_data": False, "image_size": [256, 256], "batch_size": batch_size}
     run_command(variant, folder, own, processes)
     with (out / "metrics.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
