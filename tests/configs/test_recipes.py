@@ -279,7 +279,8 @@ def test_several_processes_keep_what_overlays_start():
             assert {*own} < {*steps[0]}, path
             assert steps[0] == steps[1], path
             assert first["validate#evaluator#network"] == last["validate#evaluator#network"], path
-    assert plain["train#trainer#network"]["_requires_"] == plain["train#sampler"]["_requires_"] == "@process_group"
+    train = plain["train"]
+    assert train["trainer"]["network"]["_requires_"] == train["sampler"]["_requires_"] == "@process_group"
 
 
 @pytest.mark.parametrize("recipe", ["paper", "released_polyp", "released_isic"])
