@@ -370,7 +370,7 @@ def test_weights_of_another_network(files, run_id, pairs, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--val_interval=1", "error: dataset_dir {} holds no images and masks."),
+        ("--val_interval=1", "error: --dataset_dir {} holds no images and masks."),
         ("--backbone=pvt_v2_b00", "error: timm has no"),
     ],
 )
