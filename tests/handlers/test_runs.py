@@ -304,7 +304,7 @@ def test_a_run_is_resumed_by_its_own_options(trained, tmp_path):
     options = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "max_epochs": 2, "resume": True, **TINY}
     with pytest.raises(Exception) as info:  # noqa: PT011
         run(TRAIN, "training", **{**options, "image_size": 64, "batch_size": 4})
-    assert "was begun with image_size 32, now 64; batch_size 2, now 4" in str(root_error(info))
+    assert "was begun with image_size [32, 32], now [64, 64]; batch_size 2, now 4" in str(root_error(info))
     with pytest.raises(Exception) as info:  # noqa: PT011
         run(TRAIN, "training", **{**options, "optimizer#weight_decay": 0.5})
     assert "was begun with optimizer#weight_decay 0.0001, now 0.5. Resume" in str(root_error(info))
