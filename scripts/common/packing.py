@@ -75,7 +75,9 @@ def apply_recipe(configs: Path, recipe: str) -> None:
     contents = {name: ConfigParser.load_config_file(str(path)) for name, path in files.items()}
     inference = json.loads((configs / "inference.json").read_text())
     overlay = contents.get(f"{recipe}_inference") or used_by(inference, contents[recipe])
-    apply_overlay(configs / "train.json", contents[recipe])
+    # MONAI Label shows them: of train.json it would want a value of each in every request for a training
+    training = {key: value for key, value in contents[recipe].items() if key != "displayable_configs"}
+    apply_overlay(configs / "train.json", training)
     apply_overlay(configs / "inference.json", overlay)
     if f"{recipe}_metadata" in contents:
         apply_overlay(configs / "metadata.json", contents[f"{recipe}_metadata"])

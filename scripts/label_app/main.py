@@ -41,31 +41,22 @@ DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own app
 VAL_SPLIT = 0.2  # MONAI Label's default: every fifth label is held out
 
 
-class InferTask(BundleInferTask):
-    """Masks as files; for ``{"output": "json"}`` polygons, which CVAT draws. One image at a time."""
+class ParsedTask(BundleInferTask):
+    """Parses the config once for the same options: it takes a third of a prediction, and two threads would collide."""
 
-    def __init__(self, path, conf):
-        self.lock = threading.Lock()  # a request's options are written into the parsed config
+    def __init__(self, path, conf, **options):
+        self.parsing = threading.Lock()  # a request's options are written into the parsed config
         self.parts: dict[tuple, tuple] = {}
-        super().__init__(path, conf)
-
-    def __call__(self, request, callbacks=None):
-        try:
-            with self.lock:
-                return super().__call__(request, callbacks)
-        except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
-            logger.exception("inference failed")
-            cause = str(error.__cause__ or error).splitlines()[0]
-            name = os.path.basename(str(request.get("image")))
-            raise HTTPException(422, f"'{name}' cannot be segmented: {cause}") from error
+        super().__init__(path, conf, **options)
 
     def kept(self, data) -> tuple:
-        """Transforms and inferer for the options of a request; parsing the config takes a third of a prediction."""
+        """Transforms and inferer for the options of a request."""
         key = tuple(str(data.get(name)) for name in ("device", *self.displayable_configs))
-        if key not in self.parts:
-            pre, inferer, post = super().pre_transforms(data), super().inferer(data), super().post_transforms(data)
-            self.parts = {key: (pre, inferer, post)}
-        return self.parts[key]
+        with self.parsing:
+            if key not in self.parts:
+                pre, inferer, post = super().pre_transforms(data), super().inferer(data), super().post_transforms(data)
+                self.parts = {key: (pre, inferer, post)}
+            return self.parts[key]
 
     def pre_transforms(self, data=None):
         return self.kept(data)[0]
@@ -74,7 +65,28 @@ class InferTask(BundleInferTask):
         return self.kept(data)[1]
 
     def post_transforms(self, data=None):
-        found = self.kept(data)[2]
+        return self.kept(data)[2]
+
+
+class InferTask(ParsedTask):
+    """Masks as files; for ``{"output": "json"}`` polygons, which CVAT draws. One image at a time."""
+
+    def __init__(self, path, conf):
+        self.turn = threading.Lock()
+        super().__init__(path, conf)
+
+    def __call__(self, request, callbacks=None):
+        try:
+            with self.turn:
+                return super().__call__(request, callbacks)
+        except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
+            logger.exception("inference failed")
+            cause = str(error.__cause__ or error).splitlines()[0]
+            name = os.path.basename(str(request.get("image")))
+            raise HTTPException(422, f"'{name}' cannot be segmented: {cause}") from error
+
+    def post_transforms(self, data=None):
+        found = super().post_transforms(data)
         return [*found, FindContoursd(keys=self.key_pred, labels=self.labels)] if self.polygons(data) else found
 
     def polygons(self, data) -> bool:
@@ -99,7 +111,7 @@ class InferTask(BundleInferTask):
         return path
 
 
-class DropoutTask(BundleInferTask):
+class DropoutTask(ParsedTask):
     """Passes that differ by dropout alone: batch normalisation keeps its statistics, as in a prediction."""
 
     def _get_network(self, device, data):

@@ -12,7 +12,9 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,18 @@ def test_a_websocket(attacked, unchanged):
     upgrade = ["Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"]
     for path in (f"{token(attacked)}/info/ws", "/info/ws"):
         assert 400 <= raw(attacked, "GET", path, "Connection: Upgrade", *upgrade)[0] < 500
+
+
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x"])
+def test_a_client_that_stops_halfway_keeps_no_other_one_waiting(attacked, kind):
+    name, _, port = host(attacked).partition(":")
+    path = f"/train/{MODEL}" if kind == JSON["Content-Type"] else "/datastore/image?image=new"
+    head = [f"{'POST' if 'train' in path else 'PUT'} {token(attacked)}{path} HTTP/1.1", f"Host: {name}:{port}"]
+    with socket.create_connection((name, int(port))) as opened:
+        opened.sendall("\r\n".join([*head, f"Content-Type: {kind}", "Content-Length: 99", "", "{"]).encode())
+        time.sleep(0.5)
+        with urllib.request.urlopen(f"{attacked.url}/info/", timeout=60) as answer:
+            assert answer.status == 200
 
 
 def test_links_are_not_followed(attacked, images, tmp_path):
