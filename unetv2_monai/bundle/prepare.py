@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from ..core.errors import concise_errors
 from ..core.memory import keep_memory
@@ -44,6 +45,8 @@ def prepare() -> None:
     parser.parse(reset=True)
     if loads_weights:
         path = parser.get_parsed_content("checkpoint")
+        if "run_name" in parser and not Path(path).is_file():
+            return  # of MONAI's federated client, which names its run and loads the weights of every round itself
         take_over(parser, options_of(read_weights(path)), path, given)
         parser.parse(reset=True)
         read_weights(path, parser.get_parsed_content("network_def"))
