@@ -45,4 +45,4 @@ def as_options(message: str, options: Collection[str]) -> str:
     text = " ".join([message, *hints])
     # not within a path, a longer name or an option, and only names that are no words of English
     names = "|".join(sorted((re.escape(name) for name in options if "_" in name), key=len, reverse=True))
-    return re.sub(rf"(?<![\w/.#-])({names})(?![\w/.=]|\.\w)", r"--\1", text) if names else text
+    return re.sub(rf"(?<![\w/.#-])({names})(?![\w/=]|\.\w)", r"--\1", text) if names else text
