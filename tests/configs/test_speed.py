@@ -43,13 +43,14 @@ def test_kept_memory_is_not_faulted_in_again():
 
 
 @pytest.mark.parametrize(
-    ("files", "run_id", "inferer"),
-    [(TRAIN, "training", "validate#inferer"), (EVALUATE, "evaluating", "validate#inferer"),
-     (INFERENCE, "inference", "inferer")],
+    ("files", "run_id", "inferer", "without_weights"),
+    [(TRAIN, "training", "validate#inferer", {}),
+     (EVALUATE, "evaluating", "validate#inferer", {"validate#handlers": []}),
+     (INFERENCE, "inference", "inferer", {"handlers": []})],
 )  # fmt: skip
-def test_the_network_is_prepared(files, run_id, inferer, pairs, tmp_path):
+def test_the_network_is_prepared(files, run_id, inferer, without_weights, pairs, tmp_path):
     """Weights in channels_last, plain tensors as input: both cost time elsewhere and change nothing."""
-    flow = workflow(files, run_id, dataset_dir=str(pairs), output_dir=str(tmp_path), **TINY)
+    flow = workflow(files, run_id, dataset_dir=str(pairs), output_dir=str(tmp_path), **TINY, **without_weights)
     network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", inferer))
     for name, weight in network.named_parameters():
         assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last), name

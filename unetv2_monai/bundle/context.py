@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["running_config", "running_parser"]
+__all__ = ["in_federation", "running_config", "running_parser"]
 
 
 def running_parser() -> ConfigParser | None:
@@ -31,3 +31,9 @@ def running_config() -> dict[str, Any]:
     """
     parser = running_parser()
     return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def in_federation() -> bool:
+    """Whether ``monai.fl`` builds the caller, which initialises a config before it takes the loading of weights out."""
+    names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None))
+    return any(name.startswith("monai.fl.") for name in names)

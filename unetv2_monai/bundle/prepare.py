@@ -10,7 +10,7 @@ from ..core.errors import concise_errors
 from ..core.memory import keep_memory
 from ..networks.weights import options_of, read_weights
 from .carried import take_over
-from .context import running_parser
+from .context import in_federation, running_parser
 from .messages import as_options
 from .option_table import OPTIONS
 from .options import check_options
@@ -37,7 +37,7 @@ def prepare() -> None:
         return
     concise_errors(partial(as_options, options=[name for name in parser.get() if name in NAMES]))
     given = check_options(parser)
-    loads_weights = any(
+    loads_weights = not in_federation() and any(
         isinstance(handler, dict) and handler.get("load_path") == "@checkpoint"
         for key in ("handlers", "validate#handlers")
         for handler in parser.get(key) or []
