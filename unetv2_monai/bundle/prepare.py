@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from ..core.errors import concise_errors
 from ..core.memory import keep_memory
@@ -38,15 +37,15 @@ def prepare() -> None:
     concise_errors(partial(as_options, options=[name for name in parser.get() if name in NAMES]))
     given = check_options(parser)
     loads_weights = not in_federation() and any(
-        isinstance(handler, dict) and handler.get("load_path") == "@checkpoint"
+        isinstance(handler, dict)
+        and handler.get("load_path") == "@checkpoint"
+        and handler.get("_disabled_") is not True
         for key in ("handlers", "validate#handlers")
         for handler in parser.get(key) or []
     )
     parser.parse(reset=True)
     if loads_weights:
         path = parser.get_parsed_content("checkpoint")
-        if "run_name" in parser and not Path(path).is_file():
-            return  # of MONAI's federated client, which names its run and loads the weights of every round itself
         take_over(parser, options_of(read_weights(path)), path, given)
         parser.parse(reset=True)
         read_weights(path, parser.get_parsed_content("network_def"))
