@@ -7,7 +7,7 @@ from functools import partial
 
 from ..core.errors import concise_errors
 from ..core.memory import keep_memory
-from ..networks.weights import options_of, read_weights
+from ..networks.weights import check_weights, options_of, read_weights
 from .carried import take_over
 from .context import in_federation, running_parser
 from .messages import as_options
@@ -46,6 +46,7 @@ def prepare() -> None:
     parser.parse(reset=True)
     if loads_weights:
         path = parser.get_parsed_content("checkpoint")
-        take_over(parser, options_of(read_weights(path)), path, given)
+        weights = read_weights(path)
+        take_over(parser, options_of(weights), path, given)
         parser.parse(reset=True)
-        read_weights(path, parser.get_parsed_content("network_def"))
+        check_weights(weights, parser.get_parsed_content("network_def"), path)

@@ -137,10 +137,10 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:
-    """All values that are no dict or list, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
-    if not isinstance(content, dict | list) or (
-        path and not any(isinstance(one, dict | list | str) for one in content)
-    ):
+    """Values, and lists of numbers, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
+    if not isinstance(content, dict | list):
+        return {path: content}
+    if path and not any(isinstance(one, dict | list | str) for one in content):
         return {path: content}
     items = content.items() if isinstance(content, dict) else enumerate(content)
     return {k: v for key, value in items for k, v in flat(value, f"{path}#{key}" if path else str(key)).items()}

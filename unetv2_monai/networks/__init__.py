@@ -5,7 +5,7 @@ from .attention import ChannelAttention, SpatialAttention
 from .encoders import Encoder, build_encoder, prune_unused
 from .sdi import SDI
 from .unetv2 import UNetV2
-from .weights import imagenet_weights, load_encoder, load_weights, options_of, read_weights, with_options
+from .weights import check_weights, imagenet_weights, load_encoder, load_weights, options_of, read_weights, with_options
 
 __all__ = [
     "SDI",
@@ -14,6 +14,7 @@ __all__ = [
     "SpatialAttention",
     "UNetV2",
     "build_encoder",
+    "check_weights",
     "imagenet_weights",
     "load_encoder",
     "load_weights",

@@ -19,7 +19,15 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-__all__ = ["imagenet_weights", "load_encoder", "load_weights", "options_of", "read_weights", "with_options"]
+__all__ = [
+    "check_weights",
+    "imagenet_weights",
+    "load_encoder",
+    "load_weights",
+    "options_of",
+    "read_weights",
+    "with_options",
+]
 
 OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
 
@@ -83,10 +91,30 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state_dict = content.get(key, content)
-        found = {name: tuple(value.shape) for name, value in state_dict.items()}
+        for value in state_dict.values():
+            tuple(value.shape)  # what is no tensor has none
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
-    wanted = found if network is None else {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    if network is not None:
+        check_weights(state_dict, network, path)
+    return state_dict
+
+
+def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, path: str | Path) -> None:
+    """
+    Compare weights with a network.
+
+    Args:
+        state_dict: the weights.
+        network: whose entries and shapes they must have.
+        path: of their file, for the message.
+
+    Raises:
+        InputError: when they are of another network, with the first entries that differ.
+    """
+    found, wanted = (
+        {name: tuple(value.shape) for name, value in one.items()} for one in (state_dict, network.state_dict())
+    )
     both = [name for name in wanted if name in found]
     differences = {
         "missing": [name for name in wanted if name not in found],
@@ -95,7 +123,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
     }
     lines = [f"{len(names)} {what}, such as {names[0]}" for what, names in differences.items() if names]
     if not lines:
-        return state_dict
+        return
     # the longest shapes are those of convolutions
     kinds = [{4: "images", 5: "volumes"}.get(max(map(len, s.values()), default=0)) for s in (found, wanted)]
     if None not in kinds and kinds[0] != kinds[1]:
