@@ -15,25 +15,14 @@ from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network
 
 from .images import refuse_other_kind
 
-__all__ = ["prepare_app", "write_bundle"]
-
 CODE = Path(__file__).resolve().parents[1] / "label_app"
 FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
 
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
     """
-    Put the bundle and its weights into the app's folder, unless they are there, and the app's code beside it.
-
-    Args:
-        arguments: of the command.
-        images: of the server.
-
-    Returns:
-        A sentence about the weights.
-
-    Raises:
-        InputError: when the images or the weights do not fit the network; then nothing is written.
+    Put the bundle and its weights into the app's folder, unless they are there, and the app's code beside it. Returns a
+    sentence about the weights. Raises InputError, and writes nothing, when images or weights do not fit the network.
     """
     app, unfinished = arguments.work_dir / "app", arguments.work_dir / "app.unfinished"
     bundle = app / "model" / NAME

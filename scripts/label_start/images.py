@@ -16,8 +16,6 @@ import nibabel
 from unetv2_monai import InputError, list_images
 from unetv2_monai.core.listing import VOLUME_ENDINGS, list_files
 
-__all__ = ["is_volume", "link_images", "prepare_images", "refuse_changed", "refuse_other_kind", "studies_of"]
-
 
 def prepare_images(arguments: Namespace) -> list[Path]:
     """The images, each of which has been decoded."""
@@ -40,31 +38,25 @@ def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
 
 def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
     """A label belongs to the content of its image, of which the server keeps the hash."""
+    path = studies / "datastore_v2.json"
+    try:
+        listed = json.loads(path.read_text())["objects"] if path.is_file() else {}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is broken. Move it away and start again: the list is made anew from the images and the files in "
+            f"{studies / 'labels'}."
+        ) from None
     by_name = {path.name: path for path in images}
-    changed = []
-    for name, entry in sorted(listed(studies / "datastore_v2.json").items()):
+    changed = ""
+    for name, entry in sorted(listed.items()):
         label = entry["labels"].get("final", {"ext": "", "info": {}})
         image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
         file = studies / "labels" / "final" / (name + label["ext"])
         if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
-            changed.append(f"{image.name}, labelled in {file}")
+            changed += f"\n  {image.name}, labelled in {file}"
     if changed:
-        lines = "\n  ".join(changed)
-        raise InputError(
-            f"These images are not those that were labelled:\n  {lines}\n"
-            "Restore them, move their labels away, or name another --work_dir."
-        )
-
-
-def listed(path: Path) -> dict[str, Any]:
-    """What MONAI Label's list holds of each image."""
-    try:
-        return json.loads(path.read_text())["objects"] if path.is_file() else {}
-    except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path} is broken. Move it away and start again: the list is made anew from the images and the files in "
-            f"{path.parent / 'labels'}."
-        ) from None
+        advice = "Restore them, move their labels away, or name another --work_dir."
+        raise InputError(f"These images are not those that were labelled:{changed}\n{advice}")
 
 
 def is_volume(path: Path) -> bool:
@@ -83,10 +75,8 @@ def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
     for path in images if three else ():
         volume: Any = nibabel.load(path)
         if (own := math.prod(volume.shape[3:])) != channels:
-            raise InputError(
-                f"{path}: holds {own} channels, but the network takes {channels}. Name other --images, or a network "
-                f"of your own by --checkpoint and --set in_channels={own}."
-            )
+            advice = f"Name other --images, or a network of your own by --checkpoint and --set in_channels={own}."
+            raise InputError(f"{path}: holds {own} channels, but the network takes {channels}. {advice}")
 
 
 def link_images(studies: Path, images: Sequence[Path]) -> None:
