@@ -142,8 +142,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
         The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether
         the images are volumes.
     """
-    from label_start.bundle import prepare_app
-    from label_start.images import is_volume, link_images, prepare_images, refuse_changed, studies_of
+    from label_start import is_volume, link_images, prepare_app, prepare_images, refuse_changed, studies_of
 
     try:
         images = prepare_images(arguments)

@@ -57,7 +57,7 @@ def test_label_server_shows_errors_that_are_no_input_errors(tmp_path, monkeypatc
         raise ValueError("a bug")
 
     monkeypatch.setattr(server, "use_label_environment", lambda: None)
-    monkeypatch.setattr("label_start.images.prepare_images", fail)
+    monkeypatch.setattr("label_start.prepare_images", fail)
     options = ["--port", "0", "--work_dir", str(tmp_path / "work"), "--images"]
     with pytest.raises(ValueError, match=r"^a bug$"):
         run(lambda: server.main([*options, str(tmp_path)]))
