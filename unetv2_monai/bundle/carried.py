@@ -16,6 +16,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
+from ..core.places import bundle_dir
 
 __all__ = ["options_to_carry", "take_over"]
 
@@ -32,12 +33,8 @@ STEPS = ("transforms#resize", "transforms#normalize")
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # what the network can do otherwise than in training, if the command line says so
 FREE_OPTIONS = {"image_size"}
-# the bundle's own values, which are no wish of the user
-DEFAULTS: dict[str, list[Any]] = {
-    "spatial_dims": [2, 3], "in_channels": [3, 1], "out_channels": [1, 3], "backbone": ["tf_efficientnet_lite0"],
-    "image_size": [[256, 256], [40, 56, 40]], "spacing": [None], "intensity": ["mr"], "window_level": [40],
-    "window_width": [400],
-}  # fmt: skip
+# where the bundle's own values are, which are no wish of the user
+DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
 
 def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,7 +83,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
                 f"the weights in {path} are of {value}, but the config has {now}. Add the recipe that they were "
                 "trained with, or name other weights."
             )
-        if key in given or (key in OPTIONS and key in parser and now not in DEFAULTS[key]):
+        if key in given or (key in OPTIONS and key in parser and now not in _own_values(key)):
             if key not in FREE_OPTIONS:
                 raise InputError(
                     f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
@@ -98,6 +95,12 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)
     if taken:
         logger.info(f"From the weights in {path}: {', '.join(taken)}.")
+
+
+def _own_values(key: str) -> list[Any]:
+    """What the bundle's configs say of an option."""
+    files = [bundle_dir() / "configs" / name for name in DEFAULTS]
+    return [ConfigParser.load_config_file(file).get(key) for file in files if file.is_file()]
 
 
 def _plain(part: Any) -> Any:

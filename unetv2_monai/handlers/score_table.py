@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_csv
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -136,11 +134,7 @@ class ScoreTable:
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.output_dir / "scores.csv", text.getvalue())
+        write_csv(self.output_dir / "scores.csv", rows, columns)
         print(table(summary))
 
 
