@@ -81,16 +81,9 @@ class Facts:
     """
     What is known of one image and its mask, or of a volume and its label.
 
-    Args:
-        split: of the data set.
-        image, label: paths.
-        values: in the mask.
-        lesion: share of the image that is not background.
-        size: width and height in pixels, or of a volume in voxels.
-        sha256: of the image's pixels.
-        bits: 256 booleans, of which about half differ between unrelated images.
-        traits: what should be alike in all images, by the kind of the finding if it is not.
-        spacing: size of a voxel in mm, from left to right, back to front and below to above; empty for images.
+    ``lesion`` is the share that is not background; ``sha256`` is of the pixels; about half of ``bits`` differ between
+    unrelated images; ``traits`` should be alike in all, by the finding if not; ``spacing`` is in mm, RAS, empty for
+    images.
     """
 
     split: str
@@ -192,8 +185,7 @@ def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, li
     """
     Groups of images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
 
-    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ. A group
-    is what is connected by such pairs.
+    Nearly: at most ``most_different`` of 256 bits differ. A group is what is connected by such pairs.
     """
     signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)
     digests, splits = np.array([(fact.sha256, fact.split) for fact in facts]).T

@@ -57,16 +57,7 @@ Segmented = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB, mask and predictio
 
 @dataclass(frozen=True)
 class Scored:
-    """
-    A row of ``scores.csv``: one class of one image.
-
-    Args:
-        group: name of what it is summarised with: the data set, and the class where there are several.
-        image: path.
-        class_index: 1 for the first class that is not the background.
-        dice: of this class.
-        tp, fp, fn, tn: pixels.
-    """
+    """A row of ``scores.csv``: one class of one image, with the ``group`` that it is summarised with."""
 
     group: str
     image: str
@@ -212,10 +203,7 @@ def calibration(summary: dict[str, Any]) -> bytes:
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """
-    A header, then a row per data set and class: those of ``SHOWN_SCORES`` that there are, means and pooled Dice with
-    95 % intervals.
-    """
+    """A header, then a row per data set and class, of those of ``SHOWN_SCORES`` that there are."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]
