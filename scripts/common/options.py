@@ -42,13 +42,7 @@ def key_and_text(item: str) -> tuple[str, str]:
 class _Collect(argparse.Action):
     """Of a key that is given twice, the last text counts."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})
 
 
