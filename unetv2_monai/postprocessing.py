@@ -19,16 +19,13 @@ class HysteresisThresholdd(MapTransform):
     """
     Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
-    See :py:func:`unetv2_monai.core.masks.hysteresis`.
+    See :py:func:`unetv2_monai.core.masks.hysteresis`. The masks of 0 and 1 have the probabilities' type.
 
     Args:
         keys: of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Those of several channels stay as they are.
         low: a pixel is marked from this probability on. Defaults to 0.5.
         high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept. Defaults to 0.9.
         allow_missing_keys: whether keys may be absent. Defaults to False.
-
-    Returns:
-        Called with a dictionary, a copy of it with masks of 0 and 1 in the probabilities' type under the keys.
     """
 
     def __init__(

@@ -38,9 +38,9 @@ class PretrainedUNetV2(UNetV2):
                 file, or an array of shape (dim_0, dim_1, dim_2) and its affine of shape (4, 4), as a tuple.
 
         Returns:
-            The mask and the probabilities, both of the size of the image. The mask has the type uint8, and is 0 and 1,
-            or the index of the most probable class. The probabilities have the type float32, and a first dimension
-            for the class where there are several.
+            The mask, uint8: 0 and 1, or the index of the most probable class. And the probabilities, float32, with
+                a first
+            dimension for the class where there are several.
 
         Raises:
             InputError: when ``image`` is none of these.
@@ -55,12 +55,7 @@ class PretrainedUNetV2(UNetV2):
 
 
 class Steps:
-    """
-    What a config does before and after the network.
-
-    Args:
-        parser: of inference.json with its overlays.
-    """
+    """What a config, of inference.json and its overlays, does before and after the network."""
 
     def __init__(self, parser: ConfigParser) -> None:
         self.dims = parser.get("spatial_dims", 2)

@@ -42,14 +42,9 @@ DEFAULTS: dict[str, list[Any]] = {
 
 def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Pick the options that weights carry from the config of their training.
+    Pick from the config of a training what its weights carry, by keys such as ``network_def#channels``.
 
-    Args:
-        config: the content of the config, with expressions as written.
-
-    Returns:
-        Plain values by their keys: options, arguments of the network (``network_def#channels``), and steps of the
-        preprocessing. Values that the config computes are left out.
+    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
     for key in ("network_def", "encoder"):
@@ -66,11 +61,9 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
     """
-    Put the options that weights carry into a config.
+    Put the options that weights carry into the config of a parser.
 
     Args:
-        parser: of the config; it is changed.
-        carried: the options.
         path: of the weights, for messages.
         given: options that the user named, such as ``network_def#channels``.
 

@@ -22,13 +22,7 @@ def running_parser() -> ConfigParser | None:
 
 
 def running_config() -> dict[str, Any]:
-    """
-    The config that builds the caller.
-
-    Returns:
-        The content of :py:func:`running_parser`, with overlays and options of the command line merged into it and
-        expressions as written; empty outside of a config.
-    """
+    """The config that builds the caller, with overlays and options, expressions as written; empty outside of one."""
     parser = running_parser()
     return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
 

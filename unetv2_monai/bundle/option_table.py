@@ -18,13 +18,7 @@ __all__ = ["DEVICE", "OPTIONS", "Kind", "Option"]
 
 @dataclass(frozen=True)
 class Kind:
-    """
-    A kind of value.
-
-    Args:
-        name: for messages, such as "a positive integer".
-        accepts: whether a value is of this kind.
-    """
+    """A kind of value: its name for messages, such as "a positive integer", and whether a value is of it."""
 
     name: str
     accepts: Callable[[Any], bool]
@@ -32,20 +26,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """
-    One option.
-
-    Args:
-        kind: what its value may be.
-        meaning: for the reference, in Markdown.
-        default: for the reference, where the config computes it.
-        files: the overlays that have the option, if it is one of overlays.
-    """
+    """What a value may be, and what the reference says of it, in Markdown."""
 
     kind: Kind
     meaning: str
-    default: str = ""
-    files: tuple[str, ...] = ()
+    default: str = ""  # where the config computes it
+    files: tuple[str, ...] = ()  # the overlays that have it, if it is one of overlays
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:

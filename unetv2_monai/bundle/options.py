@@ -27,21 +27,14 @@ REFERENCE = "docs/reference/options.md"
 
 def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of a config before anything of it is built.
+    Check the options of a config before anything of it is built; return those of the command line.
 
     On the command line the words true, false and null become the values that they mean, which Fire, the parser of
     ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.
 
-    Args:
-        parser: of the config that is being run. It is changed.
-
-    Returns:
-        The options of the command line, such as ``network_def#dropout``.
-
     Raises:
-        InputError: for an option of the command line that nothing in the config refers to, with the name that was
-            probably meant; for a value of another kind than the table states; for a GPU that is not there; for
-            tracking by a package that is not installed.
+        InputError: for an option of the command line that nothing refers to, with the name that was probably meant; for
+            a value of another kind than the table states; for a GPU or a tracking package that is not there.
     """
     given = options_given()
     for path in given:

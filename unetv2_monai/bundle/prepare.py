@@ -27,8 +27,7 @@ def prepare() -> None:
     memory that tensors free is kept for the next ones.
 
     Raises:
-        InputError: when an option is wrong or contradicts the weights, or the weights are missing or of another
-            network.
+        InputError: when an option is wrong or contradicts the weights, or these are missing or of another network.
     """
     keep_memory()
     parser = running_parser()

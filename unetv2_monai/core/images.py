@@ -18,7 +18,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Bring an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB, 0 to 255.
 
     Args:
-        image: an opened image. An EXIF orientation is applied; transparency is dropped, not blended.
+        image: an opened image. Its EXIF orientation is applied; transparency is dropped, not blended.
 
     Returns:
         The image in mode ``"RGB"``.
@@ -30,18 +30,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """
-    Read an image file of any mode.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        What :py:func:`to_rgb` makes of it, (height, width, 3), 0 to 255.
-
-    Raises:
-        BrokenFile: when it cannot be read.
-    """
+    """Read a file of any mode as RGB of shape (height, width, 3), 0 to 255; BrokenFile when it cannot be read."""
     try:
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened))
@@ -54,9 +43,9 @@ def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice]
     Resize as ``torch.nn.functional.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
 
     Args:
-        image: (height, width) or (height, width, channels).
+        image: (height, width[, channels]).
         size: height and width of the result.
-        region: rows and columns of the result that are computed, with start and stop. Defaults to None: all.
+        region: rows and columns of the result that are computed. Defaults to None: all.
 
     Returns:
         The region of the resized image, float32.

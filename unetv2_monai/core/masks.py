@@ -24,7 +24,7 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
         image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half,
             or palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
             ``out_channels - 1``.
-        out_channels: number of output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
+        out_channels: of the network. 1 means one class with a sigmoid. Defaults to 1.
 
     Returns:
         The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
@@ -73,9 +73,9 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     Threshold probabilities, and keep a connected component only if it is certain somewhere.
 
     Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs, which are marked pixels of one row
-    that are next to each other. Of masks with few and large components that takes a fraction of the time of
-    ``scipy.ndimage.label``; of pure noise, several times as long.
+    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: of masks
+    with few and large components a fraction of the time of ``scipy.ndimage.label``, of pure noise several times as
+    long.
 
     Args:
         probability: (dim_0, dim_1[, dim_2]), 0 to 1.

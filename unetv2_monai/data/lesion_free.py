@@ -31,12 +31,10 @@ class RandLesionFreed(Randomizable, MapTransform):
 
     The result is a crop beside the lesion, resized to the size of the image, or the full image with its lesion covered
     by another part of it. Neither the resizing nor the seam may tell lesion-free images, so the same share of images
-    is cropped anywhere, or has a place beside the lesion covered. An image without room for what was drawn stays as it
-    is.
+    is cropped anywhere, or has a place beside the lesion covered. An image without room for what was drawn stays.
 
     Args:
-        keys: of the image (channels, height, width), uint8, and of the mask (1, height, width) of one structure, in
-            this order.
+        keys: of the image (channels, height, width), uint8, and of the mask (1, height, width), in this order.
         crop: share of images to crop beside the lesion, and of others to crop anywhere. Defaults to 0.1.
         cover: share of images whose lesion is covered, and of others with another place covered. Defaults to 0.05.
         size: range of the height and width of crops, as shares of those of the image. Defaults to (0.4, 0.8).

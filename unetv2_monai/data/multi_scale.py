@@ -28,10 +28,7 @@ class MultiScaleBatch:
         out_channels: of the network; above 1 masks hold class indices. Defaults to 1.
 
     Returns:
-        Called with a batch, its images and masks, of shapes (Batch, channels, height, width).
-
-    Raises:
-        InputError: when it is called with volumes.
+        When called, images and masks of shape (Batch, channels, height, width). InputError for volumes.
     """
 
     def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:

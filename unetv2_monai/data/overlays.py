@@ -28,11 +28,8 @@ class SaveOverlayd(MapTransform):
         opacity: of the tint, 0 to 1. Defaults to 0.3.
         allow_missing_keys: whether keys may be absent. Defaults to False.
 
-    Returns:
-        Called with a dictionary, the same one.
-
     Raises:
-        InputError: for masks of volumes.
+        InputError: when called, for masks of volumes.
     """
 
     def __init__(

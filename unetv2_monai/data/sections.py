@@ -32,15 +32,11 @@ Parts = list[tuple[str, Layout]]  # sections, and pairs of them
 
 def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
     """
-    Find the pairs of a data set by its ``datalist.json``, its split folders, or else its own layout and split files.
+    Find the pairs of every section by ``datalist.json``, split folders, or else the folder's own layout and split
+    files.
 
-    Args:
-        root: the folder of the data set.
-        wanted: the sections whose problems count.
-
-    Returns:
-        The pairs of every section that has some, or of ``"plain"`` where nothing says which pairs are for what; and a
-        sentence for every problem in the wanted sections.
+    Pairs are in ``"plain"`` where nothing says what they are for. With them comes a sentence for every problem in a
+    wanted section.
 
     Raises:
         InputError: when there is no such folder, or no pairs in it and no problem that would say why.

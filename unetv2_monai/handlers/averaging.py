@@ -16,7 +16,7 @@ class MovingAverage:
     Update a moving average of the weights after every iteration.
 
     Args:
-        average: a :py:class:`timm.utils.ModelEmaV3`, which holds the averaged network.
+        average: a :py:class:`timm.utils.ModelEmaV3`.
         network: whose weights are averaged.
     """
 

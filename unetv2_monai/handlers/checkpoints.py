@@ -51,10 +51,7 @@ class AtomicCheckpointSaver(CheckpointSaver):
                 saver.save_handler = _AtomicSaveHandler(Path(save_dir), filename, options)
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: whose metric or epochs decide.
-        """
+        """Watch an engine, whose metric or epochs decide."""
         self.engine = engine
         super().attach(engine)
 

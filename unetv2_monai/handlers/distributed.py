@@ -18,7 +18,7 @@ class BroadcastBuffers:
     the last one.
 
     Args:
-        network: whose buffers are sent: the one that is scored, which may be an average of the trained one.
+        network: that is scored, which may be an average of the trained one.
     """
 
     def __init__(self, network: nn.Module) -> None:

@@ -19,8 +19,8 @@ class ClipGradients:
 
     Args:
         network: whose gradients are limited.
-        max_norm: the Euclidean norm of all gradients together is scaled down to it. None does not. Defaults to None.
-        max_value: every entry is clamped to plus or minus it. None does not. Defaults to None.
+        max_norm: the Euclidean norm of all gradients together is scaled down to it. Defaults to None: any.
+        max_value: every entry is clamped to plus or minus it. Defaults to None: any.
     """
 
     def __init__(self, network: nn.Module, max_norm: float | None = None, max_value: float | None = None) -> None:

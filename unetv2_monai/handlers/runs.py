@@ -31,14 +31,9 @@ class EpochSeed:
     """
     Draw all randomness of an epoch from the run's seed and the number of the epoch.
 
-    So a run that was stopped and resumed goes on exactly as it would have, whatever was drawn before, and random
-    states need not be saved. Workers of a data loader are seeded by torch's seed when they start, so they must start
-    anew with each epoch (``persistent_workers: false``).
-
-    Args:
-        seed: of the run.
-        rank: of the process, so that processes draw different numbers. Defaults to 0.
-        transform: random transforms of the training data, which keep states of their own. Defaults to None.
+    So a resumed run goes on exactly as it would have, and random states need not be saved. Workers of a data loader are
+    seeded when they start, so they must start anew with each epoch (``persistent_workers: false``). Processes draw
+    different numbers by their rank. ``transform`` has random transforms, which keep states of their own.
     """
 
     def __init__(self, seed: int, rank: int = 0, transform: Randomizable | None = None) -> None:
@@ -65,14 +60,7 @@ class EpochSeed:
 class EpochLog:
     """
     Keep ``metrics.csv``: a row per epoch with the learning rate at its start, its seconds, and all metrics of training
-    and validation.
-
-    Rows after the epoch from which a run was resumed are replaced.
-
-    Args:
-        output_dir: folder of the file.
-        validator: the engine whose metrics are added in the epochs that it ran in. Defaults to None.
-        rank: only rank 0 writes. Defaults to 0.
+    and, in the epochs that it ran in, of the validator. Rows after the epoch from which a run was resumed are replaced.
     """
 
     def __init__(self, output_dir: str, validator: Engine | None = None, rank: int = 0) -> None:
@@ -83,10 +71,7 @@ class EpochLog:
         self.learning_rate = float("nan")
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer. To be attached after the handler that runs the validator.
-        """
+        """Listen to the trainer, after the handler that runs the validator; only rank 0 writes."""
         if self.rank == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
@@ -115,15 +100,7 @@ class EpochLog:
 
 
 class NaNGuard:
-    """
-    Stop when the loss is no number, before it changes the weights, and keep the batch that it came from.
-
-    Args:
-        output_dir: where ``nan_batch.pt`` is written: images, masks, paths, epoch and iteration.
-
-    Raises:
-        InputError: in training, with the images of that batch.
-    """
+    """Stop by an InputError when the loss is no number, before it changes the weights, and keep its batch in a file."""
 
     def __init__(self, output_dir: str) -> None:
         self.path = Path(output_dir) / "nan_batch.pt"
@@ -157,10 +134,8 @@ class OwnSchedule:
     Let a resumed run follow the schedule of its config where that has another length than before.
 
     A checkpoint holds the length of the old schedule too, at whose end the learning rate is 0. Where nothing changed,
-    nothing is done, so that a run goes on with exactly the rates that it would have had.
-
-    Args:
-        lr_scheduler: as the config builds it, before the checkpoint is loaded into it.
+    nothing is done, so that a run goes on with exactly the rates that it would have had. To be made before the
+    checkpoint is loaded into the schedule.
     """
 
     PROGRESS = ("last_epoch", "_step_count")
@@ -188,10 +163,9 @@ class StopOnSignal:
     """
     End the run after the current iteration on SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT).
 
-    ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. The last
-    complete epoch is in the checkpoint already; a resumed run repeats the one that was begun, exactly. Several
-    processes end in the same iteration, for a signal or a time limit of any of them: else the others would wait for its
-    gradients.
+    ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. A resumed run
+    repeats the epoch that was begun, exactly. Several processes end in the same iteration, for a signal or a time limit
+    of any of them: else the others would wait for its gradients.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -201,11 +175,7 @@ class StopOnSignal:
         self.before: dict[signal.Signals, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer, which starts now. To be attached after other handlers that may end it. Outside of the
-                main thread signals are left as they are.
-        """
+        """Listen to a trainer that starts now, after handlers that may end it; signals only in the main thread."""
         engine.state.exit_status = 0  # type: ignore[attr-defined]
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}

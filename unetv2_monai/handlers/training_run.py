@@ -37,8 +37,8 @@ class TrainingRun:
     Args:
         output_dir: folder of the run.
         ckpt_dir: folder of ``last.pt``.
-        state: what ``last.pt`` holds, by name, each with ``state_dict`` and ``load_state_dict``; the trainer and its
-            gradient scaler are added. With ``"lr_scheduler"``.
+        state: what ``last.pt`` holds beside the trainer and its gradient scaler, by name, each with ``state_dict`` and
+            ``load_state_dict``. With ``"lr_scheduler"``.
         validator: the engine of the validation.
         transform: of the training data, whose random transforms are seeded.
         seed: of the run. Defaults to 0.
@@ -46,8 +46,7 @@ class TrainingRun:
 
     Raises:
         InputError: in training, when a file cannot be written, the loss is not a number, or the epochs of a resumed run
-            have another number of steps: the checkpoint's number would hold, so that epochs see a part of the images,
-            or some of them again.
+            have another number of steps.
     """
 
     def __init__(
@@ -72,10 +71,7 @@ class TrainingRun:
         ]
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer. To be attached after the handler that runs the validator.
-        """
+        """Listen to the trainer, after the handler that runs the validator."""
         for part in self.parts:
             part.attach(engine)
         engine.add_event_handler(Events.STARTED, self._start)
