@@ -38,7 +38,7 @@ from tqdm.contrib.concurrent import thread_map
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import to_rgb
-from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
@@ -101,10 +101,6 @@ class Facts:
     def name(self) -> str:
         """Split and path, for people."""
         return f"{self.split}: {self.image}"
-
-
-def is_volume(path: str) -> bool:
-    return not path.lower().endswith(IMAGE_ENDINGS)
 
 
 def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:

@@ -31,6 +31,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, load_weights
+from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
@@ -136,12 +137,7 @@ def content_of(parser: ConfigParser, key: str) -> Any:
     try:
         return parser.get_parsed_content(key)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        raise input_error_behind(error) or error from None
 
 
 def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:

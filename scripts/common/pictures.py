@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from unetv2_monai.core.images import to_rgb
-from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.listing import is_volume
 
 __all__ = ["fullest_slices", "picture"]
 
@@ -30,7 +30,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     A pixel has one size in mm in all three: the shortest side of a voxel, or a whole fraction of it in small volumes.
     The slices are those with most of the first mask that is not empty. Of several channels the first is shown.
     """
-    if path.lower().endswith(IMAGE_ENDINGS):
+    if not is_volume(path):
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened)), list(masks)
     volume: Any = nibabel.load(path)
