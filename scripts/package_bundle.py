@@ -148,9 +148,7 @@ def write_zip(folder: Path, target: Path) -> None:
 
 
 def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
-    """
-    Write one package and its zip, without weights where these have an address, and with ONNX where that is possible.
-    """
+    """Write one package and its zip: without weights where these have an address, with ONNX where that is possible."""
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     folder, archive = unfinished / entry.name, unfinished / "archive.zip"

@@ -199,7 +199,7 @@ def calibration(summary: dict[str, Any]) -> bytes:
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """A header, then a row per data set and class, of those of ``SHOWN_SCORES`` that there are."""
+    """Return a header, then a row per data set and class, with those of ``SHOWN_SCORES`` that there are."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]

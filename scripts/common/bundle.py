@@ -38,7 +38,7 @@ class Usage:
 
 
 def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, folder: Path = CONFIGS) -> ConfigParser:
-    """A config and its overlays in ``folder``, with options applied last; nothing of it is built yet."""
+    """Read a config and its overlays in ``folder``, and apply options last; nothing of it is built."""
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])
     parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # no command runs that it could be found by

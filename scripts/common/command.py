@@ -16,7 +16,7 @@ RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" /
 
 
 def new_parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser whose ``--help`` prints the docstring of the command as it is written."""
+    """Make a parser whose ``--help`` prints the docstring of the command as it is written."""
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 

@@ -41,9 +41,9 @@ def match_pairs(
     """
     Pair all images of one folder below ``root`` with the masks of another, in the order of names and numbers.
 
-    The first of the names ``images`` and ``masks`` that exists is taken. ``image_stem`` makes the image's name of the
-    mask's; a suffix such as ``_segmentation`` is left out in any case. Raises InputError when there is no such folder,
-    or for all files without a partner or with the name of another one.
+    The first folder that exists of ``images``, and of ``masks``, is taken. ``image_stem`` makes the image's name of the
+    mask's. A suffix such as ``_segmentation`` is left out in any case. Raises InputError when there is no such folder,
+    or for all files that have no partner or the name of another one.
     """
     image_folder, mask_folder = _find_folder(root, images, "images"), _find_folder(root, masks, "masks")
     files = list_files(image_folder, IMAGE_ENDINGS)

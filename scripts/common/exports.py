@@ -51,8 +51,8 @@ class Format:
     """
     A format: ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
 
-    ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` one takes training images, and its masks are
-    compared instead of its logits.
+    ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` format takes training images, and the masks
+    that it gives are compared instead of its logits.
     """
 
     runtime: str
@@ -147,16 +147,16 @@ def _example(network: torch.nn.Module) -> torch.Tensor:
 
 
 def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -> ConfigParser:
-    """inference.json on the CPU, with overlays of ``configs/options``."""
+    """Read inference.json, for the CPU, with overlays of ``configs/options``."""
     files = ["inference.json", *(f"options/{name}" for name in overlays)]
     return read_config(files, {**options, "device": torch.device("cpu")}, folder)
 
 
 def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
     """
-    What inference.json and metadata.json say of a network of these options, with the SHA-256 of its file of weights.
+    Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
 
-    Raises InputError when images are not normalised by constants, which are all that a description can state.
+    Raises InputError when images are not normalised by constants, since a description can state nothing else.
     """
     parser = inference_config(options, folder=configs)
     if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
@@ -188,9 +188,9 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
 
 def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None) -> Run:
     """
-    From a batch of preprocessed images to logits, as a config of :py:func:`inference_config` computes them.
+    Return the function that computes logits of a batch of preprocessed images, as inference computes them.
 
-    ``state``: weights for its network, unless that is an exported file or has weights.
+    ``state``: weights for the config's network, unless that is an exported file or has weights.
     """
     if state is not None:
         parser.get_parsed_content("network").load_state_dict(state)
@@ -212,7 +212,7 @@ def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
 ) -> Agreement:
     """
-    Compare a runtime with the network itself: logits on all batches, masks on the images, or on noise without any.
+    Compare a runtime with the network itself: logits on all batches, masks on the images, or on noise without images.
 
     Raises InputError when an output has another shape.
     """
@@ -250,7 +250,7 @@ def export(
 
     A file of that name is replaced after the comparison. Without images, int8 is compared on those of ``calibration``.
     Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (of the
-    largest one, if that is above 1), or int8's masks by more than ``LEAST_DICE`` allows.
+    largest logit, if that is above 1), or int8's masks by more than ``LEAST_DICE`` allows.
     """
     one = FORMATS[name]
     calibration = calibration if one.calibrated else ()

@@ -18,7 +18,7 @@ __all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_
 
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:
-    """The value of an option of a config as read: of a part of it (``"@encoder"``) the class."""
+    """Return the value of an option of a config as read; where it names a part (``"@encoder"``), the class."""
     value = config.get(key)
     part = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else None
     return part["_target_"] if isinstance(part, Mapping) else value
@@ -47,7 +47,9 @@ class _Collect(argparse.Action):
 
 
 def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
-    """The values of texts in YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as for ``monai.bundle``."""
+    """
+    Read the values of texts in YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as for ``monai.bundle``.
+    """
     import yaml
 
     from unetv2_monai import InputError
@@ -62,7 +64,7 @@ def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The options that a file of weights carries, with those given; InputError where the two contradict."""
+    """Add given options to those that a file of weights carries; raise InputError where the two contradict."""
     from unetv2_monai import InputError
     from unetv2_monai.bundle.carried import FREE_OPTIONS
     from unetv2_monai.networks import options_of, read_weights

@@ -51,7 +51,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
 
 
 def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
-    """For each dimension the index with most of the mask, or the middle where it is empty."""
+    """Find for each dimension the index with most of the mask, or the middle where it is empty."""
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
     return tuple(int(mask.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))

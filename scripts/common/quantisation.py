@@ -52,7 +52,7 @@ def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
 
 def float_operations(model: Any) -> list[str]:
     """
-    Names of the operations that stay in float32: some of the first convolutions (of a network with linear layers, all
+    Name the operations that stay in float32: some of the first convolutions (of a network with linear layers, all
     depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, products in attention.
     """
     operations = model.get_ordered_ops()

@@ -32,7 +32,7 @@ class Frame:
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1) -> Generator[T, None, None]:
-    """Apply a function in threads, to a few more items than were asked for; results in the order of the items."""
+    """Apply a function in threads to a few more items than were asked for; results keep the order of the items."""
     with ThreadPoolExecutor(threads) as pool:
         made: deque[Future[T]] = deque()
         try:

@@ -57,7 +57,7 @@ class Result:
 
 
 def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Generator[Result, None, None]:
-    """Segment frames, one result for each in order; with smoothing or presence those of one video."""
+    """Segment frames, and return one result for each in order; smoothing and presence are for those of one video."""
 
     def draw(found: tuple[Output, bool]) -> Result:
         output, present = found

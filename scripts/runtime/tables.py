@@ -24,10 +24,10 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: Sequence[str]) -> list[str]:
     """
-    The cells of :py:func:`columns` for a mask of class indices (height, width).
+    Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
 
     Areas are shares of the image. The box is the smallest rectangle that holds all pixels but background, in pixels,
-    empty without any.
+    and empty where there are none.
     """
     marked = mask > 0
     y, x = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
