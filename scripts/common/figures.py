@@ -15,15 +15,7 @@ __all__ = ["new_figure", "to_png"]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """
-    Make an empty figure.
-
-    Args:
-        width, height: in inches.
-
-    Raises:
-        InputError: when matplotlib is not installed.
-    """
+    """Make an empty figure; sizes are in inches. Raises InputError when matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -32,7 +24,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Write the figure as the content of a PNG file."""
+    """Return the figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -19,14 +19,7 @@ OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists an
 
 @dataclass(frozen=True)
 class Row:
-    """
-    A row of the table.
-
-    Args:
-        text: as it was given.
-        recipe: ``"unetv2"`` or the name of a file in configs/recipes.
-        options: of this row alone.
-    """
+    """A row of the table: ``recipe`` is "unetv2" or the name of a file in configs/recipes."""
 
     text: str
     recipe: str
