@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
-    "bundle": ["prepare", "start_run"],
+    "bundle.prepare": ["prepare"],
+    "bundle.run_folder": ["start_run"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
     "core.images": ["to_rgb"],

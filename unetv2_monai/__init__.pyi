@@ -2,8 +2,8 @@
 # The names of __init__.py, for type checkers and editors.
 
 from .bfloat16 import fast_muon as fast_muon
-from .bundle import prepare as prepare
-from .bundle import start_run as start_run
+from .bundle.prepare import prepare as prepare
+from .bundle.run_folder import start_run as start_run
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file

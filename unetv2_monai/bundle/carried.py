@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
 from ..core.places import bundle_dir
+from .context import is_computed
 
 __all__ = ["options_to_carry", "take_over"]
 
@@ -53,7 +54,7 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
     resize = found.get("transforms#resize")
     if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # windows at the image's own scale
         found["inferer"] = config["inferer"]
-    return {key: value for key, value in found.items() if not (isinstance(value, str) and value[:1] in "$@%")}
+    return {key: value for key, value in found.items() if not is_computed(value)}
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
@@ -76,7 +77,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
     taken = []
     for key, value in carried.items():
         now = _plain(parser.get(key))
-        if now == value or (isinstance(now, str) and now[:1] in "$@%"):
+        if now == value or is_computed(now):
             continue
         if key.endswith("#_target_"):
             raise InputError(
