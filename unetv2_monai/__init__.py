@@ -5,8 +5,6 @@ U-Net v2 for MONAI: the network, and the few parts of its bundle that no library
 A name is imported when it is first used, so that ``unetv2_monai.core`` runs where torch is not installed.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

@@ -4,8 +4,6 @@ The command ``unetv2``. Each of its sub-commands runs one command of MONAI or on
 first, so that you can go on with the real one.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

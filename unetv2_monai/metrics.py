@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of masks and of probabilities, and their summaries over images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

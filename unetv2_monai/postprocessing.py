@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From probabilities to masks and overlays, where MONAI has no transform for it."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 

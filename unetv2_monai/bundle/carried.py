@@ -6,8 +6,6 @@ Weights are right only with the preprocessing and the network that they were tra
 the config, so that nothing else has to know it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -59,11 +57,7 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
     """
-    Put the options that weights carry into the config of a parser.
-
-    Args:
-        path: of the weights, for messages.
-        given: options that the user named, such as ``network_def#channels``.
+    Put the options that weights carry into a config; ``given`` are the user's own, such as ``network_def#channels``.
 
     Raises:
         InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,

@@ -5,8 +5,6 @@ stack in the package. (The configs' own ``bundle_dir`` searches for the file of 
 package can be imported.)
 """
 
-from __future__ import annotations
-
 import traceback
 from typing import Any
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options are checked before anything is loaded: their names, and their values by the table of options."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import inspect
@@ -28,14 +26,10 @@ REFERENCE = "docs/reference/options.md"
 
 def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of a config before anything of it is built; return those of the command line.
+    Check the options of a config before anything of it is built, by an InputError; return those of the command line.
 
     On the command line the words true, false and null become the values that they mean, which Fire, the parser of
     ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.
-
-    Raises:
-        InputError: for an option of the command line that nothing refers to, with the name that was probably meant; for
-            a value of another kind than the table states; for a GPU or a tracking package that is not there.
     """
     given = options_given()
     words = {"true": True, "false": False, "null": None}

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run, and what was run in it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written atomically, or must be there."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

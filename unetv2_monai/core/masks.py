@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks: from files to class indices, and from probabilities by a threshold with hysteresis."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -70,20 +68,13 @@ def _shown(values: np.ndarray) -> str:
 
 def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     """
-    Threshold probabilities, and keep a connected component only if it is certain somewhere.
+    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep a connected component only if it is certain.
 
+    A pixel is marked from ``low`` on; a component is kept if it reaches ``high`` somewhere. Up to ``low`` all are kept.
     Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
     detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: of masks
     with few and large components a fraction of the time of ``scipy.ndimage.label``, of pure noise several times as
     long.
-
-    Args:
-        probability: (dim_0, dim_1[, dim_2]), 0 to 1.
-        low: a pixel is marked from this probability on, 0 to 1.
-        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept.
-
-    Returns:
-        The mask, boolean, of the same shape.
     """
     if high <= low:
         return probability >= low

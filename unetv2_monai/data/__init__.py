@@ -6,6 +6,3 @@ from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
 from .volumes import LabelWriter
-
-__all__ = ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "SaveOverlayd"]
-__all__ += ["find_pairs", "list_images", "load_datalist"]

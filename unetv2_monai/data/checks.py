@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode image and mask files, and compare them, before they are used."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -37,12 +35,7 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
 
 
 def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
-    """
-    Decode an image and its mask, and compare their sizes, of volumes also their grids.
-
-    Raises:
-        InputError: when a file cannot be read, the mask has unknown values, or the sizes or grids differ.
-    """
+    """Decode an image and its mask; InputError where their sizes differ, or of volumes their grids."""
     image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
@@ -55,8 +48,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
     Decode an image, or a volume with ``in_channels`` (None: any number); return width and height, or its voxels.
 
-    Raises:
-        InputError: when the file cannot be read or has another number of channels. Images are converted to RGB: 3.
+    InputError when the file cannot be read or has another number of channels. Images are converted to RGB: 3.
     """
     if not is_volume(path):
         if in_channels not in (None, 3):
@@ -75,12 +67,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
-    """
-    Decode a mask with the values that ``out_channels`` allows (None: any); return its size, without one channel.
-
-    Raises:
-        InputError: when the file cannot be read or has unknown values.
-    """
+    """Decode a mask with the values that ``out_channels`` allows (None: any); return its size, without one channel."""
     if not is_volume(path):
         return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
     values = read_volume(path)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers of one event."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ignite.engine import Engine

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What training does to its network beside the steps of the optimiser: averages, limits of gradients, buffers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long runs: resumed exactly, with metrics per epoch and clean stops."""
 
-from __future__ import annotations
-
 import csv
 import logging
 import math

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of an evaluation: one row per image in ``scores.csv``, one summary per data set, printed and written."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,8 +100,7 @@ class ScoreTable:
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
-        items = zip(state.batch, state.output, self.released)
-        for item, output, released in items:
+        for item, output, released in zip(state.batch, state.output, self.released):
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
