@@ -7,8 +7,6 @@ options are checked by (unetv2_monai/bundle/option_table.py).
     python scripts/document_options.py
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

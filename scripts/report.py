@@ -10,8 +10,6 @@ reads what `run evaluating` left in `output`, and `run training` if it was run t
 shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
-from __future__ import annotations
-
 import copy
 import csv
 import io
@@ -70,7 +68,7 @@ class Scored:
     tn: int
 
     @classmethod
-    def from_row(cls, row: dict[str, str], several: bool = False) -> Scored:
+    def from_row(cls, row: dict[str, str], several: bool = False) -> "Scored":
         """``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
         return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle of this project: its configs with overlays and options, and its commands in processes of their own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

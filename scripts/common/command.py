@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command begins and ends: its ``--help``, and one sentence instead of a traceback for an error of its user."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network in the formats of other runtimes, and how far their outputs differ from its own."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

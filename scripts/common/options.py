@@ -6,8 +6,6 @@ Only the standard library is imported at the top: label_server.py parses its com
 environment that has the packages.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of image and volume files with their masks, for pages: a volume is shown in three orthogonal slices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ An OpenVINO network in int8, quantised after training by NNCF. What changes the 
 float32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

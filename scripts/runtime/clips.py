@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A video from file or camera to overlay video, table and masks."""
 
-from __future__ import annotations
-
 import os
 from contextlib import closing
 from pathlib import Path

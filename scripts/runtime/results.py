@@ -7,8 +7,6 @@ Threads work at the same time, each on other frames: one decodes, some prepare a
 threads of its own), one makes masks and overlays, and the main one writes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work of segment.py: which inputs there are, and images from file to mask, overlay and table."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos and cameras: their frames upright in RGB with their times, and a video of as many frames at the same times."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator
