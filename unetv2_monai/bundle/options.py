@@ -26,7 +26,7 @@ REFERENCE = "docs/reference/options.md"
 
 def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of a config before anything of it is built, by an InputError; return those of the command line.
+    Check the options of a config before anything of it is built: InputError; return those of the command line.
 
     On the command line the words true, false and null become the values that they mean, which Fire, the parser of
     ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.

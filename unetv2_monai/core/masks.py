@@ -72,9 +72,8 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
 
     A pixel is marked from ``low`` on; a component is kept if it reaches ``high`` somewhere. Up to ``low`` all are kept.
     Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: of masks
-    with few and large components a fraction of the time of ``scipy.ndimage.label``, of pure noise several times as
-    long.
+    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: with few
+    large components in a fraction of the time of ``scipy.ndimage.label``, in pure noise in several times as long.
     """
     if high <= low:
         return probability >= low

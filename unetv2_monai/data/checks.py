@@ -46,9 +46,9 @@ def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | N
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image, or a volume with ``in_channels`` (None: any number); return width and height, or its voxels.
+    Decode an image or a volume; return width and height in pixels, or the size in voxels, without channels.
 
-    InputError when the file cannot be read or has another number of channels. Images are converted to RGB: 3.
+    InputError when the file cannot be read, or has not ``in_channels`` channels (None: any); images have 3, as RGB.
     """
     if not is_volume(path):
         if in_channels not in (None, 3):
@@ -67,7 +67,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
-    """Decode a mask with the values that ``out_channels`` allows (None: any); return its size, without one channel."""
+    """Decode a mask whose values fit ``out_channels`` (None: any); return its size, without a fourth dimension of 1."""
     if not is_volume(path):
         return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
     values = read_volume(path)

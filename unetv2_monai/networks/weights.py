@@ -37,7 +37,8 @@ def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, A
     Attach to weights the options that they were trained with, so that ``torch.save`` writes both into one file.
 
     The options become one more entry of ``_metadata``, the attribute in which a state dict carries the versions of its
-    modules: whatever loads the plain state dict loads this one. JSON must be able to hold them. ``dict()`` loses them.
+    modules: whatever loads the plain state dict loads this one. JSON must be able to hold them. A ``dict()`` loses
+    them.
     """
     result: Any = OrderedDict(state_dict)
     result._metadata = OrderedDict(getattr(state_dict, "_metadata", {}))
