@@ -15,6 +15,7 @@ from unetv2_monai.command import command_of
 from .conftest import ROOT, draw_pair
 
 CONFIGS = "bundle/configs"
+LABEL = ["scripts/label_server.py", "--images", "DIR"]
 RUN = ["-m", "monai.bundle", "run"]
 
 
@@ -59,14 +60,27 @@ def in_the_repository(monkeypatch):
                 *["--dataset_dir", "DIR"],
             ],
         ),
+        (
+            "train DIR --with .pre-commit-config.yaml",
+            [
+                *RUN,
+                "training",
+                "--config_file",
+                f"['{CONFIGS}/train.json','.pre-commit-config.yaml']",
+                "--dataset_dir",
+                "DIR",
+            ],
+        ),
         ("report output", ["scripts/report.py", "output"]),
         ("check DIR", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "output/check"]),
         ("check DIR --output_dir o", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "o"]),
         ("check --help", ["scripts/check_data.py", "--help"]),
         ("export model.pt --formats onnx", ["scripts/export.py", "--checkpoint", "model.pt", "--formats", "onnx"]),
-        ("label DIR", ["scripts/label_server.py", "--images", "DIR"]),
+        ("label DIR", LABEL),
         ("package", ["scripts/package_bundle.py"]),
-        ("package --entry polyps", ["scripts/package_bundle.py", "--entry", "polyps"]),
+        ("package polyps", ["scripts/package_bundle.py", "--entry", "polyps"]),
+        ("export polyps", ["scripts/export.py", "--checkpoint", "bundle/models/model.pt"]),
+        ("label DIR --checkpoint polyps", [*LABEL, "--checkpoint", "bundle/models/model.pt"]),
     ],
 )
 def test_what_a_line_stands_for(line, command):
@@ -76,7 +90,7 @@ def test_what_a_line_stands_for(line, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train DIR --with recomended", "--with recomended: there is bf16_cpu, "),
+        ("train DIR --with recomended", "--with recomended: there is no such file; there is bf16_cpu, "),
         ("segment DIR --weights nose", "--weights nose: there is no such file. The shipped weights are polyps, "),
     ],
 )

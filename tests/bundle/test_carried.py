@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 
@@ -12,7 +13,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2
-from unetv2_monai.bundle import options_to_carry, take_over
+from unetv2_monai.bundle.carried import options_to_carry, take_over
 from unetv2_monai.networks import options_of, read_weights, with_options
 
 from ..conftest import draw_pair
@@ -124,3 +125,13 @@ def test_a_resumed_or_copied_file_keeps_them(tmp_path):
     torch.save(state, tmp_path / "model.pt")
     torch.save({"model": torch.load(tmp_path / "model.pt", weights_only=True)}, tmp_path / "nested.pt")
     assert options_of(read_weights(tmp_path / "nested.pt")) == RAISED
+
+
+def test_names_of_the_classes_come_from_the_metadata():
+    names = {"0": "background", "1": "polyp", "2": "instrument"}
+    metadata = {"network_data_format": {"outputs": {"pred": {"channel_def": names}}}}
+    carried = options_to_carry({"out_channels": 3}, metadata)
+    assert carried["class_names"] == ["background", "polyp", "instrument"]
+    assert "class_names" not in options_to_carry({"out_channels": 1}, metadata)
+    exports = importlib.import_module("common.exports")
+    assert exports.describe(carried).classes == ("background", "polyp", "instrument")
