@@ -99,7 +99,6 @@ def test_parts_are_kept(tmp_path, monkeypatch, capsys):
 
 
 def test_plots(tmp_path):
-    """A diagram for each case of inference, and a panel for each size of the choice."""
     benchmark, speed, choice = script("benchmark"), tmp_path / "speed.png", tmp_path / "choice.png"
     benchmark.draw([], [], speed)
     assert not speed.exists()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 import subprocess
 import sys
 import time
@@ -124,17 +125,14 @@ def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tm
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip", "clip.csv", "clip_overlay.mp4"]
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_is_applied(degrees, tmp_path):
+@pytest.mark.parametrize(("degrees", "rotation"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
+def test_rotation_is_applied(degrees, rotation, tmp_path):
     """As a telephone marks it: a matrix in the head of the track, here by ``degrees`` clockwise."""
     video = write_video(tmp_path / "clip.mp4", pictures(4))
-    content = bytearray(video.read_bytes())
-    place = content.index(b"tkhd") + 4 + 40
-    one, minus = (0x10000).to_bytes(4, "big"), (-0x10000).to_bytes(4, "big", signed=True)
-    zero = bytes(4)
-    a, b, c, d = {90: (zero, one, minus, zero), 180: (minus, zero, zero, minus), 270: (zero, minus, one, zero)}[degrees]
-    content[place : place + 36] = a + b + zero + c + d + zero + zero + zero + (0x40000000).to_bytes(4, "big")
-    video.write_bytes(content)
+    a, b, c, d = rotation
+    matrix = struct.pack(">9i", *(value << 16 for value in (a, b, 0, c, d, 0, 0, 0, 1 << 14)))
+    head, found, rest = video.read_bytes().partition(b"tkhd")
+    video.write_bytes(head + found + rest[:40] + matrix + rest[76:])
     expected = np.rot90(picture(3), -degrees // 90)
     model = write_bright(tmp_path / "model.xml", description(expected.shape[:2]))
     table, images, _ = segment_clip(model, video)
