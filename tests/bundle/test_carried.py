@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2
-from unetv2_monai.bundle import options_to_carry, take_over
+from unetv2_monai.bundle.carried import options_to_carry, take_over
 from unetv2_monai.networks import options_of, read_weights, with_options
 
 from ..conftest import draw_pair
