@@ -7,24 +7,20 @@ import shutil
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import to_mask
 
 from ..conftest import ROOT
-from ..support.workflow import INFERENCE, run
+from ..support.workflow import INFERENCE, parsed, run
 
 WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
 
 
 def test_small_and_strict():
     assert WEIGHTS.stat().st_size <= 25e6
-    parser = ConfigParser()
-    parser.read_config(INFERENCE)
-    parser.update({"code_path": None})
     state = torch.load(WEIGHTS, weights_only=True)
-    parser.get_parsed_content("network_def").load_state_dict(state, strict=True)
+    parsed(INFERENCE).get_parsed_content("network_def").load_state_dict(state, strict=True)
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
@@ -35,13 +31,11 @@ def test_inference_by_default_config_on_real_frames(real_data, tmp_path):
     (tmp_path / "images").mkdir()
     for frame in frames:
         shutil.copy(frame, tmp_path / "images")
-    run(INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"))
+    run(INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "masks")
     dice = []
     for frame in frames:
-        with Image.open(tmp_path / "masks" / f"{frame.stem}.png") as opened:
-            pred = np.asarray(opened) > 0
-        with Image.open(source / "masks" / f"{frame.stem}.png") as opened:
-            truth = np.asarray(to_mask(opened)) > 0
+        pred = np.asarray(Image.open(tmp_path / "masks" / f"{frame.stem}.png")) > 0
+        truth = np.asarray(to_mask(Image.open(source / "masks" / f"{frame.stem}.png"))) > 0
         assert pred.shape == truth.shape
         dice.append(2 * (pred & truth).sum() / (pred.sum() + truth.sum()))
     assert len(dice) == 20

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of files for tests of data, and what is found in them."""
+"""Files of data for tests, and the names of what is found in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import pytest
-
-from unetv2_monai import InputError
+from PIL import Image
 
 
 def touch(root: Path, paths: str) -> Path:
@@ -22,6 +20,13 @@ def touch(root: Path, paths: str) -> Path:
     return root
 
 
+def write_image(path: Path, values: np.ndarray) -> Path:
+    """An image of bytes; bools become 0 and 255."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values * np.uint8(255) if values.dtype == bool else values).save(path)
+    return path
+
+
 def write_volume(path: Path, values: np.ndarray | tuple[int, ...], affine: np.ndarray | None = None) -> str:
     """A NIfTI file of values, or of ones of a shape."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,13 +35,6 @@ def write_volume(path: Path, values: np.ndarray | tuple[int, ...], affine: np.nd
     return str(path)
 
 
-def names(items: Iterable[dict[str, str]], ending: bool = False) -> list[str]:
-    """Of the images of a data list."""
-    return [Path(item["image"]).name if ending else Path(item["image"]).stem for item in items]
-
-
-def refusal(load: Callable[..., object], *args: object, **kwargs: object) -> str:
-    """The message of the InputError that a call raises."""
-    with pytest.raises(InputError) as info:
-        load(*args, **kwargs)
-    return str(info.value)
+def names(items: Iterable[dict[str, str]]) -> list[str]:
+    """Of the images of a data list, without endings."""
+    return [Path(item["image"]).stem for item in items]

@@ -14,7 +14,8 @@ from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_each, check_pair, image_size, list_problems, mask_size
 from unetv2_monai.data.volumes import check_label_values, read_volume
 
-from .folders import refusal, write_volume
+from ..support.workflow import refusal
+from .folders import write_volume
 
 AFFINE = nibabel.affines.from_matvec(np.diag([-0.5, 0.5, 3.0]), (10, -20, 30))
 

@@ -12,7 +12,8 @@ from unetv2_monai import load_datalist
 from unetv2_monai.data import find_pairs
 
 from ..conftest import draw_pair
-from .folders import names, refusal, touch, write_volume
+from ..support.workflow import refusal
+from .folders import names, touch, write_volume
 
 
 def names_by_section(lists) -> dict[str, list[str]]:

@@ -11,7 +11,8 @@ from PIL import Image
 from unetv2_monai import list_images
 from unetv2_monai.data.image_list import ImageList
 
-from .folders import names, refusal, touch, write_volume
+from ..support.workflow import refusal
+from .folders import names, touch, write_volume
 
 
 def test_list_images(pairs):

@@ -11,7 +11,8 @@ import pytest
 from unetv2_monai import load_datalist
 from unetv2_monai.data import find_pairs
 
-from .folders import refusal, touch
+from ..support.workflow import refusal
+from .folders import touch
 
 
 def found(root: Path) -> dict[str, str]:

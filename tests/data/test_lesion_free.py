@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 
 from unetv2_monai import RandLesionFreed
 
-from .folders import refusal
+from ..support.workflow import refusal
 
 SIZE, LESION = 96, (slice(None), slice(10, 26), slice(12, 28))
 Sample = dict[str, torch.Tensor]
