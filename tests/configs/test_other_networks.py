@@ -9,10 +9,9 @@ import torch
 from common.bundle import read_config
 from safetensors.torch import save_file
 
-from unetv2_monai import InputError
 from unetv2_monai.networks import load_encoder
 
-from ..support.workflow import CONFIGS, TRAIN, root_error, workflow
+from ..support.workflow import TRAIN, overlays, refusal, workflow
 
 SMP = ("unet", "unetplusplus", "fpn")
 
@@ -29,19 +28,18 @@ def test_same_file(recipe, pairs, tmp_path):
     pytest.importorskip("segmentation_models_pytorch")
     state = random_weights("resnet10t")
     save_file(state, tmp_path / "start.safetensors")
-    files = [*TRAIN, str(CONFIGS / "recipes" / f"{recipe}.yaml")]
-    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "image_size": 64, "backbone": "resnet10t"}
-    flow = workflow(files, "training", pretrained=str(tmp_path / "start.safetensors"), **options)
+    files = [*TRAIN, *overlays(f"recipes/{recipe}")]
+    options = {"dataset_dir": pairs, "output_dir": tmp_path, "image_size": 64, "backbone": "resnet10t"}
+    options["pretrained"] = tmp_path / "start.safetensors"
+    flow = workflow(files, "training", **options)
     found = flow.parser.get_parsed_content("network").encoder.model.state_dict()
     assert found.keys() == state.keys()
     for key, value in state.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=0)
     del state[[key for key in state if key.endswith("weight")][-1]]
     save_file(state, tmp_path / "start.safetensors")
-    with pytest.raises(Exception) as info:  # noqa: PT011
-        workflow(files, "training", pretrained=str(tmp_path / "start.safetensors"), **options)
-    assert isinstance(root_error(info), InputError)
-    assert "start.safetensors does not hold the weights of this backbone" in str(root_error(info))
+    message = refusal(workflow, files, "training", **options)
+    assert "start.safetensors does not hold the weights of this backbone" in message
 
 
 def test_weights_of_the_library_and_none(monkeypatch):
