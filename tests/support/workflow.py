@@ -35,7 +35,7 @@ def parsed(config_files: list[str], **overrides) -> ConfigParser:
     return parser
 
 
-def command(config_files: list[str], run_id: str, **options) -> list[str]:
+def command(config_files: list[str] | Path, run_id: str, **options) -> list[str]:
     """What follows ``python`` to run configs on the command line."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return ["-m", "monai.bundle", "run", run_id, "--config_file", str(config_files), *words]
