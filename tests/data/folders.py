@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,7 +13,12 @@ from PIL import Image
 
 
 def touch(root: Path, paths: str) -> Path:
-    """Empty files, for what goes by names alone; ``paths`` are divided by spaces, and a path may hold ``~`` for one."""
+    """
+    Empty files, for what goes by names alone.
+
+    ``paths`` are divided by spaces, and a path may hold ``~`` for one; ``x/+a`` is x/images/a.png and x/masks/a.png.
+    """
+    paths = re.sub(r"(\S*)\+(\S+)", r"\1images/\2.png \1masks/\2.png", paths)
     for path in paths.replace("~", "\0").split():
         file = root / path.replace("\0", " ")
         file.parent.mkdir(parents=True, exist_ok=True)
