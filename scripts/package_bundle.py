@@ -17,8 +17,6 @@ gives the same bytes. Weights carry the options that they were trained with; for
 that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json
@@ -148,18 +146,7 @@ def write_zip(folder: Path, target: Path) -> None:
 
 
 def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
-    """
-    Write one package.
-
-    Args:
-        entry: what is packed.
-        target: folder of the package; the zip is beside it.
-        weights_url: address of the weights, which are then not in the zip, or None.
-        onnx: also write ``models/model.onnx``, where that is possible.
-
-    Returns:
-        The zip.
-    """
+    """Write one package and its zip: without weights where these have an address, with ONNX where that is possible."""
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     folder, archive = unfinished / entry.name, unfinished / "archive.zip"

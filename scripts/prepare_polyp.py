@@ -14,8 +14,6 @@ of PraNet and later papers, with TrainDataset/ and TestDataset/.
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -28,14 +26,7 @@ from unetv2_monai import InputError
 
 class Published(NamedTuple):
     """
-    A data set as it is published.
-
-    Args:
-        joint: its name in the joint folder.
-        images, masks: names that its folders may have.
-        source: where it is published.
-        licence: terms of its use.
-        block: neighbours that are held out together. Defaults to 1.
+    A data set as published: its name in the joint folder, names of its folders, ``block``: frames held out together.
     """
 
     joint: str

@@ -10,8 +10,6 @@ reads what `run evaluating` left in `output`, and `run training` if it was run t
 shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
-from __future__ import annotations
-
 import copy
 import csv
 import io
@@ -31,6 +29,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, load_weights
+from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
@@ -57,16 +56,7 @@ Segmented = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB, mask and predictio
 
 @dataclass(frozen=True)
 class Scored:
-    """
-    A row of ``scores.csv``: one class of one image.
-
-    Args:
-        group: name of what it is summarised with: the data set, and the class where there are several.
-        image: path.
-        class_index: 1 for the first class that is not the background.
-        dice: of this class.
-        tp, fp, fn, tn: pixels.
-    """
+    """A row of ``scores.csv``: one class of one image, with the ``group`` that it is summarised with."""
 
     group: str
     image: str
@@ -78,7 +68,7 @@ class Scored:
     tn: int
 
     @classmethod
-    def from_row(cls, row: dict[str, str], several: bool = False) -> Scored:
+    def from_row(cls, row: dict[str, str], several: bool = False) -> "Scored":
         """``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
         return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)
@@ -145,12 +135,7 @@ def content_of(parser: ConfigParser, key: str) -> Any:
     try:
         return parser.get_parsed_content(key)
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        raise cause from None
+        raise input_error_behind(error) or error from None
 
 
 def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
@@ -212,10 +197,7 @@ def calibration(summary: dict[str, Any]) -> bytes:
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """
-    A header, then a row per data set and class: those of ``SHOWN_SCORES`` that there are, means and pooled Dice with
-    95 % intervals.
-    """
+    """Return a header, then a row per data set and class, with those of ``SHOWN_SCORES`` that there are."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]

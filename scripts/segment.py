@@ -13,8 +13,6 @@ inference` writes it, an overlay below overlays/, and images.csv; of a video NAM
 NAME.csv. Files that cannot be read are listed at the end, and the exit status is then 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import os
@@ -25,7 +23,7 @@ from pathlib import Path
 # unetv2_monai, which that environment lacks: beside scripts/, or around it where both were installed from a wheel
 sys.path.extend(map(str, Path(__file__).resolve().parents[1:3]))
 
-from common.command import RUNTIME_PYTHON, new_parser
+from common.command import RUNTIME_PYTHON, new_parser, run
 
 
 def use_runtime_environment() -> None:
@@ -70,17 +68,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from unetv2_monai.core.errors import InputError
 
+    if arguments.smoothing == 1:
+        raise InputError("--smoothing 1: no frame but the first would count. Set it below 1.")
+    if arguments.presence and arguments.presence[0] < arguments.presence[1]:
+        raise InputError("--presence: ON must not be below OFF.")
     try:
-        if arguments.smoothing == 1:
-            raise InputError("--smoothing 1: no frame but the first would count. Set it below 1.")
-        if arguments.presence and arguments.presence[0] < arguments.presence[1]:
-            raise InputError("--presence: ON must not be below OFF.")
         segment(Settings(**vars(arguments)))
-    except InputError as error:
-        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped; go on with --skip_finished")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """bfloat16 on processors without it, where PyTorch needs many times as long as with float32."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
@@ -16,13 +14,10 @@ ORTHOGONALISE = "zeropower_via_newtonschulz"
 
 def fast_muon() -> bool:
     """
-    Let timm's Muon orthogonalise its steps in float32 where the processor has no bfloat16.
+    Let timm's Muon orthogonalise its steps on the CPU in float32 where the processor has no bfloat16; else return
+    False.
 
-    In bfloat16 those products take most of a training step there (docs/results/performance.md). Weights on a GPU are
-    not affected.
-
-    Returns:
-        Whether it does; False where the processor has bfloat16.
+    In bfloat16 those products take most of a training step there (docs/results/performance.md).
     """
     if has_bfloat16():
         return False

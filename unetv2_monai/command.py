@@ -4,8 +4,6 @@ The command ``unetv2``. Each of its sub-commands runs one command of MONAI or on
 first, so that you can go on with the real one.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex
@@ -35,40 +33,23 @@ unetv2 COMMAND --help says more."""
 
 @dataclass(frozen=True)
 class Run:
-    """
-    A run of the bundle.
-
-    Args:
-        run_id: of ``python -m monai.bundle run``.
-        folder: what the positional argument is called.
-        help: of the sub-command.
-        files: configs, in order.
-        weights: whether it takes trained weights.
-    """
+    """A run of the bundle by ``python -m monai.bundle run``."""
 
     run_id: str
-    folder: str
+    folder: str  # what the positional argument is called
     help: str
-    files: tuple[str, ...]
-    weights: bool = True
+    files: tuple[str, ...]  # configs, in order
+    weights: bool = True  # whether it takes trained ones
 
 
 @dataclass(frozen=True)
 class Script:
-    """
-    A script of the project.
-
-    Args:
-        file: its name.
-        first: option that a first argument without dashes stands for. Empty: it is passed on as it is.
-        help: of the sub-command.
-        defaults: arguments that are added where the command line has none of their options. Defaults to none.
-    """
+    """A script of the project."""
 
     file: str
-    first: str
+    first: str  # option that a first argument without dashes stands for; empty: it is passed on as it is
     help: str
-    defaults: tuple[str, ...] = ()
+    defaults: tuple[str, ...] = ()  # added where the command line has not the first of them
 
 
 RUNS = {
@@ -89,14 +70,7 @@ AFTER_EVALUATE = ("tta",)  # changes what evaluate.json says; other overlays cha
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
-    """
-    Args:
-        name: stem of a file in ``recipes`` or ``options`` of the configs.
-        for_inference: take ``inference_<name>`` or ``<name>_inference`` where there is one.
-
-    Raises:
-        InputError: when there is no such file.
-    """
+    """The file of that name in ``recipes`` or ``options``; for inference its form for it, where there is one."""
     files = {path.stem: path for kind in ("recipes", "options") for path in bundle_dir().glob(f"configs/{kind}/*.yaml")}
     for stem in [f"inference_{name}", f"{name}_inference", name] if for_inference else [name]:
         if stem in files:
@@ -105,16 +79,7 @@ def overlay_file(name: str, for_inference: bool) -> Path:
 
 
 def weights_file(name: str) -> tuple[Path, str | None]:
-    """
-    Args:
-        name: of shipped weights, or a file.
-
-    Returns:
-        The file, and the recipe that it takes or None.
-
-    Raises:
-        InputError: when there is neither.
-    """
+    """Shipped weights, or a file, and the recipe that they take or None."""
     if name in entry_keys():
         entry = read_entry(name)
         return entry.weights, entry.recipe
@@ -154,16 +119,7 @@ def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
 
 
 def command_of(argv: Sequence[str]) -> list[str]:
-    """
-    Args:
-        argv: of ``unetv2``, without its own name.
-
-    Returns:
-        The arguments of Python for the command that it stands for.
-
-    Raises:
-        InputError: for overlays or weights that do not exist.
-    """
+    """The arguments of Python for the command that ``argv``, without ``unetv2``, stands for."""
     if argv and argv[0] in SCRIPTS:
         return script_command(SCRIPTS[argv[0]], argv[1:])
     parser = argparse.ArgumentParser("unetv2", None, DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,12 +152,7 @@ def _quoted(word: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """
-    Print the command that a line stands for, and become it.
-
-    Args:
-        argv: without the name ``unetv2``. Defaults to None: the command line.
-    """
+    """Print the command that a line stands for, and become it."""
     try:
         command = command_of(sys.argv[1:] if argv is None else argv)
     except InputError as error:

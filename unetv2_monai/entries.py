@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped weights: what ``entries/<key>`` of the bundle says of each file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,46 +15,25 @@ __all__ = ["Entry", "entry_keys", "read_entry"]
 
 @dataclass(frozen=True)
 class Entry:
-    """
-    One file of shipped weights.
+    """One file of shipped weights."""
 
-    Args:
-        folder: of its model card, ``README.md``, and of the terms of its data, ``data_license.txt``.
-        name: of its package.
-        weights: the file.
-        sha256: of the weights that the card describes and that the scores belong to.
-        recipe: that the weights were trained with. Defaults to None: that of ``train.json``.
-        options: that the weights need, by their keys. Defaults to none.
-        metadata: overlay of ``metadata.json``. Defaults to none.
-        eval_metrics: scores for ``metadata.json``. Defaults to none.
-    """
-
-    folder: Path
-    name: str
+    folder: Path  # of its model card, README.md, and of the terms of its data, data_license.txt
+    name: str  # of its package
     weights: Path
-    sha256: str
-    recipe: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    eval_metrics: dict[str, float] = field(default_factory=dict)
+    sha256: str  # of the weights that the card describes and that the scores belong to
+    recipe: str | None = None  # that the weights were trained with; None: that of train.json
+    options: dict[str, Any] = field(default_factory=dict)  # that the weights need
+    metadata: dict[str, Any] = field(default_factory=dict)  # overlay of metadata.json
+    eval_metrics: dict[str, float] = field(default_factory=dict)  # scores for metadata.json
 
 
 def entry_keys() -> list[str]:
-    """
-    Returns:
-        Keys of all entries, sorted; none in a packed bundle, which has one file of weights.
-    """
+    """Keys of all entries, sorted; none in a packed bundle, which has one file of weights."""
     return sorted(path.parent.name for path in bundle_dir().glob("entries/*/entry.yaml"))
 
 
 def read_entry(key: str) -> Entry:
-    """
-    Args:
-        key: name of a folder in ``entries`` of the bundle.
-
-    Raises:
-        InputError: when there is no such entry.
-    """
+    """Read ``entries/<key>``; InputError when there is no such entry."""
     if key not in entry_keys():
         raise InputError(f"there are no shipped weights {key!r}, but {', '.join(entry_keys()) or 'none'}.")
     folder = bundle_dir() / "entries" / key

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to pass images through a network, as MONAI inferers that can be nested, and runtimes in place of a network."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from itertools import chain, combinations
@@ -27,12 +25,11 @@ class PlainInferer(Inferer):
     """
     Pass plain tensors to the network.
 
-    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which takes every operation of the network through Python. That is
-    a third of the time of a small network on a CPU (docs/results/performance.md).
+    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which takes every operation of the network through Python: a third
+    of the time of a small network on a CPU (docs/results/performance.md).
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the network with images of shape (Batch, channels, ...) and the other arguments."""
         return network(convert_to_tensor(inputs, track_meta=False), *args, **kwargs)
 
 
@@ -45,8 +42,11 @@ class FlipInferer(Inferer):
 
     Args:
         inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
-        axes: spatial dimensions, from 0, along which the image is flipped, alone and in all combinations: two axes
-            give four images, three eight. Defaults to None: all.
+        axes: spatial dimensions, from 0, along which images are flipped, alone and in all combinations: two axes give
+            four images, three eight. Defaults to None: all.
+
+    Raises:
+        InputError: when called with images that do not have one of the axes.
     """
 
     def __init__(self, inferer: Inferer | None = None, axes: Sequence[int] | None = None) -> None:
@@ -55,12 +55,7 @@ class FlipInferer(Inferer):
         self.axes = axes
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        Pass images of shape (Batch, channels, ...) and their flips through a network that returns one tensor.
-
-        Raises:
-            InputError: when the images do not have one of the axes.
-        """
+        """Pass images of shape (Batch, channels, ...) and their flips through a network that returns one tensor."""
         spatial = list(range(inputs.ndim - 2))
         axes = spatial if self.axes is None else list(self.axes)
         if not set(axes) <= set(spatial):
@@ -91,16 +86,14 @@ class SlabInferer(SlidingWindowInferer):
         roi_size: of a window, a number above 0 for each spatial dimension.
         kwargs: of :py:class:`monai.inferers.SlidingWindowInferer`: ``sw_batch_size``, ``overlap``, ``mode``,
             ``sigma_scale``, ``progress``.
+
+    Returns:
+        When called, classes on the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or, of
+        one channel of logits, 1 where the probability is at least 0.5.
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """
-        Pass images of shape (Batch, channels, ...) through a network that returns one tensor of logits.
-
-        Returns:
-            Classes, on the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or, of one
-            channel of logits, 1 where the probability is at least 0.5.
-        """
+        """Pass images of shape (Batch, channels, ...) through a network that returns one tensor of logits."""
         plain = convert_to_tensor(inputs, track_meta=False)
         native = plain.shape[2:]
         window: tuple[int, ...] = ensure_tuple_rep(self.roi_size, len(native))
@@ -142,12 +135,11 @@ class SlabInferer(SlidingWindowInferer):
 
 class AutocastInferer(Inferer):
     """
-    Compute the network in reduced precision, and return its outputs in float32.
-
-    A warning is logged once where the processor is slower for it.
+    Compute the network in reduced precision, and return its outputs in float32, except whole numbers such as classes.
 
     Args:
-        dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``.
+        dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``, with a
+            warning where the processor is slower for it.
         inferer: passes the image through the network. Defaults to :py:class:`PlainInferer`.
     """
 
@@ -158,12 +150,7 @@ class AutocastInferer(Inferer):
         self.warned = False
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """
-        Pass images of shape (Batch, channels, ...) through a network that returns a tensor or a list of tensors.
-
-        Returns:
-            The same in float32; whole numbers, such as classes, as they are.
-        """
+        """Pass images of shape (Batch, channels, ...) through a network that returns a tensor or a list of tensors."""
         device = inputs.device.type
         if not self.warned and device == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
             logger.warning("This processor has no bfloat16: it takes many times as long in it as in float32.")
@@ -178,12 +165,7 @@ def _to_float(output: torch.Tensor) -> torch.Tensor:
 
 
 class FunctionNetwork(nn.Module):
-    """
-    Wrap a function, such as a runtime's, in a module: MONAI's evaluator asks for one.
-
-    Args:
-        function: called with images of shape (Batch, channels, ...), returns logits.
-    """
+    """A module of a function, such as a runtime's, from images to logits: MONAI's evaluator asks for a module."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -195,7 +177,7 @@ class FunctionNetwork(nn.Module):
 
 class OpenVINONetwork(nn.Module):
     """
-    Run a file of OpenVINO on the CPU in place of a network.
+    Run a file of OpenVINO on the CPU in place of a network; it returns raw logits, on the CPU.
 
     The model is compiled once for each shape of the input, in half a second to one second; a model with free shapes
     takes two to four times as long for an image.
@@ -218,7 +200,6 @@ class OpenVINONetwork(nn.Module):
         self.compiled: dict[tuple[int, ...], Any] = {}
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Compute raw logits, on the CPU, of images of shape (Batch, channels, ...)."""
         shape = tuple(inputs.shape)
         if shape not in self.compiled:
             model = self.core.read_model(self.path)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The structure loss of the polyp literature, which no kept library has."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -26,11 +24,6 @@ class StructureLoss(nn.Module):
         bce_weighting: whether the cross-entropy is weighted, as the papers write. The released code of PraNet and of
             U-Net v2 takes the plain mean: PyTorch reads their ``reduce="none"`` as True, and the weights cancel.
             Defaults to True.
-
-    Example::
-
-        loss = StructureLoss()
-        loss(torch.randn(2, 1, 64, 64), torch.ones(2, 1, 64, 64))
     """
 
     def __init__(self, bce_weighting: bool = True) -> None:
@@ -39,14 +32,11 @@ class StructureLoss(nn.Module):
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """
-        Compute the loss.
+        Compute the loss, a scalar.
 
         Args:
             input: raw logits of shape (Batch, 1, height, width).
             target: masks of the same shape, 0 to 1.
-
-        Returns:
-            The loss, a scalar.
 
         Raises:
             InputError: when ``input`` has several channels or is a batch of volumes.

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of masks and of probabilities, and their summaries over images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,14 +51,11 @@ def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
     """
-    Compute the 95 % Hausdorff distance of the outlines of two masks.
+    Compute the 95 % Hausdorff distance of the outlines of two masks; nan where one of them is empty.
 
     Args:
         pred, label: boolean masks of the same shape, in two or three dimensions.
         spacing: size of a pixel in each dimension; None for distances in pixels.
-
-    Returns:
-        The distance; nan where one of the masks is empty.
     """
     if not pred.any() or not label.any():
         return float("nan")
@@ -111,9 +106,7 @@ def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarr
 
 
 def expected_calibration_error(bins: np.ndarray) -> float:
-    """
-    Compute the mean difference of probability and share of lesion pixels, over :py:func:`calibration_bins`, 0 to 1.
-    """
+    """Compute the mean difference of probability and share of lesion pixels, 0 to 1, over ``calibration_bins``."""
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
 
 

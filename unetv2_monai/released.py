@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The released U-Net v2: the names of its layers, the conversion of its weights, its own scoring of polyps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -62,7 +60,7 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
         The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
 
     Raises:
-        InputError: (a ValueError) when an entry is not one of the released network, with its name.
+        InputError: when an entry is not one of the released network, with its name.
 
     Example::
 
@@ -80,17 +78,11 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
 
 def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
     """
-    Compute Dice and IoU of one image as the released code of U-Net v2 does for polyps.
+    Compute ``released_dice`` and ``released_iou`` of one image as the released code of U-Net v2 does for polyps.
 
-    The sum of the logits of the two finest heads is interpolated to the size of the mask. Its sigmoid is stretched to
-    0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on one without a lesion.
-
-    Args:
-        logits: summed logits of shape (1, height, width).
-        label: the mask, 0 and 1, of shape (1, native height, native width).
-
-    Returns:
-        ``released_dice`` and ``released_iou``.
+    The sum of the logits of the two finest heads, (1, height, width), is interpolated to the size of the mask. Its
+    sigmoid is stretched to 0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on
+    one without a lesion.
     """
     upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
     probability = torch.sigmoid(upsampled)
@@ -107,9 +99,6 @@ class TwoFinestHeads:
 
     In evaluation :py:class:`UNetV2` computes its finest head alone. The second one is computed here, from what its
     decoder gave in the forward pass before. Networks of other classes have one output, which is returned as it is.
-
-    Args:
-        network: in evaluation mode.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -124,12 +113,7 @@ class TwoFinestHeads:
 
     @torch.no_grad()
     def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
-        """
-        Add the logits of the second head to those of the finest, of shape (Batch, 1, height, width).
-
-        Returns:
-            The sum; None where more than one forward pass made ``finest``, for windows or flips.
-        """
+        """Add the second head's logits to the finest head's; None if several passes (windows, flips) made those."""
         passes, self.passes = self.passes, 0
         if self.network is None:
             return finest

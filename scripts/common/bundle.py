@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle of this project: its configs with overlays and options, and its commands in processes of their own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -30,14 +28,7 @@ PATIENCE = 60  # seconds that a stopped command has to save what it has
 
 @dataclass(frozen=True)
 class Usage:
-    """
-    What a process took.
-
-    Args:
-        wall: seconds on the clock.
-        cpu: seconds of CPU time in all its threads.
-        peak_mb: its largest resident memory, in MB of 10^6 bytes.
-    """
+    """What a process took: seconds on the clock and of CPU time, and its largest memory in MB of 10^6 bytes."""
 
     wall: float
     cpu: float
@@ -45,15 +36,7 @@ class Usage:
 
 
 def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, folder: Path = CONFIGS) -> ConfigParser:
-    """
-    Args:
-        files: a config and its overlays, relative to ``folder``.
-        options: applied last, by their keys. Defaults to none.
-        folder: of the configs. Defaults to the bundle's.
-
-    Returns:
-        The config, with ``image_size`` as a list; nothing of it is built yet.
-    """
+    """Read a config and its overlays in ``folder``, and apply options last; nothing of it is built."""
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])
     parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # no command runs that it could be found by
@@ -73,19 +56,8 @@ def run_bundle(
     """
     Run ``python -m monai.bundle run`` to its end. When this process is stopped, so is the command.
 
-    Args:
-        run_id: such as ``"training"``.
-        files: a config and its overlays, relative to the folder of the configs.
-        options: of the command line.
-        environment: variables beside those of this process. Defaults to none.
-        processes: start so many by torchrun. Defaults to 0: one process without it.
-        log: a file for all that is printed. Defaults to None: the terminal.
-
-    Returns:
-        What the command took.
-
-    Raises:
-        InputError: when the command fails; with the message that it ended with, if there is a log.
+    ``environment`` is added to this process's; ``processes``: start so many by torchrun; ``log``: a file for all that
+    is printed. Raises InputError when the command fails, with the message that it ended with if there is a log.
     """
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
     command = [sys.executable, "-W", "ignore", *launch, "-m", "monai.bundle", "run", run_id]

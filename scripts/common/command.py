@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command begins and ends: its ``--help``, and one sentence instead of a traceback for an error of its user."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys
@@ -16,24 +14,15 @@ RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" /
 
 
 def new_parser(doc: str | None) -> argparse.ArgumentParser:
-    """
-    Args:
-        doc: the docstring of the command, which ``--help`` prints as it is written.
-
-    Returns:
-        A parser without arguments.
-    """
+    """Make a parser whose ``--help`` prints the docstring of the command as it is written."""
     return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def run(main: Callable[[], None], quiet: bool = False) -> None:
     """
-    Run a command. An ``InputError``, or an ``OSError`` such as of a folder that cannot be made, ends it with its
-    message alone and exit status 1; any other error has a traceback.
+    Run a command. An ``InputError`` or an ``OSError`` ends it with its message alone and exit status 1.
 
-    Args:
-        main: the command.
-        quiet: hide warnings and log messages of libraries. Defaults to False.
+    ``quiet``: hide warnings and log messages of libraries.
     """
     if quiet:
         warnings.filterwarnings("ignore")

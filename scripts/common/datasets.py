@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -39,19 +37,11 @@ def match_pairs(
     root: Path, images: Sequence[str], masks: Sequence[str], image_stem: Callable[[str], str] = str
 ) -> list[Pair]:
     """
-    Pair all images of one folder with the masks of another.
+    Pair all images of one folder below ``root`` with the masks of another, in the order of names and numbers.
 
-    Args:
-        root: the folder that holds both.
-        images, masks: names that the two may have below it; the first one that exists is taken.
-        image_stem: from the name of a mask to that of its image, both without endings. Defaults to the same name; a
-            suffix such as ``_segmentation`` is left out in any case.
-
-    Returns:
-        The pairs in the order of their names, numbers by their value.
-
-    Raises:
-        InputError: when there is no such folder, or for all files without a partner or with the name of another one.
+    The first folder that exists of ``images``, and of ``masks``, is taken. ``image_stem`` makes the image's name of the
+    mask's. A suffix such as ``_segmentation`` is left out in any case. Raises InputError when there is no such folder,
+    or for all files that have no partner or the name of another one.
     """
     image_folder, mask_folder = _find_folder(root, images, "images"), _find_folder(root, masks, "masks")
     files = list_files(image_folder, IMAGE_ENDINGS)
@@ -76,21 +66,11 @@ def _find_folder(root: Path, names: Sequence[str], what: str) -> Path:
 
 def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: str = "") -> list[Entry]:
     """
-    Put the pairs of one data set into ``output_dir``: images unchanged, masks as PNG with values 0 and 255.
+    Put pairs into ``output_dir``: images unchanged, masks as PNG with values 0 and 255, ``prefix`` before their names.
 
-    A file that is there and has the same content is left alone; others are written atomically.
-
-    Args:
-        pairs: the pairs.
-        output_dir: gets ``images/`` and ``masks/``.
-        origin: what all entries state: name of the data set, source and licence.
-        prefix: of the names of all files. Defaults to none.
-
-    Returns:
-        Their entries in ``datalist.json``: paths and SHA-256 of both files, and the origin.
-
-    Raises:
-        InputError: after all pairs, with the problems of every one; at once when a file cannot be written.
+    A file that is there and has the same content is left alone; others are written atomically. Returns their entries in
+    ``datalist.json``: paths, SHA-256, and the origin. Raises InputError after all pairs, with the problems of every
+    one.
     """
     entries, errors = [], []
     for name, image, mask in tqdm(pairs, origin["dataset"], disable=None):
@@ -126,16 +106,9 @@ def _clean_mask(path: Path) -> bytes:
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:
     """
-    Draw some entries.
+    Draw about ``count`` entries, in whole blocks of neighbours such as frames of one video.
 
-    Args:
-        entries: in the order of their names.
-        count: about how many to draw; whole blocks are drawn until there are so many.
-        seed: of the draw.
-        block: size of the runs of neighbours that are drawn together, such as frames of one video. Defaults to 1.
-
-    Returns:
-        The rest and the drawn entries, both in the order given.
+    Returns the rest and the drawn entries, both in the order given.
     """
     starts = range(0, len(entries), block)
     drawn: set[int] = set()

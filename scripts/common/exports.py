@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network in the formats of other runtimes, and how far their outputs differ from its own."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json
@@ -38,13 +36,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """
-    Args:
-        network: in eval mode.
-        options: of inference.json that the network was built with.
-        description: for the formats that can hold it.
-        calibration: preprocessed training images, each a batch of one, for int8. Defaults to none.
-    """
+    """A network in eval mode, and what its file says of it; ``calibration``: preprocessed training images for int8."""
 
     network: torch.nn.Module
     options: Options
@@ -55,13 +47,10 @@ class Job:
 @dataclass(frozen=True)
 class Format:
     """
-    Args:
-        runtime: its name.
-        file: name of the file that is written.
-        overlay: that runs it: ``options/inference_<overlay>.yaml``.
-        export: writes the network of a job to a path; returns the ONNX opset, or ``"-"``.
-        packages: that it takes besides PyTorch. Defaults to none.
-        calibrated: whether it takes training images, and its masks are compared instead of its logits.
+    A format: ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
+
+    ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` format takes training images, and the masks
+    that it gives are compared instead of its logits.
     """
 
     runtime: str
@@ -77,12 +66,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Agreement:
-    """
-    Args:
-        difference: the largest absolute difference of the logits.
-        largest: the largest absolute logit.
-        dice: mean Dice of the masks.
-    """
+    """The largest difference of the logits, the largest logit, and the mean Dice of the masks."""
 
     difference: float
     largest: float
@@ -109,15 +93,7 @@ def export_program(job: Job, target: Path) -> str:
 
 
 def write_onnx(network: torch.nn.Module, description: Description, target: Path) -> str:
-    """
-    Args:
-        network: for images, in eval mode.
-        description: that the file carries.
-        target: the file.
-
-    Returns:
-        Version of the opset.
-    """
+    """Write a network for images, in eval mode, with its description. Return the version of the opset."""
     import onnx
 
     torch.onnx.export(
@@ -169,31 +145,16 @@ def _example(network: torch.nn.Module) -> torch.Tensor:
 
 
 def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -> ConfigParser:
-    """
-    Args:
-        options: of inference.json.
-        overlays: files in ``configs/options``.
-        folder: of the configs. Defaults to the bundle's.
-
-    Returns:
-        inference.json on the CPU.
-    """
+    """Read inference.json, for the CPU, with overlays of ``configs/options``."""
     files = ["inference.json", *(f"options/{name}" for name in overlays)]
     return read_config(files, {**options, "device": torch.device("cpu")}, folder)
 
 
 def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
     """
-    Args:
-        options: of inference.json.
-        checkpoint: the file that the weights came from. Defaults to None: from none.
-        configs: folder of inference.json and metadata.json. Defaults to the bundle's.
+    Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
 
-    Returns:
-        What these two say about a network of these options.
-
-    Raises:
-        InputError: when images are not normalised by constants, which are all that a description can state.
+    Raises InputError when images are not normalised by constants, since a description can state nothing else.
     """
     parser = inference_config(options, folder=configs)
     if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
@@ -225,12 +186,9 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
 
 def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None) -> Run:
     """
-    Args:
-        parser: of :py:func:`inference_config`.
-        state: weights to load into its network. Defaults to None: its network is an exported file, or has weights.
+    Return the function that computes logits of a batch of preprocessed images, as inference computes them.
 
-    Returns:
-        From a batch of preprocessed images to logits, as inference computes them.
+    ``state``: weights for the config's network, unless that is an exported file or has weights.
     """
     if state is not None:
         parser.get_parsed_content("network").load_state_dict(state)
@@ -240,15 +198,7 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
 
 
 def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
-    """
-    Args:
-        items: ``{"image": path}`` for each image.
-        parser: of :py:func:`inference_config`.
-        most: take so many, spread over all. Defaults to None: all.
-
-    Returns:
-        The images, preprocessed, each as a batch of one.
-    """
+    """Preprocess images, at most ``most`` spread over all, each into a batch of one."""
     preprocessing = parser.get_parsed_content("preprocessing")
     count = min(len(items), most or len(items))
     chosen = [items[index * len(items) // count] for index in range(count)]
@@ -260,16 +210,9 @@ def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
 ) -> Agreement:
     """
-    Compare a runtime with the network itself.
+    Compare a runtime with the network itself: logits on all batches, masks on the images, or on noise without images.
 
-    Args:
-        run: of the runtime.
-        network: in PyTorch, with the same weights.
-        noise: batches whose logits are compared, and whose masks where there are no images.
-        images: batches whose logits and masks are compared.
-
-    Raises:
-        InputError: when an output has another shape.
+    Raises InputError when an output has another shape.
     """
     difference, largest, dice = 0.0, 0.0, DiceMetric(ignore_empty=False)
     for index, x in enumerate([*noise, *images]):
@@ -301,25 +244,11 @@ def export(
     calibration: Sequence[torch.Tensor] = (),
 ) -> tuple[str, Agreement]:
     """
-    Write a network in one of ``FORMATS`` and compare it, as its overlay runs it, with the network in PyTorch. A file of
-    that name is replaced after the comparison alone.
+    Write a network in eval mode in one of ``FORMATS``, and compare it, as its overlay runs it, with the network itself.
 
-    Args:
-        name: of the format.
-        network: in eval mode.
-        options: of inference.json that the network was built with.
-        folder: for the file.
-        noise, images: see :py:func:`compare`. Without images, int8 is compared on those of ``calibration``.
-        checkpoint: the file that the weights came from, whose SHA-256 goes into ONNX and OpenVINO files. Defaults to
-            None: from none.
-        calibration: preprocessed training images, each a batch of one, which int8 takes. Defaults to none.
-
-    Returns:
-        The ONNX opset, or ``"-"``, and the agreement with the network in PyTorch.
-
-    Raises:
-        InputError: when the logits differ by more than 1e-4 of the largest one (or than 1e-4, if that is more), or,
-            of int8, the masks by more than ``LEAST_DICE`` allows.
+    A file of that name is replaced after the comparison. Without images, int8 is compared on those of ``calibration``.
+    Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (of the
+    largest logit, if that is above 1), or int8's masks by more than ``LEAST_DICE`` allows.
     """
     one = FORMATS[name]
     calibration = calibration if one.calibrated else ()

@@ -1,29 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagrams by matplotlib, which is an extra, without a window and without global state."""
 
-from __future__ import annotations
-
 import io
-from typing import TYPE_CHECKING
+from typing import Any
 
 from unetv2_monai import InputError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["new_figure", "to_png"]
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """
-    Make an empty figure.
-
-    Args:
-        width, height: in inches.
-
-    Raises:
-        InputError: when matplotlib is not installed.
-    """
+def new_figure(width: float, height: float) -> Any:
+    """Make an empty figure; sizes are in inches. Raises InputError when matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -31,8 +18,8 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def to_png(figure: Figure) -> bytes:
-    """Write the figure as the content of a PNG file."""
+def to_png(figure: Any) -> bytes:
+    """Return the figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

@@ -6,8 +6,6 @@ Only the standard library is imported at the top: label_server.py parses its com
 environment that has the packages.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterable, Mapping
@@ -18,43 +16,21 @@ __all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_
 
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:
-    """
-    Args:
-        config: as read, with its references and expressions.
-        key: of an option.
-
-    Returns:
-        Its value; the class of a part of the config (``"@encoder"``); None when there is none.
-    """
+    """Return the value of an option of a config as read; where it names a part (``"@encoder"``), the class."""
     value = config.get(key)
     part = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else None
     return part["_target_"] if isinstance(part, Mapping) else value
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:
-    """
-    Add ``--set``, which fills a dict with the text of every key; :py:func:`values_of` reads the texts.
-
-    Args:
-        parser: of a command.
-        help: what the options are for.
-    """
+    """Add ``--set``, which fills a dict with the text of every key; :py:func:`values_of` reads the texts."""
     parser.add_argument(
         "--set", nargs="*", type=key_and_text, action=_Collect, default={}, metavar="KEY=VALUE", help=help
     )
 
 
 def key_and_text(item: str) -> tuple[str, str]:
-    """
-    Args:
-        item: ``KEY=VALUE``; the value may hold further ``=``.
-
-    Returns:
-        Key and text.
-
-    Raises:
-        argparse.ArgumentTypeError: when there is no ``=``, or nothing before it.
-    """
+    """Split ``KEY=VALUE``; the value may hold further ``=``."""
     key, sign, text = item.partition("=")
     if not key or not sign:
         raise argparse.ArgumentTypeError(f"{item!r} is not of the form KEY=VALUE, such as image_size=352")
@@ -64,26 +40,13 @@ def key_and_text(item: str) -> tuple[str, str]:
 class _Collect(argparse.Action):
     """Of a key that is given twice, the last text counts."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})
 
 
 def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
     """
-    Args:
-        texts: of the options, in YAML.
-
-    Returns:
-        Their values. ``1e-4``, which is text in YAML 1.1, is a number here, as on the command line of ``monai.bundle``.
-
-    Raises:
-        InputError: for a text that is not YAML.
+    Read the values of texts in YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as for ``monai.bundle``.
     """
     import yaml
 
@@ -99,17 +62,7 @@ def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """
-    Args:
-        given: options of the command line.
-        checkpoint: weights.
-
-    Returns:
-        The options that the weights carry, with those of the command line.
-
-    Raises:
-        InputError: when there are no weights, or an option contradicts them.
-    """
+    """Add given options to those that a file of weights carries; raise InputError where the two contradict."""
     from unetv2_monai import InputError
     from unetv2_monai.bundle.carried import FREE_OPTIONS
     from unetv2_monai.networks import options_of, read_weights
@@ -125,14 +78,7 @@ def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
 
 
 def refuse_unknown(options: Iterable[str], *configs: Any) -> None:
-    """
-    Args:
-        options: keys, those of deeper entries such as ``network_def#dropout``.
-        configs: dicts or ``ConfigParser``.
-
-    Raises:
-        InputError: for the first option whose topmost key is in none of the configs.
-    """
+    """Raise InputError for the first option whose topmost key is in none of the configs."""
     from unetv2_monai import InputError
 
     for key in options:

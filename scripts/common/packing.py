@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of the bundle with its code and weights, which runs without this repository."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import shutil

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTML pages that need no other file, from the templates in ``templates/``."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

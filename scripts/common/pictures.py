@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of image and volume files with their masks, for pages: a volume is shown in three orthogonal slices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from unetv2_monai.core.images import to_rgb
-from unetv2_monai.core.listing import IMAGE_ENDINGS
+from unetv2_monai.core.listing import is_volume
 
 __all__ = ["fullest_slices", "picture"]
 
@@ -23,20 +21,14 @@ DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the intensities that become bla
 def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """
     Read an image as RGB, or a volume as three slices on one black sheet: from the top an axial, a coronal and a
-    sagittal one.
+    sagittal one, with the masks that fit it. Masks are boolean, in rows and columns, or as the file of the volume has
+    them.
 
     Slices are seen as radiologists see them: anterior or superior above, the patient's right, or anterior, at the left.
     A pixel has one size in mm in all three: the shortest side of a voxel, or a whole fraction of it in small volumes.
     The slices are those with most of the first mask that is not empty. Of several channels the first is shown.
-
-    Args:
-        path: of an image or a NIfTI volume.
-        masks: boolean, of shape (height, width), or (dim_0, dim_1, dim_2) as the file of the volume has them.
-
-    Returns:
-        RGB of shape (height, width, 3), 0 to 255, and the masks of shape (height, width) that fit it.
     """
-    if path.lower().endswith(IMAGE_ENDINGS):
+    if not is_volume(path):
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened)), list(masks)
     volume: Any = nibabel.load(path)
@@ -57,13 +49,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
 
 
 def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
-    """
-    Args:
-        mask: of three dimensions.
-
-    Returns:
-        For each dimension the index with most of the mask, or the middle where it is empty.
-    """
+    """Find for each dimension the index with most of the mask, or the middle where it is empty."""
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
     return tuple(int(mask.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))

@@ -4,8 +4,6 @@ An OpenVINO network in int8, quantised after training by NNCF. What changes the 
 float32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys
@@ -29,12 +27,9 @@ ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"
 
 def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
     """
-    Args:
-        model: an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`; it is changed.
-        images: batches of preprocessed training images, better ``LEAST_IMAGES`` or more, for the ranges of activations.
+    Quantise an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`, which is changed.
 
-    Returns:
-        The quantised model, with the metadata of ``model``.
+    ``images``: batches of preprocessed training images, better ``LEAST_IMAGES`` or more, for the ranges of activations.
     """
     import nncf
 
@@ -55,13 +50,8 @@ def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
 
 def float_operations(model: Any) -> list[str]:
     """
-    Args:
-        model: an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`.
-
-    Returns:
-        Names of the operations that stay in float32: some of the first convolutions (of a network with linear layers,
-        all depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, and products of
-        activations in attention.
+    Name the operations that stay in float32: some of the first convolutions (of a network with linear layers, all
+    depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, products in attention.
     """
     operations = model.get_ordered_ops()
     convolutions = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a comparison: a recipe with options of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,21 +17,14 @@ OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists an
 
 @dataclass(frozen=True)
 class Row:
-    """
-    A row of the table.
-
-    Args:
-        text: as it was given.
-        recipe: ``"unetv2"`` or the name of a file in configs/recipes.
-        options: of this row alone.
-    """
+    """A row of the table: ``recipe`` is "unetv2" or the name of a file in configs/recipes."""
 
     text: str
     recipe: str
     options: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Row:
+    def parse(cls, text: str) -> "Row":
         """Read ``RECIPE:KEY=VALUE,KEY=VALUE``."""
         recipe, _, options = text.partition(":")
         return cls(text, recipe, dict(map(key_and_text, OPTION.findall(options))))

@@ -1,23 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tables in Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 __all__ = ["markdown"]
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """
-    Write a table.
-
-    Args:
-        rows: cells by the title of their column.
-
-    Returns:
-        A table with all columns, in the order in which they appear; ``-`` where a row has no such cell.
-    """
+    """Write rows of cells by column title as a table; ``-`` where a row has no such cell."""
     columns = list(dict.fromkeys(title for row in rows for title in row))
     lines = [columns, *([str(row.get(title, "-")) for title in columns] for row in rows)]
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)

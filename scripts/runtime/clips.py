@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A video from file or camera to overlay video, table and masks."""
 
-from __future__ import annotations
-
 import os
 from contextlib import closing
 from pathlib import Path
@@ -22,19 +20,11 @@ __all__ = ["segment_video"]
 
 def segment_video(source: str, path: Path, network: Network, settings: Settings, broken: list[str]) -> int:
     """
-    Write the table of a video, its overlay video and, if asked for, the masks of its frames.
+    Write the table of a video or camera, its overlay video and, if asked for, the masks of its frames.
 
     Until the end, table and overlay video have ``_incomplete`` in their names, and if the video breaks off they keep
-    it. After an error they are deleted, as those of an earlier run are at the start.
-
-    Args:
-        source: path of the video, or ``camera:0``, which ends by Ctrl-C.
-        path: of the table.
-        network, settings: of the run.
-        broken: gets a sentence if the video cannot be read to its end.
-
-    Returns:
-        Number of frames written.
+    it; ``broken`` gets a sentence then. After an error they are deleted, as those of an earlier run are at the start.
+    Returns the number of frames written.
     """
     overlay, is_camera = _overlay(path), source.startswith(CAMERA)
     if settings.skip_finished and not is_camera and path.is_file() and (settings.no_overlays or overlay.is_file()):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames: images with their names, and work on them in threads."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -24,12 +22,7 @@ AHEAD = 4  # results that wait for whoever takes them
 
 @dataclass(frozen=True)
 class Frame:
-    """
-    Args:
-        name: of the file, or the number of the frame.
-        image: (height, width, 3), 0 to 255.
-        time: of the frame in its video, in its time base. Defaults to 0.
-    """
+    """An image (height, width, 3) of 0 to 255, its file or number, and its time in the time base of its video."""
 
     name: str
     image: np.ndarray
@@ -37,17 +30,7 @@ class Frame:
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1) -> Generator[T, None, None]:
-    """
-    Apply a function in threads, to a few more items than were asked for.
-
-    Args:
-        function: of an item.
-        items: taken one by one, by the thread that takes the results.
-        threads: their number. Defaults to 1.
-
-    Returns:
-        The results in the order of the items.
-    """
+    """Apply a function in threads to a few more items than were asked for; results keep the order of the items."""
     with ThreadPoolExecutor(threads) as pool:
         made: deque[Future[T]] = deque()
         try:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported network in OpenVINO: what it says about itself, and a frame through it."""
 
-from __future__ import annotations
-
 import dataclasses
 import queue
 import sys
@@ -26,12 +24,7 @@ __all__ = ["Network", "Output"]
 
 @dataclass(frozen=True)
 class Output:
-    """
-    Args:
-        frame: what was segmented.
-        probability: (height, width, channels) at the network's size.
-        milliseconds: that the network took.
-    """
+    """A frame, its probabilities (height, width, channels) at the network's size, and how long the network took."""
 
     frame: Frame
     probability: np.ndarray
@@ -47,15 +40,9 @@ class Network:
     """
     An exported network, ready to run.
 
-    Args:
-        path: an ``.xml`` or ``.onnx`` file that scripts/export.py wrote.
-        precision: ``"f32"`` or ``"bf16"``, which is float32 on a processor without it (a line on stderr says so).
-            Defaults to ``"f32"``.
-        several: whether there are many images, which then go through the network side by side. Defaults to True.
-        certainty: takes the place of the one in the file. Defaults to None: that of the file.
-
-    Raises:
-        InputError: when the file is none of those, or does not take RGB images.
+    ``precision``: "f32" or "bf16", which is float32 on a processor without it (a line on stderr says so). ``several``:
+    images go through the network side by side. ``certainty`` takes the place of the one in the file. Raises InputError
+    when the file is none of scripts/export.py, or does not take RGB images.
     """
 
     def __init__(

@@ -7,8 +7,6 @@ Threads work at the same time, each on other frames: one decodes, some prepare a
 threads of its own), one makes masks and overlays, and the main one writes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,13 +46,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """
-    Args:
-        frame: what was segmented.
-        mask: class indices, (height, width), uint8.
-        overlay: the image with the mask on it; None if none is asked for.
-        cells: of the table, without the name.
-    """
+    """A frame, its class indices (height, width), the image with the mask on it if asked for, and its table cells."""
 
     frame: Frame
     mask: np.ndarray
@@ -63,16 +55,7 @@ class Result:
 
 
 def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Generator[Result, None, None]:
-    """
-    Segment frames.
-
-    Args:
-        frames: images, or the frames of one video in order if ``settings`` has smoothing or presence.
-        network, settings: of the run.
-
-    Returns:
-        One for each frame, in order.
-    """
+    """Segment frames, and return one result for each in order; smoothing and presence are for those of one video."""
 
     def draw(found: tuple[Output, bool]) -> Result:
         output, present = found

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work of segment.py: which inputs there are, and images from file to mask, overlay and table."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -28,12 +26,7 @@ ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 
 def segment(settings: Settings) -> None:
-    """
-    Segment all inputs.
-
-    Raises:
-        InputError: when an input is missing; or, after all others are done, for those that cannot be read.
-    """
+    """Segment all inputs. Raises InputError when one is missing or, after all others, for those that cannot be read."""
     images, videos = _find_inputs(settings.inputs)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of the results: what is measured on a mask, and the CSV file."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable, Sequence
@@ -24,17 +22,10 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: Sequence[str]) -> list[str]:
     """
-    Measure a mask.
+    Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
 
-    Args:
-        mask: class indices, (height, width).
-        probability: the largest one of a class other than background.
-        milliseconds: that the network took.
-        classes: their names, background first.
-
-    Returns:
-        The cells of :py:func:`columns`. Areas are shares of the image; the box is the smallest rectangle that holds all
-        pixels but background, in pixels, empty without any.
+    Areas are shares of the image. The box is the smallest rectangle that holds all pixels but background, in pixels,
+    and empty where there are none.
     """
     marked = mask > 0
     y, x = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
@@ -47,16 +38,10 @@ def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: 
 
 class Table:
     """
-    A CSV file that grows by rows. Until it is finished it is called ``NAME_incomplete.csv``.
+    A CSV file that grows by rows, named by their first cell. Until it is finished it is called ``NAME_incomplete.csv``.
 
-    Args:
-        path: of the finished file.
-        columns: its header. The first one names the rows.
-        go_on: keep the rows that either file has. Defaults to False: a finished file of another run is deleted, whose
-            rows would count as finished after an interruption.
-
-    Raises:
-        InputError: when the file cannot be written, or holds other columns.
+    ``go_on``: keep the rows that either file has; else a finished file of another run is deleted, whose rows would
+    count as finished after an interruption. Raises InputError when it cannot be written, or holds other columns.
     """
 
     def __init__(self, path: Path, columns: list[str], go_on: bool = False) -> None:
@@ -90,7 +75,7 @@ class Table:
         self.count += 1
 
     def finish(self, order: Iterable[str] = ()) -> None:
-        """Give the file its name; ``order``: names of the rows to keep, in order. Defaults to none: all as they are."""
+        """Give the file its name; ``order``: names of the rows to keep, in order, or none for all as they are."""
         with refusing(self.path):
             self.opened.close()
             if order:

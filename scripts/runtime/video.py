@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Videos and cameras: their frames upright in RGB with their times, and a video of as many frames at the same times."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator
@@ -29,18 +27,10 @@ BT709 = 1  # number of the colour space in a stream
 
 class Video:
     """
-    A video file or a camera.
+    A video file, or a camera ``camera:0``.
 
-    Args:
-        source: its path, or ``camera:0``.
-
-    Attributes:
-        rate: frames a second, on average.
-        time_base: unit of the times of the frames, in seconds.
-        expected: number of frames; None if unknown.
-
-    Raises:
-        BrokenFile: when it cannot be opened, or no codec for it is there.
+    ``rate`` is frames a second on average; times are in units of ``time_base``, in seconds; ``expected`` is the number
+    of frames or None. Raises BrokenFile when it cannot be opened, or no codec for it is there.
     """
 
     def __init__(self, source: str) -> None:
@@ -123,16 +113,10 @@ class Video:
 
 class VideoWriter:
     """
-    An H.264 video without sound. Frames of odd width or height keep their size: their colours are not subsampled then.
+    An H.264 video in MP4, without sound. Frames of odd width or height keep their size: colours are not subsampled
+    then.
 
-    Args:
-        path: of an MP4 file.
-        size: height and width.
-        rate: frames a second, on average.
-        time_base: unit of the times of the frames, in seconds.
-
-    Raises:
-        InputError: when there is no encoder, or the file cannot be written; also by the methods.
+    Raises InputError when there is no encoder, or the file cannot be written; so do the methods.
     """
 
     def __init__(self, path: Path, size: tuple[int, ...], rate: Fraction, time_base: Fraction) -> None:
@@ -152,13 +136,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = BT709
 
     def add(self, image: np.ndarray, time: int) -> None:
-        """
-        Encode a frame.
-
-        Args:
-            image: (height, width, 3), 0 to 255.
-            time: of the frame, in the unit of the time base; larger than the one before.
-        """
+        """Encode an image (height, width, 3) of 0 to 255 at a time larger than the one before."""
         shared = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # not copied
         frame: Any = self.reformatter.reformat(shared, format=self.stream.pix_fmt, dst_colorspace=Colorspace.ITU709)
         frame.pts, frame.time_base = time, self.time_base

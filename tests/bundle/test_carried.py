@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unetv2_monai.bundle import options_to_carry, take_over
+from unetv2_monai.bundle.carried import options_to_carry, take_over
 from unetv2_monai.networks import options_of, read_weights
 
 from ..conftest import draw_pair

@@ -15,12 +15,13 @@ from ..conftest import ROOT, script
 
 
 def segment(*arguments: object) -> None:
-    script("segment").main([str(argument) for argument in arguments])
+    command = script("segment")
+    command.run(lambda: command.main([str(argument) for argument in arguments]))
 
 
 def segment_apart(*arguments: object, before: str = "", after: str = "") -> subprocess.CompletedProcess:
     """In a process of its own, with lines of Python before and after it."""
-    code = f"import sys; sys.path.insert(0, 'scripts'); import segment\n{before}\nsegment.main(sys.argv[1:])\n{after}"
+    code = f"import sys; sys.path.insert(0, 'scripts'); import segment\n{before}\nsegment.run(segment.main)\n{after}"
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 

@@ -6,8 +6,6 @@ Networks, data, losses and handlers know neither a command line nor recipes: the
 arguments become options, and some messages get the file that helps.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 
@@ -31,16 +29,7 @@ HINTS = {
 
 
 def as_options(message: str, options: Collection[str]) -> str:
-    """
-    Write the names of arguments in a message as options, such as ``--image_size``.
-
-    Args:
-        message: of an error.
-        options: names of the options of the config that is being run.
-
-    Returns:
-        The message, with a hint at its end where there is one.
-    """
+    """Write the names of options in a message as on the command line, and append the hints that help."""
     hints = [hint for pattern, hint in HINTS.items() if re.search(pattern, message)]
     text = " ".join([message, *hints])
     # not within a path, a longer name or an option, and only names that are no words of English

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first step of the configs."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from ..core.errors import concise_errors
@@ -27,8 +25,7 @@ def prepare() -> None:
     memory that tensors free is kept for the next ones.
 
     Raises:
-        InputError: when an option is wrong or contradicts the weights, or the weights are missing or of another
-            network.
+        InputError: when an option is wrong or contradicts the weights, or these are missing or of another network.
     """
     keep_memory()
     parser = running_parser()

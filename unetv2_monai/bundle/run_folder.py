@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run, and what was run in it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -50,12 +48,12 @@ def start_run(
         ckpt_dir: of its checkpoints.
         resume: the run in it goes on. Defaults to False.
         overwrite: start anew where there is a run. Defaults to False.
-        seed: of weights, augmentation and order; each process adds its rank. Defaults to 0.
+        seed: each process adds its rank. Defaults to 0.
         deterministic: cuDNN computes the same every time, instead of choosing its fastest kernels. Defaults to True.
 
     Raises:
-        InputError: when the folder has the checkpoint of another run, which this one would overwrite; when a run to
-            resume is not there, or was begun with other options; or when the folder cannot be made.
+        InputError: when the folder has another run's checkpoint, or cannot be made; when a run to resume is not there,
+            or was begun with other options.
     """
     rank = int(os.environ.get("RANK", 0))
     set_determinism(seed=seed + rank)
@@ -115,14 +113,7 @@ def refuse_other_options(path: Path) -> None:
 
 
 def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
-    """
-    Note in ``run.json`` how a run was started: command, versions, git state, config.
-
-    Args:
-        path: of the file.
-        config: that is run, with expressions as written.
-        resumed: the earlier starts of the run stay in the file.
-    """
+    """Note in ``run.json`` the command, versions, git state and config of a start; if resumed, beside earlier ones."""
     starts = json.loads(path.read_text())["starts"] if resumed and path.exists() else []
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

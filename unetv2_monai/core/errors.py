@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exceptions for input that the user has to fix."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["BrokenFile", "InputError", "concise_errors"]
+__all__ = ["BrokenFile", "InputError", "concise_errors", "input_error_behind"]
 
 
 class InputError(ValueError):
@@ -20,12 +18,18 @@ class BrokenFile(InputError):
     """A file cannot be read, or not to its end. The others can still be used."""
 
 
+def input_error_behind(error: BaseException | None) -> InputError | None:
+    """The InputError that an error, such as MONAI's of a config, was raised for; None if there is none."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__  # not __context__: an error that was handled is not the reason of a later one
+    return error
+
+
 def concise_errors(rewrite: Callable[[str], str] = str) -> None:
     """
     Where an :py:class:`InputError` ends ``python -m monai.bundle``, print its message alone.
 
-    ``monai.bundle`` wraps every error of a config in errors of its own, which would bury the message in a long
-    traceback. A step of ``initialize`` in the configs; in other programs it does nothing.
+    It is a step of ``initialize`` in the configs. In other programs it does nothing.
 
     Args:
         rewrite: makes the printed text of the message. Defaults to the message itself.
@@ -35,14 +39,9 @@ def concise_errors(rewrite: Callable[[str], str] = str) -> None:
 
 
 def _print_message_alone(
-    rewrite: Callable[[str], str],
-    kind: type[BaseException],
-    error: BaseException,
-    traceback: TracebackType | None,
+    rewrite: Callable[[str], str], kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__  # not __context__: an error that was handled is not the reason of a later one
+    cause = input_error_behind(error)
     if cause is None:
         sys.__excepthook__(kind, error, traceback)
     else:

@@ -1,30 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written atomically, or must be there."""
 
-from __future__ import annotations
-
+import csv
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import InputError
 
-__all__ = ["atomic", "existing_file", "refusing", "write_atomic"]
+__all__ = ["atomic", "existing_file", "refusing", "write_atomic", "write_csv"]
 
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """
-    Turn errors of writing into one sentence.
-
-    Args:
-        path: of a file that is written in the context.
-
-    Raises:
-        InputError: when it cannot be written (no space, no right).
-    """
+    """Turn errors of writing (no space, no right) into an InputError that names the file."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
@@ -36,18 +28,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """
-    Write a file atomically: at any moment the old or the new content is there, also if the process is killed.
-
-    Args:
-        path: of the file; its folder is made if need be.
-
-    Returns:
-        A context with the path to write to. At its end the file gets its name; after an error it is deleted.
-
-    Raises:
-        InputError: when the folder or the file cannot be written (no space, no right); an old file stays as it was.
-    """
+    """Write a file and its folder so that at any moment the old or the new content is there; errors as ``refusing``."""
     partial = path.with_name(path.name + ".partial")
     try:
         with refusing(path):
@@ -59,16 +40,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """
-    Write a file as :py:func:`atomic` does, and wait until the disk has it.
-
-    Args:
-        path: of the file; its folder is made if need be.
-        content: text, bytes, or a function that writes them to the opened file.
-
-    Raises:
-        InputError: when the folder or the file cannot be written (no space, no right); an old file stays as it was.
-    """
+    """Write text, bytes, or what a function writes to the opened file, as ``atomic``; wait until the disk has it."""
     with atomic(path) as partial, partial.open("wb") as opened:
         if callable(content):
             content(opened)
@@ -78,19 +50,17 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
         os.fsync(opened.fileno())
 
 
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write the columns of rows, with their names above, as ``write_atomic``; other entries are left out."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
 def existing_file(path: str) -> str:
-    """
-    Refuse a missing file by our own error, where a library's would be unclear.
-
-    Args:
-        path: of an exported network.
-
-    Returns:
-        ``path``.
-
-    Raises:
-        InputError: when there is no such file.
-    """
+    """Return the path of an exported network; where there is none, a library's error would be unclear: InputError."""
     if not Path(path).is_file():
         raise InputError(f"no exported network at {path}. Export the weights, or name a file that is there.")
     return path

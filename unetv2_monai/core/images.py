@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images: from files to upright RGB, and resized."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +15,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     Bring an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB, 0 to 255.
 
-    Args:
-        image: an opened image. An EXIF orientation is applied; transparency is dropped, not blended.
-
-    Returns:
-        The image in mode ``"RGB"``.
+    The EXIF orientation is applied; transparency is dropped, not blended.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip, not scale
@@ -30,18 +24,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """
-    Read an image file of any mode.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        What :py:func:`to_rgb` makes of it, (height, width, 3), 0 to 255.
-
-    Raises:
-        BrokenFile: when it cannot be read.
-    """
+    """Read a file of any mode as RGB of shape (height, width, 3), 0 to 255; BrokenFile when it cannot be read."""
     try:
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened))
@@ -51,15 +34,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
     """
-    Resize as ``torch.nn.functional.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
+    Resize (height, width[, channels]) to float32 as ``torch.nn.functional.interpolate(mode="bilinear")`` does.
 
-    Args:
-        image: (height, width) or (height, width, channels).
-        size: height and width of the result.
-        region: rows and columns of the result that are computed, with start and stop. Defaults to None: all.
-
-    Returns:
-        The region of the resized image, float32.
+    Half-pixel centres, no antialiasing. Only ``region`` of the result, rows and columns, is computed; None is all.
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:

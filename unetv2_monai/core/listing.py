@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image and volume files of a folder: their names, which of them are masks, and of which image."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -17,6 +15,7 @@ __all__ = [
     "MASK_FOLDERS",
     "MASK_SUFFIXES",
     "VOLUME_ENDINGS",
+    "is_volume",
     "list_files",
     "list_folders",
     "list_images",
@@ -70,16 +69,9 @@ def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """
-    List the images of a folder, or of ``images/`` (or ``image/``) in it.
+    List the images of a folder that exists, or of ``images/`` (or ``image/``) in it, sorted.
 
     If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
-
-    Args:
-        folder: the folder, which exists.
-        endings: of the files to list. Defaults to those of images and volumes.
-
-    Returns:
-        The paths, sorted.
 
     Raises:
         InputError: when there is no image, or when both ``images/`` and ``image/`` hold some.
@@ -103,12 +95,15 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     return [image for image, _ in pairs]
 
 
+def is_volume(path: str | Path) -> bool:
+    """Whether a file has the ending of no image, and is read as a volume."""
+    return not str(path).lower().endswith(IMAGE_ENDINGS)
+
+
 def stem(path: Path) -> str:
     """The name of a file without the ending of an image or volume."""
-    name = path.name
-    lower = name.lower()
-    ending = next((ending for ending in ENDINGS if lower.endswith(ending)), "")
-    return name[: len(name) - len(ending)]
+    ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
+    return path.name[: len(path.name) - len(ending)]
 
 
 def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
@@ -123,16 +118,9 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
 
 def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
     """
-    Tell images from masks in one folder of both, where ``a_mask.png`` is the mask of ``a.jpg``.
+    Tell images from masks in one folder of both, all by their stems, where ``a_mask.png`` is the mask of ``a.jpg``.
 
-    A file whose name ends like a mask's is an image if it has a mask itself and no image: ``b_seg.png`` beside
-    ``b_seg_mask.png``.
-
-    Args:
-        files: by their stems.
-
-    Returns:
-        The images and the masks, by their stems.
+    A file named like a mask is an image if it has a mask and no image: ``b_seg.png`` beside ``b_seg_mask.png``.
     """
     bases = {name: set(_bases(name)) - {name} for name in files}
     with_mask = {base for name in files for base in bases[name] if base in files}
@@ -146,17 +134,7 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
 def pair_files(
     images: Mapping[str, Path], masks: Mapping[str, Path], where: str = "beside it"
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """
-    Pair images with masks of the same stem, which may have a suffix of masks.
-
-    Args:
-        images: by their stems.
-        masks: by their stems.
-        where: masks are looked for, for the sentences. Defaults to ``"beside it"``.
-
-    Returns:
-        The pairs in the order of the images, and a sentence for every file that stays alone.
-    """
+    """Pair images with masks of their stem, with or without a suffix; a sentence for every file that stays alone."""
     found: dict[str, Path] = {}
     problems = []
     for name, path in masks.items():

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks: from files to class indices, and from probabilities by a threshold with hysteresis."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -24,7 +22,7 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
         image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half,
             or palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
             ``out_channels - 1``.
-        out_channels: number of output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
+        out_channels: of the network. 1 means one class with a sigmoid. Defaults to 1.
 
     Returns:
         The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
@@ -70,20 +68,12 @@ def _shown(values: np.ndarray) -> str:
 
 def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     """
-    Threshold probabilities, and keep a connected component only if it is certain somewhere.
+    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep a connected component only if it is certain.
 
+    A pixel is marked from ``low`` on; a component is kept if it reaches ``high`` somewhere. Up to ``low`` all are kept.
     Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs, which are marked pixels of one row
-    that are next to each other. Of masks with few and large components that takes a fraction of the time of
-    ``scipy.ndimage.label``; of pure noise, several times as long.
-
-    Args:
-        probability: (dim_0, dim_1[, dim_2]), 0 to 1.
-        low: a pixel is marked from this probability on, 0 to 1.
-        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept.
-
-    Returns:
-        The mask, boolean, of the same shape.
+    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: with few
+    large components in a fraction of the time of ``scipy.ndimage.label``, in pure noise in several times as long.
     """
     if high <= low:
         return probability >= low

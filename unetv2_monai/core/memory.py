@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How this process holds the memory of its tensors."""
 
-from __future__ import annotations
-
 import ctypes
 
 __all__ = ["keep_memory"]
@@ -12,15 +10,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 def keep_memory() -> bool:
     """
-    Keep the memory that tensors on the CPU free for the next ones, instead of giving it back to the system.
+    Keep the memory that tensors on the CPU free for the next ones; return False where the C library cannot (not glibc).
 
-    A network allocates every activation anew. glibc gives large blocks back as soon as they are freed, so that each
-    forward pass has its pages mapped, zeroed and faulted in again, up to half of its time. The cost is memory: freed
-    blocks are not always the size that is needed next, so the peak is higher, by up to a third for one large image
-    through windows, and the process holds it until it ends (docs/results/performance.md).
-
-    Returns:
-        True if done, False where the C library has no such setting (macOS, Windows, musl).
+    glibc gives large blocks back at once, so that each forward pass has its pages mapped and zeroed again, up to half
+    of
+    its time. The cost is a peak that is higher by up to a third, and held to the end (docs/results/performance.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images with outlined masks, side by side and one above the other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,18 +16,7 @@ TITLE_HEIGHT, GAP = 18, 4  # pixels
 
 
 def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], opacity: float = 0.3) -> np.ndarray:
-    """
-    Draw a mask on an image: its outline, and a tint inside.
-
-    Args:
-        image: (height, width, 3), 0 to 255.
-        mask: (height, width), boolean.
-        color: of the outline and, transparent, of its inside.
-        opacity: of the inside, 0 to 1. Defaults to 0.3.
-
-    Returns:
-        A copy of the image with the mask drawn on it.
-    """
+    """Draw a mask (boolean) on a copy of an image (height, width, 3): its outline, and a tint of ``opacity`` inside."""
     out = image.copy()
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:
@@ -58,17 +45,7 @@ def save_overlay(image: np.ndarray, path: Path) -> None:
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:
-    """
-    Put images of one size in a row, with titles.
-
-    Args:
-        panels: images of one size, (height, width, 3).
-        titles: stand above the panels, from the left; a single long one may reach over all of them.
-        height: of every panel in the result, in pixels.
-
-    Returns:
-        The panels in a row.
-    """
+    """Put images of one size in a row, each ``height`` pixels high, with titles above; one title may reach over all."""
     width = round(height * panels[0].shape[1] / panels[0].shape[0])
     row = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + TITLE_HEIGHT), "white")
     for index, panel in enumerate(panels):

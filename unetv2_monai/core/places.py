@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the bundle of this package is, and its scripts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .errors import InputError
@@ -15,14 +13,7 @@ IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle whe
 
 def bundle_dir(package: Path = PACKAGE) -> Path:
     """
-    Find the bundle that belongs to this package.
-
-    Args:
-        package: the folder of the package. Defaults to that of this file.
-
-    Returns:
-        The folder with ``configs`` and ``models``. In an installed wheel the package holds it, in a packed bundle it is
-        the folder around the package, and in the repository it is ``bundle`` beside the package.
+    Find the bundle that belongs to this package: in it (wheel), around it (packed bundle) or beside it (repository).
 
     Raises:
         InputError: when none of these folders has ``configs/train.json``.
@@ -38,18 +29,7 @@ def bundle_dir(package: Path = PACKAGE) -> Path:
 
 
 def scripts_dir(package: Path = PACKAGE) -> Path:
-    """
-    Find the project's scripts.
-
-    Args:
-        package: the folder of the package. Defaults to that of this file.
-
-    Returns:
-        Their folder: in the package where it was installed from a wheel, else beside it.
-
-    Raises:
-        InputError: when there is none, as in a packed bundle.
-    """
+    """Find the scripts: in the package (wheel) or beside it; InputError where they are not (packed bundle)."""
     for place in (package / "scripts", package.parent / "scripts"):
         if (place / "report.py").is_file():
             return place

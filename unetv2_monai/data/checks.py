@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode image and mask files, and compare them, before they are used."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +11,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from ..core.errors import InputError
 from ..core.images import to_rgb
-from ..core.listing import IMAGE_ENDINGS
+from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .volumes import check_grids, check_label_values, read_volume
 
@@ -37,41 +35,22 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
 
 
 def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
-    """
-    Decode an image and its mask and compare their sizes, and of volumes their grids.
-
-    Args:
-        item: ``{"image": path, "label": path}``.
-        out_channels: as of :py:func:`mask_size`. Defaults to 1.
-        in_channels: as of :py:func:`image_size`. Defaults to None.
-
-    Raises:
-        InputError: when a file cannot be read, the mask has unknown values, or the sizes or grids differ.
-    """
+    """Decode an image and its mask; InputError where their sizes differ, or of volumes their grids."""
     image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
         raise InputError(f"{item['label']}: mask of {by}, but {Path(item['image']).name} is {image_by}")
-    if not _is_image(item["image"]):
+    if is_volume(item["image"]):
         check_grids(item["image"], item["label"])
 
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image or a volume.
+    Decode an image or a volume; return width and height in pixels, or the size in voxels, without channels.
 
-    Args:
-        path: the file. Images are converted to RGB, as training does.
-        in_channels: channels that a file must have: images 3, a volume of three dimensions 1, else the size of its
-            fourth. None takes any number. Defaults to None.
-
-    Returns:
-        Width and height in pixels, or the size of a volume in voxels, without its channels.
-
-    Raises:
-        InputError: when the file cannot be read or has another number of channels.
+    InputError when the file cannot be read, or has not ``in_channels`` channels (None: any); images have 3, as RGB.
     """
-    if _is_image(path):
+    if not is_volume(path):
         if in_channels not in (None, 3):
             raise InputError(
                 f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Remove this file if the "
@@ -88,21 +67,8 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
-    """
-    Decode a mask or a label volume.
-
-    Args:
-        path: the file.
-        out_channels: channels of the network, which decide the values that the mask may have; None takes any value.
-            Defaults to None.
-
-    Returns:
-        Width and height in pixels, or the shape of a volume, without a fourth dimension of size 1.
-
-    Raises:
-        InputError: when the file cannot be read or has unknown values.
-    """
-    if _is_image(path):
+    """Decode a mask whose values fit ``out_channels`` (None: any); return its size, without a fourth dimension of 1."""
+    if not is_volume(path):
         return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
     values = read_volume(path)
     if out_channels is not None:
@@ -115,10 +81,6 @@ def list_problems(root: Path, problems: Sequence[str]) -> str:
     more = [f"... and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
     lines = "\n  ".join([*problems[:MAX_LISTED], *more])
     return f"{len(problems)} problem{'s'[: len(problems) > 1]} in {root}:\n  {lines}\nFix or remove these files."
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(IMAGE_ENDINGS)
 
 
 def _decoded_size(path: str, convert: Callable[[Image.Image], Image.Image]) -> tuple[int, int]:

@@ -6,8 +6,6 @@ Each step takes the value of the one before: ``layouts`` lists the files of a fo
 them; ``sections`` says which pairs are for what; ``hold_out`` makes a missing split; ``checks`` decodes the files.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from operator import itemgetter
@@ -33,10 +31,10 @@ def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
         dataset_dir: the folder; docs/how-to/data.md states the layouts.
 
     Returns:
-        The pairs of every section found, ``"training"``, ``"validation"`` and ``"test"``, or of the section
-        ``"plain"`` where nothing says which pairs are for what. A pair is ``{"image": path, "label": path}`` with the
-        name of its ``"dataset"`` where ``datalist.json`` or a folder below a split states it, and of its ``"patient"``
-        where every patient has a folder.
+        The pairs of every section found, ``"training"``, ``"validation"`` and ``"test"``, or of ``"plain"`` where
+        nothing says which pairs are for what. A pair is ``{"image": path, "label": path}`` with the name of its
+        ``"dataset"`` where ``datalist.json`` or a folder below a split states it, and of its ``"patient"`` where every
+        patient has a folder.
 
     Raises:
         InputError: when the folder has no known layout, or for all files without a partner together.
@@ -69,12 +67,10 @@ def load_datalist(
         sections: which of "training", "validation", "test" to return. No file of another section is opened.
         val_fraction: share of the training pairs held out where there is no validation split. Defaults to 0.1.
         seed: draws the held-out pairs and the subset of ``max_train_images``. Defaults to 0.
-        max_train_images: use only so many training pairs, drawn by ``seed`` after the hold-out; None uses all.
-            Defaults to None.
-        out_channels: channels of the network, which decide the values that a mask may have. Defaults to 1.
+        max_train_images: use so many training pairs, drawn after the hold-out. Defaults to None: all.
+        out_channels: of the network, which decide the values that a mask may have. Defaults to 1.
         check: decode every file first: readable, one size per pair, mask values known. Defaults to True.
-        in_channels: channels of the network, which volumes must have if files are checked; images become RGB.
-            None takes any number. Defaults to None.
+        in_channels: that volumes must have if files are checked. Defaults to None: any number.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of images -> the list that inference takes, checked before use; with the report at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,28 +13,14 @@ __all__ = ["ImageList", "list_images"]
 
 
 class ImageList(list[Item]):
-    """
-    The images to segment, as the data of a MONAI ``Dataset``.
-
-    Args:
-        items: ``{"image": path}`` for every image.
-        broken: a sentence for every file that was left out because it cannot be used.
-    """
+    """The images to segment, as the data of a MONAI ``Dataset``; ``broken`` says why each other one was left out."""
 
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = ()) -> None:
         super().__init__(items)
         self.broken = list(broken)
 
     def report(self, output_dir: str) -> None:
-        """
-        Say at the end how inference went.
-
-        Args:
-            output_dir: where the masks are.
-
-        Raises:
-            InputError: when files were broken: which, and why.
-        """
+        """Say at the end how inference went; InputError where files were broken: which, and why."""
         print(len(self), "masks written to", output_dir)
         if self.broken:
             files, lines = "file" if len(self.broken) == 1 else "files", "\n  ".join(self.broken)
@@ -59,12 +43,11 @@ def list_images(
     Args:
         dataset_dir: the folder, or a single image.
         check: decode every file first. Defaults to True.
-        output_dir: where masks of the same names will be written: must be another folder. Defaults to None.
-        skip_broken: leave out files that cannot be used and state them in ``broken`` of the list. False raises for
+        output_dir: of the masks, which have the same names: must be another folder. Defaults to None.
+        skip_broken: leave out files that cannot be used, and state them in ``broken`` of the list. False raises for
             them. Defaults to False.
         skip_finished: leave out images whose mask is in ``output_dir``, complete and of their size. Defaults to False.
-        in_channels: channels of the network, which volumes must have if files are checked; images become RGB.
-            None takes any number. Defaults to None.
+        in_channels: that volumes must have if files are checked. Defaults to None: any number.
 
     Returns:
         A list of ``{"image": path}``, sorted.

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts of folders: which files are images, which are their masks, and which belong to one patient."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence
@@ -30,20 +28,12 @@ PER_PATIENT = "one folder per patient with images/ and masks/, or with a.jpg and
 
 @dataclass(frozen=True)
 class Layout:
-    """
-    The pairs of a folder.
+    """The pairs of a folder."""
 
-    Args:
-        name: the layout in words.
-        pairs: ``{"image": path, "label": path}`` for every pair, in the order of the images' paths.
-        problems: a sentence for every file without a partner, or for a folder that can be read in several ways.
-        mixed: whether images and masks lie in one folder. Defaults to False.
-    """
-
-    name: str = ""
-    pairs: list[Item] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    mixed: bool = False
+    name: str = ""  # the layout in words
+    pairs: list[Item] = field(default_factory=list)  # {"image": path, "label": path} in the order of the images
+    problems: list[str] = field(default_factory=list)  # files without a partner, or several ways to read the folder
+    mixed: bool = False  # whether images and masks lie in one folder
 
     @property
     def fits(self) -> bool:
@@ -96,17 +86,11 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
     """
     Find the pairs in the sub-folders of a folder: one per patient, or in a split also one per data set.
 
-    In a split, a sub-folder of ``images/`` and ``masks/`` is a data set, and pairs have its name as ``"dataset"``. It
-    is also a patient if all are called by a number, such as ``patient1``. Every other sub-folder is a patient, and
-    pairs have its name as ``"patient"``.
-
-    Args:
-        folder: the folder.
-        in_split: whether the folder is train/, val/ or test/. Defaults to False.
-        skip: names of sub-folders to leave out, in lower case. Defaults to none.
-
-    Returns:
-        The layout that fits.
+    In a split (train/, val/ or test/), a sub-folder of ``images/`` and ``masks/`` is a data set, and pairs have its
+    name
+    as ``"dataset"``. It is also a patient if all are called by a number, such as ``patient1``. Every other sub-folder
+    is a
+    patient, and pairs have its name as ``"patient"``. Sub-folders named in ``skip``, in lower case, are left out.
     """
     found = {part: read_folder(part) for part in _other_folders(folder) if part.name.lower() not in skip}
     fitting = {part: layout for part, layout in found.items() if layout.fits}

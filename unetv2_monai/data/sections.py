@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sections of a data set: which pairs are for training, for validation and for the test."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping
@@ -32,18 +30,11 @@ Parts = list[tuple[str, Layout]]  # sections, and pairs of them
 
 def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
     """
-    Find the pairs of a data set by its ``datalist.json``, its split folders, or else its own layout and split files.
+    Find the pairs of every section by ``datalist.json``, split folders, or else the folder's own layout and split
+    files.
 
-    Args:
-        root: the folder of the data set.
-        wanted: the sections whose problems count.
-
-    Returns:
-        The pairs of every section that has some, or of ``"plain"`` where nothing says which pairs are for what; and a
-        sentence for every problem in the wanted sections.
-
-    Raises:
-        InputError: when there is no such folder, or no pairs in it and no problem that would say why.
+    Pairs are in ``"plain"`` where nothing says what they are for. With them comes a sentence for every problem in a
+    wanted section. InputError when there is no such folder, or nothing in it that would say why.
     """
     if not root.is_dir():
         raise InputError(f"dataset_dir {root} does not exist.\n{EXPECTED}")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """NIfTI volumes: read and compared before they are used, and labels written on the grid of their image."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping
@@ -24,13 +22,7 @@ MAX_SHIFT = 0.1  # voxels that the grids of an image and its label may be apart
 
 def read_volume(path: str) -> np.ndarray:
     """
-    Decode a volume.
-
-    Args:
-        path: a ``.nii`` or ``.nii.gz`` file.
-
-    Returns:
-        Its values, of shape (dim_0, dim_1, dim_2[, channels]), scaled by the header's slope and intercept.
+    Decode a volume to values of shape (dim_0, dim_1, dim_2[, channels]), scaled by the header's slope and intercept.
 
     Raises:
         InputError: when the file cannot be read, is too large, has fewer than three or more than four dimensions,
@@ -60,15 +52,7 @@ def read_volume(path: str) -> np.ndarray:
 
 
 def check_grids(image: str, label: str) -> None:
-    """
-    Compare where an image and its label are.
-
-    Args:
-        image, label: files of one size that :py:func:`read_volume` accepts.
-
-    Raises:
-        InputError: when the corners of their grids are more than a tenth of a voxel apart.
-    """
+    """Refuse an image and a label of one size whose grids have corners more than a tenth of a voxel apart."""
     opened: list[Any] = [nibabel.load(path) for path in (image, label)]
     corners = np.array(list(itertools.product(*((0, n - 1) for n in opened[0].shape[:3]))))
     to_image = np.linalg.solve(opened[0].affine, opened[1].affine)
@@ -90,17 +74,7 @@ def _place(affine: np.ndarray) -> str:
 
 
 def check_label_values(path: str, values: np.ndarray, out_channels: int) -> None:
-    """
-    Refuse values that are no class.
-
-    Args:
-        path: of the label volume.
-        values: its values.
-        out_channels: channels of the network; 1 allows 0 and 1, more allow 0 to ``out_channels - 1``.
-
-    Raises:
-        InputError: when there are other values.
-    """
+    """Refuse labels other than 0 to ``out_channels - 1``, or 0 and 1 for one channel: InputError."""
     highest = max(out_channels, 2) - 1
     if np.isin(values, range(highest + 1)).all():
         return
@@ -116,11 +90,11 @@ def check_label_values(path: str, values: np.ndarray, out_channels: int) -> None
 
 class LabelWriter(NibabelWriter):
     """
-    Write labels as NIfTI on the grid of their image.
+    Write labels as NIfTI on the grid of their image, for ``SaveImaged``.
 
     A label has the shape of its image without channels, and from the image's header sform, qform, their codes and the
     units. MONAI's own writer drops trailing dimensions of size 1, so that a volume of one slice becomes an image, and
-    writes qform as sform. For ``SaveImaged``, which knows the file of the image.
+    writes qform as sform.
 
     Args:
         output_dtype: type of the values in the file. Defaults to ``numpy.uint8``.

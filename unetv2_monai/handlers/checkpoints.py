@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of training, written atomically."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,10 +49,7 @@ class AtomicCheckpointSaver(CheckpointSaver):
                 saver.save_handler = _AtomicSaveHandler(Path(save_dir), filename, options)
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: whose metric or epochs decide.
-        """
+        """Watch an engine, whose metric or epochs decide."""
         self.engine = engine
         super().attach(engine)
 

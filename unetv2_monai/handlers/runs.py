@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long runs: randomness that a resumed run repeats, metrics per epoch, clean stops."""
-
-from __future__ import annotations
+"""Long runs: resumed exactly, with metrics per epoch and clean stops."""
 
 import csv
-import io
+import logging
 import math
 import random
 import signal
@@ -19,39 +17,34 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.handlers import CheckpointLoader
 from monai.transforms import Randomizable
 
+from ..bundle.context import running_config
+from ..bundle.run_folder import record_start
 from ..core.errors import InputError
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_csv
+from .checkpoints import AtomicCheckpointSaver
+from .event import OnEvent
 
-__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "OwnSchedule", "StopOnSignal"]
+logger = logging.getLogger(__name__)
 
 
-class EpochSeed:
+class EpochSeed(OnEvent):
     """
     Draw all randomness of an epoch from the run's seed and the number of the epoch.
 
-    So a run that was stopped and resumed goes on exactly as it would have, whatever was drawn before, and random
-    states need not be saved. Workers of a data loader are seeded by torch's seed when they start, so they must start
-    anew with each epoch (``persistent_workers: false``).
-
-    Args:
-        seed: of the run.
-        rank: of the process, so that processes draw different numbers. Defaults to 0.
-        transform: random transforms of the training data, which keep states of their own. Defaults to None.
+    So a resumed run goes on exactly as it would have, and random states need not be saved. Workers of a data loader are
+    seeded when they start, so they must start anew with each epoch (``persistent_workers: false``). Processes draw
+    different numbers by their rank. ``transform`` has random transforms, which keep states of their own.
     """
+
+    event = Events.EPOCH_STARTED
 
     def __init__(self, seed: int, rank: int = 0, transform: Randomizable | None = None) -> None:
         self.seed = seed
         self.rank = rank
         self.transform = transform
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
         value = int(np.random.SeedSequence([self.seed, self.rank, engine.state.epoch]).generate_state(1)[0])
@@ -65,29 +58,18 @@ class EpochSeed:
 class EpochLog:
     """
     Keep ``metrics.csv``: a row per epoch with the learning rate at its start, its seconds, and all metrics of training
-    and validation.
-
-    Rows after the epoch from which a run was resumed are replaced.
-
-    Args:
-        output_dir: folder of the file.
-        validator: the engine whose metrics are added in the epochs that it ran in. Defaults to None.
-        rank: only rank 0 writes. Defaults to 0.
+    and, in the epochs that it ran in, of the validator. Rows after the epoch from which a run was resumed are replaced.
     """
 
-    def __init__(self, output_dir: str, validator: Engine | None = None, rank: int = 0) -> None:
-        self.path = Path(output_dir) / "metrics.csv"
+    def __init__(self, output_dir: Path, validator: Engine) -> None:
+        self.path = output_dir / "metrics.csv"
         self.validator = validator
-        self.rank = rank
         self.started = time.time()
         self.learning_rate = float("nan")
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer. To be attached after the handler that runs the validator.
-        """
-        if self.rank == 0:
+        """Listen to the trainer, after the handler that runs the validator; only rank 0 writes."""
+        if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -96,44 +78,26 @@ class EpochLog:
         self.learning_rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
 
     def __call__(self, engine: Engine) -> None:
-        state, validated = engine.state, {}
-        if self.validator is not None and self.validator.state.epoch == state.epoch:
-            validated = self.validator.state.metrics
-        row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration}
-        row |= {"learning_rate": self.learning_rate}
-        row |= {"seconds": round(time.time() - self.started, 3), **state.metrics, **validated}
+        state, validation = engine.state, self.validator.state
+        row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration, "learning_rate": self.learning_rate}
+        row |= {"seconds": round(time.time() - self.started, 3), **state.metrics}
+        if validation.epoch == state.epoch:
+            row |= validation.metrics
         rows: list[dict[str, Any]] = []
         if self.path.exists():
             with self.path.open(newline="") as opened:
                 rows = [old for old in csv.DictReader(opened) if int(old["epoch"]) < state.epoch]
         rows.append(row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for one in rows for key in one)))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.path, text.getvalue())
+        write_csv(self.path, rows, list(dict.fromkeys(key for one in rows for key in one)))
 
 
-class NaNGuard:
-    """
-    Stop when the loss is no number, before it changes the weights, and keep the batch that it came from.
+class NaNGuard(OnEvent):
+    """Stop by an InputError when the loss is no number, before it changes the weights, and keep its batch in a file."""
 
-    Args:
-        output_dir: where ``nan_batch.pt`` is written: images, masks, paths, epoch and iteration.
+    event = IterationEvents.LOSS_COMPLETED
 
-    Raises:
-        InputError: in training, with the images of that batch.
-    """
-
-    def __init__(self, output_dir: str) -> None:
-        self.path = Path(output_dir) / "nan_batch.pt"
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer.
-        """
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+    def __init__(self, output_dir: Path) -> None:
+        self.path = output_dir / "nan_batch.pt"
 
     def __call__(self, engine: Engine) -> None:
         loss = engine.state.output["loss"].item()  # type: ignore[index]
@@ -157,10 +121,8 @@ class OwnSchedule:
     Let a resumed run follow the schedule of its config where that has another length than before.
 
     A checkpoint holds the length of the old schedule too, at whose end the learning rate is 0. Where nothing changed,
-    nothing is done, so that a run goes on with exactly the rates that it would have had.
-
-    Args:
-        lr_scheduler: as the config builds it, before the checkpoint is loaded into it.
+    nothing is done, so that a run goes on with exactly the rates that it would have had. To be made before the
+    checkpoint is loaded into the schedule.
     """
 
     PROGRESS = ("last_epoch", "_step_count")
@@ -188,10 +150,9 @@ class StopOnSignal:
     """
     End the run after the current iteration on SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT).
 
-    ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. The last
-    complete epoch is in the checkpoint already; a resumed run repeats the one that was begun, exactly. Several
-    processes end in the same iteration, for a signal or a time limit of any of them: else the others would wait for its
-    gradients.
+    ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. A resumed run
+    repeats the epoch that was begun, exactly. Several processes end in the same iteration, for a signal or a time limit
+    of any of them: else the others would wait for its gradients.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -201,11 +162,7 @@ class StopOnSignal:
         self.before: dict[signal.Signals, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer, which starts now. To be attached after other handlers that may end it. Outside of the
-                main thread signals are left as they are.
-        """
+        """Listen to a trainer that starts now, after handlers that may end it; signals only in the main thread."""
         engine.state.exit_status = 0  # type: ignore[attr-defined]
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
@@ -233,3 +190,83 @@ class StopOnSignal:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+
+class TrainingRun:
+    """
+    Keep a training in its folder, and resume it exactly.
+
+    - ``run.json`` notes each start: command, versions, commit, config. ``metrics.csv`` has a row per epoch.
+    - ``last.pt`` holds all that goes on: network, optimiser, schedule, best score, epoch.
+    - The random numbers of an epoch depend on the seed and the epoch alone, so that a resumed run repeats them.
+    - SIGTERM and Ctrl-C end the run after the current iteration; ``engine.state.exit_status`` is then 143 or 130.
+    - A loss that is not a number ends it too, before it changes the weights; the batch is kept in ``nan_batch.pt``.
+
+    Args:
+        output_dir: folder of the run.
+        ckpt_dir: folder of ``last.pt``.
+        state: what ``last.pt`` holds beside the trainer and its gradient scaler, by name, each with ``state_dict`` and
+            ``load_state_dict``. With ``"lr_scheduler"``.
+        validator: the engine of the validation.
+        transform: of the training data, whose random transforms are seeded.
+        seed: of the run. Defaults to 0.
+        resume: load ``last.pt`` first. Defaults to False.
+
+    Raises:
+        InputError: in training, when a file cannot be written, the loss is not a number, or the epochs of a resumed run
+            have another number of steps.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        ckpt_dir: str,
+        state: dict[str, Any],
+        validator: Engine,
+        transform: Randomizable,
+        seed: int = 0,
+        resume: bool = False,
+    ) -> None:
+        self.output_dir, self.ckpt_dir = Path(output_dir), Path(ckpt_dir)
+        self.state, self.resume = state, resume
+        self.config = running_config()
+        self.started = False
+        seeds = EpochSeed(seed, idist.get_rank(), transform)
+        self.parts = (seeds, NaNGuard(self.output_dir), EpochLog(self.output_dir, validator))
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer, after the handler that runs the validator."""
+        for part in self.parts:
+            part.attach(engine)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _start(self, engine: Any) -> None:
+        """Once the trainer is complete, and all other handlers are attached."""
+        if self.started:  # federated learning starts a trainer again and again
+            return
+        self.started = True
+        state = {**self.state, "trainer": engine, "scaler": engine.scaler or torch.amp.GradScaler("cpu")}
+        if self.resume:
+            self._load(engine, state)
+        if idist.get_rank() == 0:
+            record_start(self.output_dir / "run.json", self.config, self.resume)
+        StopOnSignal().attach(engine)
+        AtomicCheckpointSaver(str(self.ckpt_dir), state, "last.pt", save_interval=1).attach(engine)
+
+    def _load(self, engine: Any, state: dict[str, Any]) -> None:
+        schedule, steps = OwnSchedule(state["lr_scheduler"]), engine.state.epoch_length
+        CheckpointLoader(str(self.ckpt_dir / "last.pt"), state, map_location=engine.state.device)(engine)
+        if engine.state.epoch_length != steps:
+            raise InputError(
+                f"the run in {self.output_dir} has epochs of {engine.state.epoch_length} steps, which would now be "
+                f"{steps}: dataset_dir has other images, or the number of processes differs. Resume it with those that "
+                "it was begun with, or start a new run from its weights (options/finetune.yaml)."
+            )
+        schedule.apply()
+        logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
+
+    def _report(self, engine: Engine) -> None:
+        best = self.ckpt_dir / "model.pt"
+        if idist.get_rank() == 0 and best.exists():
+            print("weights of the best epoch:", best)

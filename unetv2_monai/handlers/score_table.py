@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of an evaluation: one row per image in ``scores.csv``, one summary per data set, printed and written."""
 
-from __future__ import annotations
-
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_csv
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -49,20 +45,20 @@ RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_i
 
 class ScoreTable:
     """
-    Ignite handler of an evaluator: scores every image at native size, then writes ``scores.csv`` (a row per image and
-    class), ``summary.json`` and the ``config.json`` as run, and prints a table with one column per data set.
+    Score every image at native size; write ``scores.csv`` (a row per image and class), ``summary.json`` and the
+    ``config.json`` as run, and print a table with one column per data set. Works in several processes.
 
     Per image, at probability 0.5 (of several classes the most probable one): Dice, IoU, precision, recall, 95 %
     Hausdorff distance (``hd95``, in pixels, or mm for volumes; over images where mask and prediction both have pixels),
     and the mean absolute error of the probability (``mae``). For volumes also the surface Dice (``surface_dice``). For
     one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`; networks other
     than UNetV2 are scored that way by their one output. Of UNetV2 it is left out where an image takes several forward
-    passes (windows, flips). Works in several processes.
+    passes (windows, flips).
 
     Args:
         output_dir: folder to write to.
         dataset: name of the data set of items without a ``dataset`` of their own.
-        out_channels: channels of the network; classes above 0 are scored. Defaults to 1.
+        out_channels: of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: of the surface Dice of volumes, in mm. Defaults to 1.0.
 
     Raises:
@@ -80,10 +76,7 @@ class ScoreTable:
         self.heads: TwoFinestHeads | None = None
 
     def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: a :py:class:`monai.engines.SupervisedEvaluator` whose output has ``pred``, ``prob`` and ``label``.
-        """
+        """Listen to an evaluator whose output has ``pred``, ``prob`` and ``label``."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._score_as_released)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
@@ -107,8 +100,7 @@ class ScoreTable:
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
-        items = zip(state.batch, state.output, self.released)
-        for item, output, released in items:
+        for item, output, released in zip(state.batch, state.output, self.released):
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
@@ -139,11 +131,7 @@ class ScoreTable:
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.output_dir / "scores.csv", text.getvalue())
+        write_csv(self.output_dir / "scores.csv", rows, columns)
         print(table(summary))
 
 
@@ -157,13 +145,7 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
-    """
-    Args:
-        one: a summary by :py:func:`unetv2_monai.metrics.summarise`.
-
-    Returns:
-        Its scores as text, by their titles; ``"-"`` for one that it lacks, without those of volumes alone.
-    """
+    """The scores of a summary as text by their titles, ``"-"`` for missing ones; of images without those of volumes."""
 
     def mean(score: Score) -> str:
         value = one.get(score.key)
@@ -182,14 +164,7 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def group_name(row: Mapping[str, Any], several: bool) -> str:
-    """
-    Args:
-        row: of ``scores.csv``.
-        several: whether there are several classes.
-
-    Returns:
-        Name of the group that it is summarised in: its data set, and its class where there are several.
-    """
+    """Name of the group that a row is summarised in: its data set, and its class where there are several."""
     return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
 
 

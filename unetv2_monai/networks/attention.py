@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channel and spatial attention (CBAM, https://arxiv.org/abs/1807.06521) in two or three dimensions."""
 
-from __future__ import annotations
-
 import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
@@ -17,8 +15,8 @@ class ChannelAttention(nn.Module):
     ``mlp`` is a bottleneck of two 1x1 convolutions, shared by both.
 
     Args:
-        spatial_dims: number of spatial dimensions, 2 or 3.
-        in_channels: number of channels of the input and of the output.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input and of the output.
         reduction: the bottleneck has ``in_channels // reduction`` channels, at least one. Defaults to 16.
     """
 
@@ -44,8 +42,8 @@ class SpatialAttention(nn.Module):
     Weight every position by mean and maximum over the channels around it: ``x * sigmoid(conv([mean(x), max(x)]))``.
 
     Args:
-        spatial_dims: number of spatial dimensions, 2 or 3.
-        kernel_size: size of the convolution, odd. Defaults to 7.
+        spatial_dims: 2 or 3.
+        kernel_size: of the convolution, odd. Defaults to 7.
     """
 
     def __init__(self, spatial_dims: int, kernel_size: int = 7) -> None:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders from three sources: timm (two-dimensional), MONAI (two- and three-dimensional), and modules of one's own."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -31,13 +29,12 @@ class Encoder(nn.Module):
     """
     Give the feature maps of a backbone that the network uses, channels first.
 
-    The attributes ``channels`` and ``strides`` have one entry for each of them, finest first.
+    ``channels`` and ``strides`` have one entry for each of them, finest first.
 
     Args:
         model: takes an image and returns a list of feature maps, finest first.
-        channels: number of channels of each of them.
-        strides: by how much each of them is smaller than the image.
-        out_indices: which of them to use, rising; None takes the coarsest four. Defaults to None.
+        channels, strides: of each of them.
+        out_indices: which of them to use, rising. Defaults to None: the coarsest four.
         channels_last: whether they have the shape (Batch, height, width, channels). Defaults to False.
     """
 
@@ -57,15 +54,7 @@ class Encoder(nn.Module):
         self.channels_last = channels_last
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """
-        Compute the feature maps.
-
-        Args:
-            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]), all multiples of the largest stride.
-
-        Returns:
-            One tensor per level, finest first, of shape (Batch, channels, dim_0 / stride, dim_1 / stride[, ...]).
-        """
+        """Compute one tensor per level, finest first, of images whose size is a multiple of the largest stride."""
         features = self.model(x)
         used = [features[i] for i in self.out_indices]
         if self.channels_last:
@@ -88,17 +77,16 @@ def build_encoder(
         backbone: a timm model ("pvt_v2_b2"), see ``timm.list_models()``; one of the backbones that MONAI keeps for
             FlexibleUNet, written with a prefix ("monai:resnet18"); or a module whose ``forward`` returns a list of
             feature maps, finest first. The module is used as it is, see also :py:func:`prune_unused`.
-        spatial_dims: number of spatial dimensions; timm's models have two. Defaults to 2.
-        in_channels: number of channels of the image. Defaults to 3.
-        pretrained: True for the library's own weights, which are downloaded unless cached; or a file of this backbone's
-            weights: the library's, or for PVTv2 also those of its authors. Not for a module. Defaults to False.
-        out_indices: which levels to use, rising; None takes the coarsest four. Defaults to None.
+        spatial_dims: timm's models have two. Defaults to 2.
+        in_channels: of the image. Defaults to 3.
+        pretrained: see :py:class:`UNetV2`. Not for a module. Defaults to False.
+        out_indices: which levels to use, rising. Defaults to None: the coarsest four.
         kwargs: further arguments of the backbone, for example ``drop_path_rate=0.1``; not for a module. For sizes
             other than it was made for, Swin needs ``strict_img_size=False`` and Hiera ``img_size``.
 
     Raises:
-        InputError: (a ValueError) when there is no such backbone, it has no weights or no feature pyramid, or it cannot
-            do what is asked.
+        InputError: when there is no such backbone, it has no weights or no feature pyramid, or it cannot do what is
+            asked.
     """
     if pretrained == "auto":
         pretrained = imagenet_weights(backbone)
@@ -136,18 +124,16 @@ def prune_unused(
     model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
 ) -> nn.Module:
     """
-    Replace layers that no used feature map depends on, such as those of a classifier, by identities.
+    Replace layers that no used feature map depends on, such as those of a classifier, by identities, and return the
+    module.
 
     ``DistributedDataParallel`` would wait for their gradients, and files of weights are smaller without them.
 
     Args:
         model: takes an image and returns a list of feature maps, finest first. It is changed.
-        spatial_dims: number of spatial dimensions.
-        in_channels: number of channels of the image.
-        out_indices: which feature maps are used; None takes the last four. Defaults to None.
-
-    Returns:
-        The module.
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        out_indices: which feature maps are used. Defaults to None: the last four.
     """
     features, parameters = _features_on_meta(model, spatial_dims, in_channels)
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
@@ -174,7 +160,7 @@ def _features_on_meta(
     model: nn.Module, spatial_dims: int, in_channels: int
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
-    Compute the feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
+    The feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
 
     Tensors there have shapes and gradients but no values, so that this costs nothing. The module stays as it is.
     """
@@ -260,11 +246,8 @@ class ConstantSameConv2d(nn.Conv2d):
     """
     A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
 
-    timm's ``Conv2dSame`` computes that padding from the input's size at run time, which ``torch.export`` cannot save.
-    For multiples of the stride it is a constant, the smaller half of it before the image. Weights keep their names.
-
-    Args:
-        source: the convolution to replace, whose weights are shared.
+    timm's ``Conv2dSame``, whose weights it shares, computes that padding from the input's size at run time, which
+    ``torch.export`` cannot save. For multiples of the stride it is a constant, the smaller half of it before the image.
     """
 
     def __init__(self, source: Any) -> None:  # a Conv2dSame, whose sizes are typed too widely

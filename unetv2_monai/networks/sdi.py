@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Semantics and detail infusion (SDI), the skip connection of U-Net v2 (https://arxiv.org/abs/2311.17791)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -30,14 +28,14 @@ class SDI(nn.Module):
     https://arxiv.org/abs/2311.17791, section 2.2.
 
     Args:
-        spatial_dims: number of spatial dimensions, 2 or 3.
-        channels: number of channels, the same at all levels, of the inputs and of the outputs.
+        spatial_dims: 2 or 3.
+        channels: the same at all levels, of the inputs and of the outputs.
         strides: by how much every level is smaller than the image, finest first, for example ``(4, 8, 16, 32)``.
         fusion: ``"mul"``, the product of the paper; ``"add"``, a sum; or ``"cat"``, concatenation and a 1x1 convolution
             back to ``channels``. Defaults to ``"mul"``.
 
     Raises:
-        InputError: (a ValueError) when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
+        InputError: when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
 
     Example::
 
@@ -68,7 +66,7 @@ class SDI(nn.Module):
                 [, dim_2 / stride]); every dimension of the image must be a multiple of the largest stride.
 
         Returns:
-            The fused features: as many tensors, of the same shapes.
+            As many tensors, of the same shapes.
         """
         fused: list[torch.Tensor] = []
         for level in self.levels:
@@ -77,13 +75,7 @@ class SDI(nn.Module):
 
 
 class SDILevel(nn.Module):
-    """
-    Resize, smooth and fuse all levels for one of them.
-
-    Args:
-        level: index of the level whose size the output has.
-        spatial_dims, channels, strides, fusion: see :py:class:`SDI`.
-    """
+    """Resize, smooth and fuse all levels for one of them, at its size."""
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], level: int, fusion: str) -> None:
         super().__init__()
@@ -101,7 +93,6 @@ class SDILevel(nn.Module):
                     nn.init.ones_(other.bias)
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Fuse the features of all levels, as given to :py:class:`SDI`, at the size of this level."""
         resized: list[torch.Tensor] = []
         # features are indexed, not zipped: TorchScript does not know the length of a list of tensors
         for j, (resize, smooth) in enumerate(zip(self.resize, self.smooth)):

@@ -41,14 +41,14 @@ class UNetV2(nn.Module):
     https://arxiv.org/abs/2311.17791.
 
     Args:
-        spatial_dims: number of spatial dimensions. Defaults to 2.
-        in_channels: number of channels of the image. Defaults to 3.
-        out_channels: number of channels of the output: 1 for one structure with a sigmoid, or the number of classes,
-            background included, with a softmax. Defaults to 1.
+        spatial_dims: 2 or 3. Defaults to 2.
+        in_channels: of the image. Defaults to 3.
+        out_channels: 1 for one structure with a sigmoid, or the number of classes, background included, with a softmax.
+            Defaults to 1.
         backbone: name of a timm model with a feature pyramid (``"pvt_v2_b0"``, ``"convnextv2_tiny"``, ``"resnet34"``),
             or of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``); or a
             module that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
-        channels: number of channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
+        channels: of all levels after the encoder, ``c`` in the paper. Defaults to 32.
         deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
@@ -63,7 +63,7 @@ class UNetV2(nn.Module):
         upsample: how the decoder upsamples: ``"deconv"`` (the released code) or ``"interp"``, linear interpolation
             without weights. Defaults to ``"deconv"``.
         norm: normalisation after the 1x1 convolutions, a MONAI layer or (layer, arguments). Defaults to ``"batch"``.
-        out_indices: which levels of the backbone to use, rising; None takes its coarsest four. Defaults to None.
+        out_indices: which levels of the backbone to use, rising. Defaults to None: its coarsest four.
         backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
             code trains with. Defaults to None.
         freeze_encoder: whether the encoder keeps its weights: they have no gradients, and its normalisation layers stay
@@ -83,8 +83,6 @@ class UNetV2(nn.Module):
         net = UNetV2(spatial_dims=2, in_channels=3, out_channels=1, backbone="pvt_v2_b0", deep_supervision=True)
         heads = net(torch.rand(2, 3, 256, 320))  # a list: (2, 1, 256, 320), (2, 1, 128, 160), ...
         logits = net.eval()(torch.rand(2, 3, 256, 320))  # one tensor: (2, 1, 256, 320)
-
-    See also: :py:class:`unetv2_monai.SDI`, :py:class:`monai.networks.nets.FlexibleUNet`.
     """
 
     def __init__(
@@ -158,13 +156,7 @@ class UNetV2(nn.Module):
 
     @classmethod
     def from_pretrained(cls, weights: str | Path, device: str = "cpu") -> PretrainedUNetV2:
-        """
-        Build a trained network whose ``predict(image)`` returns a mask and probabilities at the image's own size.
-
-        Args:
-            weights: see :py:func:`unetv2_monai.pretrained.load_pretrained`; ``"polyps"`` for example.
-            device: of the network. Defaults to ``"cpu"``.
-        """
+        """Build a trained network with ``predict(image)``; see :py:func:`unetv2_monai.pretrained.load_pretrained`."""
         from ..pretrained import load_pretrained  # reads the bundle's configs, which name this class
 
         return load_pretrained(weights, device)
@@ -222,15 +214,7 @@ def _fit(x: torch.Tensor, sizes: list[int]) -> torch.Tensor:
 
 
 class Decoder(nn.Module):
-    """
-    Add the levels up from coarse to fine: each decoded level is upsampled and added to the next finer one.
-
-    Args:
-        spatial_dims: number of spatial dimensions, 2 or 3.
-        channels: number of channels of all levels.
-        strides: stride of every level, finest first.
-        upsample: ``"deconv"`` or ``"interp"``, see :py:class:`UNetV2`.
-    """
+    """Add the levels up from coarse to fine: each decoded level is upsampled and added to the next finer one."""
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], upsample: str) -> None:
         super().__init__()
@@ -243,7 +227,6 @@ class Decoder(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """Decode one tensor per level, finest first, of shape (Batch, channels, ...); the shapes stay."""
         out = features[-1]
         decoded = [out]
         for i, enlarge in enumerate(self.enlarge):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in files: whole networks, with the options that they were trained with, and encoders to start from."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -39,17 +37,8 @@ def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, A
     Attach to weights the options that they were trained with, so that ``torch.save`` writes both into one file.
 
     The options become one more entry of ``_metadata``, the attribute in which a state dict carries the versions of its
-    modules. Names and tensors stay, so whatever loads the plain state dict loads this one.
-
-    Args:
-        state_dict: the weights, on any device. It is not changed.
-        options: names and values that JSON can hold; tuples become lists. They replace earlier ones.
-
-    Returns:
-        The same tensors with the options, for ``torch.save``. A copy by ``dict()`` loses the options.
-
-    Raises:
-        TypeError: when JSON cannot hold a value.
+    modules: whatever loads the plain state dict loads this one. JSON must be able to hold them. A ``dict()`` loses
+    them.
     """
     result: Any = OrderedDict(state_dict)
     result._metadata = OrderedDict(getattr(state_dict, "_metadata", {}))
@@ -58,33 +47,16 @@ def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, A
 
 
 def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """
-    Read the options that :py:func:`with_options` attached to weights.
-
-    Args:
-        state_dict: what ``torch.load(path, weights_only=True)`` returns, or one state dict of a checkpoint.
-
-    Returns:
-        Their names and values, for the caller to change; empty where there are none, as in a file of plain tensors.
-    """
+    """Read the options that :py:func:`with_options` attached to weights; empty in a file of plain tensors."""
     return dict(getattr(state_dict, "_metadata", {}).get(OPTIONS, {}))
 
 
 def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
-    Read a file of weights and compare it with a network.
-
-    Args:
-        path: a file with the plain state dict, or one under ``key``, as training leaves them.
-        network: whose entries and shapes the weights must have. Defaults to None: they are not compared.
-        key: name of the state dict in a file that holds more. Defaults to ``"model"``.
-
-    Returns:
-        The state dict, on the CPU, with its options for :py:func:`options_of`.
+    Read onto the CPU the state dict in a file, or the one under ``key`` in it, as training leaves them.
 
     Raises:
-        InputError: when there is no such file, when it holds no weights, or those of another network, with the first
-            entries that differ.
+        InputError: when there is no such file, when it holds no weights, or those of another network than the given.
     """
     if not Path(path).is_file():
         raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
@@ -101,17 +73,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
 
 
 def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, path: str | Path) -> None:
-    """
-    Compare weights with a network.
-
-    Args:
-        state_dict: the weights.
-        network: whose entries and shapes they must have.
-        path: of their file, for the message.
-
-    Raises:
-        InputError: when they are of another network, with the first entries that differ.
-    """
+    """Refuse weights of another network than the given one, naming the first entries that differ and their file."""
     found, wanted = (
         {name: tuple(value.shape) for name, value in one.items()} for one in (state_dict, network.state_dict())
     )
@@ -137,17 +99,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None) -> str | Literal[False]:
-    """
-    Find the bundle's ImageNet weights of a backbone, and log whether the encoder starts from them.
-
-    Args:
-        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module, for which there are none.
-        folder: of weights, where those of an encoder are ``<backbone>.safetensors``. Defaults to None: ``models`` of
-            the bundle.
-
-    Returns:
-        The file; False where there is none.
-    """
+    """Find and log the bundle's ``<backbone>.safetensors``, ImageNet weights of a backbone; False if there are none."""
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     path = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
     if path.is_file():
@@ -164,9 +116,7 @@ def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | Non
 
     Args:
         encoder: one of MONAI's backbones, or ``timm.create_model(backbone, features_only=True)``.
-        pretrained: a file of weights, which may hold more than the encoder needs; ``"auto"`` for the file that
-            :py:func:`imagenet_weights` finds; True for timm's own weights, which are downloaded unless cached; False
-            leaves the encoder as it is.
+        pretrained: see :py:class:`UNetV2`. A file may hold more than the encoder needs. True is for timm's alone.
         backbone: name of the timm model, for files of timm (.safetensors, .pth) or, where timm converts them, of the
             model's authors. Defaults to None: the file has the names of the encoder.
         kwargs: further arguments that the timm model was made with.
