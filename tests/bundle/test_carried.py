@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options that weights carry: from training to evaluation and inference, and what contradicts them."""
 
-from __future__ import annotations
-
 import logging
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options are checked before anything is loaded; each wrong one is answered by one sentence."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packed bundle in a folder of its own, used from another one, on a machine where this project is not installed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -4,8 +4,6 @@ The TorchScript file as MONAI Deploy's bundle operator reads it: configs and met
 preprocessing and postprocessing without their loading and saving, inferer and device by name.
 """
 
-from __future__ import annotations
-
 import json
 import zipfile
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes on the CPU, through gloo, against one."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

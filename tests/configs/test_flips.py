@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Flips at test time with whatever passes images through the network: the whole image, windows, slabs."""
 
-from __future__ import annotations
-
 from itertools import combinations
 from pathlib import Path
 

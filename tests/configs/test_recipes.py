@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes, options and the rows of the paper's ablation, trained for a few steps through the configs."""
-
-from __future__ import annotations
+"""
+Recipes, options and the rows of the paper's ablation, trained for a few steps through the configs. Networks of
+segmentation_models.pytorch, which are compared with U-Net v2, have its encoder and its start.
+"""
 
 import math
 
 import pytest
+import timm
 import torch
+from common.bundle import read_config
 from monai.bundle import ConfigParser
+from safetensors.torch import save_file
 
 from unetv2_monai import UNetV2
+from unetv2_monai.networks import load_encoder
 
 from ..conftest import draw_pair
 from ..support.workflow import (
@@ -25,6 +30,7 @@ from ..support.workflow import (
     workflow,
 )
 
+SMP = ("unet", "unetplusplus", "fpn")
 # of any network
 OPTIONS = {key: value for key, value in TINY.items() if "#channels" not in key} | {"val_fraction": 0.2}
 SMALL = {"network_def#channels": 8}
@@ -72,7 +78,7 @@ RECIPES = [
 @pytest.mark.parametrize(("names", "options"), RECIPES, ids=str)
 def test_recipes(names, options, pairs, tmp_path):
     """Parse, have the properties of a MONAI training, and train and validate."""
-    if names in ("recipes/unet", "recipes/unetplusplus", "recipes/fpn"):
+    if names.removeprefix("recipes/") in SMP:
         pytest.importorskip("segmentation_models_pytorch")
     if "finetune" in names:
         options = {**options, "weights": tmp_path / "start.pt"}
@@ -272,3 +278,57 @@ def test_encoder_learns_at_its_own_rate():
     assert (encoder["lr"], others["lr"]) == pytest.approx((0.0001, 0.001))
     assert len(encoder["params"]) == len(list(network.encoder.parameters()))
     assert len(encoder["params"]) + len(others["params"]) == len(list(network.parameters()))
+
+
+def random_weights(backbone):
+    """Of its features, statistics included: none of the values that a network starts with by itself."""
+    torch.manual_seed(9)
+    state = timm.create_model(backbone, features_only=True).state_dict()
+    return {k: torch.rand_like(v) + 0.5 if v.is_floating_point() else v + 1 for k, v in state.items()}
+
+
+@pytest.mark.parametrize("recipe", SMP)
+def test_same_file(recipe, pairs, tmp_path):
+    pytest.importorskip("segmentation_models_pytorch")
+    state = random_weights("resnet10t")
+    save_file(state, tmp_path / "start.safetensors")
+    files = [*TRAIN, *overlays(f"recipes/{recipe}")]
+    options = {"dataset_dir": pairs, "output_dir": tmp_path, "image_size": 64, "backbone": "resnet10t"}
+    options["pretrained"] = tmp_path / "start.safetensors"
+    flow = workflow(files, "training", **options)
+    found = flow.parser.get_parsed_content("network").encoder.model.state_dict()
+    assert found.keys() == state.keys()
+    for key, value in state.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+    del state[[key for key in state if key.endswith("weight")][-1]]
+    save_file(state, tmp_path / "start.safetensors")
+    message = refusal(workflow, files, "training", **options)
+    assert "start.safetensors does not hold the weights of this backbone" in message
+
+
+def test_weights_of_the_library_and_none(monkeypatch):
+    """Nothing is downloaded here: timm is asked for a pretrained model, and a file of weights stands for its."""
+    features, state, create = timm.create_model("resnet10t", features_only=True), random_weights("resnet10t"), []
+    before = {key: value.clone() for key, value in features.state_dict().items()}
+    load_encoder(features, False, "resnet10t")
+    assert all(torch.equal(value, before[key]) for key, value in features.state_dict().items())
+    library = timm.create_model("resnet10t", features_only=True)
+    library.load_state_dict(state)
+    monkeypatch.setattr(timm, "create_model", lambda *names, **options: create.append((*names, options)) or library)
+    load_encoder(features, True, "resnet10t")
+    assert create == [("resnet10t", {"features_only": True, "pretrained": True})]
+    assert all(torch.equal(value, state[key]) for key, value in features.state_dict().items() if value.ndim)
+
+
+@pytest.mark.parametrize("recipe", SMP)
+def test_same_encoder_and_drop_path(recipe):
+    pytest.importorskip("segmentation_models_pytorch")
+
+    def drops(network):
+        return [m.drop_prob for m in network.encoder.modules() if isinstance(m, timm.layers.DropPath)]
+
+    options = {"backbone": "tf_efficientnet_lite0", "pretrained": False}
+    files = (["train.json"], ["train.json", f"recipes/{recipe}.yaml"])
+    ours, other = (read_config(names, options).get_parsed_content("network_def") for names in files)
+    assert drops(other) == drops(ours) != []
+    assert other.encoder.model.state_dict().keys() == ours.encoder.model.state_dict().keys()

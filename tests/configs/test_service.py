@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference as a service: folders with broken files, runs that go on, images far above the training size."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
@@ -12,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ..conftest import ROOT, draw_pair
-from ..support.workflow import CONFIGS, INFERENCE, TINY, TRAIN, command, overlays, parsed, run, workflow
+from ..support.workflow import CONFIGS, INFERENCE, TINY, TRAIN, command, overlays, run, workflow
 
 BRIGHT = {"network_def": {"_target_": "tests.support.networks.Bright"}, "handlers": []}
 SLIDING = overlays("options/sliding")
@@ -83,13 +80,6 @@ def test_windows_agree_with_the_whole(tmp_path):
     for name in ("large", "small"):
         mask, image = (np.asarray(Image.open(tmp_path / folder / f"{name}.png")) for folder in ("out", "images"))
         assert np.array_equal(mask > 0, image[..., 0] > 127.5)
-
-
-def test_windows_of_the_network_equal_its_mean():
-    """Constant logits stay what they are, however many windows overlap."""
-    inferer = parsed([*INFERENCE, *SLIDING], image_size=[64, 64]).get_parsed_content("inferer")
-    out = inferer(torch.rand(1, 3, 200, 333), lambda x: torch.full_like(x[:, :1], -1.25))
-    assert torch.allclose(out, torch.full((1, 1, 200, 333), -1.25), atol=1e-6)
 
 
 @pytest.mark.parametrize("recipes", [[], ["recipes/recommended"]], ids=["default", "recommended"])

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast paths are on where they should be and give the same answer. How fast: docs/results/performance.md."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

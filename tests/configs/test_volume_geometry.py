@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels that inference writes are on the grid of their image, however a NIfTI file states it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nibabel

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inference on large volumes, in bounded memory."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spacing and intensities of volumes, by the options of the recipe, against values computed by hand."""
 
-from __future__ import annotations
-
 import nibabel
 import numpy as np
 import pytest

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipe for volumes."""
 
-from __future__ import annotations
-
 import csv
 
 import nibabel

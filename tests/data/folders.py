@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of data for tests, and the names of what is found in them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

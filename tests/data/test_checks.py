@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images, masks and volumes that cannot be used, each with a sentence that says what to do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nibabel

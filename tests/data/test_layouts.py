@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which folders are read as which pairs. The files are empty: pairing goes by names alone."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlays of `run inference`: the look of segment.py, upright, only if asked for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handler that scores an evaluation, against values computed by hand."""
 
-from __future__ import annotations
-
 import csv
 import json
 

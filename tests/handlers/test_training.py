@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers that act on gradients, against values computed by hand."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from monai.engines import SupervisedTrainer
