@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Overlays of `run inference`: the look of segment.py, upright, only if asked for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,12 +8,14 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy import ndimage
 
-from unetv2_monai import InputError, to_rgb
+from unetv2_monai.core.images import read_image
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from unetv2_monai.data import SaveOverlayd
 
-from ..configs.test_configs import BRIGHT
-from ..support.workflow import CONFIGS, INFERENCE, run
+from ..support.workflow import INFERENCE, overlays, refusal, run
+from .folders import write_image
+
+BRIGHT = {"_target_": "tests.support.networks.Bright"}
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -23,23 +23,18 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
     """Of a bright L, which no flip and no turn leaves as it is; one image is grey, one is turned by its EXIF."""
     bright = np.zeros((90, 132), np.uint8)
     bright[6:60, 8:20] = bright[48:60, 8:96] = 255
-    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "grey.png", bright)
     exif = Image.Exif()
     exif[274] = 6
-    Image.fromarray(bright).save(tmp_path / "images" / "grey.png")
     Image.fromarray(bright).convert("RGB").save(tmp_path / "images" / "turned.jpg", quality=95, exif=exif)
-    overlay = [str(CONFIGS / "options" / "inference_overlays.yaml")] if wanted else []
-    run(
-        [*INFERENCE, *overlay], "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
-        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0,
-    )  # fmt: skip
+    files = [*INFERENCE, *overlays(*["options/inference_overlays"] * wanted)]
+    options = {"dataset_dir": tmp_path / "images", "output_dir": tmp_path / "masks", "image_size": 128}
+    run(files, "inference", network_def=BRIGHT, handlers=[], num_workers=0, **options)
     found = sorted((tmp_path / "masks" / "overlays").glob("*"))
     assert [path.name for path in found] == (["grey.jpg", "turned.jpg"] if wanted else [])
     for path, source in zip(found, ("grey.png", "turned.jpg")):
-        with Image.open(tmp_path / "images" / source) as opened, Image.open(path) as overlay:
-            image, drawn = np.asarray(to_rgb(opened)), np.asarray(overlay)
-        with Image.open(tmp_path / "masks" / f"{path.stem}.png") as opened:
-            mask = np.asarray(opened) > 0
+        image, drawn = read_image(tmp_path / "images" / source), np.asarray(Image.open(path))
+        mask = np.asarray(Image.open(tmp_path / "masks" / f"{path.stem}.png")) > 0
         assert 0.1 < mask.mean() < 0.5
         expected = outlined(image, mask, PREDICTION_COLOR, 0.3)
         assert drawn.shape == expected.shape
@@ -49,8 +44,7 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
 
 def test_volumes_are_refused(tmp_path):
     mask = MetaTensor(torch.ones(1, 4, 4, 4), meta={"filename_or_obj": "a.nii.gz"})
-    with pytest.raises(InputError, match="not on volumes"):
-        SaveOverlayd("pred", str(tmp_path))({"pred": mask})
+    assert "not on volumes" in refusal(SaveOverlayd("pred", str(tmp_path)), {"pred": mask})
 
 
 @pytest.mark.parametrize("size", [(40, 60), (330, 310)])
