@@ -10,14 +10,7 @@ import pytest
 from unetv2_monai.command import command_of
 
 from .conftest import ROOT, draw_pair
-<<<<<<< HEAD
-
-CONFIGS = "bundle/configs"
-LABEL = ["scripts/label_server.py", "--images", "DIR"]
-RUN = ["-m", "monai.bundle", "run"]
-=======
 from .support.workflow import refusal
->>>>>>> 13a57f4bd8bcf4ed1d6c7fa5da6684e906c00ce8
 
 
 @pytest.fixture(autouse=True)
@@ -25,67 +18,6 @@ def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    ("line", "command"),
-    [
-        ("segment DIR", [*RUN, "inference", "--config_file", f"{CONFIGS}/inference.json", "--dataset_dir", "DIR"]),
-        (
-            "segment DIR --weights skin_lesions --output_dir out",
-            [
-                *[*RUN, "inference", "--config_file", f"{CONFIGS}/inference.json", "--dataset_dir", "DIR"],
-                *["--checkpoint", "bundle/models/skin_lesions.pt", "--output_dir", "out"],
-            ],
-        ),
-        (
-            "segment DIR --weights volumes --with tta",
-            [
-                *[*RUN, "inference", "--config_file"],
-                f"['{CONFIGS}/inference.json','{CONFIGS}/recipes/volumes.yaml','{CONFIGS}/options/inference_tta.yaml']",
-                *["--dataset_dir", "DIR", "--checkpoint", "bundle/models/volumes.pt"],
-            ],
-        ),
-        (
-            "train DIR --with recommended ema --image_size 352 --max_epochs=3",
-            [
-                *[*RUN, "training", "--config_file"],
-                f"['{CONFIGS}/train.json','{CONFIGS}/recipes/recommended.yaml','{CONFIGS}/options/ema.yaml']",
-                *["--dataset_dir", "DIR", "--image_size", "352", "--max_epochs=3"],
-            ],
-        ),
-        (
-            "evaluate DIR --with recommended tta",
-            [
-                *[*RUN, "evaluating", "--config_file"],
-                f"['{CONFIGS}/train.json','{CONFIGS}/recipes/recommended.yaml','{CONFIGS}/evaluate.json',"
-                f"'{CONFIGS}/options/tta.yaml']",
-                *["--dataset_dir", "DIR"],
-            ],
-        ),
-        (
-            "train DIR --with .pre-commit-config.yaml",
-            [
-                *RUN,
-                "training",
-                "--config_file",
-                f"['{CONFIGS}/train.json','.pre-commit-config.yaml']",
-                "--dataset_dir",
-                "DIR",
-            ],
-        ),
-        ("report output", ["scripts/report.py", "output"]),
-        ("check DIR", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "output/check"]),
-        ("check DIR --output_dir o", ["scripts/check_data.py", "--dataset_dir", "DIR", "--output_dir", "o"]),
-        ("check --help", ["scripts/check_data.py", "--help"]),
-        ("export model.pt --formats onnx", ["scripts/export.py", "--checkpoint", "model.pt", "--formats", "onnx"]),
-        ("label DIR", LABEL),
-        ("package", ["scripts/package_bundle.py"]),
-        ("package polyps", ["scripts/package_bundle.py", "--entry", "polyps"]),
-        ("export polyps", ["scripts/export.py", "--checkpoint", "bundle/models/model.pt"]),
-        ("label DIR --checkpoint polyps", [*LABEL, "--checkpoint", "bundle/models/model.pt"]),
-    ],
-)
-=======
 # RUN is `-m monai.bundle run`, CONFIGS the folder
 LINES = [
     ("segment DIR", "RUN inference --config_file CONFIGS/inference.json --dataset_dir DIR"),
@@ -118,12 +50,17 @@ LINES = [
     ("export model.pt --formats onnx", "scripts/export.py --checkpoint model.pt --formats onnx"),
     ("label DIR", "scripts/label_server.py --images DIR"),
     ("package", "scripts/package_bundle.py"),
-    ("package --entry polyps", "scripts/package_bundle.py --entry polyps"),
+    ("package polyps", "scripts/package_bundle.py --entry polyps"),
+    ("export polyps", "scripts/export.py --checkpoint bundle/models/model.pt"),
+    ("label DIR --checkpoint polyps", "scripts/label_server.py --images DIR --checkpoint bundle/models/model.pt"),
+    (
+        "train DIR --with .pre-commit-config.yaml",  # any file
+        "RUN training --config_file ['CONFIGS/train.json','.pre-commit-config.yaml'] --dataset_dir DIR",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("line", "command"), LINES)
->>>>>>> 13a57f4bd8bcf4ed1d6c7fa5da6684e906c00ce8
 def test_what_a_line_stands_for(line, command):
     command = command.replace("RUN", "-m monai.bundle run").replace("CONFIGS", "bundle/configs")
     assert command_of(line.split()) == command.split()
