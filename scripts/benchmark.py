@@ -20,8 +20,6 @@ weights (or of --checkpoint) and for the networks of docs/results/comparison. It
 an exported file are from PyTorch's: scripts/export.py.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import defaultdict

@@ -28,8 +28,6 @@ works on is left to it: several commands may share the folder, with other rows o
 starts from the beginning, so that its whole time is counted.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -85,11 +83,7 @@ class Comparison:
         return runs
 
     def of_row(self, text: str, time_of: str = "") -> list[Run]:
-        """
-        Read the finished runs of one row.
-
-        Where as many epochs fit into the time as were trained at equal epochs, those runs are the ones.
-        """
+        """Read the finished runs of one row, or those at equal epochs where as many epochs fit into the time."""
         limits = self.folder(text, time_of) / LIMITS
         epochs = json.loads(limits.read_text())["max_epochs"] if limits.is_file() else ""
         runs = [one for one in self.finished() if one.row == text]
@@ -102,11 +96,7 @@ class Comparison:
         return self.output_dir.joinpath(*(re.sub(r"[^\w=.]+", "_", name) for name in names))
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
-        """
-        Train and score once, unless that is finished or another process works on it.
-
-        ``limits`` are options that keep it to the time of the row ``time_of``. Returns whether it was run.
-        """
+        """Train and score once, and return True, unless that is finished or another process works on it."""
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
         folder = self.folder(row.text, time_of) / f"seed{seed}"
         try:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of ``benchmark.py``: passes and steps of networks, and whole commands as their users wait for them."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import statistics

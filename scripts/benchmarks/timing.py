@@ -6,8 +6,6 @@ Each has a process of its own, with its own peak of memory. The processes take t
 falls on all of them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import platform
 import resource
@@ -59,17 +57,10 @@ def timed(
     variants: Mapping[str, Variant], shapes: Iterable[tuple[int, int]], seconds: float, **common: Any
 ) -> list[Row]:
     """
-    Time variants, which take turns, each in a process of its own.
+    Time variants, which take turns, for about so many seconds for each shape: images, and their height and width.
 
-    Args:
-        variants: by name.
-        shapes: number of images, and their height and width.
-        seconds: about how long each shape may take; at least three rounds of turns are made.
-        common: first cells of every row.
-
-    Returns:
-        A row for every shape and variant: median, half the distance of the quartiles, speed-up against the first
-        variant, and the largest memory of the process so far.
+    A row has median, half the distance of the quartiles, speed-up against the first variant, and the largest memory of
+    the process so far; ``common`` are its first cells.
     """
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
@@ -115,11 +106,9 @@ def _turn(batch: int, size: int) -> tuple[Measurement, float]:
 
 def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     """
-    Build what the configs run.
+    Build what the configs run: a function of a batch of images, which runs one iteration of MONAI's engine.
 
-    Returns:
-        A function of a batch of images. It runs one iteration of MONAI's engine with the network, and in training with
-        the loss and the optimiser; handlers, metrics and post-processing are left out.
+    That is the network, in training with loss and optimiser; handlers, metrics and post-processing are left out.
     """
     torch.manual_seed(0)
     set_fused_attn(not variant.released)  # which computes attention as matrix products with a softmax

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What compare.py writes of its finished runs: their table, their scores per image and class, and their plot."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from common.figures import new_figure
@@ -19,9 +17,6 @@ from scipy.stats import bootstrap
 from unetv2_monai import InputError
 
 from .runs import EPOCHS, TIME, Run, finite_mean
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["paired_difference", "plot", "scores_as_csv", "tabulate"]
 
@@ -36,20 +31,11 @@ def paired_difference(
     scores: np.ndarray, reference: np.ndarray, resamples: int = 5000
 ) -> tuple[float, tuple[float, float]]:
     """
-    Compute the mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
+    Compute the mean of ``scores - reference``, each (seeds, images) in the same order, and its 95 % interval.
 
-    A resample draws seeds and images with replacement, the same for both networks, so that an image which is hard for
-    both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every seed
-    was tested on the same ones. Of a single seed, the interval is over images alone; of two or three, it is a coarse
-    estimate.
-
-    Args:
-        scores: of one network, of shape (seeds, images).
-        reference: of the other network, same seeds and images in the same order.
-        resamples: number of bootstrap samples. Defaults to 5000.
-
-    Returns:
-        The mean of ``scores - reference``, and the ends of its 95 % interval.
+    That is a percentile bootstrap over seeds and images. Both networks get the same draw, so that an image which is
+    hard for both cancels out, and all seeds of a draw get the same images, since every seed was tested on the same
+    ones. Of a single seed, the interval is over images alone; of two or three, it is a coarse estimate.
     """
     difference = np.asarray(scores, dtype=float) - np.asarray(reference, dtype=float)
 
@@ -66,13 +52,7 @@ def paired_difference(
 
 
 def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
-    """
-    Make the table of all rows in Markdown.
-
-    Args:
-        results: runs by the text of their row, none of them empty.
-        reference: the row that the others' Dice is compared with.
-    """
+    """Make the table of all rows in Markdown: runs by the text of their row, and the row that Dice is compared with."""
     rows = []
     for text, runs in results.items():
         epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
@@ -117,13 +97,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
     """
-    Compare the Dice of two rows, where an image counts with the mean over its classes.
+    Compare the Dice of two rows over the seeds that both have, where an image counts with the mean over its classes.
 
-    Returns:
-        The difference over the seeds that both have, with its interval; ``"-"`` where no seed is in both.
-
-    Raises:
-        InputError: when they were scored on different images.
+    Returns the difference with its interval, or ``"-"``; refuses rows that were scored on different images.
     """
     others = {run.seed: run for run in reference}
     pairs = [(run, others[run.seed]) for run in runs if run.seed in others]
@@ -138,10 +114,9 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 def scores_as_csv(results: Results) -> str:
     """
-    List the scores of every image, with a line per run, image and class.
+    List the scores of every image, with a line per run, image and class; a run that is in both terms is there once.
 
-    A run that is in both terms is there once. A score that is not defined is empty, and one that no image has is left
-    out.
+    A score that is not defined is empty, and one that no image has is left out.
     """
     lines: list[dict[str, Any]] = []
     for equal, rows in results.items():
@@ -160,12 +135,8 @@ def scores_as_csv(results: Results) -> str:
     return text.getvalue()
 
 
-def plot(results: Results) -> Figure:
-    """
-    Plot Dice, of several classes their mean, against CPU minutes of training, with a panel for each data set.
-
-    Markers of ``EPOCHS`` are filled, those of ``TIME`` hollow. They are means over the seeds, with standard deviations.
-    """
+def plot(results: Results) -> Any:
+    """Plot Dice, the mean of all classes, against CPU minutes of training: mean and deviation over the seeds."""
     rows = list(dict.fromkeys(row for each in results.values() for row in each))
     runs = [run for each in results.values() for found in each.values() for run in found]
     datasets = sorted({name for run in runs for name in run.scores})

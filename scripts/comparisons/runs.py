@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished runs of compare.py: how long they took, and their scores."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -47,7 +45,7 @@ class Run:
     @classmethod
     def finish(
         cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
-    ) -> Run:
+    ) -> "Run":
         """Write into ``folder`` that its run is finished. The number and time of its epochs are read there."""
         with (folder / "metrics.csv").open(newline="") as opened:
             seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
@@ -64,11 +62,7 @@ class Run:
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
-        """
-        Rows of ``scores.csv`` by data set, in the order of images and classes.
-
-        The name of an image is its path below the folder of all images of its data set.
-        """
+        """Rows of ``scores.csv`` by data set, in order; images are named by their path below the folder of all."""
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
         with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
             for row in csv.DictReader(opened):
@@ -120,8 +114,7 @@ def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int)
     """
     Compute how many epochs of a row fit into the CPU time of the reference's training, with 3 % more allowed.
 
-    They are whole intervals of validation, so that the last epoch is validated; where less than one interval fits, as
-    many epochs as do, and at least 1.
+    They are whole intervals of validation, or at least 1 where less than one interval fits.
     """
     available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
     epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/benchmark.py counts and how it measures. Times themselves are not tested."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

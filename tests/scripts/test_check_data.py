@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What check_data finds in data sets drawn here."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the commands share: --help, how they end, options, commands of the bundle, tables, figures and pictures."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """compare.py on volumes with several classes: its tables and scores by hand, and its networks."""
 
-from __future__ import annotations
-
 import csv
 import json
 from itertools import product

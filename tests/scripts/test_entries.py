@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entries of bundle/entries: their packages, and the scores that their cards and metadata name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported files: as equal as scripts/export.py says, and run by the inference config through their overlays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MONAI's federated client on the bundle as it is, and the job of scripts/federated.py in NVIDIA FLARE's simulator."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/package_bundle.py makes of weights of the user. The entries are tested in test_entries.py."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """prepare_polyp and prepare_isic, on data sets drawn here in their published form and on real raw files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """int8: what stays in float32, what survives, and which files and folders are refused."""
 
-from __future__ import annotations
-
-import contextlib
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,22 +146,20 @@ def test_images_are_spread_over_the_folder(pairs):
 
 
 @pytest.mark.slow
-def test_shipped_weights(real_data, tmp_path):
+def test_shipped_weights(real_data, tmp_path, capsys):
     pytest.importorskip("nncf")
     pytest.importorskip("onnxscript")
-    train, test = tmp_path / "train", tmp_path / "test"
+    train, test, out = tmp_path / "train", tmp_path / "test", tmp_path / "out"
     for folder, source, step in ((train, "polyp/train", 20), (test, "polyp/test/kvasir", 4)):
         folder.mkdir()
         for path in sorted((real_data / source / "images").iterdir())[::step]:
             (folder / path.name).symlink_to(path)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        script("export").main(
-            ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(tmp_path / "out"),
-             "--calibrate", str(train), "--images", str(test)]
-        )  # fmt: skip
-    row = [cell.strip() for cell in next(line for line in printed.getvalue().splitlines() if "int8" in line).split("|")]
+    command = ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(out)]
+    script("export").main([*command, "--calibrate", str(train), "--images", str(test)])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|") and "int8" in line]
+    row = [cell.strip() for cell in line.split("|")]
     assert row[2] == "`model_int8.xml`"
     assert float(row[3]) < 5  # MB, of 13 in float32
     assert float(row[6]) > 0.99
-    script("segment").main([str(tmp_path / "out/model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
+    script("segment").main([str(out / "model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
     assert len([*(tmp_path / "masks").glob("*.png")]) == 25

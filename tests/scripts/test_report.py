@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page that a run ends with."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import json

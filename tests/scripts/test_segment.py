@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """segment.py on images: the masks of ``run inference``, tables, broken files, stopped and resumed runs."""
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """segment.py on videos: frames in are frames out, in order, at the same times and of the same size; broken files."""
 
-from __future__ import annotations
-
 import contextlib
 import struct
 import subprocess

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished runs of compare.py that nothing was trained for."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported networks whose outputs are known by hand, written by OpenVINO alone."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

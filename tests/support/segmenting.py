@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """segment.py as a function and as a program, what it reads and what it writes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

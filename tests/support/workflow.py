@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle's configs, run as a user runs them: what the tests of them share."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Callable
