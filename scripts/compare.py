@@ -62,20 +62,14 @@ of the training process.
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Args:
-        output_dir: of all runs.
-        dataset_dir, overlays, options: of all rows.
-        rows: that are trained.
-        reference: text of the row that the others are compared with.
-    """
+    """What a call of the command trains and compares."""
 
-    output_dir: Path
-    dataset_dir: str
+    output_dir: Path  # of all runs
+    dataset_dir: str  # this and the next two are of all rows
     overlays: list[str]
     options: dict[str, str]
-    rows: list[Row]
-    reference: str
+    rows: list[Row]  # that are trained
+    reference: str  # text of the row that the others are compared with
 
     @property
     def terms(self) -> dict[str, Any]:
@@ -104,20 +98,14 @@ class Comparison:
 
     def folder(self, text: str, time_of: str = "") -> Path:
         """Return the folder for the runs of a row."""
-        folder = self.output_dir / file_name(text)
-        return folder / f"time_of_{file_name(time_of)}" if time_of else folder
+        names = [text, f"time_of_{time_of}"] if time_of else [text]
+        return self.output_dir.joinpath(*(re.sub(r"[^\w=.]+", "_", name) for name in names))
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
         """
         Train and score once, unless that is finished or another process works on it.
 
-        Args:
-            row, seed: of the run.
-            time_of: see :py:class:`Run`.
-            limits: options of this run that keep it to that time.
-
-        Returns:
-            Whether it was run.
+        ``limits`` are options that keep it to the time of the row ``time_of``. Returns whether it was run.
         """
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
         folder = self.folder(row.text, time_of) / f"seed{seed}"
@@ -130,16 +118,15 @@ class Comparison:
             if seed in {one.seed for one in self.of_row(row.text, time_of)}:
                 return False
             print(name, flush=True)
-            files = row.files(self.overlays)
-            options = {**self.options, **row.options, **(limits or {})}
-            common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            files, options = row.files(self.overlays), {**self.options, **row.options, **(limits or {})}
             evaluation_files = [*files, "evaluate.json"]
-            evaluating = known_options(evaluation_files, options)
-            scoring = evaluating.keys() - known_options(files, options).keys()  # options that only evaluate.json has
-            training = {key: value for key, value in options.items() if key not in scoring}
+            common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            scoring = known_options(evaluation_files, options)
+            only_scoring = scoring.keys() - known_options(files, options).keys()
+            training = {key: value for key, value in options.items() if key not in only_scoring}
             training |= {**common, "seed": str(seed), "overwrite": "true"}
             taken = run_bundle("training", files, training, log=folder / "training.log")
-            run_bundle("evaluating", evaluation_files, {**evaluating, **common}, log=folder / "evaluating.log")
+            run_bundle("evaluating", evaluation_files, {**scoring, **common}, log=folder / "evaluating.log")
             (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
             Run.finish(row.text, seed, time_of, self.terms, taken, parameters_of(files, options), folder)
             return True
@@ -163,8 +150,7 @@ class Comparison:
                 if "warmup_epochs" in config:  # else it would be most or all of a short training
                     limits["warmup_epochs"] = f"{config.get_parsed_content('warmup_epochs') * epochs / planned:g}"
                 write_atomic(path, json.dumps(limits) + "\n")
-            limits = json.loads(path.read_text())
-        return limits
+            return json.loads(path.read_text())
 
     def results(self) -> dict[str, dict[str, list[Run]]]:
         """Group the finished runs by ``EPOCHS`` and ``TIME``, then by row, the given rows first."""
@@ -211,11 +197,6 @@ def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
     return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 
-def file_name(text: str) -> str:
-    """Make a file name of the text of a row."""
-    return re.sub(r"[^\w=.]+", "_", text)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", required=True, help="with training and test images")
@@ -233,8 +214,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         row.files(arguments.overlays)
     reference = arguments.reference or rows[0].text
-    common = arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set
-    comparison = Comparison(*common, rows, reference)
+    comparison = Comparison(
+        arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set, rows, reference
+    )
     known = {row.text for row in rows} | {one.row for one in comparison.finished()}
     if reference not in known:
         raise InputError(f"--reference {reference}: there is {', '.join(sorted(known))}.")

@@ -50,7 +50,13 @@ LINES = [
     ("export model.pt --formats onnx", "scripts/export.py --checkpoint model.pt --formats onnx"),
     ("label DIR", "scripts/label_server.py --images DIR"),
     ("package", "scripts/package_bundle.py"),
-    ("package --entry polyps", "scripts/package_bundle.py --entry polyps"),
+    ("package polyps", "scripts/package_bundle.py --entry polyps"),
+    ("export polyps", "scripts/export.py --checkpoint bundle/models/model.pt"),
+    ("label DIR --checkpoint polyps", "scripts/label_server.py --images DIR --checkpoint bundle/models/model.pt"),
+    (
+        "train DIR --with .pre-commit-config.yaml",  # any file
+        "RUN training --config_file ['CONFIGS/train.json','.pre-commit-config.yaml'] --dataset_dir DIR",
+    ),
 ]
 
 
@@ -63,7 +69,7 @@ def test_what_a_line_stands_for(line, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train DIR --with recomended", "--with recomended: there is bf16_cpu, "),
+        ("train DIR --with recomended", "--with recomended: there is no such file; there is bf16_cpu, "),
         ("segment DIR --weights nose", "--weights nose: there is no such file. The shipped weights are polyps, "),
     ],
 )

@@ -164,6 +164,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
+    names = {str(index): name for index, name in enumerate(options.get("class_names", []))} or names
     mean, std = (
         ensure_tuple_rep(parser.get_parsed_content(f"transforms#normalize#{key}"), parser["in_channels"])
         for key in ("subtrahend", "divisor")

@@ -132,9 +132,10 @@ def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
         image["spatial_shape"] = pred["spatial_shape"] = size
     if (count := options.get("in_channels", image["num_channels"])) != image["num_channels"]:
         image.update(num_channels=count, channel_def={str(index): f"channel_{index}" for index in range(count)})
-    if (count := options.get("out_channels", pred["num_channels"])) != pred["num_channels"]:
-        names = ["lesion"] if count == 1 else [f"class_{index}" for index in range(1, count)]
-        named = {str(index): name for index, name in enumerate(["background", *names])}
+    count, names = options.get("out_channels", pred["num_channels"]), options.get("class_names", [])
+    if count != pred["num_channels"] or names:
+        names = names or ["background", *(["lesion"] if count == 1 else [f"class_{i}" for i in range(1, count)])]
+        named = {str(index): name for index, name in enumerate(names)}
         pred.update(num_channels=count, channel_def=named)
         if volumes or count > 1:
             classes = ", ".join(f"{index} {name}" for index, name in named.items())

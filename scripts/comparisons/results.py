@@ -38,10 +38,10 @@ def paired_difference(
     """
     Compute the mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
 
-    A resample draws seeds and images with replacement. Both networks get the same draw, so that an image which is hard
-    for both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every
-    seed was tested on the same ones: an image stays hard or easy in all seeds. Of a single seed, the interval is over
-    images alone; of two or three, it is a coarse estimate.
+    A resample draws seeds and images with replacement, the same for both networks, so that an image which is hard for
+    both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every seed
+    was tested on the same ones. Of a single seed, the interval is over images alone; of two or three, it is a coarse
+    estimate.
 
     Args:
         scores: of one network, of shape (seeds, images).
@@ -56,8 +56,8 @@ def paired_difference(
     def mean(seeds: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
         return difference[seeds[..., :, None], images[..., None, :]].mean(axis=(-2, -1))
 
-    # The two samples are places of seeds and of images, so SciPy draws them apart, and the statistic joins them. SciPy
-    # refuses samples of one, so a single place stands twice: every draw is that place.
+    # SciPy draws places of seeds and of images apart, and the statistic joins them. It refuses samples of one, so a
+    # single place stands twice.
     places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
     interval = bootstrap(
         places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
@@ -67,14 +67,11 @@ def paired_difference(
 
 def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
     """
-    Make the table of all rows.
+    Make the table of all rows in Markdown.
 
     Args:
         results: runs by the text of their row, none of them empty.
         reference: the row that the others' Dice is compared with.
-
-    Returns:
-        The table in Markdown.
     """
     rows = []
     for text, runs in results.items():
@@ -91,17 +88,7 @@ def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
 
 
 def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
-    """
-    Make the cells of one row for one data set.
-
-    Args:
-        runs: of one row.
-        reference: runs of the row that its Dice is compared with; may be none.
-        dataset: a key of :py:attr:`Run.scores`.
-
-    Returns:
-        The cells by their titles.
-    """
+    """Make the cells of one row for one data set, by their titles; ``reference`` may be empty."""
 
     def mean(score: str, digits: int = 3) -> str:
         return spread([run.mean(dataset, score) for run in runs], digits)
@@ -130,15 +117,10 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
     """
-    Compare the Dice of two rows.
-
-    Args:
-        runs, reference: of two rows; the seeds that both have are compared.
-        dataset: a key of :py:attr:`Run.scores`.
+    Compare the Dice of two rows, where an image counts with the mean over its classes.
 
     Returns:
-        The difference with its interval, where an image counts with the mean over its classes; ``"-"`` where no seed is
-        in both.
+        The difference over the seeds that both have, with its interval; ``"-"`` where no seed is in both.
 
     Raises:
         InputError: when they were scored on different images.
@@ -156,14 +138,10 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 def scores_as_csv(results: Results) -> str:
     """
-    List the scores of every image.
+    List the scores of every image, with a line per run, image and class.
 
-    Args:
-        results: runs by ``EPOCHS`` or ``TIME``, then by row.
-
-    Returns:
-        A table with a line per run, image and class; a run that is in both terms is there once. A score that is not
-        defined is empty, and one that no image has is left out.
+    A run that is in both terms is there once. A score that is not defined is empty, and one that no image has is left
+    out.
     """
     lines: list[dict[str, Any]] = []
     for equal, rows in results.items():
@@ -184,14 +162,9 @@ def scores_as_csv(results: Results) -> str:
 
 def plot(results: Results) -> Figure:
     """
-    Plot Dice against time.
+    Plot Dice, of several classes their mean, against CPU minutes of training, with a panel for each data set.
 
-    Args:
-        results: runs by ``EPOCHS`` (filled markers) or ``TIME`` (hollow ones), then by row.
-
-    Returns:
-        Dice, of several classes their mean, against CPU minutes of training, one panel per data set: means over the
-        seeds, with standard deviations.
+    Markers of ``EPOCHS`` are filled, those of ``TIME`` hollow. They are means over the seeds, with standard deviations.
     """
     rows = list(dict.fromkeys(row for each in results.values() for row in each))
     runs = [run for each in results.values() for found in each.values() for run in found]
@@ -200,28 +173,26 @@ def plot(results: Results) -> Figure:
     from matplotlib.lines import Line2D  # an extra, which new_figure asks for
 
     for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets):
-        for equal, each in results.items():
+        for terms, each in results.items():
             for row, found in each.items():
                 points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]
                 x, y = map(fmean, points)
                 xerr, yerr = map(stdev, points) if len(found) > 1 else (None, None)
-                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), equal)}
+                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), terms)}
                 axis.errorbar(x, y, xerr=xerr, yerr=yerr, **style)
         over = "images and classes" if len(runs[0].classes(dataset)) > 1 else "images"
         axis.set(title=dataset, xlabel="CPU minutes of training", ylabel=f"Dice, mean over {over}")
         axis.grid(alpha=0.3)
-    handles = [
-        Line2D([], [], linestyle="", label=Row.parse(row).label, **_style(i, EPOCHS)) for i, row in enumerate(rows)
-    ]
+    styles = [(Row.parse(row).label, _style(index, EPOCHS)) for index, row in enumerate(rows)]
     if TIME in results:
-        for label, style in (("equal epochs", FILLED), ("equal time", HOLLOW)):
-            handles.append(Line2D([], [], linestyle="", label=label, marker="o", color="black", **style))
+        black = {"marker": "o", "color": "black"}
+        styles += [("equal epochs", {**black, **FILLED}), ("equal time", {**black, **HOLLOW})]
+    handles = [Line2D([], [], linestyle="", label=label, **style) for label, style in styles]
     figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
     return figure
 
 
-def _style(index: int, equal: str) -> dict[str, Any]:
+def _style(index: int, terms: str) -> dict[str, Any]:
     """Rows differ in colour and in form, so that print without colour shows them too."""
-    color = f"C{index % 10}"
-    terms = FILLED if equal == EPOCHS else {**HOLLOW, "markeredgecolor": color}
-    return {"marker": MARKERS[index % len(MARKERS)], "color": color, **terms}
+    style = {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index % 10}"}
+    return {**style, **(FILLED if terms == EPOCHS else HOLLOW)}

@@ -30,34 +30,19 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Run:
-    """
-    A finished run: trained and scored.
+    """A finished run: trained and scored. Seconds are of the training process."""
 
-    Args:
-        row: text of the row.
-        seed: of the training.
-        time_of: text of the row that it has the time of; ``""`` where it has the epochs of all rows.
-        terms: what all rows have in common.
-        epochs: number that was trained.
-        epoch_seconds: of all epochs, with their validation, on the clock.
-        wall_seconds: of the whole training process, with its start, on the clock.
-        cpu_seconds: of the whole training process, in all its threads.
-        folder: of the run.
-        peak_mb: largest resident memory of the training process; nan in runs of earlier versions.
-        parameters: number of the network's; nan in runs of earlier versions.
-    """
-
-    row: str
+    row: str  # its text
     seed: int
-    time_of: str
-    terms: dict[str, Any]
+    time_of: str  # text of the row that it has the time of; "" where it has the epochs of all rows
+    terms: dict[str, Any]  # that all rows have in common
     epochs: int
-    epoch_seconds: float
-    wall_seconds: float
-    cpu_seconds: float
+    epoch_seconds: float  # of all epochs, with their validation, on the clock
+    wall_seconds: float  # of the whole process, on the clock
+    cpu_seconds: float  # of the whole process, in all its threads
     folder: Path
-    peak_mb: float = math.nan
-    parameters: float = math.nan
+    peak_mb: float = math.nan  # largest resident memory; unknown in runs of earlier versions
+    parameters: float = math.nan  # the same
 
     @classmethod
     def finish(
@@ -80,8 +65,9 @@ class Run:
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
         """
-        Rows of ``scores.csv`` by data set, in the order of images and classes. The name of an image is its path below
-        the folder of all images of its data set.
+        Rows of ``scores.csv`` by data set, in the order of images and classes.
+
+        The name of an image is its path below the folder of all images of its data set.
         """
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
         with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
@@ -124,15 +110,7 @@ def finite_mean(values: Sequence[float] | np.ndarray) -> float:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """
-    Read the finished runs of a comparison.
-
-    Args:
-        folder: of the comparison.
-
-    Returns:
-        The runs, in the order of their rows and seeds.
-    """
+    """Read the finished runs of a comparison, in the order of their rows and seeds."""
     paths = [*folder.glob(f"*/seed*/{RESULT}"), *folder.glob(f"*/time_of_*/seed*/{RESULT}")]
     runs = [Run(**json.loads(path.read_text()), folder=path.parent) for path in paths]
     return sorted(runs, key=lambda run: (run.row, run.seed))
@@ -140,16 +118,10 @@ def read_runs(folder: Path) -> list[Run]:
 
 def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int) -> int:
     """
-    Compute how many epochs of a row fit into the time of the reference.
+    Compute how many epochs of a row fit into the CPU time of the reference's training, with 3 % more allowed.
 
-    Args:
-        runs: of one row, at equal epochs.
-        reference: runs of the row whose CPU time of training is the measure.
-        interval: of the validations, in epochs.
-
-    Returns:
-        The number of epochs, with 3 % more time allowed: whole intervals, so that the last epoch is validated; where
-        less than one interval fits, as many epochs as do, and at least 1.
+    They are whole intervals of validation, so that the last epoch is validated; where less than one interval fits, as
+    many epochs as do, and at least 1.
     """
     available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
     epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)

@@ -14,8 +14,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["MAX_TEXT", "Guard"]
-
 MAX_TEXT = 64 * 1024  # bytes of what is no file
 FILES = ("multipart/form-data", "image/png")
 HEADERS = {
@@ -32,10 +30,10 @@ HEADERS = {
 
 class Guard:
     """
-    An ASGI application around another one.
+    An ASGI application around another one, which gets the calls that are let through, without the token in their path
+    and without a slash at its end.
 
     Args:
-        app: gets the calls that are let through, without the token in their path and without a slash at its end.
         token: first part of every path; empty: no token is asked for.
         host: that the server listens on, which is also a name that it may be called by.
         max_upload: bytes of a file that is uploaded.
@@ -59,9 +57,8 @@ class Guard:
             scope = {**scope, "path": path, "query_string": canonical(scope["query_string"])}
             receive = receive if file else await whole(receive)
         except HTTPException as error:
-            await JSONResponse({"detail": error.detail}, error.status_code, error.headers)(
-                scope, receive, secured(send)
-            )
+            refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            await refusal(scope, receive, secured(send))
         else:
             await self.app(scope, receive, secured(send))
 

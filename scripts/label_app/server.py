@@ -18,8 +18,6 @@ from monailabel.interfaces.utils.app import app_instance
 from options import printable
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-__all__ = ["app"]
-
 SENTENCES = {
     "Not Found": "This server has no such address, or it is closed: docs/how-to/label.md lists the open ones.",
     "Method Not Allowed": "This address does not answer this method: docs/how-to/label.md lists the open ones.",

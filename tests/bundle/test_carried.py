@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options that weights carry: from training to evaluation and inference, and what contradicts them."""
 
+import importlib
 import logging
 
 import numpy as np
@@ -105,3 +106,13 @@ def test_files_of_plain_tensors_change_nothing():
         parser = parsed(files)
         take_over(parser, {}, "model.pt")
         assert parser.get() == parsed(files).get()
+
+
+def test_names_of_the_classes_come_from_the_metadata():
+    names = {"0": "background", "1": "polyp", "2": "instrument"}
+    metadata = {"network_data_format": {"outputs": {"pred": {"channel_def": names}}}}
+    carried = options_to_carry({"out_channels": 3}, metadata)
+    assert carried["class_names"] == ["background", "polyp", "instrument"]
+    assert "class_names" not in options_to_carry({"out_channels": 1}, metadata)
+    exports = importlib.import_module("common.exports")
+    assert exports.describe(carried).classes == ("background", "polyp", "instrument")

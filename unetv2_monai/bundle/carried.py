@@ -36,13 +36,18 @@ FREE_OPTIONS = {"image_size"}
 DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
 
-def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
+def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     Pick from the config of a training what its weights carry, by keys such as ``network_def#channels``.
 
-    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes.
+    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes. The names
+    of the classes come from metadata.json, if it names as many as there are.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
+    outputs, channels = (metadata or {}).get("network_data_format", {}).get("outputs", {}), found.get("out_channels")
+    names = outputs.get("pred", {}).get("channel_def", {})
+    if names and len(names) == (2 if channels == 1 else channels):
+        found["class_names"] = [names[str(index)] for index in range(len(names))]
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):

@@ -134,7 +134,8 @@ def flat(content: Any, path: str = "") -> dict[str, Any]:
     if path and not any(isinstance(one, dict | list | str) for one in content):
         return {path: content}
     items = content.items() if isinstance(content, dict) else enumerate(content)
-    return {k: v for key, value in items for k, v in flat(value, f"{path}#{key}" if path else str(key)).items()}
+    parts = {f"{path}#{key}" if path else str(key): value for key, value in items if key != "_desc_"}
+    return {k: v for key, value in parts.items() for k, v in flat(value, key).items()}
 
 
 def git_state() -> str | None:
