@@ -64,10 +64,7 @@ print(sys.modules["unetv2_monai"].__file__)
 """
 
 
-@pytest.mark.parametrize(
-    ("call", "kind"),
-    [(LOAD, "inference"), (CREATE, "train")],
-)
+@pytest.mark.parametrize(("call", "kind"), [(LOAD, "inference"), (CREATE, "train")])
 def test_python(call, kind, unpacked, elsewhere):
     """It predicts as the network of this project, by the bundle's own code."""
     draw_pair(elsewhere / "data", "case", 48, 48)  # ./data is the default of dataset_dir

@@ -78,14 +78,8 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
     UNetV2(backbone=DEFAULT_BACKBONE, channels=8).load_state_dict(state, strict=True)
     assert sorted(p.name for p in (out / "models").iterdir()) == ["last.pt", "model.pt"]
     curves = [EventAccumulator(str(path)).Reload().Tags()["scalars"] for path in (out / "tensorboard").iterdir()]
-    assert set().union(*curves) >= {
-        "learning_rate",
-        "loss",
-        "train_mean_loss",
-        "val_mean_dice",
-        "val_mean_iou",
-        "val_mae",
-    }
+    expected = {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+    assert set().union(*curves) >= expected
 
 
 def test_tensorboard_images_are_upright_and_at_native_size(trained, tmp_path):
@@ -161,26 +155,21 @@ def opened_files():
 @pytest.mark.parametrize("layout", ["folders", "datalist.json", "names"])
 def test_training_opens_no_test_file(layout, opened_files, tmp_path):
     """Selection cannot see test data: with data checks, caching and validation, none of its files is opened."""
-    folders = {"training": "train", "test": "test"} if layout != "names" else {"training": ".", "test": "."}
-    lists = {}
-    for section, count in (("training", 5), ("test", 3)):
-        names = [f"{section}_{index}" for index in range(count)]
+    data, lists = tmp_path / "data", {}
+    for split, count in (("train", 5), ("test", 3)):
+        folder, names = "." if layout == "names" else split, [f"{split}_{index}" for index in range(count)]
         for index, name in enumerate(names):
-            draw_pair(tmp_path / "data" / folders[section], name, 48, 40, seed=index)
-        lists[section] = [
-            {"image": f"{folders[section]}/images/{name}.png", "label": f"{folders[section]}/masks/{name}.png"}
-            for name in names
-        ]
+            draw_pair(data / folder, name, 48, 40, seed=index)
+        lists[split] = [{"image": f"{folder}/images/{n}.png", "label": f"{folder}/masks/{n}.png"} for n in names]
         if layout == "names":
-            listing = tmp_path / "data" / ("train.txt" if section == "training" else "test.txt")
-            listing.write_text("\n".join(names))
+            (data / f"{split}.txt").write_text("\n".join(names))
     if layout == "datalist.json":
-        (tmp_path / "data" / "datalist.json").write_text(json.dumps(lists))
+        (data / layout).write_text(json.dumps({"training": lists["train"], "test": lists["test"]}))
     opened_files["paths"] = []
-    run(TRAIN, "training", dataset_dir=tmp_path / "data", output_dir=tmp_path, max_epochs=1, **TINY)
+    run(TRAIN, "training", dataset_dir=data, output_dir=tmp_path, max_epochs=1, **TINY)
     paths, opened_files["paths"] = opened_files["paths"], None
     pictures = {Path(path).stem for path in paths if path.endswith(".png")}
-    assert pictures == {f"training_{index}" for index in range(5)}
+    assert pictures == {f"train_{index}" for index in range(5)}
 
 
 def test_inference_masks_are_upright_and_of_native_size(tmp_path):

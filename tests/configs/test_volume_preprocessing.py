@@ -36,10 +36,23 @@ def stairs(tmp_path):
 
 
 @pytest.mark.parametrize(("files", "key"), BOTH)
-def test_window_of_a_ct(files, key, stairs):
-    """Level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut."""
-    image = transformed(files, key, stairs, intensity="ct", window_level=15, window_width=20)["image"]
-    assert image[0, 0, 0].tolist() == pytest.approx([-1, -0.5, 0.5, 1, 1])
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        # MR: 0 to 40 in steps of 10 have the mean 20 and a standard deviation of 10 times the root of 2
+        ({}, np.array([-2, -1, 0, 1, 2]) / 2**0.5),
+        # CT: level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut
+        ({"intensity": "ct", "window_level": 15, "window_width": 20}, [-1, -0.5, 0.5, 1, 1]),
+        # slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours
+        ({"intensity": "ct", "window_level": 20, "window_width": 40, "spacing": [1, 1, 1]}, np.linspace(-1, 1, 9)),
+    ],
+    ids=["mr", "ct", "spacing"],
+)
+def test_intensities_and_spacing(files, key, options, values, stairs):
+    image = transformed(files, key, stairs, **options)["image"]
+    assert image.shape == (1, 3, 4, len(values))
+    assert image[0, 0, 0].tolist() == pytest.approx(list(values), abs=1e-5)
+    assert image.pixdim.tolist() == pytest.approx(options.get("spacing", [1, 1, 2]))
 
 
 def test_window_unless_one_is_set(tmp_path):
@@ -49,27 +62,10 @@ def test_window_unless_one_is_set(tmp_path):
     assert image.flatten().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1])
 
 
-@pytest.mark.parametrize(("files", "key"), BOTH)
-def test_mr_is_standardised(files, key, stairs):
-    """0 to 40 in steps of 10: mean 20, standard deviation 10 times the root of 2."""
-    image = transformed(files, key, stairs)["image"]
-    assert image[0, 0, 0].tolist() == pytest.approx(np.array([-2, -1, 0, 1, 2]) / 2**0.5, abs=1e-5)
-
-
 def test_channels_are_standardised_apart(tmp_path):
     values = np.stack([np.arange(6.0), 1000 + np.arange(6.0)], axis=-1).reshape(1, 1, 6, 2)
     image = transformed(INFERRING, "preprocessing", written(tmp_path, image=values), in_channels=2)["image"]
     assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist(), abs=1e-3)
-
-
-@pytest.mark.parametrize(("files", "key"), BOTH)
-def test_spacing_of_images(files, key, stairs):
-    """Slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours."""
-    options = {"intensity": "ct", "window_level": 20, "window_width": 40}  # 0 to 40 become -1 to 1
-    image = transformed(files, key, stairs, spacing=[1, 1, 1], **options)["image"]
-    assert image.shape == (1, 3, 4, 9)
-    assert image[0, 0, 0].tolist() == pytest.approx(np.linspace(-1, 1, 9), abs=1e-6)
-    assert image.pixdim.tolist() == pytest.approx([1, 1, 1])
 
 
 def test_spacing_of_labels(stairs):

@@ -41,8 +41,8 @@ def train(files: list[str], options: dict, log: str) -> None:
     run(files, "training", **options)
 
 
-def start(files: list[str], options: dict, log: Path) -> multiprocessing.process.BaseProcess:
-    process = SPAWN.Process(target=train, args=(files, options, str(log)))
+def start(files: list[str], options: dict, log: Path, target=train) -> multiprocessing.process.BaseProcess:
+    process = SPAWN.Process(target=target, args=(files, options, str(log)))
     process.start()
     return process
 
@@ -156,8 +156,7 @@ def small_files(*arguments) -> None:
 
 
 def test_full_disk(trained, resumed, tmp_path):
-    process = SPAWN.Process(target=small_files, args=(TRAIN, resumed, str(tmp_path / "log")))
-    process.start()
+    process = start(TRAIN, resumed, tmp_path / "log", small_files)
     process.join()
     assert process.exitcode == 1
     log = (tmp_path / "log").read_text()
