@@ -137,12 +137,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
             default = "those for polyps" if name == "segment" else "output/models/model.pt"
             one.add_argument("--weights", help=f"{', '.join(entry_keys())} or a file (default: {default})")
         one.add_argument(
-            "--with",
-            dest="overlays",
-            nargs="+",
-            default=[],
-            metavar="NAME",
-            help="recipes, options, or files of yours (.yaml)",
+            "--with", dest="overlays", nargs="+", default=[], metavar="NAME", help="recipes, options, own files (.yaml)"
         )
     for name, script in SCRIPTS.items():
         commands.add_parser(name, help=script.help, add_help=False)

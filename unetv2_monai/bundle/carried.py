@@ -64,9 +64,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
     """
     Put the options that weights carry into a config; ``given`` are the user's own, such as ``network_def#channels``.
 
-    Raises:
-        InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
-            or the reverse.
+    InputError when an option of the user contradicts them, or one is for volumes and the other for images.
     """
     wanted = parser.get("spatial_dims", 2)
     dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry nothing

@@ -27,12 +27,9 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
 
 def concise_errors(rewrite: Callable[[str], str] = str) -> None:
     """
-    Where an :py:class:`InputError` ends ``python -m monai.bundle``, print its message alone.
+    Where an InputError ends ``python -m monai.bundle``, print its message alone, as ``rewrite`` makes it.
 
     It is a step of ``initialize`` in the configs. In other programs it does nothing.
-
-    Args:
-        rewrite: makes the printed text of the message. Defaults to the message itself.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
         sys.excepthook = partial(_print_message_alone, rewrite)

@@ -71,10 +71,8 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """
     List the images of a folder that exists, or of ``images/`` (or ``image/``) in it, sorted.
 
-    If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
-
-    Raises:
-        InputError: when there is no image, or when both ``images/`` and ``image/`` hold some.
+    If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out. InputError when
+    there is no image, or when both ``images/`` and ``image/`` hold some.
     """
     named = named_folders(folder, IMAGE_FOLDERS)
     filled = [part for part in named if list_files(part, endings)]

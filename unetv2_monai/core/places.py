@@ -12,12 +12,7 @@ IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle whe
 
 
 def bundle_dir(package: Path = PACKAGE) -> Path:
-    """
-    Find the bundle that belongs to this package: in it (wheel), around it (packed bundle) or beside it (repository).
-
-    Raises:
-        InputError: when none of these folders has ``configs/train.json``.
-    """
+    """Find the bundle: in the package (wheel), around it (packed bundle) or beside it (repository); else InputError."""
     places = [package / IN_WHEEL, package.parent, package.parent / "bundle"]
     for place in places:
         if (place / "configs" / "train.json").is_file():
