@@ -9,9 +9,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from common.figures import new_figure
+from common.pages import markdown, new_figure
 from common.rows import Row
-from common.tables import markdown
 from scipy.stats import bootstrap
 
 from unetv2_monai import InputError

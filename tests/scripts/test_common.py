@@ -16,8 +16,8 @@ from common import figures
 from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
+from common.pages import markdown
 from common.pictures import fullest_slices, picture
-from common.tables import markdown
 
 from unetv2_monai import InputError
 
