@@ -41,7 +41,7 @@ def markdown(rows: Sequence[Mapping[str, object]]) -> str:
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Make an empty figure of matplotlib, which is an extra; sizes are in inches. Raises InputError when matplotlib is not installed."""
+    """Make an empty figure; sizes are in inches. Raises InputError without matplotlib, which is an extra."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
