@@ -11,8 +11,6 @@ import jinja2
 
 from unetv2_monai import InputError
 
-__all__ = ["data_uri", "markdown", "new_figure", "render", "to_png"]
-
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,

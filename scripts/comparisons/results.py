@@ -17,8 +17,6 @@ from unetv2_monai import InputError
 
 from .runs import EPOCHS, TIME, Run, finite_mean
 
-__all__ = ["paired_difference", "plot", "scores_as_csv", "tabulate"]
-
 SCORES = ("dice", "iou", "hd95", "surface_dice")
 MARKERS = "osD^vP*X<>"
 FILLED: dict[str, Any] = {"markersize": 6}
