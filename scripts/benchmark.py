@@ -33,11 +33,10 @@ from benchmarks.timing import Row, Variant, describe, timed
 from common.bundle import ROOT
 from common.command import new_parser, run
 from common.exports import images_of, inference_config
-from common.figures import new_figure, to_png
 from common.options import values_of
+from common.pages import markdown, new_figure, to_png
 from common.quantisation import CALIBRATION_IMAGES
 from common.rows import Row as ComparedRow
-from common.tables import markdown
 from PIL import Image
 
 from unetv2_monai import to_mask

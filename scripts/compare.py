@@ -37,8 +37,8 @@ from typing import Any
 
 from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
-from common.figures import to_png
 from common.options import add_set, values_of
+from common.pages import to_png
 from common.rows import Row
 from comparisons.results import plot, scores_as_csv, tabulate
 from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs

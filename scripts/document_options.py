@@ -14,8 +14,7 @@ from typing import Any
 
 from common.bundle import CONFIGS, ROOT
 from common.command import new_parser, run
-from common.pages import render
-from common.tables import markdown
+from common.pages import markdown, render
 from markupsafe import Markup
 from monai.bundle import ConfigParser
 

@@ -27,7 +27,7 @@ import torch
 from common.bundle import BUNDLE, ROOT, read_config, run_bundle
 from common.command import new_parser, run
 from common.options import add_set, values_of
-from common.tables import markdown
+from common.pages import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights

@@ -11,8 +11,6 @@ Each round takes the images that the server is least sure of, uploads their mask
 of TEST_DIR, whose masks the server never gets. Prints a table of the rounds; --figure draws some test images.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from pathlib import Path

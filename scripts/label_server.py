@@ -17,8 +17,6 @@ default network: with --set or --recipe and no --checkpoint, it starts as traini
 where the bundle has one. Its predictions mean nothing until some images are labelled and trained on.
 """
 
-from __future__ import annotations
-
 import argparse
 import errno
 import fcntl
@@ -142,7 +140,9 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
         The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether
         the images are volumes.
     """
-    from label_start import is_volume, link_images, prepare_app, prepare_images, refuse_changed, studies_of
+    from label_start import link_images, prepare_app, prepare_images, refuse_changed, studies_of
+
+    from unetv2_monai.core.listing import is_volume
 
     try:
         images = prepare_images(arguments)

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 from common.command import new_parser, run
-from common.figures import new_figure, to_png
 from common.options import plain_option
-from common.pages import data_uri, render
+from common.pages import data_uri, new_figure, render, to_png
 from common.pictures import picture
 from monai.bundle import ConfigParser
 from PIL import Image

@@ -10,16 +10,6 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.utils import convert_to_tensor
 from scipy.stats import bootstrap
 
-__all__ = [
-    "calibration_bins",
-    "count_scores",
-    "expected_calibration_error",
-    "hausdorff_95",
-    "mask_dice",
-    "summarise",
-    "surface_dice",
-]
-
 MEANS = ("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "released_dice", "released_iou")
 BINS = 20
 

@@ -18,8 +18,6 @@ from monai.bundle import ConfigParser
 from unetv2_monai import InputError, bundle_dir
 from unetv2_monai.bundle.options import full_size
 
-__all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
-
 ROOT = Path(__file__).resolve().parents[2]  # of the repository; in a wheel, the package
 BUNDLE = bundle_dir()
 CONFIGS = BUNDLE / "configs"

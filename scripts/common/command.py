@@ -8,8 +8,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["RUNTIME_PYTHON", "new_parser", "run"]
-
 RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" / "python"  # of make runtime-env
 
 

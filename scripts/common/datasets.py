@@ -19,8 +19,6 @@ from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, ste
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.data.checks import check_pair
 
-__all__ = ["Entry", "Pair", "hold_out", "match_pairs", "store_all", "write_datalist"]
-
 Entry = dict[str, str]
 """One pair in ``datalist.json``."""
 

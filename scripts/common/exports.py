@@ -21,11 +21,6 @@ from unetv2_monai.core.description import KEY, Description
 from .bundle import CONFIGS, read_config
 from .quantisation import quantise
 
-__all__ = [
-    "FORMATS", "Agreement", "Format", "compare", "describe", "export", "images_of", "inference_config", "runner",
-    "write_onnx",
-]  # fmt: skip
-
 LEAST_DICE = 0.98  # of int8's masks with the network's
 FREE = torch.export.Dim.DYNAMIC
 DYNAMIC_SHAPES = ({0: FREE, 2: FREE, 3: FREE},)  # batch, height, width

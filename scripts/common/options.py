@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_of", "with_carried"]
-
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:
     """Return the value of an option of a config as read; where it names a part (``"@encoder"``), the class."""

@@ -19,10 +19,6 @@ from unetv2_monai.networks import read_weights
 
 from .bundle import BUNDLE, read_config
 
-__all__ = [
-    "MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights",
-]  # fmt: skip
-
 NAME = "unetv2_lesion_segmentation"
 PACKAGE = Path(unetv2_monai.__file__).resolve().parent
 MODELS = BUNDLE / "models"

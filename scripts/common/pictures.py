@@ -11,8 +11,6 @@ from PIL import Image
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
 
-__all__ = ["fullest_slices", "picture"]
-
 GAP = 2  # pixels
 DETAIL = 256  # pixels along the longest side, so that outlines are thin
 DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the intensities that become black and white

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["CALIBRATION_IMAGES", "LEAST_IMAGES", "float_operations", "quantise"]
-
 CALIBRATION_IMAGES = 100  # with 300 the masks agree no better
 LEAST_IMAGES = 16  # with fewer, ranges of activations depend on chance
 WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"}

@@ -10,8 +10,6 @@ from unetv2_monai import InputError
 from .bundle import CONFIGS
 from .options import key_and_text
 
-__all__ = ["Row"]
-
 OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists and dicts whole
 
 

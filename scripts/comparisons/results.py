@@ -9,16 +9,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
-from common.figures import new_figure
+from common.pages import markdown, new_figure
 from common.rows import Row
-from common.tables import markdown
 from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
 
 from .runs import EPOCHS, TIME, Run, finite_mean
-
-__all__ = ["paired_difference", "plot", "scores_as_csv", "tabulate"]
 
 SCORES = ("dice", "iou", "hd95", "surface_dice")
 MARKERS = "osD^vP*X<>"

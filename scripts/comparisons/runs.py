@@ -19,8 +19,6 @@ from common.bundle import Usage
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.metrics import count_scores
 
-__all__ = ["EPOCHS", "TIME", "Run", "finite_mean", "fitting_epochs", "read_runs"]
-
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
 TOLERANCE = 0.03  # of the time; times of equal runs differ by more
 RESULT = "result.json"

@@ -4,8 +4,6 @@ The calls of MONAI Label that this server answers, with the functions of MONAI L
 closed, and so are values that have not the type and the range that is stated here and in options.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator

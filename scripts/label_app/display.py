@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images for the page, and what it shows of those with more than 8 bits."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import numpy as np

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands before all calls: who may call, from where, and how much may be sent."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import re

@@ -6,8 +6,6 @@ MONAI Label's own ``monaibundle`` app serves the same bundle. This one adds poly
 uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile

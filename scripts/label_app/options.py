@@ -4,8 +4,6 @@ Types of the values in requests. Some of these values become parts of a config, 
 type and a range, and no string is free but the ids of images, which are names of the user's files.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Annotated, Any, Literal

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page's own calls."""
 
-from __future__ import annotations
-
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application that scripts/label_server.py starts: the calls of MONAI Label and of the page, behind the guard."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

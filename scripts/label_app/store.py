@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, of which nothing of the user's is removed or overwritten, and the order of them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -84,7 +82,7 @@ class ImageStore(LocalDatastore):
         endings = tuple(pattern[1:] for pattern in patterns)
         return {file: file for file in os.listdir(path) if file.lower().endswith(endings)}
 
-    def follow(self) -> ImageStore:
+    def follow(self) -> "ImageStore":
         """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""
         with FileLock(self._lock_file):
             self._read()

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainings as the page shows them: progress, and Dice of the held-out labels before and after."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that come with a call: they are decoded, and compared with their image, before anything is stored."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

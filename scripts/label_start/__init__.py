@@ -4,8 +4,6 @@ What a labelling server starts with: its images, whether they fit and where MONA
 is its code and the bundle with its weights.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -22,7 +20,7 @@ from common.options import refuse_unknown, values_of, with_carried
 from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, list_images
-from unetv2_monai.core.listing import VOLUME_ENDINGS, list_files
+from unetv2_monai.core.listing import is_volume, list_files
 
 CODE = Path(__file__).resolve().parents[1] / "label_app"
 FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
@@ -68,10 +66,6 @@ def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
     if changed:
         advice = "Restore them, move their labels away, or name another --work_dir."
         raise InputError(f"These images are not those that were labelled:{changed}\n{advice}")
-
-
-def is_volume(path: Path) -> bool:
-    return path.name.lower().endswith(VOLUME_ENDINGS)
 
 
 def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:

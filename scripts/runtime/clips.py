@@ -15,8 +15,6 @@ from .results import Settings, results, save_mask
 from .tables import Table, columns
 from .video import Video, VideoWriter
 
-__all__ = ["segment_video"]
-
 
 def segment_video(source: str, path: Path, network: Network, settings: Settings, broken: list[str]) -> int:
     """

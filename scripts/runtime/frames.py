@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 
-__all__ = ["CAMERA", "Frame", "ahead", "in_threads"]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -19,8 +19,6 @@ from unetv2_monai.core.images import resize
 
 from .frames import Frame
 
-__all__ = ["Network", "Output"]
-
 
 @dataclass(frozen=True)
 class Output:

@@ -24,8 +24,6 @@ from .frames import Frame, ahead, in_threads
 from .network import Network, Output
 from .tables import measure
 
-__all__ = ["Result", "Settings", "results", "save_mask"]
-
 
 @dataclass(frozen=True)
 class Settings:

@@ -20,8 +20,6 @@ from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
 
-__all__ = ["segment"]
-
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 

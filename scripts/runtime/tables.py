@@ -11,8 +11,6 @@ import numpy as np
 from unetv2_monai.core.errors import InputError
 from unetv2_monai.core.files import atomic, refusing
 
-__all__ = ["Table", "columns", "measure"]
-
 
 def columns(classes: Sequence[str]) -> list[str]:
     """The columns that :py:func:`measure` fills; ``classes``: their names, background first."""

@@ -12,12 +12,12 @@ from unittest.mock import Mock
 import nibabel
 import numpy as np
 import pytest
-from common import figures
+from common import pages
 from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
+from common.pages import markdown
 from common.pictures import fullest_slices, picture
-from common.tables import markdown
 
 from unetv2_monai import InputError
 
@@ -121,7 +121,7 @@ def test_a_command_can_be_imported_without_its_extras(name, blocked):
 def test_matplotlib_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="matplotlib is missing: pip install matplotlib"):
-        figures.new_figure(4, 3)
+        pages.new_figure(4, 3)
 
 
 def test_a_table_has_all_columns():

@@ -9,24 +9,6 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = [
-    "IMAGE_ENDINGS",
-    "IMAGE_FOLDERS",
-    "MASK_FOLDERS",
-    "MASK_SUFFIXES",
-    "VOLUME_ENDINGS",
-    "is_volume",
-    "list_files",
-    "list_folders",
-    "list_images",
-    "named_folders",
-    "pair_files",
-    "plain_name",
-    "split_by_suffix",
-    "stem",
-    "unique_stems",
-]
-
 logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")

@@ -17,16 +17,6 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-__all__ = [
-    "check_weights",
-    "imagenet_weights",
-    "load_encoder",
-    "load_weights",
-    "options_of",
-    "read_weights",
-    "with_options",
-]
-
 OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
 
 logger = logging.getLogger(__name__)

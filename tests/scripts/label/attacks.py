@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attacks on the label server are made of, and what they must not leave behind."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

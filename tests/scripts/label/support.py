@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real labelling server in a process of its own, and calls to it: what the tests of this folder share."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import json

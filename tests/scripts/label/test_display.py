@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the page shows of images with more than 8 bits; values by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The labelling page in a real browser, against the real server: `make test-label`."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The calls of the page, as the page makes them; values are worked out by hand."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of the labelling page by themselves, in a real browser: masks, undo, PNG files. No server of MONAI Label."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterator

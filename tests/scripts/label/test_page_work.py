@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that the page must not lose or hide, in a real browser against the real server: `make test-label`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

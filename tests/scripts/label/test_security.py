@@ -4,8 +4,6 @@ Attacks on a running server: who may call, and what. Each is refused with a 4xx 
 every file is as it was.
 """
 
-from __future__ import annotations
-
 import http.client
 import shutil
 import socket

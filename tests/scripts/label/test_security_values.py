@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attacks on a running server by the values of calls that it answers, and by uploads: as in test_security.py."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import os

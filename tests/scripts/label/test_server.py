@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real MONAI Label server over HTTP: `make test-label`, in the environment of `make label-env`."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

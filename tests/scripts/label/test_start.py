@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The start of scripts/label_server.py: what it refuses, before anything is written, and what it prints."""
 
-from __future__ import annotations
-
 import fcntl
 import importlib
 import json

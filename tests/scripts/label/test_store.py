@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, without a server."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

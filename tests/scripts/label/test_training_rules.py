@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which weights are kept after a training of the page, and what its Dice compares; without a network."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace

@@ -4,8 +4,6 @@ Volumes on a real server, by the client module of 3D Slicer's extension, which M
 values are those of the extension's buttons; ITK reads and writes the files, as in Slicer.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import time
@@ -143,7 +141,7 @@ def test_a_whole_round(server, slicer, images):
 
     before = scores()
     started = slicer.client.train_start(MODEL, {**slicer.options("trainers", MODEL), "max_epochs": 12})
-    assert started["status"] == "SUBMITTED"
+    assert started["status"] in ("SUBMITTED", "RUNNING")
     time.sleep(1)  # as the extension does
     assert slicer.client.train_status(True) is True
     shown = []
@@ -189,8 +187,9 @@ def test_labels_that_are_refused(server, slicer, images, tmp_path):
     nibabel.save(nibabel.Nifti1Image(label, TURNED @ nibabel.affines.from_matvec(np.eye(3), (0, 4, 0))), moved)
 
     def refused(said: str, call: Callable, *given: Any) -> None:
-        with pytest.raises(Exception, match=f"Status: 422.*{said}"):  # the class is of the extension's module
+        with pytest.raises(Exception, match="Status: 422") as info:  # the class is of the extension's module
             call("case_0", *given)
+        assert said in info.value.msg
         assert server.label("case_0", ".nii.gz").read_bytes() == before
 
     classes = "the segment 'tumour' is no class. There is: anterior, posterior"
