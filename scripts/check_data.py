@@ -102,7 +102,7 @@ class Facts:
 
 
 def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:
-    """The facts of one pair, or why training refuses it."""
+    """Return the facts of one pair, or why training refuses it."""
     image, label = item["image"], item["label"]
     try:
         check_pair(item, out_channels)
@@ -114,7 +114,7 @@ def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:
 
 
 def read_mask(path: str, out_channels: int) -> np.ndarray:
-    """Class indices, of shape (height, width), or (dim_0, dim_1, dim_2)."""
+    """Return the class indices, of shape (height, width), or (dim_0, dim_1, dim_2)."""
     if is_volume(path):
         values = read_volume(path)
         return values.reshape(values.shape[:3])
@@ -157,7 +157,7 @@ Entry = tuple[list[str], list[Facts]]
 
 
 def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> dict[str, list[Entry]]:
-    """What is found in the pairs that training takes, by its kind."""
+    """Return what is found in the pairs that training takes, by its kind."""
     found = find_duplicates(facts, most_different) if facts else {}
     found["class that never occurs"] = [([name], []) for name in missing_classes(facts, out_channels)]
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
@@ -198,7 +198,7 @@ def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, li
 
 
 def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each image the first one of its group, once the groups of ``ones`` and ``others`` are joined in pairs."""
+    """Return for each image the first of its group, once the groups of ``ones`` and ``others`` are joined in pairs."""
     count = len(firsts)
     ends = np.append(ones, np.arange(count)), np.append(others, firsts)
     _, labels = connected_components(coo_array((np.ones(len(ends[0])), ends), (count, count)), directed=False)
@@ -207,7 +207,7 @@ def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarr
 
 
 def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
-    """Of each group the first few images of every split, and how many more there are."""
+    """Name the first few images of every split in each group, and how many more there are."""
     entries: list[Entry] = []
     for first in np.flatnonzero(np.bincount(firsts) > 1):
         members = [facts[int(index)] for index in np.flatnonzero(firsts == first)]
@@ -220,7 +220,7 @@ def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
 
 
 def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
-    """Classes that no mask of a split has."""
+    """Return the classes that no mask of a split has."""
     names = []
     for split in dict.fromkeys(fact.split for fact in facts):
         values = frozenset().union(*(fact.values for fact in facts if fact.split == split))
@@ -229,7 +229,7 @@ def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
 
 
 def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, str]]]:
-    """The pairs of every split that there is, as training and evaluation divide them."""
+    """Return the pairs of every split that there is, as training and evaluation divide them."""
     found = find_pairs(dataset_dir).keys()
     trains = bool(found & {"training", "plain"})  # then pairs for validation are held out, unless a split names them
     names = ("training", "validation", "test")
@@ -245,7 +245,7 @@ def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, 
 
 
 def summarise(facts: Sequence[Facts]) -> dict[str, str]:
-    """One split's row of the table, by the titles of its columns."""
+    """Return one split's row of the table, by the titles of its columns."""
     sizes = sorted((fact.size for fact in facts), key=np.prod)
     smallest, largest = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
     row = {"split": facts[0].split, "pairs": str(len(facts)), "smallest": smallest, "largest": largest}
@@ -259,7 +259,7 @@ def summarise(facts: Sequence[Facts]) -> dict[str, str]:
 
 
 def thumbnail(facts: Facts, out_channels: int) -> dict[str, str]:
-    """A small picture of the image, or of three slices of the volume, with the outline of the mask, for the page."""
+    """Draw the image, or three slices of the volume, with the outline of the mask, small enough for the page."""
     image, (mask,) = picture(facts.image, read_mask(facts.label, out_channels) > 0)
     shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
     shown.thumbnail((200, 480))

@@ -30,7 +30,7 @@ def shown(value: Any) -> str:
 
 
 def table(section: str) -> str:
-    """A table in Markdown of the options of one config, or of the overlays."""
+    """Return a table in Markdown of the options of one config, or of the overlays."""
     rows = []
     for name, option in OPTIONS[section].items():
         files = [f"{file}.yaml" for file in option.files] or [f"{section}.json"]

@@ -28,7 +28,7 @@ PANEL_HEIGHT = 200  # pixels
 
 
 def segment(client: MONAILabelClient, model: str, path: str) -> np.ndarray:
-    """The server's mask of an image that it does not have."""
+    """Return the server's mask of an image that it does not have."""
     file, _ = client.infer(model, image_id="", params={}, file=path)
     with Image.open(file) as mask:
         found = np.asarray(mask) > 0
@@ -62,7 +62,7 @@ def train(client: MONAILabelClient, model: str, epochs: int) -> None:
 
 
 def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], target: Path) -> None:
-    """A row per image: the image, every stage's prediction, and the true mask."""
+    """Return a row per image: the image, every stage's prediction, and the true mask."""
     rows = []
     for index, pair in enumerate(pairs):
         with Image.open(pair["image"]) as opened:

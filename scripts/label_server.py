@@ -53,7 +53,7 @@ def use_label_environment() -> None:
 
 
 def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
-    """All that can be seen to be wrong without the packages, whose import takes seconds."""
+    """Return all that can be seen to be wrong without the packages, whose import takes seconds."""
     problems = []
     if not 0 <= arguments.port <= 65535:
         problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
@@ -85,7 +85,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
-    """Why the port cannot be had, and what to do; empty where it can. Port 0 is replaced by a free one."""
+    """Say why the port cannot be had, and what to do; empty where it can. Port 0 is replaced by a free one."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

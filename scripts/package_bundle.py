@@ -46,7 +46,7 @@ def sha256(path: Path) -> str:
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
-    """The entries that the command line asks for, or one for weights of the user."""
+    """Yield the entries that the command line asks for, or one for weights of the user."""
     entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
         own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
@@ -70,7 +70,7 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
 
 
 def write_documents(folder: Path, entry: Entry) -> None:
-    """The overlay of metadata.json, the model card and the terms of the data."""
+    """Write the overlay of metadata.json, the model card and the terms of the data."""
     metadata, docs = folder / "configs" / "metadata.json", folder / "docs"
     shutil.copy(entry.folder / "data_license.txt", docs)
     if sha256(entry.weights) == entry.sha256:
@@ -85,7 +85,7 @@ def write_documents(folder: Path, entry: Entry) -> None:
 
 
 def network_table(folder: Path) -> str:
-    """A table in Markdown of what the packed configs say of the network as plain values."""
+    """Return a table in Markdown of what the packed configs say of the network as plain values."""
     train, metadata = (json.loads((folder / "configs" / f"{name}.json").read_text()) for name in ("train", "metadata"))
     formats = metadata["network_data_format"]
     parameters = sum(parameter.numel() for parameter in new_network(folder / "configs").parameters())
@@ -136,7 +136,7 @@ def write_large_files(folder: Path, url: str) -> None:
 
 
 def write_zip(folder: Path, target: Path) -> None:
-    """The same files give the same zip: names are sorted, dates and modes are constant."""
+    """Write a zip that is the same for the same files: names are sorted, dates and modes are constant."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), FIRST_DATE)

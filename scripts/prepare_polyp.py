@@ -73,18 +73,18 @@ TEST_NAMES = Path(__file__).with_name("polyp_test_names.txt")
 
 
 def test_names(dataset: str) -> set[str]:
-    """Names of the test images of ``kvasir`` or ``clinicdb``."""
+    """Return the names of the test images of ``kvasir`` or ``clinicdb``."""
     lines = [line.split() for line in TEST_NAMES.read_text().splitlines() if not line.startswith("#")]
     return {name for one, name in lines if one == dataset}
 
 
 def image_stem(mask: str) -> str:
-    """ETIS and CVC-ColonDB put a p before the number of the image."""
+    """Name the image of a mask: ETIS and CVC-ColonDB put a p before its number."""
     return mask[1:] if mask[:1] == "p" and mask[1:].isdigit() else mask
 
 
 def split_separate(dataset: str, root: Path) -> Split:
-    """A data set as its publisher ships it; those without training pairs in the benchmark are all test."""
+    """Split a data set as its publisher ships it; those without training pairs in the benchmark are all test."""
     if not root.is_dir():
         raise InputError(f"--{dataset} {root} does not exist.")
     pairs = match_pairs(root, DATASETS[dataset].images, DATASETS[dataset].masks, image_stem)
@@ -93,7 +93,7 @@ def split_separate(dataset: str, root: Path) -> Split:
 
 
 def split_joint(root: Path) -> dict[str, Split]:
-    """The data sets of the joint folder."""
+    """Split the data sets of the joint folder."""
 
     def pairs_of(folder: Path) -> list[Pair]:
         return match_pairs(folder, ("images", "image"), ("masks", "mask"), image_stem)

@@ -68,7 +68,7 @@ class Scored:
 
     @classmethod
     def from_row(cls, row: dict[str, str], several: bool = False) -> "Scored":
-        """``several``: whether there are several classes."""
+        """Read a line of the file; ``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
         return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)
 
@@ -87,19 +87,19 @@ class Scored:
 
 
 def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """By data set and class, in the order of the names."""
+    """Group rows by data set and class, in the order of the names."""
     return {name: [row for row in rows if row.group == name] for name in sorted({row.group for row in rows})}
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Of one group; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
+    """Choose rows of one group; the best has a lesion, since marking nothing where nothing is gives 1 as well."""
     ranked = sorted(rows, key=lambda row: row.dice)
     lesions = [row for row in ranked if row.lesion > 0] or ranked
     return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """What went wrong, by group and size of the lesion and by image: the values of ``failures.html.j2``."""
+    """Return what went wrong, by group and size of the lesion and by image: the values of ``failures.html.j2``."""
     groups = {}
     for name, group in grouped(rows).items():
         by_size: list[Cells] = []
@@ -119,7 +119,7 @@ def failures(rows: Sequence[Scored]) -> dict[str, Any]:
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
-    """A config as it was run, for one process on the device that is here."""
+    """Return a config as it was run, for one process on the device that is here."""
     config = copy.deepcopy(config)
     config["validate"]["dataloader"].pop("sampler", None)  # of an evaluation in several processes
     parser = ConfigParser(config)
@@ -130,7 +130,7 @@ def parsed(config: dict[str, Any]) -> ConfigParser:
 
 
 def content_of(parser: ConfigParser, key: str) -> Any:
-    """A part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
+    """Return a part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
     try:
         return parser.get_parsed_content(key)
     except Exception as error:
@@ -138,7 +138,7 @@ def content_of(parser: ConfigParser, key: str) -> Any:
 
 
 def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
-    """The cases in ``items`` at native size; of volumes the slices with most of the mask."""
+    """Segment the cases in ``items`` at native size; of volumes keep the slices with most of the mask."""
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
@@ -160,14 +160,14 @@ def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[
 
 
 def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
-    """The image alone, with the outline of its mask, and with that of its prediction, side by side."""
+    """Draw the image alone, with the outline of its mask, and with that of its prediction, side by side."""
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
     return side_by_side(panels, [title], height)
 
 
 def curves(epochs: Sequence[dict[str, str]]) -> bytes:
-    """Loss and Dice of every epoch, as PNG."""
+    """Draw loss and Dice of every epoch, as PNG."""
     figure = new_figure(10, 3.6)
     for axis, (title, lines) in zip(figure.subplots(1, 2), CURVES.items()):
         for column, label in lines.items():
@@ -182,7 +182,7 @@ def curves(epochs: Sequence[dict[str, str]]) -> bytes:
 
 
 def calibration(summary: dict[str, Any]) -> bytes:
-    """Share of lesion pixels against the probability that the network states, as PNG."""
+    """Plot the share of lesion pixels against the probability that the network states, as PNG."""
     figure = new_figure(4.6, 4.2)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
@@ -204,7 +204,7 @@ def score_rows(summary: dict[str, Any]) -> list[Cells]:
 
 
 def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]) -> list[Cells]:
-    """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
+    """Return what run.json and metrics.csv say of the training, and whether scored images were trained on."""
     start = noted["starts"][-1]
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
     best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
@@ -229,7 +229,7 @@ def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scor
 
 
 def read_rows(text: str) -> list[dict[str, str]]:
-    """The content of a CSV file."""
+    """Return the content of a CSV file."""
     return list(csv.DictReader(io.StringIO(text)))
 
 

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from timm.optim import muon
 
-__all__ = ["fast_muon", "has_bfloat16"]
-
 ORTHOGONALISE = "zeropower_via_newtonschulz"
 
 

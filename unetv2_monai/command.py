@@ -16,8 +16,6 @@ from .core.errors import InputError
 from .core.places import bundle_dir, scripts_dir
 from .entries import entry_keys, read_entry
 
-__all__ = ["command_of", "main"]
-
 DESCRIPTION = """\
 U-Net v2: segment images with the shipped weights, or train on images of your own.
 
@@ -70,7 +68,7 @@ AFTER_EVALUATE = ("tta",)  # changes what evaluate.json says; other overlays cha
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
-    """The user's own file, or the one of that name in ``recipes`` or ``options``, for inference its form for it."""
+    """Find the user's file, or that name in ``recipes`` or ``options``, for inference its form for that."""
     if name.endswith((".yaml", ".yml", ".json")) and Path(name).is_file():
         return Path(name)
     files = {path.stem: path for kind in ("recipes", "options") for path in bundle_dir().glob(f"configs/{kind}/*.yaml")}
@@ -81,7 +79,7 @@ def overlay_file(name: str, for_inference: bool) -> Path:
 
 
 def weights_file(name: str) -> tuple[Path, str | None]:
-    """Shipped weights, or a file, and the recipe that they take or None."""
+    """Find shipped weights, or a file, and the recipe that they take or None."""
     if name in entry_keys():
         entry = read_entry(name)
         return entry.weights, entry.recipe
@@ -93,7 +91,7 @@ def weights_file(name: str) -> tuple[Path, str | None]:
 
 
 def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
-    """Arguments of Python for a run of the bundle."""
+    """Return the arguments of Python for a run of the bundle."""
     overlays, checkpoint = list(arguments.overlays), []
     if run.weights and arguments.weights:
         path, recipe = weights_file(arguments.weights)
@@ -110,7 +108,7 @@ def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str])
 
 
 def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
-    """Arguments of Python for a script."""
+    """Return the arguments of Python for a script."""
     given = list(arguments)
     if script.first and given and not given[0].startswith("-"):
         packs = script.file == "package_bundle.py" and given[0] in entry_keys()
@@ -124,7 +122,7 @@ def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
 
 
 def command_of(argv: Sequence[str]) -> list[str]:
-    """The arguments of Python for the command that ``argv``, without ``unetv2``, stands for."""
+    """Return the arguments of Python for the command that ``argv``, without ``unetv2``, stands for."""
     if argv and argv[0] in SCRIPTS:
         return script_command(SCRIPTS[argv[0]], argv[1:])
     parser = argparse.ArgumentParser("unetv2", None, DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,13 +144,13 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """Relative where that is shorter to read: below the current folder."""
+    """Make a path relative where that is shorter to read: below the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _quoted(word: str) -> str:
-    """For a shell; a list of files in double quotes, which read better around its single ones."""
+    """Quote for a shell; a list of files in double quotes, which read better around its single ones."""
     return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
 
 

@@ -10,8 +10,6 @@ import yaml
 from .core.errors import InputError
 from .core.places import bundle_dir
 
-__all__ = ["Entry", "entry_keys", "read_entry"]
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -28,7 +26,7 @@ class Entry:
 
 
 def entry_keys() -> list[str]:
-    """Keys of all entries, sorted; none in a packed bundle, which has one file of weights."""
+    """List the keys of all entries, sorted; none in a packed bundle, which has one file of weights."""
     return sorted(path.parent.name for path in bundle_dir().glob("entries/*/entry.yaml"))
 
 

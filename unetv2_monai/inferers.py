@@ -118,13 +118,13 @@ class SlabInferer(SlidingWindowInferer):
         return convert_to_dst_type(classes[kept], inputs, dtype=classes.dtype, device=classes.device)[0]
 
     def _places(self, size: Sequence[int], window: Sequence[int]) -> list[tuple[slice, ...]]:
-        """Where windows are, as in ``SlidingWindowInferer``."""
+        """Return where windows are, as in ``SlidingWindowInferer``."""
         overlap = ensure_tuple_rep(self.overlap, len(size))
         steps = [one if one == n else max(int(one * (1 - share)), 1) for one, n, share in zip(window, size, overlap)]
         return dense_patch_slices(size, window, steps)
 
     def _weights(self, size: Sequence[int], window: tuple[int, ...]) -> torch.Tensor:
-        """Of a slab: the sum of the weights of its windows, by which ``SlidingWindowInferer`` divided."""
+        """Sum the weights of the windows of a slab, by which ``SlidingWindowInferer`` divided."""
         slab = (window[0], *size[1:])
         total = torch.zeros(slab)
         one = compute_importance_map(window, mode=self.mode, sigma_scale=self.sigma_scale)

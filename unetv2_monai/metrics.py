@@ -142,7 +142,7 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
 def _one_class(
     pred: torch.Tensor, label: torch.Tensor, spacing: Any
 ) -> tuple[torch.Tensor, torch.Tensor, list[float] | None]:
-    """Two masks as batches of one class, and the spacing, as MONAI's metrics take them."""
+    """Bring two masks and the spacing to the form that MONAI's metrics take: batches of one class."""
     y_pred, y = (convert_to_tensor(mask)[None, None] for mask in (pred, label))
     return y_pred, y, None if spacing is None else [float(size) for size in spacing[: pred.ndim]]
 
@@ -153,7 +153,7 @@ def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1)
 
 
 def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) -> list[float] | None:
-    """95 % interval over images; None for a single image."""
+    """Compute the 95 % interval over images; None for a single image."""
     if len(values[0]) < 2:
         return None
     result = bootstrap(

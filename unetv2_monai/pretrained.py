@@ -19,8 +19,6 @@ from .core.places import bundle_dir
 from .entries import entry_keys, read_entry
 from .networks import UNetV2, check_weights, options_of, read_weights
 
-__all__ = ["PretrainedUNetV2", "load_pretrained"]
-
 PLAIN, TRAINED = "unetv2_monai.UNetV2", "unetv2_monai.pretrained.PretrainedUNetV2"
 
 
@@ -63,7 +61,7 @@ class Steps:
         self.after = [step for step in steps if not isinstance(step, SaveImaged)]
 
     def prepared(self, image: Any) -> dict[str, Any]:
-        """The image as the network takes it, of shape (channels, dim_0, ...)."""
+        """Return the image as the network takes it, of shape (channels, dim_0, ...)."""
         with tempfile.TemporaryDirectory() as folder:
             path = image if isinstance(image, str | Path) else self._written(image, folder)
             data = self.load({"image": str(path)})
@@ -72,7 +70,7 @@ class Steps:
         return data
 
     def _written(self, image: Any, folder: str) -> str:
-        """A file of an image that is in memory, so that the config's own loader reads it."""
+        """Write an image that is in memory to a file, so that the config's own loader reads it."""
         if self.dims == 3:
             if not (isinstance(image, tuple) and len(image) == 2 and np.ndim(image[0]) == 3):
                 raise InputError("image must be a file, or a tuple of an array of three dimensions and its affine.")
@@ -90,7 +88,7 @@ class Steps:
         return f"{folder}/image.bmp"
 
     def finished(self, data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Mask and probabilities from an image and its logits, both in the image's own orientation."""
+        """Return the mask and probabilities from an image and its logits, both in the image's own orientation."""
         probabilities = data["pred"]
         for step in self.after:
             data = step(data)
@@ -139,7 +137,7 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
 
 
 def _files(weights: str | Path) -> tuple[Path, Path, str | None]:
-    """Folder of the configs, file of the weights, and the recipe that they take or None."""
+    """Find the folder of the configs, the file of the weights, and the recipe that they take or None."""
     if str(weights) in entry_keys():
         entry = read_entry(str(weights))
         return bundle_dir() / "configs", entry.weights, entry.recipe

@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from .core.errors import InputError
 from .networks import UNetV2
 
-__all__ = ["TwoFinestHeads", "convert_released_state_dict", "released_key", "released_scores"]
-
 UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
 # released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)

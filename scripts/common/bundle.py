@@ -101,7 +101,7 @@ def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _last_message(log: Path) -> str:
-    """The message of an InputError, or the end of a traceback."""
+    """Return the message of an InputError, or the end of a traceback."""
     text = "\n" + log.read_text().strip()
     _, found, message = text.rpartition("\nerror: ")
     return message[:2000] if found else text[-2000:]

@@ -93,7 +93,7 @@ def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: st
 
 
 def _clean_mask(path: Path) -> bytes:
-    """A mask as a PNG file with values 0 and 255: as it is if it is one, else converted."""
+    """Return a mask as a PNG file with values 0 and 255: as it is if it is one, else converted."""
     with Image.open(path) as opened:
         if opened.format == "PNG" and opened.mode == "L" and np.isin(np.asarray(opened), (0, 255)).all():
             return path.read_bytes()

@@ -69,7 +69,7 @@ class Agreement:
 
 
 def export_torchscript(job: Job, target: Path) -> str:
-    """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
+    """Let MONAI script the network, and pack configs and metadata into the file, for MONAI Deploy."""
     with tempfile.TemporaryDirectory() as folder:
         config, weights = Path(folder) / "inference.json", Path(folder) / "model.pt"
         config.write_text(json.dumps({**ConfigParser.load_config_file(str(CONFIGS / "inference.json")), **job.options}))
@@ -104,7 +104,7 @@ def write_onnx(network: torch.nn.Module, description: Description, target: Path)
 
 
 def export_openvino(job: Job, target: Path) -> str:
-    """From ONNX, whose shapes are free and whose metadata OpenVINO keeps; in int8 where there are training images."""
+    """Convert ONNX, whose shapes are free and whose metadata OpenVINO keeps; to int8 where there are training images."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +135,7 @@ FORMATS = {
 
 
 def _example(network: torch.nn.Module) -> torch.Tensor:
-    """Of a shape that nothing can be specialised on: no size is 1, equal to another or divisible by 32."""
+    """Draw an image of a shape that nothing can be specialised on: no size is 1, like another or divisible by 32."""
     return torch.rand(2, next(network.parameters()).shape[1], 97, 75)
 
 
@@ -223,7 +223,7 @@ def compare(
 
 
 def _to_mask(logits: torch.Tensor) -> torch.Tensor:
-    """(batch, classes without background, height, width)"""
+    """Return masks of shape (Batch, classes without background, height, width)."""
     if logits.shape[1] == 1:
         return (logits >= 0).float()
     return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1)[:, 1:].float()

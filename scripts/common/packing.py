@@ -26,7 +26,7 @@ SHIPPED = MODELS / "model.pt"
 
 
 def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
-    """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
+    """Copy configs, documents and code, with a recipe and options as the new defaults, without weights."""
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("entries", "models", "__pycache__", "output"))
     in_wheel = ("scripts", BUNDLE.name) if BUNDLE.is_relative_to(PACKAGE) else ()
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", *in_wheel))
@@ -38,7 +38,7 @@ def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None
 
 
 def requirements() -> str:
-    """requirements.txt of the repository, or what the installed wheel says of it."""
+    """Read requirements.txt of the repository, or what the installed wheel says of it."""
     file = BUNDLE.parent / "requirements.txt"
     if file.is_file():
         return file.read_text()
@@ -48,7 +48,7 @@ def requirements() -> str:
 
 def copy_encoder(folder: Path) -> list[Path]:
     """
-    The ImageNet weights of the copied bundle's encoder, from which its training starts, and the text that names their
+    Copy the ImageNet weights of the packed encoder, from which its training starts, and the text that names their
     source. Empty when this repository has none of that encoder.
     """
     backbone = json.loads((folder / "configs" / "train.json").read_text()).get("backbone")
@@ -80,7 +80,7 @@ def apply_recipe(configs: Path, recipe: str) -> None:
 
 
 def used_by(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an overlay that replaces something of a config, and what this part refers to."""
+    """Return the part of an overlay that replaces something of a config, and what this part refers to."""
     known = _places(config) | {"spatial_dims"}  # which says to the check of options that the network is for volumes
     used: dict[str, Any] = {}
     count = -1
@@ -92,7 +92,7 @@ def used_by(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, 
 
 
 def _place(key: str) -> str:
-    """Of a step of ``transforms`` the step, else the topmost key."""
+    """Return the step of a key of ``transforms``, else the topmost key."""
     return "#".join(key.split("#")[: 1 + key.startswith("transforms#")])
 
 
@@ -142,7 +142,7 @@ def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
 
 
 def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
-    """The network of a copied bundle: of inference.json with random weights, of train.json as training starts it."""
+    """Build the network of a copied bundle: of inference.json with random weights, of train.json as for training."""
     network: torch.nn.Module = read_config([file], folder=configs).get_parsed_content("network_def")
     return network
 

@@ -21,12 +21,12 @@ ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of a file in ``templates/``; the values of its variables are escaped."""
+    """Return the HTML of a file in ``templates/``; the values of its variables are escaped."""
     return ENVIRONMENT.get_template(template).render(**values)
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
-    """What ``src`` of an ``<img>`` takes, so that an image file is part of the page; ``kind``: ``png`` or ``jpeg``."""
+    """Return what ``src`` of ``<img>`` takes for an image that is part of the page; ``kind``: ``png`` or ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

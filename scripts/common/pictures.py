@@ -54,7 +54,7 @@ def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
 
 
 def _sheet(values: np.ndarray, place: Sequence[int], scale: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-    """The three slices of values that run from left to right, back to front, below to above."""
+    """Draw the three slices of values that run from left to right, back to front, below to above."""
     panels = []
     for axis in (2, 1, 0):
         across, up = sorted({0, 1, 2} - {axis})

@@ -75,7 +75,7 @@ def _stays_float(one: Any) -> bool:
 
 
 def _source(port: Any) -> Any:
-    """What an input comes from, before changes of shape, type or order."""
+    """Return what an input comes from, before changes of shape, type or order."""
     node = port.get_source_output().get_node()
     while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
         node = node.input_value(0).get_node()

@@ -26,13 +26,13 @@ TURN = asyncio.Lock()
 
 
 async def in_turn() -> AsyncIterator[None]:
-    """One call at a time, since MONAI Label computes in it."""
+    """Allow one call at a time, since MONAI Label computes in it."""
     async with TURN:
         yield
 
 
 def json_body(model: type[options.Options]) -> Any:
-    """A parameter with the options of a JSON body."""
+    """Return a parameter with the options of a JSON body."""
 
     async def read(request: Request) -> dict[str, Any]:
         body = await request.body()

@@ -19,7 +19,7 @@ def png(image: Image.Image, compress_level: int = 1) -> bytes:
 
 def displayed(image: Image.Image) -> tuple[Image.Image, str]:
     """
-    An image in RGB as the network gets it, and an empty text. Where little could be seen (12 bits in 16, 0 to 1), the
+    Return an image in RGB as the network gets it, and no text. Where little can be seen (12 bits in 16, 0 to 1), the
     values are stretched from the lowest to the highest, and the text is a sentence in ASCII about it.
     """
     seen = to_rgb(image)

@@ -61,7 +61,7 @@ class Guard:
             await self.app(scope, receive, secured(send))
 
     def check_host(self, hosts: list[str]) -> str:
-        """Names of other machines are refused: a web page could let its own name point to this one (DNS rebinding)."""
+        """Refuse names of other machines: a web page could let its own name point to this one (DNS rebinding)."""
         found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?", hosts[0]) if len(hosts) == 1 else None
         if found is None:
             raise HTTPException(400, "The call names no host, or several.")
@@ -95,7 +95,7 @@ def check_origin(headers: Headers, host: str, path: str) -> None:
 
 
 def canonical(query: bytes) -> bytes:
-    """A query without empty parameters, which are the same as none."""
+    """Return a query without empty parameters, which are the same as none."""
     try:
         pairs = parse_qsl(query.decode("ascii"), strict_parsing=bool(query), max_num_fields=16, errors="strict")
     except ValueError:

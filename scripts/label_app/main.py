@@ -50,7 +50,7 @@ class ParsedTask(BundleInferTask):
         super().__init__(path, conf, **options)
 
     def kept(self, data) -> tuple:
-        """Transforms and inferer for the options of a request."""
+        """Return the transforms and the inferer for the options of a request."""
         key = tuple(str(data.get(name)) for name in ("device", *self.displayable_configs))
         with self.parsing:
             if key not in self.parts:
@@ -100,7 +100,7 @@ class InferTask(ParsedTask):
         return super().writer(data, extension, dtype)
 
     def nifti(self, data) -> str:
-        """A label with the header of its image, as ``run inference`` writes it; MONAI Label's own header differs."""
+        """Write a label with the header of its image, as ``run inference`` does; MONAI Label's own header differs."""
         handle, path = tempfile.mkstemp(suffix=data["result_extension"])
         os.close(handle)
         writer = LabelWriter(output_dtype=np.dtype(data["result_dtype"]))
@@ -184,11 +184,11 @@ class LabelApp(MONAILabelApp):
         return {**super().info(), "train_stats": {self.model: self.trainings.stats()}}
 
     def prediction_of(self, image: str) -> dict[str, str]:
-        """What a prediction of an image is kept with: it counts until the weights or the image change."""
+        """Return what a prediction of an image is kept with: it counts until the weights or the image change."""
         return {"weights": changed(self.task.get_path()), "image": changed(self._datastore.get_image_uri(image))}
 
     def predicted(self, image: str) -> bool:
-        """Whether there is a prediction by these weights of the image as it is now."""
+        """Tell whether there is a prediction by these weights of the image as it is now."""
         return self._datastore.get_label_info(image, "original").items() >= self.prediction_of(image).items()
 
     def prediction(self, image: str) -> bytes:
@@ -206,7 +206,7 @@ class LabelApp(MONAILabelApp):
             self.predicting.release()
 
     def segmented(self, path: str) -> np.ndarray:
-        """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
+        """Return the class indices of an image, in rows and columns, computed as by ``POST /infer``."""
         _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
         return np.asarray(data[self.task.key_pred].cpu()).astype(np.uint8).T
 

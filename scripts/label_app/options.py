@@ -30,7 +30,7 @@ def known_image(name: str) -> str:
 
 
 def new_id(name: str) -> str:
-    """The id of an image that is uploaded."""
+    """Return the id of an image that is uploaded."""
     if not NEW_ID.fullmatch(name) or name.endswith("."):
         sentence = "An id is letters, digits, spaces and . _ -, at most 128, and begins with a letter or a digit."
         raise HTTPException(422, sentence)
@@ -52,7 +52,7 @@ def plain(text: str) -> str:
 
 
 def from_text(value: Any) -> Any:
-    """Queries and some clients spell true and false as text."""
+    """Read true and false as text, which queries and some clients send."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
@@ -174,5 +174,5 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """A text of a request for a sentence: short, and without what cannot be printed."""
+    """Return a text of a request for a sentence: short, and without what cannot be printed."""
     return "".join(c if c.isprintable() else "?" for c in text[:60]) + "..." * (len(text) > 60)

@@ -62,7 +62,7 @@ def uncertainty(entry: dict[str, Any]) -> float | None:
 
 @router.get("/page/image")
 def image(id: ImageId) -> Response:
-    """The file itself where every browser shows it as the bundle reads it, else a PNG for the eye."""
+    """Return the file itself where every browser shows it as the bundle reads it, else a PNG for the eye."""
     path = Path(path_of(id))
     try:
         with Image.open(path) as opened:
@@ -104,7 +104,7 @@ async def png_body(request: Request) -> bytes:
 def put_label(
     id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version | None = None
 ) -> dict[str, Any]:
-    """Refused (409) where the label is not of the version that the query says it replaces."""
+    """Save a label; refuse it (409) where it does not replace the version that the query names."""
     app = app_instance()
     store = app.datastore()
     label = check_png(body, image_size(path_of(id)), len(app.task.labels))
@@ -121,7 +121,7 @@ def withdraw_label(id: ImageId) -> dict[str, Any]:
 
 @router.post("/page/next")
 def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
-    """The most uncertain one, or the first as long as none has an uncertainty."""
+    """Return the most uncertain one, or the first as long as none has an uncertainty."""
     objects, skipped = app_instance().datastore().json()["objects"], given.get("skip", ())
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
     return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}

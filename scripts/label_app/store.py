@@ -22,7 +22,7 @@ EVERY, FIRST = 5, 2  # of the labels in their order, the third, the eighth, ... 
 
 
 def changed(path: str) -> str:
-    """Changes with a file. Empty where there is none."""
+    """Return a text that changes with a file, empty where there is none."""
     try:
         found = os.stat(path)
     except OSError:
@@ -38,7 +38,7 @@ class Labelling:
         self.lock = threading.Lock()
 
     def read(self) -> dict[str, Any]:
-        """``{"order": [ids], "history": [trainings]}``"""
+        """Read ``{"order": [ids], "history": [trainings]}``."""
         return json.loads(self.path.read_text()) if self.path.exists() else {"order": [], "history": []}
 
     def note(self, key: str, *entries: Any) -> None:
@@ -73,7 +73,7 @@ class ImageStore(LocalDatastore):
         super().__init__(folder, extensions=extensions, auto_reload=False)
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        """Endings in any case, and only the end is cut: ``scan.png_old.Png`` is ``scan.png_old``."""
+        """Cut endings in any case, and only at the end: ``scan.png_old.Png`` is ``scan.png_old``."""
         found = [pattern for pattern in self._extensions if file.lower().endswith(pattern[1:])]
         cut = len(file) - len(max(found, key=len)[1:] if found else file_ext(file))
         return file[:cut], file[cut:]
@@ -99,7 +99,7 @@ class ImageStore(LocalDatastore):
         return self
 
     def held_out(self) -> list[str]:
-        """The labelled images that training does not learn from."""
+        """Return the labelled images that training does not learn from."""
         return self.labelling.held_out(self.get_labeled_images())
 
     def _read(self) -> None:
@@ -119,7 +119,7 @@ class ImageStore(LocalDatastore):
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ImageLabelModel]]:
-        """What the list holds of each image. At the end the list is written, unless an error came up."""
+        """Give what the list holds of each image, and write the list at the end, unless an error came up."""
         with FileLock(self._lock_file):
             self._read()
             yield self._datastore.objects

@@ -62,7 +62,7 @@ class Trainings:
         self.stopping = False
 
     def recover(self) -> None:
-        """A training that ended with its server counts for nothing: nobody has compared its weights."""
+        """Undo a training that ended with its server: nobody has compared its weights."""
         if self.previous.is_file():
             logger.warning("A training was cut off. The weights before it are back.")
             os.replace(self.previous, self.weights)
@@ -179,7 +179,7 @@ class Trainings:
         current.status = status
 
     def _compare(self, before: dict[Label, float]) -> None:
-        """Dice with the new weights; where it is lower than before, the weights before are put back."""
+        """Compute Dice with the new weights; where it is lower than before, put the weights before back."""
         current = self.current
         if changed(str(self.weights)) == changed(str(self.previous)):  # stopped before weights were written
             self.previous.unlink()
@@ -201,7 +201,7 @@ class Trainings:
         self.app.labelling.note("history", {**noted, "time": now})
 
     def _scores(self, images: Collection[str]) -> dict[Label, float]:
-        """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
+        """Compute Dice of each of these labels with the present weights, at native size; none of volumes."""
         store, scores = self.app.datastore(), {}
         for image in [] if self.app.volumes else images:
             version = store.version(image)  # before the file is read
@@ -219,7 +219,7 @@ def mean(values: Iterable[float]) -> float | None:
 
 
 def failure(task: dict[str, Any]) -> str:
-    """The line of a failed training's output that says why."""
+    """Return the line of a failed training's output that says why."""
     lines = [line.strip() for line in task.get("details", ()) if line.strip()]
     errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error:", line)]
     return (errors or lines or ["The training failed; the server's log has the cause."])[-1][:300]

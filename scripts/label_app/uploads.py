@@ -23,14 +23,14 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # others of Pillow's are not read: one
 
 
 def name_of(file: UploadFile) -> str:
-    """The name that the client gave the file, without its folder."""
+    """Return the name that the client gave the file, without its folder."""
     return Path((file.filename or "").replace("\\", "/")).name
 
 
 @contextmanager
 def received(file: UploadFile, volumes: bool) -> Iterator[Path]:
     """
-    The file under a plain name, in the server's own folder of temporary files, for as long as the context lasts. Raises
+    Keep the file under a plain name, in the server's own folder of temporary files, while the context lasts. Raises
     HTTPException when it is no volume, or else no image, by its ending and beginning, and for an InputError in it.
     """
     name, known = name_of(file), VOLUME_ENDINGS if volumes else IMAGE_ENDINGS

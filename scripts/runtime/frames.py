@@ -43,7 +43,7 @@ def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1)
 
 
 def ahead(items: Iterable[T]) -> Generator[T, None, None]:
-    """The same items in order; an iterator makes them in a thread, a few more than were asked for."""
+    """Take items in a thread, a few more than were asked for, and yield them in order."""
     iterator, end = iter(items), object()
     with closing(in_threads(lambda _: next(iterator, end), itertools.repeat(None))) as made:
         for item in made:

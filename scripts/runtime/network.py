@@ -88,7 +88,7 @@ def _prepare(image: np.ndarray, description: Description, out: np.ndarray) -> No
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """From logits (channels, height, width) by a sigmoid for one channel, else by a softmax."""
+    """Compute probabilities of logits (channels, height, width): by a sigmoid for one channel, else by a softmax."""
     values = logits.transpose(1, 2, 0)
     if values.shape[2] == 1:
         return 1 / (1 + np.exp(-np.clip(values, -80, 80)))

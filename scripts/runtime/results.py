@@ -79,7 +79,7 @@ def _smoothed(outputs: Iterable[Output], smoothing: float) -> Iterator[Output]:
 
 
 def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None) -> Iterator[tuple[Output, bool]]:
-    """With whether a lesion is there: from the first limit on until it falls below the second; without limits, yes."""
+    """Tell with each whether a lesion is there: from the first limit on until it falls below the second."""
     present = limits is None
     for output in outputs:
         if limits is not None:
@@ -99,7 +99,7 @@ def _threshold(probability: np.ndarray, description: Description, out: np.ndarra
 
 
 def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Rows and columns of the resized image that marked pixels have weight in."""
+    """Find the rows and columns of the resized image that marked pixels have weight in."""
     slices = []
     for axis, target in enumerate(size):
         found = np.flatnonzero(marked.any(1 - axis))

@@ -51,7 +51,7 @@ def segment(settings: Settings) -> None:
 
 
 def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The images and the videos."""
+    """Return the images and the videos."""
     images: list[Path] = []
     videos: list[str] = []
     for text in inputs:
@@ -77,7 +77,7 @@ def _video_name(video: str) -> str:
 
 
 def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str, Path]], output_dir: Path) -> None:
-    """Neither inputs nor outputs of other inputs are replaced."""
+    """Refuse outputs that would replace inputs, or outputs of other inputs."""
     masks = [(path, output_dir / f"{path.stem}.png") for path in images]
     written: dict[Path, object] = {output_dir / "images.csv": "all images"} if images else {}
     problems = []
@@ -127,7 +127,7 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height of the upright image; None if it cannot be read."""
+    """Return width and height of the upright image; None if it cannot be read."""
     try:
         with Image.open(path) as opened:
             width, height = opened.size

@@ -13,7 +13,7 @@ from unetv2_monai.core.files import atomic, refusing
 
 
 def columns(classes: Sequence[str]) -> list[str]:
-    """The columns that :py:func:`measure` fills; ``classes``: their names, background first."""
+    """Return the columns that :py:func:`measure` fills; ``classes``: their names, background first."""
     each = [f"area {name}" for name in classes[1:]] if len(classes) > 2 else []
     return ["lesion", "area", "probability", "left", "top", "width", "height", "ms", *each]
 
@@ -56,7 +56,7 @@ class Table:
             self.opened.flush()
 
     def _read(self, path: Path) -> dict[str, list[str]]:
-        """The rows by their names; of several with one name the last one."""
+        """Return the rows by their names; of several with one name the last one."""
         if not path.is_file():
             return {}
         with path.open(newline="") as opened:  # line breaks within names stay

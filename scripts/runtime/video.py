@@ -54,7 +54,7 @@ class Video:
         self.broken = ""
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in their order of display, with times from 0 that grow; if they break off, ``broken`` says why."""
+        """Yield the frames in order of display, with growing times from 0; if they break off, ``broken`` says why."""
         reformatter = VideoReformatter()  # one for all frames: a new one takes time to set up
         count, first, last, size = 0, None, -1, None
         try:
@@ -97,7 +97,7 @@ class Video:
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
         """
-        Some containers only end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are missing
+        Refuse containers that end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are missing
         but no time is.
         """
         missing = self.announced - count if self.announced else 0

@@ -17,8 +17,6 @@ from ..core.errors import InputError
 from ..core.places import bundle_dir
 from .context import is_computed
 
-__all__ = ["options_to_carry", "take_over"]
-
 logger = logging.getLogger(__name__)
 
 # keys of the configs with plain values
@@ -96,11 +94,11 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
 
 
 def _own_values(key: str) -> list[Any]:
-    """What the bundle's configs say of an option."""
+    """Return what the bundle's configs say of an option."""
     files = [bundle_dir() / "configs" / name for name in DEFAULTS]
     return [ConfigParser.load_config_file(file).get(key) for file in files if file.is_file()]
 
 
 def _plain(part: Any) -> Any:
-    """A part of the config without its description."""
+    """Return a part of the config without its description."""
     return {key: value for key, value in part.items() if key != "_desc_"} if isinstance(part, Mapping) else part

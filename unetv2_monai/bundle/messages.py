@@ -9,8 +9,6 @@ arguments become options, and some messages get the file that helps.
 import re
 from collections.abc import Collection
 
-__all__ = ["as_options"]
-
 # what a message says -> what to add to it
 HINTS = {
     r"holds 1 channel, but the network takes 3\.": "If it is a volume, add recipes/volumes.yaml.",

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["DEVICE", "OPTIONS", "Kind", "Option"]
-
 
 @dataclass(frozen=True)
 class Kind:

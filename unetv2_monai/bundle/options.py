@@ -19,8 +19,6 @@ from ..core.errors import InputError
 from .context import is_computed
 from .option_table import DEVICE, OPTIONS
 
-__all__ = ["check_options"]
-
 REFERENCE = "docs/reference/options.md"
 
 
@@ -56,7 +54,7 @@ def check_options(parser: ConfigParser) -> list[str]:
 
 
 def full_size(config: dict[str, Any]) -> Any:
-    """``image_size`` with one number for each dimension of the network."""
+    """Return ``image_size`` with one number for each dimension of the network."""
     size, dims = config["image_size"], config.get("spatial_dims", 2)
     if isinstance(size, int):
         return [size] * dims
@@ -66,7 +64,7 @@ def full_size(config: dict[str, Any]) -> Any:
 
 
 def options_given() -> list[str]:
-    """Paths of the options on the command line, such as ``network_def#dropout``."""
+    """Return the paths of the options on the command line, such as ``network_def#dropout``."""
     own = set(inspect.signature(monai.bundle.run).parameters)
     words = [re.match(r"--?([A-Za-z_][^=]*)", word) for word in sys.argv[1:]]
     # Fire takes - for _ in names, and MONAI :: for #
@@ -98,12 +96,12 @@ def check_name(config: dict[str, Any], path: str) -> None:
 
 
 def references(content: Any) -> set[str]:
-    """Paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
+    """Return the paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
     return set(re.findall(r"[@%]([\w#]+)", json.dumps(content, default=str).replace("::", "#")))
 
 
 def parameters_of(component: dict[str, Any]) -> set[str] | None:
-    """Names of the arguments that a component of a config takes; None where it takes any."""
+    """Return the names of the arguments that a component of a config takes; None where it takes any."""
     if "_target_" not in component:
         return None
     target: Any = component["_target_"]

@@ -12,8 +12,6 @@ from .messages import as_options
 from .option_table import OPTIONS
 from .options import check_options
 
-__all__ = ["prepare"]
-
 NAMES = {name for table in OPTIONS.values() for name in table}
 
 

@@ -19,8 +19,6 @@ from ..core.errors import InputError
 from ..core.files import write_atomic
 from .context import running_config
 
-__all__ = ["record_start", "start_run"]
-
 logger = logging.getLogger(__name__)
 
 # what a resumed run may have otherwise than before: where and how it runs, not what is trained
@@ -128,7 +126,7 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:
-    """Values, and lists of numbers, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
+    """List values, and lists of numbers, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
     if not isinstance(content, dict | list):
         return {path: content}
     if path and not any(isinstance(one, dict | list | str) for one in content):
@@ -139,7 +137,7 @@ def flat(content: Any, path: str = "") -> dict[str, Any]:
 
 
 def git_state() -> str | None:
-    """Commit of this package's working tree, marked where files differ from it; None outside of one."""
+    """Return the commit of this package's working tree, marked where files differ from it; None outside of one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     try:
         return subprocess.check_output(command, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL).strip()

@@ -10,8 +10,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["KEY", "Description"]
-
 KEY = "unetv2_monai"  # of ONNX's metadata_props, which OpenVINO keeps in rt_info below "framework"
 NORMALIZATION = "(pixel - mean) / std by channel, of RGB from 0 to 255 that was resized"
 

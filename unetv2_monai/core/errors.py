@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["BrokenFile", "InputError", "concise_errors", "input_error_behind"]
-
 
 class InputError(ValueError):
     """A file, folder or option that was given cannot be used; the message names it and says what to do."""
@@ -19,7 +17,7 @@ class BrokenFile(InputError):
 
 
 def input_error_behind(error: BaseException | None) -> InputError | None:
-    """The InputError that an error, such as MONAI's of a config, was raised for; None if there is none."""
+    """Return the InputError that an error, such as MONAI's of a config, was raised for; None if there is none."""
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__  # not __context__: an error that was handled is not the reason of a later one
     return error
@@ -27,7 +25,7 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
 
 def concise_errors(rewrite: Callable[[str], str] = str) -> None:
     """
-    Where an InputError ends ``python -m monai.bundle``, print its message alone, as ``rewrite`` makes it.
+    Let ``python -m monai.bundle`` print the message of an InputError alone, as ``rewrite`` makes it.
 
     It is a step of ``initialize`` in the configs. In other programs it does nothing.
     """

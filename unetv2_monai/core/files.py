@@ -11,8 +11,6 @@ from typing import Any, BinaryIO
 
 from .errors import InputError
 
-__all__ = ["atomic", "existing_file", "refusing", "write_atomic", "write_csv"]
-
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:

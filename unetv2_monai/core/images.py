@@ -8,8 +8,6 @@ from PIL import Image, ImageOps
 
 from .errors import BrokenFile
 
-__all__ = ["read_image", "resize", "to_rgb"]
-
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """
@@ -60,7 +58,7 @@ def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice]
 
 
 def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each index in a part of the target: the two indices of the source, and the weight of the second."""
+    """Return, for each index in a part of the target, the two indices of the source, and the weight of the second."""
     scale = float(np.float32(source) / np.float32(target))
     # in one step, as a fused multiply-add rounds it
     position = ((np.arange(part.start, part.stop) + 0.5) * scale - 0.5).clip(0).astype(np.float32)
@@ -70,7 +68,7 @@ def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.n
 
 
 def _between(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Linear interpolation in float32."""
+    """Return the linear interpolation in float32."""
     start, way = one.astype(np.float32, copy=False), other.astype(np.float32)
     way -= start
     way *= weight

@@ -25,26 +25,26 @@ MASK_FOLDERS = (
 
 
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """The images and volumes of a folder, sorted, without hidden files and sub-folders."""
+    """Return the images and volumes of a folder, sorted, without hidden files and sub-folders."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
     return [folder / name for name in sorted(names)]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The sub-folders of a folder, sorted, without hidden ones."""
+    """Return the sub-folders of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
     return [folder / name for name in sorted(names)]
 
 
 def plain_name(folder: Path) -> str:
-    """The name of a folder in lower case, without spaces, ``_`` and ``-``."""
+    """Return the name of a folder in lower case, without spaces, ``_`` and ``-``."""
     return re.sub("[ _-]", "", folder.name.lower())
 
 
 def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The sub-folders whose plain name is one of ``names``, in the order of the names."""
+    """Return the sub-folders whose plain name is one of ``names``, in the order of the names."""
     parts = list_folders(folder)
     return [part for name in names for part in parts if plain_name(part) == name]
 
@@ -76,18 +76,18 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether a file has the ending of no image, and is read as a volume."""
+    """Tell whether a file has the ending of no image, and is read as a volume."""
     return not str(path).lower().endswith(IMAGE_ENDINGS)
 
 
 def stem(path: Path) -> str:
-    """The name of a file without the ending of an image or volume."""
+    """Return the name of a file without the ending of an image or volume."""
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
     return path.name[: len(path.name) - len(ending)]
 
 
 def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Files by their stems, and a sentence for every file whose stem another one has."""
+    """Return the files by their stems, and a sentence for every file whose stem another one has."""
     found: dict[str, Path] = {}
     problems = []
     for path in paths:
@@ -130,5 +130,5 @@ def pair_files(
 
 
 def _bases(name: str) -> list[str]:
-    """The names that the image of a mask may have: the mask's own, and without its suffix."""
+    """Return the names that the image of a mask may have: the mask's own, and without its suffix."""
     return [name] + [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]

@@ -8,8 +8,6 @@ from PIL import Image, ImageOps
 
 from .errors import InputError
 
-__all__ = ["hysteresis", "to_mask"]
-
 DARK, BRIGHT = 32, 223  # a 0/255 mask stays below and above these ...
 MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... but for this share of its pixels, on the outline
 
@@ -94,7 +92,7 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:
-    """For every run the smallest index of a run that it is connected to; ``rows``: distances of rows in each axis."""
+    """Return, for every run, the smallest index of a connected one; ``rows``: distances of rows in each axis."""
     upper, lower = [], []
     for step in itertools.product((-1, 0, 1), repeat=len(rows)):
         if step > (0,) * len(rows):  # neighbours are looked for in one direction

@@ -3,8 +3,6 @@
 
 import ctypes
 
-__all__ = ["keep_memory"]
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 

@@ -9,8 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .files import atomic
 
-__all__ = ["MASK_COLOR", "PREDICTION_COLOR", "outlined", "save_overlay", "side_by_side", "stacked"]
-
 MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
 TITLE_HEIGHT, GAP = 18, 4  # pixels
 
@@ -57,7 +55,7 @@ def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: in
 
 
 def stacked(rows: Sequence[Image.Image]) -> Image.Image:
-    """One image of several, each below the one before."""
+    """Return one image of several, each below the one before."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:

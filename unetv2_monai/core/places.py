@@ -5,8 +5,6 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["bundle_dir", "scripts_dir"]
-
 PACKAGE = Path(__file__).resolve().parents[1]
 IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle where it was installed from a wheel
 

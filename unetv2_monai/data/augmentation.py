@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from ..core.errors import InputError
 
-__all__ = ["MultiScaleBatch", "RandLesionFreed"]
-
 TRIALS = 20  # draws of a place before an image is left as it is
 DARK = 40  # of 255: the frame around what an endoscope sees is darker
 LIT = 0.6  # least share of a crop that is not dark

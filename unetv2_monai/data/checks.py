@@ -15,13 +15,11 @@ from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .volumes import check_grids, check_label_values, read_volume
 
-__all__ = ["MAX_LISTED", "check_each", "check_pair", "image_size", "list_problems", "mask_size"]
-
 MAX_LISTED = 200  # problems in one message
 
 
 def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
-    """For every item the sentence of the InputError that a check raises, or None. Shows a progress bar."""
+    """Return, for every item, the sentence of the InputError that a check raises, or None. Shows a progress bar."""
 
     def error_of(item: dict[str, str]) -> str | None:
         try:
@@ -77,7 +75,7 @@ def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
 
 
 def list_problems(root: Path, problems: Sequence[str]) -> str:
-    """One message for all problems of a folder."""
+    """Return one message for all problems of a folder."""
     more = [f"... and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
     lines = "\n  ".join([*problems[:MAX_LISTED], *more])
     return f"{len(problems)} problem{'s'[: len(problems) > 1]} in {root}:\n  {lines}\nFix or remove these files."

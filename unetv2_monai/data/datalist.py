@@ -18,8 +18,6 @@ from .checks import check_each, check_pair, list_problems
 from .layouts import Item
 from .sections import PLAIN, SPLITS, lacking, read_sections
 
-__all__ = ["find_pairs", "load_datalist"]
-
 logger = logging.getLogger(__name__)
 
 

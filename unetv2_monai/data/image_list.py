@@ -9,8 +9,6 @@ from ..core.errors import InputError
 from .checks import check_each, image_size, list_problems, mask_size
 from .layouts import Item
 
-__all__ = ["ImageList", "list_images"]
-
 
 class ImageList(list[Item]):
     """The images to segment, as the data of a MONAI ``Dataset``; ``broken`` says why each other one was left out."""

@@ -11,8 +11,6 @@ from pathlib import Path
 from ..core import listing
 from ..core.listing import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, list_files, list_folders, named_folders
 
-__all__ = ["Item", "Layout", "explain", "read_folder", "read_sub_folders"]
-
 Item = dict[str, str]
 
 DECATHLON = (("imagestr",), ("labelstr",))  # names of folders in the Medical Segmentation Decathlon
@@ -42,7 +40,7 @@ class Layout:
 
 
 def read_folder(folder: Path) -> Layout:
-    """The layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
+    """Return the layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
     layouts = [layout for layout in (pair_folders(*places) for places in recognise(folder)) if layout.fits]
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout()
@@ -52,7 +50,7 @@ def read_folder(folder: Path) -> Layout:
 
 
 def recognise(folder: Path) -> list[tuple[Path, Path]]:
-    """Where images and masks may be, by the names of folders: in two folders, or twice the same one."""
+    """Return where images and masks may be, by the names of folders: in two folders, or twice the same one."""
     couples = [
         (images, masks)
         for image_names, mask_names in ((IMAGE_FOLDERS, MASK_FOLDERS), DECATHLON)
@@ -116,7 +114,7 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
 
 
 def explain(folder: Path) -> str:
-    """Why no layout fits a folder, as a clause: what it holds, and the two layouts that are nearest to that."""
+    """Say why no layout fits a folder, as a clause: what it holds, and the two layouts that are nearest to that."""
     images, masks, loose = named_folders(folder, IMAGE_NAMES), named_folders(folder, MASK_NAMES), list_files(folder)
     others = list(filter(_holds_images, _other_folders(folder)))
     nearest = f"expected {TWO_FOLDERS}, or {ONE_FOLDER}"
@@ -134,17 +132,17 @@ def explain(folder: Path) -> str:
 
 
 def _is_kind(folder: Path) -> bool:
-    """Whether a folder is called like one of images or masks."""
+    """Tell whether a folder is called like one of images or masks."""
     return listing.plain_name(folder) in IMAGE_NAMES + MASK_NAMES
 
 
 def _other_folders(folder: Path) -> list[Path]:
-    """The readable sub-folders that are not called like one of images or masks."""
+    """Return the readable sub-folders that are not called like one of images or masks."""
     return [part for part in list_folders(folder) if not _is_kind(part) and os.access(part, os.R_OK | os.X_OK)]
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether images lie in a folder, or in its folders of images or masks."""
+    """Tell whether images lie in a folder, or in its folders of images or masks."""
     return any(list_files(part) for part in (folder, *filter(_is_kind, list_folders(folder))))
 
 

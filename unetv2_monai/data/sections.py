@@ -13,8 +13,6 @@ from ..core.errors import InputError
 from ..core.listing import list_folders, stem
 from .layouts import Item, Layout, explain, read_folder, read_sub_folders
 
-__all__ = ["PLAIN", "SPLITS", "lacking", "read_sections"]
-
 logger = logging.getLogger(__name__)
 
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -68,7 +66,7 @@ def lacking(root: Path, section: str, found: Mapping[str, list[Item]]) -> str:
 
 
 def _seen(root: Path, section: str | None = None) -> str:
-    """A line for each split folder, or for those of a section: what was seen in it, and the nearest layouts."""
+    """Return a line for each split folder, or for those of a section: what was seen in it, and the nearest layouts."""
     folders = [] if (root / LIST).is_file() else _split_folders(root)
     return "".join(f"In {folder}: {explain(folder)}.\n" for name, folder in folders if section in (None, name))
 
@@ -91,7 +89,7 @@ def _read_list(path: Path) -> Parts:
 
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
-    """One entry of ``datalist.json``; what it states beside image, label and dataset is for people."""
+    """Return one entry of ``datalist.json``; what it states beside image, label and dataset is for people."""
     paths = {key: str(root / item[key]) for key in ("image", "label")}
     return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
@@ -134,7 +132,7 @@ def _read_plain_folder(root: Path) -> Parts:
 
 
 def _listed(path: Path, layout: Layout) -> Layout:
-    """The pairs whose names a split file lists."""
+    """Return the pairs whose names a split file lists."""
     by_stem = {stem(Path(pair["image"])): pair for pair in layout.pairs}
     names = [stem(Path(line.strip())) for line in path.read_text().splitlines() if line.strip()]
     problems = [f"{path}: no pair named {name}" for name in names if name not in by_stem]

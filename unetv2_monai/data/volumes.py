@@ -14,8 +14,6 @@ from monai.utils import ImageMetaKey
 
 from ..core.errors import InputError
 
-__all__ = ["MAX_VOXELS", "LabelWriter", "check_grids", "check_label_values", "read_volume"]
-
 MAX_VOXELS = 2**29  # images have Pillow's own limit, 179 million pixels
 MAX_SHIFT = 0.1  # voxels that the grids of an image and its label may be apart
 
@@ -67,7 +65,7 @@ def check_grids(image: str, label: str) -> None:
 
 
 def _place(affine: np.ndarray) -> str:
-    """Orientation, size of a voxel and origin in words."""
+    """Describe orientation, size of a voxel and origin."""
     spacing = " x ".join(f"{size:.3g}" for size in nibabel.affines.voxel_sizes(affine))
     origin = ", ".join(f"{place:.1f}" for place in affine[:3, 3])
     return f"{''.join(nibabel.aff2axcodes(affine))}, {spacing} mm, origin {origin}"

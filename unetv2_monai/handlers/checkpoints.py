@@ -55,13 +55,13 @@ class AtomicCheckpointSaver(CheckpointSaver):
         super().attach(engine)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
+        """Return the best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
         assert self._key_metric_checkpoint is not None
         best = {key: getattr(self.engine.state, key) for key in ("best_metric", "best_metric_epoch")}
         return {**self._key_metric_checkpoint.state_dict(), **best}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Also for the engine, which logs it."""
+        """Load it, also for the engine, which logs it."""
         super().load_state_dict(state_dict)
         for key in ("best_metric", "best_metric_epoch"):
             setattr(self.engine.state, key, state_dict[key])

@@ -242,7 +242,7 @@ class TrainingRun:
         engine.add_event_handler(Events.COMPLETED, self._report)
 
     def _start(self, engine: Any) -> None:
-        """Once the trainer is complete, and all other handlers are attached."""
+        """Load, once the trainer is complete and all other handlers are attached."""
         if self.started:  # federated learning starts a trainer again and again
             return
         self.started = True

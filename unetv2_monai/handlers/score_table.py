@@ -89,7 +89,7 @@ class ScoreTable:
             self.heads = TwoFinestHeads(getattr(network, "module", network))  # in DistributedDataParallel
 
     def _score_as_released(self, engine: Engine) -> None:
-        """Before postprocessing, where logits and the unchanged mask have the same orientation."""
+        """Score before postprocessing, where logits and the unchanged mask have the same orientation."""
         output: Any = engine.state.output
         labels = output["label"]
         self.released = [{} for _ in labels]
@@ -136,7 +136,7 @@ class ScoreTable:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The summaries as text, one column per data set: means over images with their 95 % intervals, then the rest."""
+    """Write the summaries in one column per data set: means over images with 95 % intervals, then the rest."""
     columns = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     cells = [["", *columns], *([title, *(column.get(title, "-") for column in columns.values())] for title in titles)]
@@ -145,7 +145,7 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
-    """The scores of a summary as text by their titles, ``"-"`` for missing ones; of images without those of volumes."""
+    """Return the scores of a summary as text by their titles, ``"-"`` where missing; volumes have more of them."""
 
     def mean(score: Score) -> str:
         value = one.get(score.key)

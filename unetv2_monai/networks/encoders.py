@@ -160,7 +160,7 @@ def _features_on_meta(
     model: nn.Module, spatial_dims: int, in_channels: int
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
-    The feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
+    Return the feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
 
     Tensors there have shapes and gradients but no values, so that this costs nothing. The module stays as it is.
     """

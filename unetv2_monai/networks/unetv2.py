@@ -236,7 +236,7 @@ class Decoder(nn.Module):
 
 
 def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
-    """One step of the decoder, see :py:class:`UNetV2`."""
+    """Return one step of the decoder, see :py:class:`UNetV2`."""
     if upsample == "interp":
         return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)
     # the kernel is twice the factor, as released, so that neighbouring inputs overlap
@@ -252,7 +252,7 @@ def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn
 
 
 def _gate(spatial_dims: int, channels: int, attention: str) -> nn.Module:
-    """The attention of one level, see :py:class:`UNetV2`."""
+    """Return the attention of one level, see :py:class:`UNetV2`."""
     if attention not in ATTENTIONS:
         raise InputError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
     if attention == "none":
