@@ -104,7 +104,7 @@ def write_onnx(network: torch.nn.Module, description: Description, target: Path)
 
 
 def export_openvino(job: Job, target: Path) -> str:
-    """Convert ONNX, whose shapes are free and whose metadata OpenVINO keeps; to int8 where there are training images."""
+    """Convert ONNX, whose shapes are free and whose metadata OpenVINO keeps; to int8 if there are training images."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:

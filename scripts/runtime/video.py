@@ -97,8 +97,8 @@ class Video:
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
         """
-        Refuse containers that end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are missing
-        but no time is.
+        Refuse containers that end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are
+        missing but no time is.
         """
         missing = self.announced - count if self.announced else 0
         slack = 2 / float(self.rate) if self.announced else max(0.5, 2 / float(self.rate))
