@@ -136,7 +136,7 @@ def peak() -> float:
     with contextlib.suppress(OSError):  # ru_maxrss would start at the memory of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # without /proc, on macOS, in bytes
 
 
 def describe() -> Row:
