@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The options of the configs in one table: type, range and meaning. ``check_options`` refuses other values, and
-``scripts/document_options.py`` writes docs/reference/options.md from it.
+This table gives the type, range and meaning of the configs' options. ``check_options`` refuses other values, and
+``scripts/document_options.py`` writes docs/reference/options.md from the table.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value: its name for messages, such as "a positive integer", and whether a value is of it."""
+    """A kind of value: its name in messages, such as "a positive integer", and a test whether a value is of it."""
 
     name: str
     accepts: Callable[[Any], bool]
@@ -22,12 +22,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """What a value may be, and what the reference says of it, in Markdown."""
+    """The kind of an option's value, and the option's meaning, in Markdown for the reference."""
 
     kind: Kind
     meaning: str
-    default: str = ""  # where the config computes it
-    files: tuple[str, ...] = ()  # the overlays that have it, if it is one of overlays
+    default: str = ""  # in words, if the config computes it
+    files: tuple[str, ...] = ()  # the overlays that define it; empty if the main configs do
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:
@@ -79,7 +79,7 @@ CERTAINTY = Option(
     "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
 )
 
-# config -> option, in the order of the config
+# config -> name of an option -> option, in the order of the config
 OPTIONS: dict[str, dict[str, Option]] = {
     "train": {
         "bundle_root": Option(

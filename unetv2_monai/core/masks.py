@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Masks: from files to class indices, and from probabilities by a threshold with hysteresis."""
+"""Convert mask files to class indices, and probabilities to masks by a threshold with hysteresis."""
 
 import itertools
 
@@ -8,19 +8,19 @@ from PIL import Image, ImageOps
 
 from .errors import InputError
 
-DARK, BRIGHT = 32, 223  # a 0/255 mask stays below and above these ...
-MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... but for this share of its pixels, on the outline
+DARK, BRIGHT = 32, 223  # a 0/255 mask has no values between these ...
+MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... except in this share of its pixels, on the outline
 
 
 def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
     """
-    Bring a mask to class indices.
+    Convert a mask to class indices.
 
     Args:
-        image: an opened mask. For one class: 0/1 or 0/255, where lossy noise (JPEG, smoothed outlines) is cut at half,
-            or palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
-            ``out_channels - 1``.
-        out_channels: of the network. 1 means one class with a sigmoid. Defaults to 1.
+        image: an opened mask. For one class it holds 0/1, 0/255, or the palette entries 0 (black) and 1. Lossy values
+            between 0 and 255 (JPEG, smoothed outlines) are thresholded at half. For several classes it holds grey
+            values or palette entries from 0 to ``out_channels - 1``.
+        out_channels: output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
 
     Returns:
         The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
@@ -42,7 +42,7 @@ def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
 
     if image.mode == "P" and (image.getpalette() or [])[:3] == [0, 0, 0]:
         entries = np.asarray(image)
-        if entries.max() <= 1:  # whichever colour the palette has for the class, as VOC's
+        if entries.max() <= 1:  # the class may have any colour in the palette, as in VOC
             return Image.fromarray(entries)
     values = np.asarray(image.convert("L"))
     highest = values.max()
@@ -66,16 +66,16 @@ def _shown(values: np.ndarray) -> str:
 
 def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     """
-    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep a connected component only if it is certain.
+    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep only the connected components that are certain.
 
-    A pixel is marked from ``low`` on; a component is kept if it reaches ``high`` somewhere. Up to ``low`` all are kept.
-    Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: with few
-    large components in a fraction of the time of ``scipy.ndimage.label``, in pure noise in several times as long.
+    A pixel is marked if it reaches ``low``. A component is kept if it reaches ``high``; if ``high`` is at most ``low``,
+    all are kept. Pixels that touch at a corner are connected. The method is that of J. Canny, "A computational approach
+    to edge detection", IEEE TPAMI 8(6), 1986, section VIII. With few large components it takes a fraction of the time
+    of ``scipy.ndimage.label``, in pure noise several times as long.
     """
     if high <= low:
         return probability >= low
-    padded = np.pad(probability, 1, constant_values=-1)  # so that rows do not touch
+    padded = np.pad(probability, 1, constant_values=-1)  # so that no run continues in the next row
     values = padded.ravel()
     marked = values >= low
     edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
@@ -85,17 +85,17 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     component = _components(starts, stops, [stride // padded.itemsize for stride in padded.strides[:-1]])
     certain = np.zeros(len(starts), dtype=bool)
     certain[component[peaks >= high]] = True
-    kept = np.zeros(len(edges) + 1, dtype=bool)  # of what is before, in, between and after the runs
+    kept = np.zeros(len(edges) + 1, dtype=bool)  # one value before, in, between and after the runs
     kept[1::2] = certain[component]
     mask = np.repeat(kept, np.diff(edges, prepend=0, append=values.size)).reshape(padded.shape)
     return mask[(slice(1, -1),) * mask.ndim]
 
 
 def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:
-    """Return, for every run, the smallest index of a connected one; ``rows``: distances of rows in each axis."""
+    """Return for every run the smallest index of the runs connected to it; ``rows`` has the strides between rows."""
     upper, lower = [], []
     for step in itertools.product((-1, 0, 1), repeat=len(rows)):
-        if step > (0,) * len(rows):  # neighbours are looked for in one direction
+        if step > (0,) * len(rows):  # one direction is enough to find each pair of neighbours once
             distance = int(np.dot(step, rows))
             first = np.searchsorted(stops, starts + distance, "left")
             count = np.searchsorted(starts, stops + distance, "right") - first

@@ -19,7 +19,7 @@ MAX_LISTED = 200  # problems in one message
 
 
 def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
-    """Return, for every item, the sentence of the InputError that a check raises, or None. Shows a progress bar."""
+    """Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each."""
 
     def error_of(item: dict[str, str]) -> str | None:
         try:
@@ -33,7 +33,7 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
 
 
 def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
-    """Decode an image and its mask; InputError where their sizes differ, or of volumes their grids."""
+    """Decode an image and its mask; raise InputError if their sizes, or the grids of volumes, differ."""
     image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
@@ -44,9 +44,9 @@ def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | N
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image or a volume; return width and height in pixels, or the size in voxels, without channels.
+    Decode an image or a volume; return its width and height in pixels, or its size in voxels without channels.
 
-    InputError when the file cannot be read, or has not ``in_channels`` channels (None: any); images have 3, as RGB.
+    Raise InputError if the file cannot be read or does not have ``in_channels`` (None: any). Images have 3, as RGB.
     """
     if not is_volume(path):
         if in_channels not in (None, 3):
@@ -65,7 +65,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
-    """Decode a mask whose values fit ``out_channels`` (None: any); return its size, without a fourth dimension of 1."""
+    """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
     if not is_volume(path):
         return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
     values = read_volume(path)
