@@ -115,3 +115,10 @@ def test_names_of_the_classes_come_from_the_metadata():
     assert "class_names" not in options_to_carry({"out_channels": 1}, metadata)
     exports = importlib.import_module("common.exports")
     assert exports.describe(carried).classes == ("background", "polyp", "instrument")
+
+
+def test_arguments_of_the_backbone_that_may_shape_weights():
+    """Hiera's table of positions has the size of ``img_size``."""
+    for given, kept in (({"drop_path_rate": 0.1, "img_size": [64, 64]}, {"img_size": [64, 64]}), (None, None)):
+        network = {"_target_": "unetv2_monai.UNetV2", "backbone_args": given}
+        assert options_to_carry({"network_def": network}).get("network_def#backbone_args") == kept

@@ -50,6 +50,9 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
         part = config.get(key)
         if isinstance(part, Mapping):
             found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
+            arguments = part.get("backbone_args") or {}
+            if shaping := {name: value for name, value in arguments.items() if name != "drop_path_rate"}:
+                found[f"{key}#backbone_args"] = shaping
     transforms = config.get("transforms", {})
     found |= {key: _plain(transforms[key.split("#")[1]]) for key in STEPS if key.split("#")[1] in transforms}
     resize = found.get("transforms#resize")
