@@ -50,11 +50,11 @@ from unetv2_monai.core.files import write_atomic
 
 LIMITS = "limits.json"
 NOTE = """\
-Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
-over both. Of several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is that of
-each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
-undefined. CPU minutes: of the epochs with their validation, without the start of the process. Peak MB: resident memory
-of the training process.
+Dice differences are to {reference}: means over the common seeds and all images, with the 95 % interval of a paired
+bootstrap over both. For several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is
+that of each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
+undefined. CPU minutes cover the epochs with their validation, without the start of the process. Peak MB is the resident
+memory of the training process.
 """
 
 
