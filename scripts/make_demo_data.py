@@ -26,7 +26,7 @@ VESSEL = np.array([128.0, 38.0, 44.0])
 
 
 def noise(rng: np.random.Generator, width: int, height: int, cell: float, octaves: int = 3) -> np.ndarray:
-    """Smooth noise of zero mean and unit deviation, whose largest structures are ``cell`` pixels wide."""
+    """Return smooth noise of zero mean and unit deviation, whose largest structures are ``cell`` pixels wide."""
     total = np.zeros((height, width))
     for octave in range(octaves):
         size = cell / 2**octave
@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
 
 
 def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
-    """Write so many images to ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
+    """Write ``train`` and ``test`` pairs to ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
         for kind in ("images", "masks"):
@@ -121,7 +121,7 @@ def write_video(path: Path, count: int, seed: int) -> None:
     try:
         from runtime.video import VideoWriter
     except ModuleNotFoundError as error:
-        from unetv2_monai import InputError  # not above: images are drawn where there is no torch, too
+        from unetv2_monai import InputError  # imported late: drawing images needs no torch
 
         raise InputError(
             "--video takes PyAV, which is not installed here: pip install av, or make runtime-env."

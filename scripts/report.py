@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Make one page of a run: learning curves, scores with intervals, the best, the median and the worst image with outlines,
-failures by size of the lesion, calibration, the data and the config.
+Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
+with outlines, failures by size of the lesion, calibration, the data and the config.
 
     python scripts/report.py output
 
-reads what `run evaluating` left in `output`, and `run training` if it was run there. It segments the few images that it
-shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
+reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the few
+images that it shows, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
 import copy
@@ -40,8 +40,8 @@ CURVES = {
     "loss": {"train_mean_loss": "training"},
     "mean Dice": {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
 }
-POOR, MOST_LISTED = 0.5, 50  # Dice; images
-SIZES = {  # shares of the image: more than the first, up to the second
+POOR, MOST_LISTED = 0.5, 50  # images with a lower Dice are poor; most images that are listed
+SIZES = {  # share of the image: above the first number, up to the second
     "small: up to 2 % of the image": (0, 0.02),
     "medium: 2 to 10 %": (0.02, 0.1),
     "large: over 10 %": (0.1, 1),
@@ -82,7 +82,7 @@ class Scored:
 
     @property
     def lesion(self) -> float:
-        """Share of the image that the lesion has."""
+        """Return the lesion's share of the image."""
         return (self.tp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
 
 
@@ -92,14 +92,14 @@ def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Choose rows of one group; the best has a lesion, since marking nothing where nothing is gives 1 as well."""
+    """Choose rows of one group. The best has a lesion, since an empty prediction of an empty mask scores 1 as well."""
     ranked = sorted(rows, key=lambda row: row.dice)
     lesions = [row for row in ranked if row.lesion > 0] or ranked
     return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """Return what went wrong, by group and size of the lesion and by image: the values of ``failures.html.j2``."""
+    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and by image."""
     groups = {}
     for name, group in grouped(rows).items():
         by_size: list[Cells] = []
@@ -119,7 +119,7 @@ def failures(rows: Sequence[Scored]) -> dict[str, Any]:
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
-    """Return a config as it was run, for one process on the device that is here."""
+    """Return a parser of a config as it was run, but for one process and a device of this machine."""
     config = copy.deepcopy(config)
     config["validate"]["dataloader"].pop("sampler", None)  # of an evaluation in several processes
     parser = ConfigParser(config)
@@ -138,7 +138,7 @@ def content_of(parser: ConfigParser, key: str) -> Any:
 
 
 def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
-    """Segment the cases in ``items`` at native size; of volumes keep the slices with most of the mask."""
+    """Segment the cases in ``items`` at native size. For volumes, keep the slices with most of the mask."""
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
@@ -160,7 +160,7 @@ def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[
 
 
 def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
-    """Draw the image alone, with the outline of its mask, and with that of its prediction, side by side."""
+    """Draw three panels side by side: the image alone, with its mask's outline, and with its prediction's outline."""
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
     return side_by_side(panels, [title], height)
@@ -196,7 +196,7 @@ def calibration(summary: dict[str, Any]) -> bytes:
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """Return a header, then a row per data set and class, with those of ``SHOWN_SCORES`` that there are."""
+    """Return a header, then a row per data set and class, with the scores of ``SHOWN_SCORES`` that are available."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]
@@ -211,7 +211,7 @@ def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scor
     about: list[Cells] = []
     try:
         lists = content_of(parsed(noted["config"]), "datalist")
-    except InputError:  # moved since; the scores do not need it
+    except InputError:  # the data was moved; the scores do not need it
         about.append(["WARNING", "training data not found: overlap with the scored images not checked"])
     else:
         about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
@@ -235,7 +235,7 @@ def read_rows(text: str) -> list[dict[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = new_parser(__doc__)
-    options.add_argument("output_dir", type=Path, help="of training and evaluating")
+    options.add_argument("output_dir", type=Path, help="output folder of training and evaluating")
     folder = options.parse_args(argv).output_dir
 
     texts = {}

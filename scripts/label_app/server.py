@@ -55,7 +55,7 @@ def failed(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "The server failed at this call; its log has the cause."}, 500)
 
 
-os.environ["UNETV2_LABEL_SERVER"] = str(os.getpid())  # other processes have the app too
+os.environ["UNETV2_LABEL_SERVER"] = str(os.getpid())  # marks this process for the app, which other processes load too
 calls_of_both = FastAPI(
     openapi_url=None,
     redirect_slashes=False,

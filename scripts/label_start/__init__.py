@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a labelling server starts with: its images, whether they fit and where MONAI Label finds them, and its app, which
-is its code and the bundle with its weights.
+Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its app,
+which is its code and the bundle with its weights.
 """
 
 import hashlib
@@ -23,13 +23,13 @@ from unetv2_monai import InputError, list_images
 from unetv2_monai.core.listing import is_volume, list_files
 
 CODE = Path(__file__).resolve().parents[1] / "label_app"
-FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
+FINE_TUNING_RATE = 0.0003  # learning rate for trained weights: on few labels, 0.001 makes them worse
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:
-    """Return the images, each of which has been decoded."""
+    """Decode each image once, and return the paths of all."""
     found = [Path(item["image"]) for item in list_images(str(arguments.images))]
-    return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
+    return found if arguments.in_place else [path.resolve() for path in found]  # the targets of the links
 
 
 def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
@@ -46,7 +46,7 @@ def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
 
 
 def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
-    """Refuse changed images: a label belongs to the content of its image, of which the server keeps the hash."""
+    """Refuse images that changed after they were labelled. The server keeps a hash of each labelled image."""
     path = studies / "datastore_v2.json"
     try:
         listed = json.loads(path.read_text())["objects"] if path.is_file() else {}
@@ -69,7 +69,7 @@ def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
 
 
 def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
-    """Refuse volumes for a network of two dimensions, and for one of three all else and other numbers of channels."""
+    """Refuse volumes for a 2D network. For a 3D network, refuse images, and volumes with another number of channels."""
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     taken_image = metadata["network_data_format"]["inputs"]["image"]
     three, channels = len(taken_image["spatial_shape"]) == 3, taken_image["num_channels"]
@@ -85,7 +85,7 @@ def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
 
 
 def link_images(studies: Path, images: Sequence[Path]) -> None:
-    """Link the images into the folder that MONAI Label reads and writes its labels into."""
+    """Link the images into the folder where MONAI Label reads images and writes labels."""
     studies.mkdir(exist_ok=True)
     for path in images:
         link = studies / path.name
@@ -97,8 +97,8 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
     """
-    Put the bundle and its weights into the app's folder, unless they are there, and the app's code beside it. Returns a
-    sentence about the weights. Raises InputError, and writes nothing, when images or weights do not fit the network.
+    Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns a
+    sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
     """
     app, unfinished = arguments.work_dir / "app", arguments.work_dir / "app.unfinished"
     bundle = app / "model" / NAME

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The work of segment.py: which inputs there are, and images from file to mask, overlay and table."""
+"""The work of segment.py: find the inputs, and segment image files into masks, overlays and a table."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 
 def segment(settings: Settings) -> None:
-    """Segment all inputs. Raises InputError when one is missing or, after all others, for those that cannot be read."""
+    """Segment all inputs. Raises InputError when one is missing, or at the end for those that cannot be read."""
     images, videos = _find_inputs(settings.inputs)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)
@@ -112,7 +112,7 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
                 broken.append(str(error))
 
     todo = [path for path in paths if not (settings.skip_finished and finished(path))]
-    independent = dataclasses.replace(settings, smoothing=0, presence=None)  # which are for videos
+    independent = dataclasses.replace(settings, smoothing=0, presence=None)  # both are for videos
     found = results(read(), network, independent)
     with closing(found), tqdm(total=len(todo), desc="Segmenting", disable=None) as bar:
         for result in found:
