@@ -85,6 +85,8 @@ def weights_file(name: str) -> tuple[Path, str | None]:
         return entry.weights, entry.recipe
     if not Path(name).is_file():
         raise InputError(f"--weights {name}: there is no such file. The shipped weights are {', '.join(entry_keys())}.")
+    if Path(name).suffix not in (".pt", ".pth"):  # an exported file, which carries no options for the configs
+        return Path(name), None
     from .networks import options_of, read_weights  # imported late, since PyTorch takes seconds to import
 
     return Path(name), "volumes" if options_of(read_weights(name)).get("spatial_dims") == 3 else None
