@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 from scipy import ndimage
 
 from unetv2_monai import HysteresisThresholdd
-from unetv2_monai.core.masks import hysteresis
+from unetv2_monai.core.hysteresis import hysteresis
 
 PROBABILITY = [
     [0.95, 0.60, 0.00, 0.60, 0.00],

@@ -10,7 +10,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
-from .core.masks import hysteresis
+from .core.hysteresis import hysteresis
 
 __all__ = ["HysteresisThresholdd"]
 
@@ -19,7 +19,7 @@ class HysteresisThresholdd(MapTransform):
     """
     Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
-    See :py:func:`unetv2_monai.core.masks.hysteresis`. The masks of 0 and 1 have the probabilities' type.
+    See :py:func:`unetv2_monai.core.hysteresis.hysteresis`. The masks of 0 and 1 have the probabilities' type.
 
     Args:
         keys: of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Those of several channels stay as they are.
