@@ -77,8 +77,8 @@ def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
             known, other = colors.setdefault(index, (color, path))
             if color != known:
                 problems.append(
-                    f"{path}: palette entry {index} is {color}, but {known} in {Path(other).name}. Which is which class? "
-                    "Save class indices in grey, or name the class of each colour by mask_colors."
+                    f"{path}: palette entry {index} is {color}, but {known} in {Path(other).name}: the entries are no "
+                    "classes. Save class indices in grey, or name the class of each colour by mask_colors."
                 )
                 break
     return problems
@@ -107,9 +107,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     return shape[:3]
 
 
-def mask_size(
-    path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None
-) -> tuple[int, ...]:
+def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """
     Decode a mask with the values that ``out_channels`` allows (None: any); return its size, without one channel.
 

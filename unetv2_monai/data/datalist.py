@@ -9,14 +9,15 @@ them; ``sections`` says which pairs are for what; ``hold_out`` makes a missing s
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
 from monai.data import partition_dataset
 
 from ..core.errors import InputError
-from .checks import check_each, check_pair, list_problems
+from .checks import check_each, check_pair, list_problems, palette_problems
 from .layouts import Item
 from .sections import PLAIN, SPLITS, lacking, read_sections
 
@@ -57,6 +58,7 @@ def load_datalist(
     out_channels: int = 1,
     check: bool = True,
     in_channels: int | None = None,
+    mask_colors: Mapping[str, int] | None = None,
 ) -> dict[str, list[Item]]:
     """
     Find the image and mask pairs of a data set.
@@ -73,6 +75,7 @@ def load_datalist(
         out_channels: of the network, which decide the values that a mask may have. Defaults to 1.
         check: decode every file first: readable, one size per pair, mask values known. Defaults to True.
         in_channels: that volumes must have if files are checked. Defaults to None: any number.
+        mask_colors: for masks in colours, the class of each, see :py:func:`unetv2_monai.to_mask`. Defaults to None.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its
@@ -101,7 +104,10 @@ def load_datalist(
     logger.info(f"{root}: " + ", ".join(f"{len(pairs)} {section}" for section, pairs in lists.items()) + " pairs.")
     if check:
         pairs = [pair for some in lists.values() for pair in some]
-        problems += filter(None, check_each(pairs, lambda pair: check_pair(pair, out_channels, in_channels)))
+        check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
+        problems += filter(None, check_each(pairs, check_one))
+        if mask_colors is None:
+            problems += palette_problems([pair["label"] for pair in pairs], out_channels)
     if problems:
         raise InputError(list_problems(root, problems))
     return lists
