@@ -12,9 +12,7 @@ benchmark.png. Do not use the machine for anything else meanwhile.
 
 Variants take turns, each in a process of its own; torch.utils.benchmark times them. Times are medians, ± half the
 distance of the quartiles. Speed-up is against "released": this network, computed as the released code does (weights in
-NCHW, attention as products and softmax, glibc's usual memory). "x floor" is the time divided by the least that this
-machine could take: the multiply-accumulates at the measured rate of large matrix products, or moving weights and
-activations once at the measured bandwidth, whichever is longer. With a GPU all but the exports run on it, "released" in
+NCHW, attention as products and softmax, glibc's usual memory). With a GPU all but the exports run on it, "released" in
 float32.
 
 --choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the shipped
@@ -22,13 +20,10 @@ weights (or of --checkpoint) and for the networks of docs/results/comparison. It
 an exported file are from PyTorch's: scripts/export.py.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -38,11 +33,10 @@ from benchmarks.timing import Row, Variant, describe, timed
 from common.bundle import ROOT
 from common.command import new_parser, run
 from common.exports import images_of, inference_config
-from common.figures import new_figure, to_png
 from common.options import values_of
+from common.pages import markdown, new_figure, to_png
 from common.quantisation import CALIBRATION_IMAGES
 from common.rows import Row as ComparedRow
-from common.tables import markdown
 from PIL import Image
 
 from unetv2_monai import to_mask
@@ -50,20 +44,8 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.data import find_pairs
 from unetv2_monai.metrics import mask_dice
 
-PARTS: dict[str, Callable[[bool, Path, Row], Iterator[parts.Table]]] = {
-    "inference": parts.inference,
-    "training": parts.training,
-    "steps": parts.steps,
-    "profile": parts.shares,
-    "peers": parts.peers,
-    "sizes": parts.sizes,
-    "commands": parts.commands,
-    "segmenting": parts.segmenting,
-    "data": parts.data,
-    "processes": parts.processes,
-    "counts": parts.counts,
-}
 SHORT = ("inference", "training", "sizes", "commands", "segmenting", "data")
+PARTS = (*SHORT, "steps", "peers", "processes", "counts")  # functions of benchmarks/parts.py
 COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
 COMPARED_SIZE = 128  # pixels, of the comparison's images
 LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
@@ -86,14 +68,12 @@ def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iter
 
 def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Path) -> float:
     """Segment the images of these pairs with ``run inference``; returns the mean Dice of the masks."""
-    labels: dict[Path, dict[str, str]] = defaultdict(dict)
-    for pair in pairs:
-        labels[Path(pair["image"]).parent][Path(pair["image"]).stem] = pair["label"]
     dice: list[float] = []
-    for images, truths in labels.items():
+    for images in sorted({Path(pair["image"]).parent for pair in pairs}):
         masks = folder / "masks" / images.parent.name
         parts.run_command(path, folder, {"dataset_dir": images, "output_dir": masks, "check_data": False})
-        dice += [dice_of_files(masks / f"{stem}.png", truth) for stem, truth in truths.items()]
+        own = [pair for pair in pairs if Path(pair["image"]).parent == images]
+        dice += [dice_of_files(masks / f"{Path(pair['image']).stem}.png", pair["label"]) for pair in own]
     return fmean(dice)
 
 
@@ -107,9 +87,7 @@ def compared() -> list[Row]:
     """Time the networks of the comparison here, and take their Dice from its table."""
     dice = mean_dice(COMPARED)
     networks = {text: ComparedRow.parse(text) for text in dice}
-    variants = {
-        text: Variant(overlays=tuple(one.overlays), options=values_of(one.options)) for text, one in networks.items()
-    }
+    variants = {text: Variant("inference", tuple(n.overlays), values_of(n.options)) for text, n in networks.items()}
     rows = timed(variants, [(1, COMPARED_SIZE)], 60)
     return [{**row, "path": networks[row["path"]].label, "Dice": f"{dice[row['path']]:.4f}"} for row in rows]
 
@@ -129,11 +107,11 @@ def draw_choice(rows: Sequence[Row], path: Path) -> None:
     sizes = list(dict.fromkeys(row["size"] for row in rows))
     figure = new_figure(6 * len(sizes), 4.5)
     for axis, size in zip(figure.subplots(1, len(sizes), squeeze=False)[0], sizes):
-        shown = {row["path"]: (row["ms an image"], float(row["Dice"])) for row in rows if row["size"] == size}
-        for path_name, point in shown.items():
-            axis.plot(*point, "o", label=path_name)
-        low, high = (limit(dice for _, dice in shown.values()) for limit in (min, max))
-        middle, half = (low + high) / 2, max(0.6 * (high - low), LEAST_RANGE / 2)
+        shown = [row for row in rows if row["size"] == size]
+        dice = [float(row["Dice"]) for row in shown]
+        for row, height in zip(shown, dice):
+            axis.plot(row["ms an image"], height, "o", label=row["path"])
+        middle, half = (min(dice) + max(dice)) / 2, max(0.6 * (max(dice) - min(dice)), LEAST_RANGE / 2)
         axis.set(title=f"{size} x {size} pixels", xlabel="ms an image", ylabel="Dice, mean over images")
         axis.set(xlim=(0, None), ylim=(middle - half, middle + half))
         axis.legend(fontsize=8)
@@ -182,13 +160,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     file, machine = folder / "benchmark.json", describe()
     print(json.dumps(machine, indent=1))
     names = arguments.parts or (PARTS if arguments.full else SHORT)
-    tables = {name: partial(PARTS[name], arguments.full, folder, machine) for name in names}
+    tables = {name: getattr(parts, name)(arguments.full, folder) for name in names}  # measured when it is their turn
     if arguments.choice:
-        tables = {"choice": partial(choice, arguments.choice, arguments.checkpoint, arguments.image_size, folder)}
+        tables = {"choice": choice(arguments.choice, arguments.checkpoint, arguments.image_size, folder)}
     found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
     for name, tables_of in tables.items():
         found[name] = {"machine": machine, "full": arguments.full, "rows": []}
-        for title, rows in tables_of():
+        for title, rows in tables_of:
             shown = [{key: cell(value) for key, value in row.items()} for row in rows]
             print(f"\n### {title}\n\n{markdown(shown)}", flush=True)
             found[name]["rows"] += rows

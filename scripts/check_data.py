@@ -12,8 +12,6 @@ writes a page with the images in question, report.html, and report.json. Errors 
 images that are in two splits; then the exit status is 1. All else is a warning, to look at.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

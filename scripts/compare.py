@@ -28,8 +28,6 @@ works on is left to it: several commands may share the folder, with other rows o
 starts from the beginning, so that its whole time is counted.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -39,8 +37,8 @@ from typing import Any
 
 from common.bundle import read_config, run_bundle
 from common.command import new_parser, run
-from common.figures import to_png
 from common.options import add_set, values_of
+from common.pages import to_png
 from common.rows import Row
 from comparisons.results import plot, scores_as_csv, tabulate
 from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs
@@ -62,20 +60,14 @@ of the training process.
 
 @dataclass(frozen=True)
 class Comparison:
-    """
-    Args:
-        output_dir: of all runs.
-        dataset_dir, overlays, options: of all rows.
-        rows: that are trained.
-        reference: text of the row that the others are compared with.
-    """
+    """What a call of the command trains and compares."""
 
-    output_dir: Path
-    dataset_dir: str
+    output_dir: Path  # of all runs
+    dataset_dir: str  # this and the next two are of all rows
     overlays: list[str]
     options: dict[str, str]
-    rows: list[Row]
-    reference: str
+    rows: list[Row]  # that are trained
+    reference: str  # text of the row that the others are compared with
 
     @property
     def terms(self) -> dict[str, Any]:
@@ -91,11 +83,7 @@ class Comparison:
         return runs
 
     def of_row(self, text: str, time_of: str = "") -> list[Run]:
-        """
-        Read the finished runs of one row.
-
-        Where as many epochs fit into the time as were trained at equal epochs, those runs are the ones.
-        """
+        """Read the finished runs of one row, or those at equal epochs where as many epochs fit into the time."""
         limits = self.folder(text, time_of) / LIMITS
         epochs = json.loads(limits.read_text())["max_epochs"] if limits.is_file() else ""
         runs = [one for one in self.finished() if one.row == text]
@@ -104,21 +92,11 @@ class Comparison:
 
     def folder(self, text: str, time_of: str = "") -> Path:
         """Return the folder for the runs of a row."""
-        folder = self.output_dir / file_name(text)
-        return folder / f"time_of_{file_name(time_of)}" if time_of else folder
+        names = [text, f"time_of_{time_of}"] if time_of else [text]
+        return self.output_dir.joinpath(*(re.sub(r"[^\w=.]+", "_", name) for name in names))
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
-        """
-        Train and score once, unless that is finished or another process works on it.
-
-        Args:
-            row, seed: of the run.
-            time_of: see :py:class:`Run`.
-            limits: options of this run that keep it to that time.
-
-        Returns:
-            Whether it was run.
-        """
+        """Train and score once, and return True, unless that is finished or another process works on it."""
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
         folder = self.folder(row.text, time_of) / f"seed{seed}"
         try:
@@ -130,16 +108,15 @@ class Comparison:
             if seed in {one.seed for one in self.of_row(row.text, time_of)}:
                 return False
             print(name, flush=True)
-            files = row.files(self.overlays)
-            options = {**self.options, **row.options, **(limits or {})}
-            common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            files, options = row.files(self.overlays), {**self.options, **row.options, **(limits or {})}
             evaluation_files = [*files, "evaluate.json"]
-            evaluating = known_options(evaluation_files, options)
-            scoring = evaluating.keys() - known_options(files, options).keys()  # options that only evaluate.json has
-            training = {key: value for key, value in options.items() if key not in scoring}
+            common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+            scoring = known_options(evaluation_files, options)
+            only_scoring = scoring.keys() - known_options(files, options).keys()
+            training = {key: value for key, value in options.items() if key not in only_scoring}
             training |= {**common, "seed": str(seed), "overwrite": "true"}
             taken = run_bundle("training", files, training, log=folder / "training.log")
-            run_bundle("evaluating", evaluation_files, {**evaluating, **common}, log=folder / "evaluating.log")
+            run_bundle("evaluating", evaluation_files, {**scoring, **common}, log=folder / "evaluating.log")
             (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
             Run.finish(row.text, seed, time_of, self.terms, taken, parameters_of(files, options), folder)
             return True
@@ -163,8 +140,7 @@ class Comparison:
                 if "warmup_epochs" in config:  # else it would be most or all of a short training
                     limits["warmup_epochs"] = f"{config.get_parsed_content('warmup_epochs') * epochs / planned:g}"
                 write_atomic(path, json.dumps(limits) + "\n")
-            limits = json.loads(path.read_text())
-        return limits
+            return json.loads(path.read_text())
 
     def results(self) -> dict[str, dict[str, list[Run]]]:
         """Group the finished runs by ``EPOCHS`` and ``TIME``, then by row, the given rows first."""
@@ -211,11 +187,6 @@ def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
     return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 
-def file_name(text: str) -> str:
-    """Make a file name of the text of a row."""
-    return re.sub(r"[^\w=.]+", "_", text)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", required=True, help="with training and test images")
@@ -233,8 +204,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in rows:
         row.files(arguments.overlays)
     reference = arguments.reference or rows[0].text
-    common = arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set
-    comparison = Comparison(*common, rows, reference)
+    comparison = Comparison(
+        arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set, rows, reference
+    )
     known = {row.text for row in rows} | {one.row for one in comparison.finished()}
     if reference not in known:
         raise InputError(f"--reference {reference}: there is {', '.join(sorted(known))}.")

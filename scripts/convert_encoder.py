@@ -12,8 +12,6 @@ EfficientNet-Lite as one state dict each. Its entries stand in the order of thos
 shapes, by which they are paired. Only what a feature pyramid needs is kept, in float16.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

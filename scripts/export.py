@@ -18,8 +18,6 @@ Weights carry the options that they were trained with. For older files that do n
 defaults: --set backbone=pvt_v2_b2 image_size=352.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -12,8 +12,6 @@ last round and of the last epoch, so that the test images choose nothing. At a r
 scripts/federated_client.py.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import importlib.util
@@ -29,7 +27,7 @@ import torch
 from common.bundle import BUNDLE, ROOT, read_config, run_bundle
 from common.command import new_parser, run
 from common.options import add_set, values_of
-from common.tables import markdown
+from common.pages import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights

@@ -8,8 +8,6 @@ folder; {site} in a path stands for the site's name. A site gets this file alone
 scripts/common.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path

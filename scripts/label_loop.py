@@ -11,8 +11,6 @@ Each round takes the images that the server is least sure of, uploads their mask
 of TEST_DIR, whose masks the server never gets. Prints a table of the rounds; --figure draws some test images.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from pathlib import Path
@@ -43,30 +41,24 @@ def read_mask(path: str) -> np.ndarray:
         return np.asarray(to_mask(mask)) > 0
 
 
-def label(client: MONAILabelClient, masks: dict[str, str], count: int, strategy: str) -> list[str]:
-    """Upload the masks of the next images that the server asks for."""
-    done = []
-    for _ in range(count):
+def label(client: MONAILabelClient, masks: dict[str, str], count: int, strategy: str, folder: str) -> int:
+    """Upload the masks of the next images that the server asks for. Returns how many there were."""
+    file = f"{folder}/label.png"
+    for done in range(count):
         image = client.next_sample(strategy, {}).get("id")
         if image is None:
-            break
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "label.png"
-            Image.fromarray(read_mask(masks[image]).astype(np.uint8)).save(file)
-            client.save_label(image, str(file), "final")
-        done.append(image)
-    return done
+            return done
+        Image.fromarray(read_mask(masks[image]).astype(np.uint8)).save(file)
+        client.save_label(image, file, "final")
+    return count
 
 
 def train(client: MONAILabelClient, model: str, epochs: int) -> None:
     client.train_start(model, {"max_epochs": epochs, "multi_gpu": False})
-    while True:
+    while (status := client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
         time.sleep(1)
-        status = client.train_status()
-        if status["status"] == "DONE":
-            return
-        if status["status"] not in ("SUBMITTED", "RUNNING"):
-            raise InputError("training failed on the server:\n" + "\n".join(status["details"]))
+    if status["status"] != "DONE":
+        raise InputError("training failed on the server:\n" + "\n".join(status["details"]))
 
 
 def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], target: Path) -> None:
@@ -105,10 +97,10 @@ def main() -> None:
         print(f"| labelled | Dice of {len(pairs)} test images |\n|---|---|")
         for count in [0, *arguments.rounds]:
             if count:
-                labelled += len(label(client, masks, count, arguments.strategy))
+                labelled += label(client, masks, count, arguments.strategy, folder)
                 train(client, model, arguments.epochs)
-            stages[f"{labelled} labelled"] = [segment(client, model, pair["image"]) for pair in pairs]
-            scores = [mask_dice(*both) for both in zip(stages[f"{labelled} labelled"], truth)]
+            stages[f"{labelled} labelled"] = found = [segment(client, model, pair["image"]) for pair in pairs]
+            scores = [mask_dice(*both) for both in zip(found, truth)]
             print(f"| {labelled} | {np.mean(scores):.4f} |", flush=True)
     if arguments.figure:
         # of the last stage: a good, a median and a bad one

@@ -12,13 +12,10 @@ It prints one address: open it in a browser, or give it to a client. Whoever has
 Labels, weights and logs go to --work_dir; DIR is not changed. A work folder belongs to one DIR. Started again with
 the same --work_dir, the server continues with the labels and weights that are there.
 
-Otherwise it starts from the weights in --checkpoint. Without --checkpoint it starts from the weights for polyps that
-come with the bundle. These fit only the default network: with any --set or --recipe, even one that leaves the network
-as it is, and no --checkpoint, it starts as training does, with an encoder from ImageNet where the bundle has one. Its
-predictions mean nothing until some images are labelled and trained on.
+Otherwise it starts from the weights in --checkpoint, or those for polyps that come with the bundle. These fit only the
+default network: with --set or --recipe and no --checkpoint, it starts as training does, with an encoder from ImageNet
+where the bundle has one. Its predictions mean nothing until some images are labelled and trained on.
 """
-
-from __future__ import annotations
 
 import argparse
 import errno
@@ -36,21 +33,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from common.command import new_parser, run
 from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
 SHOWN_LINES = 15  # of the log, when the server ends by itself
-
-
-class Prepared(NamedTuple):
-    """What the server is started with."""
-
-    studies: Path  # the folder that MONAI Label reads images from and writes labels into
-    start: str  # a sentence about the weights
-    volumes: bool  # whether the images are volumes
+RECORD = "images.txt"  # names the folder of images to which a work folder belongs
 
 
 def use_label_environment() -> None:
@@ -85,7 +74,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
         )
     if not arguments.images.is_dir():
         return [*problems, f"--images {arguments.images} is not a folder."]
-    record = images_record(arguments.work_dir)
+    record = arguments.work_dir / RECORD
     before = record.read_text().strip() if record.is_file() else ""
     if before and before != str(arguments.images.resolve()):
         problems.append(
@@ -108,22 +97,14 @@ def port_in_use(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def images_record(work_dir: Path) -> Path:
-    """The file that names the folder of images to which a work folder belongs."""
-    return work_dir / "images.txt"
-
-
 def no_images(folder: Path) -> list[str]:
-    """
-    A sentence for each file that does not begin as an image does, or has a name that no answer of the server can hold.
-    What breaks later is found by decoding it.
-    """
+    """Sentences about files that do not begin as an image does, or whose names no answer of the server can hold."""
     from PIL import Image
 
     from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files
 
     found = []
-    for path in (path for part in (folder, folder / "images") if part.is_dir() for path in list_files(part)):
+    for path in [*list_files(folder), *(list_files(folder / "images") if (folder / "images").is_dir() else ())]:
         if str(path).encode(errors="ignore") != os.fsencode(path):
             found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
         elif path.suffix.lower() in IMAGE_ENDINGS:
@@ -138,15 +119,8 @@ def no_images(folder: Path) -> list[str]:
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
     """
-    Lock the work folder for this server alone, by the file ``lock`` in it.
-
-    The operating system ends the lock with the last process that has the file open, however that ends.
-
-    Args:
-        work_dir: made if need be; only its owner can read it.
-
-    Yields:
-        The open file, for the process that outlives this one if this one is killed.
+    Make a work folder that only its owner can read, and lock it until the last process that has the file ``lock`` open
+    ends. Yields that file.
     """
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     work_dir.mkdir(mode=0o700, exist_ok=True)
@@ -158,10 +132,17 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def prepare(arguments: argparse.Namespace) -> Prepared:
-    """Check everything, then write. A work folder that nothing was written into is removed."""
-    from label_start.bundle import prepare_app
-    from label_start.images import is_volume, link_images, prepare_images, refuse_changed, studies_of
+def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
+    """
+    Check everything, then write. A work folder that nothing was written into is removed.
+
+    Returns:
+        The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether
+        the images are volumes.
+    """
+    from label_start import link_images, prepare_app, prepare_images, refuse_changed, studies_of
+
+    from unetv2_monai.core.listing import is_volume
 
     try:
         images = prepare_images(arguments)
@@ -174,8 +155,8 @@ def prepare(arguments: argparse.Namespace) -> Prepared:
         raise
     if not arguments.in_place:
         link_images(studies, images)
-    images_record(arguments.work_dir).write_text(f"{arguments.images.resolve()}\n")
-    return Prepared(studies, start, is_volume(images[0]))
+    (arguments.work_dir / RECORD).write_text(f"{arguments.images.resolve()}\n")
+    return studies, start, is_volume(images[0])
 
 
 def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, str]:
@@ -205,14 +186,14 @@ def answers(host: str, port: int) -> bool:
         return tried.connect_ex((host, port)) == 0
 
 
-def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
+def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: bool, lock: int) -> int:
     """Start the server, say where it is, and wait for its end. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
     anywhere = arguments.host in ("0.0.0.0", "::")
     shown = "127.0.0.1" if anywhere else arguments.host
     log = arguments.work_dir / "server.log"
     print(f"Page: http://{shown}:{arguments.port}/{token}{'/' * bool(token)}")
-    if prepared.volumes:
+    if volumes:
         print("Give it to 3D Slicer's MONAILabel as server once 'Ready.' is printed: the page shows no volumes.")
     else:
         print("Open it in a browser once 'Ready.' is printed. Other clients take it too: docs/how-to/label.md")
@@ -223,24 +204,19 @@ def serve(arguments: argparse.Namespace, prepared: Prepared, lock: int) -> int:
             "Warning: --no_token: every user of this machine, and everybody who reaches the port, can read the images, "
             "change labels and train."
         )
-    print(prepared.start)
-    print(f"Images: {arguments.images}\nLabels: {prepared.studies / 'labels' / 'final'}\nLog: {log}")
+    print(f"{start}\nImages: {arguments.images}\nLabels: {studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
     command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(arguments.work_dir / "app")]
-    command += ["--studies", str(prepared.studies), "--host", arguments.host, "--port", str(arguments.port)]
+    command += ["--studies", str(studies), "--host", arguments.host, "--port", str(arguments.port)]
     command += ["--uvicorn_app", "server:app"]
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
-    environment = prepare_environment(arguments, token)
-    stopped = []
+    env = prepare_environment(arguments, token)
     with log.open("w") as opened:  # what libraries print would bury the address
+        # should this process be killed, the server still has the lock of the folder
         server = subprocess.Popen(
-            command,
-            env=environment,
-            start_new_session=True,
-            stdout=opened,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock],  # should this process be killed, the server still has the folder to itself
+            command, stdout=opened, stderr=subprocess.STDOUT, env=env, start_new_session=True, pass_fds=[lock]
         )
+    stopped = []
 
     def stop(*_: object) -> None:  # with whatever the server started: training, scoring
         stopped.append(True)
@@ -267,9 +243,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
     add_set(parser, "options that the weights need")
     parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
-    parser.add_argument(
-        "--work_dir", type=Path, default=Path("output/label"), help="of these images alone (default: output/label)"
-    )
+    work_dir = Path("output/label")
+    parser.add_argument("--work_dir", type=Path, default=work_dir, help=f"of these images alone (default: {work_dir})")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--no_token", action="store_true", help="an address without a token: everybody may use it")
@@ -281,7 +256,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if problems := problems_at_sight(arguments):
         sys.exit("error: " + "\n  ".join(problems))
     with own_work_folder(arguments.work_dir) as lock:
-        sys.exit(serve(arguments, prepare(arguments), lock))
+        sys.exit(serve(arguments, *prepare(arguments), lock))
 
 
 if __name__ == "__main__":

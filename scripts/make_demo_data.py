@@ -11,8 +11,6 @@ lesions that differ little from their surroundings. The images have several size
 and JPEG; masks are 0/255. In the video a camera moves over one such image. The same seed gives the same images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path

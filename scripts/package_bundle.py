@@ -17,8 +17,6 @@ gives the same bytes. Weights carry the options that they were trained with; for
 that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

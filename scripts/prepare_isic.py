@@ -13,8 +13,6 @@ validation. Papers split in this way (U-Net v2, EGE-UNet and others), but have n
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -14,8 +14,6 @@ of PraNet and later papers, with TrainDataset/ and TestDataset/.
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

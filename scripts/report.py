@@ -10,8 +10,6 @@ reads what `run evaluating` left in `output`, and `run training` if it was run t
 shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
-from __future__ import annotations
-
 import copy
 import csv
 import io
@@ -23,9 +21,8 @@ from typing import Any
 
 import numpy as np
 from common.command import new_parser, run
-from common.figures import new_figure, to_png
 from common.options import plain_option
-from common.pages import data_uri, render
+from common.pages import data_uri, new_figure, render, to_png
 from common.pictures import picture
 from monai.bundle import ConfigParser
 from PIL import Image
@@ -70,7 +67,7 @@ class Scored:
     tn: int
 
     @classmethod
-    def from_row(cls, row: dict[str, str], several: bool = False) -> Scored:
+    def from_row(cls, row: dict[str, str], several: bool = False) -> "Scored":
         """``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
         return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)

@@ -13,8 +13,6 @@ inference` writes it, an overlay below overlays/, and images.csv; of a video NAM
 NAME.csv. Files that cannot be read are listed at the end, and the exit status is then 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.util
 import os

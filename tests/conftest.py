@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
+import csv
 import importlib.util
 import os
 import subprocess
@@ -43,6 +42,12 @@ def draw_pair(folder: Path, name: str, width: int, height: int, ending: str = "p
     Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}.png")
 
 
+def draw_pairs(folder: Path, count: int, name: str = "case", width: int = 60, height: int = 48) -> None:
+    """Pairs of different discs: ``case_0.png`` and so on."""
+    for index in range(count):
+        draw_pair(folder, f"{name}_{index}", width, height, seed=index)
+
+
 def draw_volume(folder: Path, name: str, values: np.ndarray, label: np.ndarray, affine: np.ndarray) -> None:
     """A volume below ``folder/imagesTr``, and its label below ``folder/labelsTr``."""
     for kind, content in (("imagesTr", values), ("labelsTr", label.astype(np.uint8))):
@@ -63,8 +68,7 @@ def pairs(tmp_path) -> Path:
 def trained(tmp_path_factory) -> tuple[Path, Path]:
     """Data of six pairs, and the output folder of two epochs of training on them."""
     folder = tmp_path_factory.mktemp("trained")
-    for index in range(6):
-        draw_pair(folder / "data", f"case_{index}", 60 + 4 * index, 48, seed=index)
+    draw_pairs(folder / "data", 6)
     run(TRAIN, "training", dataset_dir=str(folder / "data"), output_dir=str(folder / "out"), max_epochs=2, **TINY)
     return folder / "data", folder / "out"
 
@@ -88,6 +92,12 @@ def unpacked(package, tmp_path_factory) -> Path:
         opened.extractall(folder)
     (bundle,) = folder.iterdir()
     return bundle
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as opened:
+        return list(csv.DictReader(opened))
 
 
 def script(name: str) -> ModuleType:

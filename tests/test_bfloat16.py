@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens where the processor has no bfloat16."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from timm.optim import create_optimizer_v2, muon

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation: commands name what exists, and code runs. Links are checked by rumdl in `make style`."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import io
@@ -44,10 +42,8 @@ def code(page: Path, language: str) -> list[str]:
 def commands(page: Path) -> Iterator[list[str]]:
     """The words of every command of a page, with continued lines joined."""
     for block in code(page, "bash"):
-        for line in (
-            re.sub(r"<<'END'.*?^END$", "", block, flags=re.MULTILINE | re.DOTALL).replace("\\\n", " ").splitlines()
-        ):
-            yield shlex.split(line, comments=True)
+        block = re.sub(r"<<'END'.*?^END$", "", block, flags=re.MULTILINE | re.DOTALL).replace("\\\n", " ")
+        yield from (shlex.split(line, comments=True) for line in block.splitlines())
 
 
 @functools.cache
@@ -69,10 +65,8 @@ def test_named_files_exist(page):
     text = page.read_text()
     missing = [name for name in FILE.findall(text) if not (ROOT / name).exists()]
     missing += [name for name in OVERLAY.findall(text) if not (CONFIGS / name).exists()]
-    missing += [
-        f"{file}::{test}" for file, test in TEST.findall(text) if f"def {test}(" not in (ROOT / file).read_text()
-    ]
-    assert missing == []
+    tests = [(file, test) for file, test in TEST.findall(text) if f"def {test}(" not in (ROOT / file).read_text()]
+    assert missing + tests == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

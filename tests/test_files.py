@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The size of files. What may import what is in pyproject.toml, and import-linter checks it."""
 
-from __future__ import annotations
-
 from .conftest import ROOT
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The core of the package without torch, and the names of the package."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The released network's weights and its own scoring."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

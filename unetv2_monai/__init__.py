@@ -5,8 +5,6 @@ U-Net v2 for MONAI: the network, and the few parts of its bundle that no library
 A name is imported when it is first used, so that ``unetv2_monai.core`` runs where torch is not installed.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 
@@ -14,7 +12,8 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
-    "bundle": ["prepare", "start_run"],
+    "bundle.prepare": ["prepare"],
+    "bundle.run_folder": ["start_run"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
     "core.images": ["to_rgb"],
@@ -22,10 +21,10 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "list_images", "load_datalist"],
-    "handlers": [
-        *("AtomicCheckpointSaver", "BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage", "ScoreTable"),
-        *("TrainingRun", "WholeCheckpointSaver"),
-    ],
+    "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
+    "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],
+    "handlers.runs": ["TrainingRun"],
+    "handlers.score_table": ["ScoreTable"],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
     "networks": ["SDI", "UNetV2", "load_weights"],

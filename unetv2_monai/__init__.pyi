@@ -2,8 +2,8 @@
 # The names of __init__.py, for type checkers and editors.
 
 from .bfloat16 import fast_muon as fast_muon
-from .bundle import prepare as prepare
-from .bundle import start_run as start_run
+from .bundle.prepare import prepare as prepare
+from .bundle.run_folder import start_run as start_run
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file
@@ -16,14 +16,14 @@ from .data import MultiScaleBatch as MultiScaleBatch
 from .data import RandLesionFreed as RandLesionFreed
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
-from .handlers import AtomicCheckpointSaver as AtomicCheckpointSaver
-from .handlers import BroadcastBuffers as BroadcastBuffers
-from .handlers import ClipGradients as ClipGradients
-from .handlers import EpochMean as EpochMean
-from .handlers import MovingAverage as MovingAverage
-from .handlers import ScoreTable as ScoreTable
-from .handlers import TrainingRun as TrainingRun
-from .handlers import WholeCheckpointSaver as WholeCheckpointSaver
+from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
+from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
+from .handlers.network import BroadcastBuffers as BroadcastBuffers
+from .handlers.network import ClipGradients as ClipGradients
+from .handlers.network import EpochMean as EpochMean
+from .handlers.network import MovingAverage as MovingAverage
+from .handlers.runs import TrainingRun as TrainingRun
+from .handlers.score_table import ScoreTable as ScoreTable
 from .inferers import AutocastInferer as AutocastInferer
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork

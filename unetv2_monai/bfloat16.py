@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """bfloat16 on processors without it, where PyTorch needs many times as long as with float32."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -4,8 +4,6 @@ The command ``unetv2``. Each of its sub-commands runs one command of MONAI or on
 first, so that you can go on with the real one.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex
@@ -72,12 +70,14 @@ AFTER_EVALUATE = ("tta",)  # changes what evaluate.json says; other overlays cha
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
-    """The file of that name in ``recipes`` or ``options``; for inference its form for it, where there is one."""
+    """The user's own file, or the one of that name in ``recipes`` or ``options``, for inference its form for it."""
+    if name.endswith((".yaml", ".yml", ".json")) and Path(name).is_file():
+        return Path(name)
     files = {path.stem: path for kind in ("recipes", "options") for path in bundle_dir().glob(f"configs/{kind}/*.yaml")}
     for stem in [f"inference_{name}", f"{name}_inference", name] if for_inference else [name]:
         if stem in files:
             return files[stem]
-    raise InputError(f"--with {name}: there is {', '.join(sorted(files))}.")
+    raise InputError(f"--with {name}: there is no such file; there is {', '.join(sorted(files))}.")
 
 
 def weights_file(name: str) -> tuple[Path, str | None]:
@@ -113,7 +113,10 @@ def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
     """Arguments of Python for a script."""
     given = list(arguments)
     if script.first and given and not given[0].startswith("-"):
-        given = [script.first, *given]
+        packs = script.file == "package_bundle.py" and given[0] in entry_keys()
+        given = ["--entry" if packs else script.first, *given]
+    for index in (i for i, word in enumerate(given) if i and given[i - 1] == "--checkpoint" and word in entry_keys()):
+        given[index] = _shown(read_entry(given[index]).weights)
     asks = {"-h", "--help"} & {*given}
     if script.defaults and script.defaults[0] not in given and not asks:
         given += script.defaults
@@ -134,7 +137,12 @@ def command_of(argv: Sequence[str]) -> list[str]:
             default = "those for polyps" if name == "segment" else "output/models/model.pt"
             one.add_argument("--weights", help=f"{', '.join(entry_keys())} or a file (default: {default})")
         one.add_argument(
-            "--with", dest="overlays", nargs="+", default=[], metavar="NAME", help="files of recipes/ and options/"
+            "--with",
+            dest="overlays",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help="recipes, options, or files of yours (.yaml)",
         )
     for name, script in SCRIPTS.items():
         commands.add_parser(name, help=script.help, add_help=False)

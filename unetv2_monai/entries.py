@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped weights: what ``entries/<key>`` of the bundle says of each file."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

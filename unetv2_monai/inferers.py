@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ways to pass images through a network, as MONAI inferers that can be nested, and runtimes in place of a network."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from itertools import chain, combinations
@@ -139,10 +137,9 @@ class AutocastInferer(Inferer):
     """
     Compute the network in reduced precision, and return its outputs in float32, except whole numbers such as classes.
 
-    A warning is logged once where the processor is slower for it.
-
     Args:
-        dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``.
+        dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``, with a
+            warning where the processor is slower for it.
         inferer: passes the image through the network. Defaults to :py:class:`PlainInferer`.
     """
 

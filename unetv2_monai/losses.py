@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The structure loss of the polyp literature, which no kept library has."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of masks and of probabilities, and their summaries over images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,16 +9,6 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.utils import convert_to_tensor
 from scipy.stats import bootstrap
-
-__all__ = [
-    "calibration_bins",
-    "count_scores",
-    "expected_calibration_error",
-    "hausdorff_95",
-    "mask_dice",
-    "summarise",
-    "surface_dice",
-]
 
 MEANS = ("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "released_dice", "released_iou")
 BINS = 20

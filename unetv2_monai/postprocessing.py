@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From probabilities to masks, where MONAI has no transform for it."""
-
-from __future__ import annotations
+"""From probabilities to masks and overlays, where MONAI has no transform for it."""
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
+from .core.errors import InputError
 from .core.hysteresis import hysteresis
+from .core.images import read_image
+from .core.overlay import PREDICTION_COLOR, outlined, save_overlay
 
-__all__ = ["HysteresisThresholdd"]
+__all__ = ["HysteresisThresholdd", "SaveOverlayd"]
 
 
 class HysteresisThresholdd(MapTransform):
@@ -44,4 +46,37 @@ class HysteresisThresholdd(MapTransform):
                 out[key] = convert_to_dst_type(mask[None], out[key])[0]
             else:  # the same, without a copy to the CPU
                 out[key] = (out[key] >= self.low).to(out[key].dtype)
+        return out
+
+
+class SaveOverlayd(MapTransform):
+    """
+    Write ``NAME.jpg``, the image with its mask on it: the outline, and a tint inside. segment.py draws the same.
+
+    Args:
+        keys: of masks of shape (1, width, height) or (width, height), whose metadata name the image.
+        output_dir: folder of the overlays.
+        opacity: of the tint, 0 to 1. Defaults to 0.3.
+        allow_missing_keys: whether keys may be absent. Defaults to False.
+
+    Raises:
+        InputError: when called, for masks of volumes.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, output_dir: str, opacity: float = 0.3, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.folder, self.opacity = Path(output_dir), opacity
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            path = Path(out[key].meta["filename_or_obj"])  # type: ignore[attr-defined]
+            mask = convert_to_numpy(out[key]).T > 0
+            mask = mask[..., 0] if mask.ndim > 2 else mask
+            if mask.ndim != 2:
+                raise InputError(f"{path}: overlays are drawn on images, not on volumes. Turn them off.")
+            overlay = outlined(read_image(path), mask, PREDICTION_COLOR, self.opacity)
+            save_overlay(overlay, self.folder / f"{path.stem}.jpg")
         return out

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trained networks in Python: their weights, with the preprocessing and the postprocessing of the bundle's configs."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from .core.errors import InputError
 from .core.images import to_rgb
 from .core.places import bundle_dir
 from .entries import entry_keys, read_entry
-from .networks import UNetV2, options_of, read_weights
+from .networks import UNetV2, check_weights, options_of, read_weights
 
 __all__ = ["PretrainedUNetV2", "load_pretrained"]
 
@@ -122,7 +120,8 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
         InputError: when there are no such weights, or they are of another network.
     """
     configs, path, recipe = _files(weights)
-    carried = options_of(read_weights(path))
+    state = read_weights(path)
+    carried = options_of(state)
     recipe = recipe or ("volumes" if carried.get("spatial_dims") == 3 else None)
     parser = ConfigParser()
     parser.read_config([configs / "inference.json", *([configs / "recipes" / f"{recipe}.yaml"] if recipe else [])])
@@ -132,7 +131,7 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
         raise InputError(f"{path} has weights of {parser['network_def']['_target_']}, which is not U-Net v2.")
     parser["network_def#_target_"] = TRAINED
     parser.parse(reset=True)
-    state = read_weights(path, parser.get_parsed_content("network_def"))
+    check_weights(state, parser.get_parsed_content("network_def"), path)
     network: PretrainedUNetV2 = parser.get_parsed_content("network")
     network.load_state_dict(state)
     network.steps = Steps(parser)  # type: ignore[assignment]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The released U-Net v2: the names of its layers, the conversion of its weights, its own scoring of polyps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -82,12 +80,9 @@ def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, floa
     """
     Compute ``released_dice`` and ``released_iou`` of one image as the released code of U-Net v2 does for polyps.
 
-    The sum of the logits of the two finest heads is interpolated to the size of the mask. Its sigmoid is stretched to
-    0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on one without a lesion.
-
-    Args:
-        logits: summed logits of shape (1, height, width).
-        label: the mask, 0 and 1, of shape (1, native height, native width).
+    The sum of the logits of the two finest heads, (1, height, width), is interpolated to the size of the mask. Its
+    sigmoid is stretched to 0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on
+    one without a lesion.
     """
     upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
     probability = torch.sigmoid(upsampled)

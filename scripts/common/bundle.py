@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle of this project: its configs with overlays and options, and its commands in processes of their own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -19,8 +17,6 @@ from monai.bundle import ConfigParser
 
 from unetv2_monai import InputError, bundle_dir
 from unetv2_monai.bundle.options import full_size
-
-__all__ = ["BUNDLE", "CONFIGS", "ROOT", "Usage", "read_config", "run_bundle"]
 
 ROOT = Path(__file__).resolve().parents[2]  # of the repository; in a wheel, the package
 BUNDLE = bundle_dir()

@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a command begins and ends: its ``--help``, and one sentence instead of a traceback for an error of its user."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-
-__all__ = ["RUNTIME_PYTHON", "new_parser", "run"]
 
 RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" / "python"  # of make runtime-env
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -20,8 +18,6 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, stem, unique_stems
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.data.checks import check_pair
-
-__all__ = ["Entry", "Pair", "hold_out", "match_pairs", "store_all", "write_datalist"]
 
 Entry = dict[str, str]
 """One pair in ``datalist.json``."""

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network in the formats of other runtimes, and how far their outputs differ from its own."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json
@@ -22,11 +20,6 @@ from unetv2_monai.core.description import KEY, Description
 
 from .bundle import CONFIGS, read_config
 from .quantisation import quantise
-
-__all__ = [
-    "FORMATS", "Agreement", "Format", "compare", "describe", "export", "images_of", "inference_config", "runner",
-    "write_onnx",
-]  # fmt: skip
 
 LEAST_DICE = 0.98  # of int8's masks with the network's
 FREE = torch.export.Dim.DYNAMIC
@@ -166,6 +159,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
+    names = {str(index): name for index, name in enumerate(options.get("class_names", []))} or names
     mean, std = (
         ensure_tuple_rep(parser.get_parsed_content(f"transforms#normalize#{key}"), parser["in_channels"])
         for key in ("subtrahend", "divisor")

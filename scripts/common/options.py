@@ -6,15 +6,11 @@ Only the standard library is imported at the top: label_server.py parses its com
 environment that has the packages.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-__all__ = ["add_set", "key_and_text", "plain_option", "refuse_unknown", "values_of", "with_carried"]
 
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A copy of the bundle with its code and weights, which runs without this repository."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import shutil
@@ -20,10 +18,6 @@ from unetv2_monai.bundle.options import full_size, references
 from unetv2_monai.networks import read_weights
 
 from .bundle import BUNDLE, read_config
-
-__all__ = [
-    "MODELS", "NAME", "SHIPPED", "apply_overlay", "copy_bundle", "copy_encoder", "new_network", "save_weights",
-]  # fmt: skip
 
 NAME = "unetv2_lesion_segmentation"
 PACKAGE = Path(unetv2_monai.__file__).resolve().parent
@@ -134,9 +128,10 @@ def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
         image["spatial_shape"] = pred["spatial_shape"] = size
     if (count := options.get("in_channels", image["num_channels"])) != image["num_channels"]:
         image.update(num_channels=count, channel_def={str(index): f"channel_{index}" for index in range(count)})
-    if (count := options.get("out_channels", pred["num_channels"])) != pred["num_channels"]:
-        names = ["lesion"] if count == 1 else [f"class_{index}" for index in range(1, count)]
-        named = {str(index): name for index, name in enumerate(["background", *names])}
+    count, names = options.get("out_channels", pred["num_channels"]), options.get("class_names", [])
+    if count != pred["num_channels"] or names:
+        names = names or ["background", *(["lesion"] if count == 1 else [f"class_{i}" for i in range(1, count)])]
+        named = {str(index): name for index, name in enumerate(names)}
         pred.update(num_channels=count, channel_def=named)
         if volumes or count > 1:
             classes = ", ".join(f"{index} {name}" for index, name in named.items())

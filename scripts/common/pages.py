@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTML pages that need no other file, from the templates in ``templates/``."""
-
-from __future__ import annotations
+"""What pages are made of: tables, diagrams, and HTML from the templates in ``templates/`` that needs no other file."""
 
 import base64
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-__all__ = ["data_uri", "render"]
+from unetv2_monai import InputError
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -28,3 +28,27 @@ def render(template: str, **values: Any) -> str:
 def data_uri(content: bytes, kind: str = "png") -> str:
     """What ``src`` of an ``<img>`` takes, so that an image file is part of the page; ``kind``: ``png`` or ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def markdown(rows: Sequence[Mapping[str, object]]) -> str:
+    """Write rows of cells by column title as a table; ``-`` where a row has no such cell."""
+    columns = list(dict.fromkeys(title for row in rows for title in row))
+    lines = [columns, *([str(row.get(title, "-")) for title in columns] for row in rows)]
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, "|---" * len(columns) + "|", *rest])
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Make an empty figure; sizes are in inches. Raises InputError without matplotlib, which is an extra."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("matplotlib is missing: pip install matplotlib") from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def to_png(figure: Any) -> bytes:
+    """Return the figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pictures of image and volume files with their masks, for pages: a volume is shown in three orthogonal slices."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +10,6 @@ from PIL import Image
 
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
-
-__all__ = ["fullest_slices", "picture"]
 
 GAP = 2  # pixels
 DETAIL = 256  # pixels along the longest side, so that outlines are thin

@@ -4,8 +4,6 @@ An OpenVINO network in int8, quantised after training by NNCF. What changes the 
 float32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys
@@ -13,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-
-__all__ = ["CALIBRATION_IMAGES", "LEAST_IMAGES", "float_operations", "quantise"]
 
 CALIBRATION_IMAGES = 100  # with 300 the masks agree no better
 LEAST_IMAGES = 16  # with fewer, ranges of activations depend on chance

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of a comparison: a recipe with options of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +9,6 @@ from unetv2_monai import InputError
 
 from .bundle import CONFIGS
 from .options import key_and_text
-
-__all__ = ["Row"]
 
 OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists and dicts whole
 
@@ -26,7 +22,7 @@ class Row:
     options: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, text: str) -> Row:
+    def parse(cls, text: str) -> "Row":
         """Read ``RECIPE:KEY=VALUE,KEY=VALUE``."""
         recipe, _, options = text.partition(":")
         return cls(text, recipe, dict(map(key_and_text, OPTION.findall(options))))

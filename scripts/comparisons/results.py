@@ -1,29 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """What compare.py writes of its finished runs: their table, their scores per image and class, and their plot."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from common.figures import new_figure
+from common.pages import markdown, new_figure
 from common.rows import Row
-from common.tables import markdown
 from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
 
 from .runs import EPOCHS, TIME, Run, finite_mean
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["paired_difference", "plot", "scores_as_csv", "tabulate"]
 
 SCORES = ("dice", "iou", "hd95", "surface_dice")
 MARKERS = "osD^vP*X<>"
@@ -36,28 +28,19 @@ def paired_difference(
     scores: np.ndarray, reference: np.ndarray, resamples: int = 5000
 ) -> tuple[float, tuple[float, float]]:
     """
-    Compute the mean difference of two networks' scores, with a percentile-bootstrap interval over seeds and images.
+    Compute the mean of ``scores - reference``, each (seeds, images) in the same order, and its 95 % interval.
 
-    A resample draws seeds and images with replacement. Both networks get the same draw, so that an image which is hard
-    for both, or a seed with a poor split for both, cancels out. All seeds of a draw get the same images, since every
-    seed was tested on the same ones: an image stays hard or easy in all seeds. Of a single seed, the interval is over
-    images alone; of two or three, it is a coarse estimate.
-
-    Args:
-        scores: of one network, of shape (seeds, images).
-        reference: of the other network, same seeds and images in the same order.
-        resamples: number of bootstrap samples. Defaults to 5000.
-
-    Returns:
-        The mean of ``scores - reference``, and the ends of its 95 % interval.
+    That is a percentile bootstrap over seeds and images. Both networks get the same draw, so that an image which is
+    hard for both cancels out, and all seeds of a draw get the same images, since every seed was tested on the same
+    ones. Of a single seed, the interval is over images alone; of two or three, it is a coarse estimate.
     """
     difference = np.asarray(scores, dtype=float) - np.asarray(reference, dtype=float)
 
     def mean(seeds: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
         return difference[seeds[..., :, None], images[..., None, :]].mean(axis=(-2, -1))
 
-    # The two samples are places of seeds and of images, so SciPy draws them apart, and the statistic joins them. SciPy
-    # refuses samples of one, so a single place stands twice: every draw is that place.
+    # SciPy draws places of seeds and of images apart, and the statistic joins them. It refuses samples of one, so a
+    # single place stands twice.
     places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
     interval = bootstrap(
         places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
@@ -66,16 +49,7 @@ def paired_difference(
 
 
 def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
-    """
-    Make the table of all rows.
-
-    Args:
-        results: runs by the text of their row, none of them empty.
-        reference: the row that the others' Dice is compared with.
-
-    Returns:
-        The table in Markdown.
-    """
+    """Make the table of all rows in Markdown: runs by the text of their row, and the row that Dice is compared with."""
     rows = []
     for text, runs in results.items():
         epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
@@ -91,17 +65,7 @@ def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
 
 
 def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
-    """
-    Make the cells of one row for one data set.
-
-    Args:
-        runs: of one row.
-        reference: runs of the row that its Dice is compared with; may be none.
-        dataset: a key of :py:attr:`Run.scores`.
-
-    Returns:
-        The cells by their titles.
-    """
+    """Make the cells of one row for one data set, by their titles; ``reference`` may be empty."""
 
     def mean(score: str, digits: int = 3) -> str:
         return spread([run.mean(dataset, score) for run in runs], digits)
@@ -130,18 +94,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
     """
-    Compare the Dice of two rows.
+    Compare the Dice of two rows over the seeds that both have, where an image counts with the mean over its classes.
 
-    Args:
-        runs, reference: of two rows; the seeds that both have are compared.
-        dataset: a key of :py:attr:`Run.scores`.
-
-    Returns:
-        The difference with its interval, where an image counts with the mean over its classes; ``"-"`` where no seed is
-        in both.
-
-    Raises:
-        InputError: when they were scored on different images.
+    Returns the difference with its interval, or ``"-"``; refuses rows that were scored on different images.
     """
     others = {run.seed: run for run in reference}
     pairs = [(run, others[run.seed]) for run in runs if run.seed in others]
@@ -156,14 +111,9 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 def scores_as_csv(results: Results) -> str:
     """
-    List the scores of every image.
+    List the scores of every image, with a line per run, image and class; a run that is in both terms is there once.
 
-    Args:
-        results: runs by ``EPOCHS`` or ``TIME``, then by row.
-
-    Returns:
-        A table with a line per run, image and class; a run that is in both terms is there once. A score that is not
-        defined is empty, and one that no image has is left out.
+    A score that is not defined is empty, and one that no image has is left out.
     """
     lines: list[dict[str, Any]] = []
     for equal, rows in results.items():
@@ -182,17 +132,8 @@ def scores_as_csv(results: Results) -> str:
     return text.getvalue()
 
 
-def plot(results: Results) -> Figure:
-    """
-    Plot Dice against time.
-
-    Args:
-        results: runs by ``EPOCHS`` (filled markers) or ``TIME`` (hollow ones), then by row.
-
-    Returns:
-        Dice, of several classes their mean, against CPU minutes of training, one panel per data set: means over the
-        seeds, with standard deviations.
-    """
+def plot(results: Results) -> Any:
+    """Plot Dice, the mean of all classes, against CPU minutes of training: mean and deviation over the seeds."""
     rows = list(dict.fromkeys(row for each in results.values() for row in each))
     runs = [run for each in results.values() for found in each.values() for run in found]
     datasets = sorted({name for run in runs for name in run.scores})
@@ -200,28 +141,26 @@ def plot(results: Results) -> Figure:
     from matplotlib.lines import Line2D  # an extra, which new_figure asks for
 
     for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets):
-        for equal, each in results.items():
+        for terms, each in results.items():
             for row, found in each.items():
                 points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]
                 x, y = map(fmean, points)
                 xerr, yerr = map(stdev, points) if len(found) > 1 else (None, None)
-                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), equal)}
+                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), terms)}
                 axis.errorbar(x, y, xerr=xerr, yerr=yerr, **style)
         over = "images and classes" if len(runs[0].classes(dataset)) > 1 else "images"
         axis.set(title=dataset, xlabel="CPU minutes of training", ylabel=f"Dice, mean over {over}")
         axis.grid(alpha=0.3)
-    handles = [
-        Line2D([], [], linestyle="", label=Row.parse(row).label, **_style(i, EPOCHS)) for i, row in enumerate(rows)
-    ]
+    styles = [(Row.parse(row).label, _style(index, EPOCHS)) for index, row in enumerate(rows)]
     if TIME in results:
-        for label, style in (("equal epochs", FILLED), ("equal time", HOLLOW)):
-            handles.append(Line2D([], [], linestyle="", label=label, marker="o", color="black", **style))
+        black = {"marker": "o", "color": "black"}
+        styles += [("equal epochs", {**black, **FILLED}), ("equal time", {**black, **HOLLOW})]
+    handles = [Line2D([], [], linestyle="", label=label, **style) for label, style in styles]
     figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
     return figure
 
 
-def _style(index: int, equal: str) -> dict[str, Any]:
+def _style(index: int, terms: str) -> dict[str, Any]:
     """Rows differ in colour and in form, so that print without colour shows them too."""
-    color = f"C{index % 10}"
-    terms = FILLED if equal == EPOCHS else {**HOLLOW, "markeredgecolor": color}
-    return {"marker": MARKERS[index % len(MARKERS)], "color": color, **terms}
+    style = {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index % 10}"}
+    return {**style, **(FILLED if terms == EPOCHS else HOLLOW)}

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished runs of compare.py: how long they took, and their scores."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -21,8 +19,6 @@ from common.bundle import Usage
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.metrics import count_scores
 
-__all__ = ["EPOCHS", "TIME", "Run", "finite_mean", "fitting_epochs", "read_runs"]
-
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
 TOLERANCE = 0.03  # of the time; times of equal runs differ by more
 RESULT = "result.json"
@@ -30,39 +26,24 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Run:
-    """
-    A finished run: trained and scored.
+    """A finished run: trained and scored. Seconds are of the training process."""
 
-    Args:
-        row: text of the row.
-        seed: of the training.
-        time_of: text of the row that it has the time of; ``""`` where it has the epochs of all rows.
-        terms: what all rows have in common.
-        epochs: number that was trained.
-        epoch_seconds: of all epochs, with their validation, on the clock.
-        wall_seconds: of the whole training process, with its start, on the clock.
-        cpu_seconds: of the whole training process, in all its threads.
-        folder: of the run.
-        peak_mb: largest resident memory of the training process; nan in runs of earlier versions.
-        parameters: number of the network's; nan in runs of earlier versions.
-    """
-
-    row: str
+    row: str  # its text
     seed: int
-    time_of: str
-    terms: dict[str, Any]
+    time_of: str  # text of the row that it has the time of; "" where it has the epochs of all rows
+    terms: dict[str, Any]  # that all rows have in common
     epochs: int
-    epoch_seconds: float
-    wall_seconds: float
-    cpu_seconds: float
+    epoch_seconds: float  # of all epochs, with their validation, on the clock
+    wall_seconds: float  # of the whole process, on the clock
+    cpu_seconds: float  # of the whole process, in all its threads
     folder: Path
-    peak_mb: float = math.nan
-    parameters: float = math.nan
+    peak_mb: float = math.nan  # largest resident memory; unknown in runs of earlier versions
+    parameters: float = math.nan  # the same
 
     @classmethod
     def finish(
         cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
-    ) -> Run:
+    ) -> "Run":
         """Write into ``folder`` that its run is finished. The number and time of its epochs are read there."""
         with (folder / "metrics.csv").open(newline="") as opened:
             seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
@@ -79,10 +60,7 @@ class Run:
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
-        """
-        Rows of ``scores.csv`` by data set, in the order of images and classes. The name of an image is its path below
-        the folder of all images of its data set.
-        """
+        """Rows of ``scores.csv`` by data set, in order; images are named by their path below the folder of all."""
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
         with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
             for row in csv.DictReader(opened):
@@ -124,15 +102,7 @@ def finite_mean(values: Sequence[float] | np.ndarray) -> float:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """
-    Read the finished runs of a comparison.
-
-    Args:
-        folder: of the comparison.
-
-    Returns:
-        The runs, in the order of their rows and seeds.
-    """
+    """Read the finished runs of a comparison, in the order of their rows and seeds."""
     paths = [*folder.glob(f"*/seed*/{RESULT}"), *folder.glob(f"*/time_of_*/seed*/{RESULT}")]
     runs = [Run(**json.loads(path.read_text()), folder=path.parent) for path in paths]
     return sorted(runs, key=lambda run: (run.row, run.seed))
@@ -140,16 +110,9 @@ def read_runs(folder: Path) -> list[Run]:
 
 def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int) -> int:
     """
-    Compute how many epochs of a row fit into the time of the reference.
+    Compute how many epochs of a row fit into the CPU time of the reference's training, with 3 % more allowed.
 
-    Args:
-        runs: of one row, at equal epochs.
-        reference: runs of the row whose CPU time of training is the measure.
-        interval: of the validations, in epochs.
-
-    Returns:
-        The number of epochs, with 3 % more time allowed: whole intervals, so that the last epoch is validated; where
-        less than one interval fits, as many epochs as do, and at least 1.
+    They are whole intervals of validation, or at least 1 where less than one interval fits.
     """
     available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
     epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)

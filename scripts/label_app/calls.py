@@ -4,40 +4,23 @@ The calls of MONAI Label that this server answers, with the functions of MONAI L
 closed, and so are values that have not the type and the range that is stated here and in options.py.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
+import options
 import torch
 from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Query, Request, Response, UploadFile
 from monailabel.endpoints import activelearning, batch_infer, datastore, infer, info, scoring, train
 from monailabel.interfaces.utils.app import app_instance
-from options import (
-    BatchInfer,
-    Flag,
-    ImageId,
-    Images,
-    Infer,
-    LabelSaved,
-    Model,
-    Options,
-    Output,
-    Score,
-    Strategy,
-    Tag,
-    Train,
-    checked,
-    new_id,
-)
-from uploads import check_image, check_label, name_of, received, renumber
+from options import Flag, ImageId, Model, Tag, checked
+from uploads import name_of, received, renumber
 
 from unetv2_monai.core.listing import stem
-
-__all__ = ["json_body", "router"]
+from unetv2_monai.data.checks import check_pair, image_size
 
 TURN = asyncio.Lock()
 
@@ -48,7 +31,7 @@ async def in_turn() -> AsyncIterator[None]:
         yield
 
 
-def json_body(model: type[Options]) -> Any:
+def json_body(model: type[options.Options]) -> Any:
     """A parameter with the options of a JSON body."""
 
     async def read(request: Request) -> dict[str, Any]:
@@ -76,29 +59,27 @@ def post_infer(
     model: Model,
     background: BackgroundTasks,
     image: ImageId = "",
-    output: Output | None = None,
+    output: options.Output | None = None,
     params: Params = "",
     file: UploadFile | None = None,
 ) -> Any:
-    options = json.dumps(checked(Infer, params))
-    if file is None:
-        if not image:
-            raise HTTPException(422, "There is neither an image's id nor a file in the part 'file'.")
-        return infer.run_inference(background, model, image, "", options, None, None, output)
-    with received(file, app_instance().volumes) as path, path.open("rb") as opened:
-        check_image(path)
-        sent = UploadFile(opened, filename=path.name)
-        return infer.run_inference(background, model, "", "", options, sent, None, output)
+    given = json.dumps(checked(options.Infer, params))
+    if file is None and not image:
+        raise HTTPException(422, "There is neither an image's id nor a file in the part 'file'.")
+    with received(file, app_instance().volumes) if file else nullcontext() as path:
+        if path:
+            image_size(str(path))  # decodes it
+        return infer.run_inference(background, model, str(path or image), "", given, None, None, output)
 
 
 @router.post("/activelearning/{strategy}")
-def post_next(strategy: Strategy, given: Annotated[dict, json_body(Options)]) -> Any:
+def post_next(strategy: options.Strategy, given: Annotated[dict, json_body(options.Options)]) -> Any:
     return activelearning.sample(strategy, given)
 
 
 @router.post("/train/{model}")
 def post_training(
-    model: Model, given: Annotated[dict, json_body(Train)], run_sync: Flag = False, enqueue: Flag = False
+    model: Model, given: Annotated[dict, json_body(options.Train)], run_sync: Flag = False, enqueue: Flag = False
 ) -> Any:
     found = train.run_model(model, given, run_sync, enqueue)
     if not run_sync:
@@ -107,13 +88,16 @@ def post_training(
 
 
 @router.post("/scoring/{model}")
-def post_scoring(model: Model, given: Annotated[dict, json_body(Score)], run_sync: Flag = False) -> Any:
+def post_scoring(model: Model, given: Annotated[dict, json_body(options.Score)], run_sync: Flag = False) -> Any:
     return scoring.run_method(model, given, run_sync)
 
 
 @router.post("/batch/infer/{model}")
 def post_batch(
-    model: Model, given: Annotated[dict, json_body(BatchInfer)], images: Images = "all", run_sync: Flag = False
+    model: Model,
+    given: Annotated[dict, json_body(options.BatchInfer)],
+    images: options.Images = "all",
+    run_sync: Flag = False,
 ) -> Any:
     if not torch.cuda.is_available():
         given["multi_gpu"] = False  # MONAI Label 0.8.5 would divide by the number of GPUs
@@ -123,10 +107,10 @@ def post_batch(
 @router.put("/datastore")
 @router.put("/datastore/image")
 def put_image(file: UploadFile, image: str = "", params: Params = "") -> Any:
-    app, given = app_instance(), checked(Options, params)
+    app, given = app_instance(), checked(options.Options, params)
     with received(file, app.volumes) as path:
-        check_image(path)
-        name = new_id(image or stem(Path(name_of(file))))
+        image_size(str(path))  # decodes it
+        name = options.new_id(image or stem(Path(name_of(file))))
         return {"image": app.datastore().add_image(name, str(path), given)}
 
 
@@ -157,12 +141,12 @@ def head_label(image: ImageId, tag: Tag) -> Any:
 
 @router.put("/datastore/label")
 def put_label(image: ImageId, label: UploadFile, tag: Tag = "final", params: Params = "") -> Any:
-    app, given = app_instance(), checked(LabelSaved, params)
+    app, given = app_instance(), checked(options.LabelSaved, params)
     with received(label, app.volumes) as path:
         if app.volumes and given.get("label_info"):
             renumber(path, given["label_info"], app.task.labels)
             given["label_info"] = [{"name": name, "idx": value} for name, value in app.task.labels.items()]
-        check_label(path, app.datastore().get_image_uri(image), app.out_channels)
+        check_pair({"image": app.datastore().get_image_uri(image), "label": str(path)}, app.out_channels)
         return {"image": image, "label": app.datastore().save_label(image, str(path), tag, given)}
 
 

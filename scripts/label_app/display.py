@@ -1,28 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page shows of images with more than 8 bits."""
+"""Images for the page, and what it shows of those with more than 8 bits."""
 
-from __future__ import annotations
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from unetv2_monai import to_rgb
 
-__all__ = ["displayed"]
-
 FLAT = 64  # of 256 grey values: an image that uses fewer is hardly visible
+
+
+def png(image: Image.Image, compress_level: int = 1) -> bytes:
+    written = BytesIO()
+    image.save(written, "PNG", compress_level=compress_level)
+    return written.getvalue()
 
 
 def displayed(image: Image.Image) -> tuple[Image.Image, str]:
     """
-    An image as the network gets it, unless little can be seen in that: values of 12 bits in a file of 16, or 0 to 1.
-    Then the values are stretched from the lowest to the highest.
-
-    Args:
-        image: an opened image.
-
-    Returns:
-        An RGB image, and a sentence in ASCII where it is not what the network gets, else an empty one.
+    An image in RGB as the network gets it, and an empty text. Where little could be seen (12 bits in 16, 0 to 1), the
+    values are stretched from the lowest to the highest, and the text is a sentence in ASCII about it.
     """
     seen = to_rgb(image)
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands before all calls: who may call, from where, and how much may be sent."""
 
-from __future__ import annotations
-
 import hmac
 import ipaddress
 import re
@@ -13,8 +11,6 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-__all__ = ["MAX_TEXT", "Guard"]
 
 MAX_TEXT = 64 * 1024  # bytes of what is no file
 FILES = ("multipart/form-data", "image/png")
@@ -32,10 +28,10 @@ HEADERS = {
 
 class Guard:
     """
-    An ASGI application around another one.
+    An ASGI application around another one, which gets the calls that are let through, without the token in their path
+    and without a slash at its end.
 
     Args:
-        app: gets the calls that are let through, without the token in their path and without a slash at its end.
         token: first part of every path; empty: no token is asked for.
         host: that the server listens on, which is also a name that it may be called by.
         max_upload: bytes of a file that is uploaded.
@@ -59,9 +55,8 @@ class Guard:
             scope = {**scope, "path": path, "query_string": canonical(scope["query_string"])}
             receive = receive if file else await whole(receive)
         except HTTPException as error:
-            await JSONResponse({"detail": error.detail}, error.status_code, error.headers)(
-                scope, receive, secured(send)
-            )
+            refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            await refusal(scope, receive, secured(send))
         else:
             await self.app(scope, receive, secured(send))
 

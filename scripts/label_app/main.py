@@ -6,18 +6,17 @@ MONAI Label's own ``monaibundle`` app serves the same bundle. This one adds poly
 uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
+from display import png
 from fastapi import HTTPException
-from labelling import Labelling
 from monai.transforms import AsDiscreted, Invertd, SaveImaged, SqueezeDimd
 from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
@@ -29,8 +28,8 @@ from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
-from predictions import Predictions, changed
-from store import ImageStore
+from PIL import Image
+from store import ImageStore, Labelling, changed
 from training import Trainings
 
 from unetv2_monai.core.listing import VOLUME_ENDINGS
@@ -39,6 +38,7 @@ from unetv2_monai.data import LabelWriter
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps
 VAL_SPLIT = 0.2  # MONAI Label's default: every fifth label is held out
+PATIENCE = 20  # seconds that the page waits for a prediction while others are computed
 
 
 class ParsedTask(BundleInferTask):
@@ -177,15 +177,33 @@ class LabelApp(MONAILabelApp):
         self.task: InferTask = self._infers[self.model]
         self.volumes = self.task.dimension == 3
         self.out_channels = int(self.task.bundle_config.get("out_channels", 1))
-        self.predictions = Predictions(self)
+        self.predicting = threading.Lock()
         self.trainings = Trainings(self)
-
-    def weights(self) -> str:
-        """Changes with the file of weights."""
-        return changed(self.task.get_path())
 
     def info(self):
         return {**super().info(), "train_stats": {self.model: self.trainings.stats()}}
+
+    def prediction_of(self, image: str) -> dict[str, str]:
+        """What a prediction of an image is kept with: it counts until the weights or the image change."""
+        return {"weights": changed(self.task.get_path()), "image": changed(self._datastore.get_image_uri(image))}
+
+    def predicted(self, image: str) -> bool:
+        """Whether there is a prediction by these weights of the image as it is now."""
+        return self._datastore.get_label_info(image, "original").items() >= self.prediction_of(image).items()
+
+    def prediction(self, image: str) -> bytes:
+        """PNG of class indices. Raises HTTPException (503) when others keep the server busy."""
+        if not self.predicting.acquire(timeout=PATIENCE):
+            raise HTTPException(503, "The server is busy. Try again in a moment.")
+        try:
+            store, info = self.datastore(), self.prediction_of(image)
+            if self.predicted(image):
+                return Path(store.get_label_uri(image, "original")).read_bytes()
+            found = png(Image.fromarray(self.segmented(store.get_image_uri(image))))
+            store.save_version(image, found, ".png", "original", info)
+            return found
+        finally:
+            self.predicting.release()
 
     def segmented(self, path: str) -> np.ndarray:
         """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
@@ -219,9 +237,12 @@ class LabelApp(MONAILabelApp):
 
     def on_init_complete(self):
         super().on_init_complete()
-        self.labelling.saved(*sorted(self.datastore().get_labeled_images()))  # those that came by hand keep a place too
+        store = self.datastore()
+        self.labelling.note("order", *sorted(store.get_labeled_images()))  # those that came by hand keep a place too
         self.trainings.recover()
-        self.predictions.warm_up()
+        if not self.volumes:  # load the network before anybody waits for it
+            with suppress(Exception):
+                self.segmented(store.get_image_uri(min(store.list_images())))
         self.score()
 
     def score(self) -> None:

@@ -4,8 +4,6 @@ Types of the values in requests. Some of these values become parts of a config, 
 type and a range, and no string is free but the ids of images, which are names of the user's files.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Annotated, Any, Literal
@@ -15,9 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import device_list
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-
-__all__ = ["BatchInfer", "Epochs", "Flag", "ImageId", "Images", "Infer", "LabelSaved", "Model", "NewTraining", "Next"]
-__all__ += ["Options", "Output", "Score", "Strategy", "Tag", "Train", "Version", "checked", "new_id", "printable"]
 
 NEW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 
@@ -103,8 +98,6 @@ class Background(Computing):
 
 
 class Infer(Computing):
-    """Options of an inference."""
-
     model_filename: SavedWeights = ""
     output: Output = "image"
     result_extension: Literal[".png", ".nii.gz", ".nii", ".nrrd"] = ".png"
@@ -128,16 +121,12 @@ class Train(Background):
 
 
 class Score(Background):
-    """Options of the uncertainty."""
-
     max_samples: Count = 0
     simulation_size: Annotated[int, Field(strict=True, ge=2, le=100)] = 5
     max_workers: Workers = 0
 
 
 class BatchInfer(Background, Infer):
-    """Options of an inference on many images."""
-
     max_workers: Workers = 0
     max_batch_size: Count = 0
 
@@ -150,38 +139,23 @@ class Segment(BaseModel):
 
 
 class LabelSaved(Options):
-    """Options that come with a label."""
-
     label_info: Annotated[list[Segment], Field(max_length=256)] | None = None
 
 
 class Next(Options):
-    """What the page asks for: the next image by a strategy, but none of some."""
+    """What the page asks for: the next image, but none of those that were skipped."""
 
-    strategy: Strategy = "uncertainty"
     skip: list[str] = []
 
 
 class NewTraining(Options):
-    """What the page asks for: a training."""
-
     max_epochs: Epochs = 50
 
 
 def checked(model: type[BaseModel], text: str | bytes) -> dict[str, Any]:
     """
-    The options that a JSON text gives.
-
-    Args:
-        model: their types.
-        text: an object; empty: no options.
-
-    Returns:
-        Those that are given and passed on.
-
-    Raises:
-        HTTPException: 400 for what is no JSON, or has a key twice or too much depth.
-        RequestValidationError: for what the model refuses.
+    Those options of a JSON text (empty: none) that are given and passed on. Raises HTTPException (400) for what is no
+    JSON or has a key twice or too much depth, and RequestValidationError for what the model refuses.
     """
     try:
         given = json.loads(text or "{}", object_pairs_hook=unique_keys)

@@ -1,27 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page's own calls."""
 
-from __future__ import annotations
-
-import random
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
 from calls import json_body
-from display import displayed
+from display import displayed, png
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
 from options import ImageId, NewTraining, Next, Version
 from PIL import Image
-from predictions import png
 from training import MAX_EPOCHS
 from uploads import check_png
 
 from unetv2_monai import to_mask
 from unetv2_monai.data.checks import image_size
-
-__all__ = ["FOLDER", "router"]
 
 FOLDER = Path(__file__).parent / "page"
 # the first ones stand out from mucosa and skin
@@ -41,32 +36,19 @@ def index() -> Response:
 @router.get("/page/state")
 def state() -> dict[str, Any]:
     app = app_instance()
-    store, weights = app.datastore(), app.weights()
-    labelled = store.get_labeled_images()
+    store = app.datastore()
     held_out = set(store.held_out())
-
-    def image_state(name: str, entry: dict[str, Any]) -> str:
-        if "final" in entry["labels"]:
-            return "corrected"
-        return "predicted" if app.predictions.kept(store, name, weights) else "new"
-
+    images = []
+    for name, entry in sorted(store.json()["objects"].items()):
+        found = "corrected" if "final" in entry["labels"] else "predicted" if app.predicted(name) else "new"
+        uncertain = uncertainty(entry)
+        images.append({"id": name, "state": found, "uncertainty": uncertain, "held_out": name in held_out})
     classes = sorted(app.task.labels.items(), key=lambda item: item[1])
     return {
         "model": app.model,
-        "classes": [
-            {"value": value, "name": name, "color": COLORS[index % len(COLORS)]}
-            for index, (name, value) in enumerate(classes)
-        ],
-        "images": [
-            {
-                "id": name,
-                "state": image_state(name, entry),
-                "uncertainty": uncertainty(entry),
-                "held_out": name in held_out,
-            }
-            for name, entry in sorted(store.json()["objects"].items())
-        ],
-        "labelled": len(labelled),
+        "classes": [{"value": value, "name": name, "color": c} for (name, value), c in zip(classes, cycle(COLORS))],
+        "images": images,
+        "labelled": len(store.get_labeled_images()),
         "training": app.trainings.state(),
         "max_epochs": MAX_EPOCHS,
         "volumes": app.volumes,
@@ -89,7 +71,7 @@ def image(id: ImageId) -> Response:
             if plain and opened.format in ("PNG", "JPEG") and not OTHERWISE_SHOWN & opened.info.keys():
                 return Response(path.read_bytes(), media_type=f"image/{opened.format.lower()}")
             found, note = displayed(opened)
-            headers = {"page-note": note} if note else {}
+            headers = {"page-note": note} if note else None
             return Response(png(found, compress_level=0), headers=headers, media_type="image/png")  # packing is slower
     except Exception as error:  # image decoders raise almost anything
         raise HTTPException(422, f"'{path.name}' cannot be read: {str(error).splitlines()[0]}") from error
@@ -98,7 +80,7 @@ def image(id: ImageId) -> Response:
 @router.get("/page/prediction")
 def prediction(id: ImageId) -> Response:
     path_of(id)
-    return Response(app_instance().predictions.get(id), media_type="image/png")
+    return Response(app_instance().prediction(id), media_type="image/png")
 
 
 @router.get("/page/label")
@@ -126,7 +108,7 @@ def put_label(
     app = app_instance()
     store = app.datastore()
     label = check_png(body, image_size(path_of(id)), len(app.task.labels))
-    version = store.save_version(id, png(label), ".png", "final", {"from": "page", "replaces": replaces})
+    version = store.save_version(id, png(label), ".png", "final", {"from": "page"}, replaces)
     return {"id": id, "state": "corrected", "version": version, "labelled": len(store.get_labeled_images())}
 
 
@@ -139,14 +121,10 @@ def withdraw_label(id: ImageId) -> dict[str, Any]:
 
 @router.post("/page/next")
 def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
+    """The most uncertain one, or the first as long as none has an uncertainty."""
     objects, skipped = app_instance().datastore().json()["objects"], given.get("skip", ())
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
-    strategy = given.get("strategy", "uncertainty")
-    if strategy == "random":
-        random.shuffle(left)
-    elif strategy == "uncertainty":  # the first of those that have none, as long as none has any
-        left.sort(key=lambda name: -(uncertainty(objects[name]) or 0.0))
-    return {"id": left[0] if left else None}
+    return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}
 
 
 @router.get("/page/train")

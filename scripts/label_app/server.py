@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application that scripts/label_server.py starts: the calls of MONAI Label and of the page, behind the guard."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +15,6 @@ from guard import MAX_TEXT, Guard
 from monailabel.interfaces.utils.app import app_instance
 from options import printable
 from starlette.exceptions import HTTPException as AnyHTTPException
-
-__all__ = ["app"]
 
 SENTENCES = {
     "Not Found": "This server has no such address, or it is closed: docs/how-to/label.md lists the open ones.",

@@ -1,29 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of images and labels: nothing of the user's is removed or overwritten, nothing is written beside it."""
-
-from __future__ import annotations
+"""The folder of images and labels, of which nothing of the user's is removed or overwritten, and the order of them."""
 
 import hashlib
 import json
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
 from filelock import FileLock
-from labelling import Labelling
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.utils.others.generic import file_ext
-from predictions import changed
 
 from unetv2_monai.core.files import write_atomic
 
-__all__ = ["ImageStore"]
+EVERY, FIRST = 5, 2  # of the labels in their order, the third, the eighth, ... are held out of training
 
-TAGS = ("final", "original")
+
+def changed(path: str) -> str:
+    """Changes with a file. Empty where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns}-{found.st_size}"
+
+
+class Labelling:
+    """A file of the order in which images were labelled, and the trainings so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+
+    def read(self) -> dict[str, Any]:
+        """``{"order": [ids], "history": [trainings]}``"""
+        return json.loads(self.path.read_text()) if self.path.exists() else {"order": [], "history": []}
+
+    def note(self, key: str, *entries: Any) -> None:
+        """Append to ``order`` or ``history``; what is there keeps its place."""
+        with self.lock:
+            found = self.read()
+            if new := [entry for entry in entries if entry not in found[key]]:
+                found[key] += new
+                write_atomic(self.path, json.dumps(found, indent=1))
+
+    def held_out(self, labelled: Collection[str]) -> list[str]:
+        """Those of the labelled images that training never learns from, so that Dice on them can be compared."""
+        order = self.read()["order"]
+        order += sorted(set(labelled) - set(order))  # labels that were in the folder before
+        return [image for image in order[FIRST::EVERY] if image in labelled]
 
 
 class ImageStore(LocalDatastore):
@@ -39,26 +69,32 @@ class ImageStore(LocalDatastore):
     """
 
     def __init__(self, folder: str, labelling: Labelling, extensions: list[str], withdrawn: Path | None) -> None:
-        self.labelling, self.withdrawn = labelling, withdrawn
-        self._config_ts = 0.0
+        self.labelling, self.withdrawn, self._config_ts = labelling, withdrawn, 0.0
         super().__init__(folder, extensions=extensions, auto_reload=False)
 
     def _to_id(self, file: str) -> tuple[str, str]:
         """Endings in any case, and only the end is cut: ``scan.png_old.Png`` is ``scan.png_old``."""
-        known = [pattern.removeprefix("*") for pattern in self._extensions]
-        found = [ending for ending in known if file.lower().endswith(ending)]
-        cut = len(file) - len(max(found, key=len) if found else file_ext(file))
+        found = [pattern for pattern in self._extensions if file.lower().endswith(pattern[1:])]
+        cut = len(file) - len(max(found, key=len)[1:] if found else file_ext(file))
         return file[:cut], file[cut:]
 
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
-        endings = tuple(pattern.removeprefix("*") for pattern in patterns)
+        endings = tuple(pattern[1:] for pattern in patterns)
         return {file: file for file in os.listdir(path) if file.lower().endswith(endings)}
 
-    def follow(self) -> ImageStore:
+    def follow(self) -> "ImageStore":
         """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""
         with FileLock(self._lock_file):
             self._read()
-            if self._forget_removed():
+            forgotten = False
+            for tag in ("final", "original"):
+                folder = self._datastore.label_path(tag)
+                files = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+                for name, entry in self._datastore.objects.items():
+                    if tag in entry.labels and name + entry.labels[tag].ext not in files:
+                        del entry.labels[tag]
+                        forgotten = True
+            if forgotten:
                 self._update_datastore_file(lock=False)
         return self
 
@@ -66,24 +102,13 @@ class ImageStore(LocalDatastore):
         """The labelled images that training does not learn from."""
         return self.labelling.held_out(self.get_labeled_images())
 
-    def _forget_removed(self) -> bool:
-        forgotten = False
-        for tag in TAGS:
-            folder = self._datastore.label_path(tag)
-            files = set(os.listdir(folder)) if os.path.isdir(folder) else set()
-            for name, entry in self._datastore.objects.items():
-                if tag in entry.labels and name + entry.labels[tag].ext not in files:
-                    del entry.labels[tag]
-                    forgotten = True
-        return forgotten
-
     def _read(self) -> None:
         path = Path(self._datastore_config_path)
         if path.exists() and path.stat().st_mtime != self._config_ts:
-            changed = path.stat().st_mtime
+            written = path.stat().st_mtime
             model = LocalDatastoreModel.model_validate_json(path.read_bytes())
             model.base_path = self._datastore_path
-            self._datastore, self._config_ts = model, changed
+            self._datastore, self._config_ts = model, written
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Atomic: MONAI Label empties the list first, and a server that was killed then would not start again."""
@@ -93,11 +118,11 @@ class ImageStore(LocalDatastore):
             self._config_ts = os.stat(self._datastore_config_path).st_mtime
 
     @contextmanager
-    def _changing(self, image_id: str) -> Iterator[ImageLabelModel | None]:
-        """What the list holds of an image, None if nothing. At the end the list is written, unless an error came up."""
+    def _changing(self) -> Iterator[dict[str, ImageLabelModel]]:
+        """What the list holds of each image. At the end the list is written, unless an error came up."""
         with FileLock(self._lock_file):
             self._read()
-            yield self._datastore.objects.get(image_id)
+            yield self._datastore.objects
             self._update_datastore_file(lock=False)
 
     def status(self) -> dict[str, Any]:
@@ -107,17 +132,14 @@ class ImageStore(LocalDatastore):
     def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
         source = Path(image_filename)
         _, ending = self._to_id(source.name)
-        target = self._inside(self._datastore.image_path(), image_id + ending)
-        with self._changing(image_id) as there:
-            if there or os.path.lexists(target):
+        target = Path(self._datastore.image_path(), image_id + ending)
+        with self._changing() as images:
+            if image_id in images or os.path.lexists(target):
                 raise HTTPException(409, f"There is an image '{image_id}' already. Images are not replaced.")
             write_atomic(target, source.read_bytes())
             info = {**image_info, "ts": int(time.time()), "name": target.name}
-            self._datastore.objects[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
+            images[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
         return image_id
-
-    def remove_image(self, image_id: str) -> None:
-        raise HTTPException(403, "Images are not removed: delete the file yourself.")
 
     def version(self, image_id: str) -> str:
         """Of the image's own label: another one whenever its file has changed; ``"none"`` where there is none."""
@@ -128,55 +150,45 @@ class ImageStore(LocalDatastore):
         self.save_version(image_id, source.read_bytes(), self._to_id(source.name)[1], label_tag, label_info)
         return image_id
 
-    def save_version(self, image_id: str, content: bytes, ending: str, label_tag: str, label_info: dict) -> str:
+    def save_version(
+        self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces: str | None = None
+    ) -> str:
         """
-        Save a label.
+        Save a label. A link of the file's name is replaced, not followed. Returns the version of the image's own label
+        then, which others may replace at once.
 
         Args:
-            image_id: of the image.
-            content: of the label's file. A link of the file's name is replaced, not followed.
-            ending: of the label's file.
-            label_tag: one of ``TAGS``.
-            label_info: kept in the list, but for ``replaces``, the version of the label that may be replaced.
-
-        Returns:
-            The version of the image's own label then, which others may replace at once.
-
-        Raises:
-            HTTPException: 409 where there is another label than the one that may be replaced.
+            replaces: version of the label that may be replaced; for another one, HTTPException (409) is raised.
         """
-        target = self._inside(self._datastore.label_path(label_tag), image_id + ending)
-        info = {**label_info, "ts": int(time.time()), "name": target.name}
-        replaces = info.pop("replaces", None)
-        with self._changing(image_id) as image:
-            if image is None:
-                raise HTTPException(404, f"No image '{image_id}'.")
+        target = Path(self._datastore.label_path(tag), image_id + ending)
+        info = {**info, "ts": int(time.time()), "name": target.name}
+        with self._changing() as images:
             if replaces and (version := self.version(image_id)) not in (replaces, "none"):
                 said = "Its mask was saved elsewhere since it was opened here."
                 raise HTTPException(409, said, {"label-version": version})
             write_atomic(target, content)
-            if label_tag == "final":
+            if tag == "final":
                 self._move_others(target)
                 # label_server.py compares it at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
-            image.labels[label_tag] = DataModel(info=info, ext=ending)
+            images[image_id].labels[tag] = DataModel(info=info, ext=ending)
             version = self.version(image_id)
-        if label_tag == "final":
-            self.labelling.saved(image_id)
+        if tag == "final":
+            self.labelling.note("order", image_id)
         return version
 
     def withdraw(self, image_id: str) -> Path:
         """Move an image's own label out of the labels. Returns its new path."""
         if self.withdrawn is None:
             raise HTTPException(409, "With --in_place, labels are files of your own folder: remove the file yourself.")
-        with self._changing(image_id) as image:
-            if image is None or "final" not in image.labels:
+        with self._changing() as images:
+            if "final" not in (labels := images[image_id].labels):
                 raise HTTPException(404, "There is no label of this image.")
-            path = self._inside(self._datastore.label_path("final"), image_id + image.labels["final"].ext)
+            path = Path(self._datastore.label_path("final"), image_id + labels["final"].ext)
             self._move_others(path)
-            target = self._move_away(path)
-            del image.labels["final"]
-        return target
+            moved = self._move_away(path)
+            del labels["final"]
+        return moved
 
     def _move_others(self, label: Path) -> None:
         """Move files of the same id with other endings away: one of them would be the label at a later start."""
@@ -195,13 +207,5 @@ class ImageStore(LocalDatastore):
         return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
-        with self._changing(image_id) as image:
-            if image is None:
-                raise HTTPException(404, f"No image '{image_id}'.")
-            image.image.info.update(info)
-
-    @staticmethod
-    def _inside(folder: str, name: str) -> Path:
-        if Path(name).name != name:
-            raise HTTPException(422, "An id is a name, not a path.")
-        return Path(folder) / name
+        with self._changing() as images:
+            images[image_id].image.info.update(info)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trainings as the page shows them: progress, and Dice of the held-out labels before and after."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -20,11 +18,10 @@ import numpy as np
 from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 from PIL import Image
-from predictions import changed, dice
+from store import changed
 
 from unetv2_monai import to_mask
-
-__all__ = ["MAX_EPOCHS", "Training", "Trainings"]
+from unetv2_monai.metrics import mask_dice
 
 logger = logging.getLogger(__name__)
 MAX_EPOCHS = 50  # as MONAI Label's default
@@ -52,29 +49,17 @@ class Training:
 
 
 class Trainings:
-    """
-    One training at a time, in MONAI Label's own process for it, whoever asked for it.
-
-    Args:
-        app: the app of MONAI Label.
-    """
+    """One training at a time, in MONAI Label's own process for it, whoever asked for it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
+        self.weights = Path(app.task.get_path())
+        self.previous = self.weights.with_name("previous_weights")  # the weights before, while a training runs
         self.turn = threading.Lock()  # of what runs in the background
         self.lock = threading.Lock()  # of what follows
         self.current = Training()
         self.task: dict[str, Any] | None = None  # MONAI Label's own record of the current training
         self.stopping = False
-
-    @property
-    def weights(self) -> Path:
-        return Path(self.app.task.get_path())
-
-    @property
-    def previous(self) -> Path:
-        """The weights before, while a training runs."""
-        return self.weights.with_name("previous_weights")
 
     def recover(self) -> None:
         """A training that ended with its server counts for nothing: nobody has compared its weights."""
@@ -103,7 +88,7 @@ class Trainings:
                 raise HTTPException(409, "A training is running already.")
             if not labelled:
                 raise HTTPException(409, "There is no label yet: correct and save an image first.")
-            self.app.labelling.saved(*sorted(labelled))  # those that were in the folder before
+            self.app.labelling.note("order", *sorted(labelled))  # those that were in the folder before
             held_out = len(store.held_out())
             if held_out == len(labelled):
                 raise HTTPException(409, "All labels are held out: correct and save another image first.")
@@ -168,11 +153,8 @@ class Trainings:
 
     def _follow(self, task: dict[str, Any], before: dict[Label, float] | None = None) -> None:
         """
-        Wait for the end of a training, and compare its weights.
-
-        Args:
-            task: MONAI Label's record of it.
-            before: Dice with the weights before, of the labels that are compared; None: the new weights are kept.
+        Wait for the end of a training, and compare its weights by the labels that have a Dice with the weights before;
+        without these, the new weights are kept.
         """
         current = self.current
         while task["status"] in RUNNING:
@@ -213,13 +195,10 @@ class Trainings:
 
     def _note(self) -> None:
         kept = ("held_out", "unchanged", "dice_before", "dice_after", "previous_kept")
-        self.app.labelling.trained(
-            {
-                "labels": len(self.app.datastore().get_labeled_images()),
-                **{name: getattr(self.current, name) for name in kept},
-                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            }
-        )
+        noted = {"labels": len(self.app.datastore().get_labeled_images())}
+        noted |= {name: getattr(self.current, name) for name in kept}
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.app.labelling.note("history", {**noted, "time": now})
 
     def _scores(self, images: Collection[str]) -> dict[Label, float]:
         """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
@@ -228,8 +207,9 @@ class Trainings:
             version = store.version(image)  # before the file is read
             with Image.open(store.get_label_uri(image, "final")) as opened:
                 label = np.asarray(to_mask(opened, self.app.out_channels))
-            prediction = self.app.segmented(store.get_image_uri(image))
-            scores[image, version] = dice(prediction, label, len(self.app.task.labels))
+            prediction, classes = self.app.segmented(store.get_image_uri(image)), self.app.task.labels.values()
+            # 1 for a class that neither holds
+            scores[image, version] = fmean(mask_dice(prediction == value, label == value) for value in classes)
         return scores
 
 

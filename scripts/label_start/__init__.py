@@ -1,2 +1,143 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of ``label_server.py``: the images and the bundle that a server starts with."""
+"""
+What a labelling server starts with: its images, whether they fit and where MONAI Label finds them, and its app, which
+is its code and the bundle with its weights.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import torch
+from common.bundle import read_config
+from common.options import refuse_unknown, values_of, with_carried
+from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
+
+from unetv2_monai import InputError, list_images
+from unetv2_monai.core.listing import is_volume, list_files
+
+CODE = Path(__file__).resolve().parents[1] / "label_app"
+FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
+
+
+def prepare_images(arguments: Namespace) -> list[Path]:
+    """The images, each of which has been decoded."""
+    found = [Path(item["image"]) for item in list_images(str(arguments.images))]
+    return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
+
+
+def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
+    """The folder that MONAI Label reads all images from and writes labels into."""
+    if not arguments.in_place:
+        return arguments.work_dir / "images"
+    folder = images[0].parent.resolve()
+    if others := sorted({path.name for path in list_files(folder)} - {path.name for path in images}):
+        raise InputError(
+            f"{folder} holds masks beside the images ({', '.join(others)}), which --in_place would list as images. "
+            "Leave out --in_place, or move the masks to another folder."
+        )
+    return folder
+
+
+def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
+    """A label belongs to the content of its image, of which the server keeps the hash."""
+    path = studies / "datastore_v2.json"
+    try:
+        listed = json.loads(path.read_text())["objects"] if path.is_file() else {}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path} is broken. Move it away and start again: the list is made anew from the images and the files in "
+            f"{studies / 'labels'}."
+        ) from None
+    by_name = {path.name: path for path in images}
+    changed = ""
+    for name, entry in sorted(listed.items()):
+        label = entry["labels"].get("final", {"ext": "", "info": {}})
+        image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
+        file = studies / "labels" / "final" / (name + label["ext"])
+        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
+            changed += f"\n  {image.name}, labelled in {file}"
+    if changed:
+        advice = "Restore them, move their labels away, or name another --work_dir."
+        raise InputError(f"These images are not those that were labelled:{changed}\n{advice}")
+
+
+def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
+    """A network of two dimensions takes no volumes, and one of three takes nothing else, with its channels."""
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    taken_image = metadata["network_data_format"]["inputs"]["image"]
+    three, channels = len(taken_image["spatial_shape"]) == 3, taken_image["num_channels"]
+    if other := next((path for path in images if is_volume(path) != three), None):
+        found, taken = ("an image", "volumes (NIfTI)") if three else ("a volume", "images of two dimensions")
+        advice = "Leave out --recipe volumes" if three else "Add --recipe volumes"
+        raise InputError(f"{other} is {found}, but this network takes {taken}. {advice}, or name other --images.")
+    for path in images if three else ():
+        volume: Any = nibabel.load(path)
+        if (own := math.prod(volume.shape[3:])) != channels:
+            advice = f"Name other --images, or a network of your own by --checkpoint and --set in_channels={own}."
+            raise InputError(f"{path}: holds {own} channels, but the network takes {channels}. {advice}")
+
+
+def link_images(studies: Path, images: Sequence[Path]) -> None:
+    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
+    studies.mkdir(exist_ok=True)
+    for path in images:
+        link = studies / path.name
+        if link.is_symlink() and link.resolve() != path:  # the folder has moved
+            link.unlink()
+        if not link.exists():
+            link.symlink_to(path)
+
+
+def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
+    """
+    Put the bundle and its weights into the app's folder, unless they are there, and the app's code beside it. Returns a
+    sentence about the weights. Raises InputError, and writes nothing, when images or weights do not fit the network.
+    """
+    app, unfinished = arguments.work_dir / "app", arguments.work_dir / "app.unfinished"
+    bundle = app / "model" / NAME
+    if (weights := bundle / "models" / "model.pt").is_file():
+        refuse_other_kind(images, bundle)
+        start = f"Going on with the weights in {weights}"
+    else:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        try:
+            start = write_bundle(arguments, unfinished / "model" / NAME, images)
+            shutil.rmtree(app, ignore_errors=True)
+            unfinished.rename(app)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    for old in (path for path in app.iterdir() if path.name not in ("model", "logs")):
+        shutil.rmtree(old) if old.is_dir() else old.unlink()
+    shutil.copytree(CODE, app, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return start
+
+
+def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> str:
+    """The bundle with its weights in a new folder. Returns a sentence about the weights."""
+    refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
+    options, recipe, trained = values_of(arguments.set), arguments.recipe, arguments.checkpoint
+    if not (trained or options or recipe) and SHIPPED.is_file():
+        trained = SHIPPED
+    if trained:
+        options = {"learning_rate": FINE_TUNING_RATE, **with_carried(options, trained)}
+        recipe = recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
+    copy_bundle(bundle, options, recipe)
+    refuse_other_kind(images, bundle)
+    from_imagenet = bool(copy_encoder(bundle))
+    weights = bundle / "models" / "model.pt"
+    if trained:
+        save_weights(trained, bundle / "configs", weights)
+        if arguments.checkpoint:
+            return f"Starting from the weights in {arguments.checkpoint}"
+        return "No --checkpoint: starting from the weights for polyps that ship with the bundle."
+    torch.manual_seed(0)
+    torch.save(new_network(bundle / "configs", "train.json").state_dict(), weights)
+    start = "an encoder from ImageNet, all else random" if from_imagenet else "random weights"
+    return f"No --checkpoint: starting from {start}. Label some images and train before you trust anything."

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A video from file or camera to overlay video, table and masks."""
 
-from __future__ import annotations
-
 import os
 from contextlib import closing
 from pathlib import Path
@@ -16,8 +14,6 @@ from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
 from .video import Video, VideoWriter
-
-__all__ = ["segment_video"]
 
 
 def segment_video(source: str, path: Path, network: Network, settings: Settings, broken: list[str]) -> int:

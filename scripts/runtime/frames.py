@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Frames: images with their names, and work on them in threads."""
 
-from __future__ import annotations
-
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -12,8 +10,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-
-__all__ = ["CAMERA", "Frame", "ahead", "in_threads"]
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An exported network in OpenVINO: what it says about itself, and a frame through it."""
 
-from __future__ import annotations
-
 import dataclasses
 import queue
 import sys
@@ -20,8 +18,6 @@ from unetv2_monai.core.files import existing_file
 from unetv2_monai.core.images import resize
 
 from .frames import Frame
-
-__all__ = ["Network", "Output"]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ Threads work at the same time, each on other frames: one decodes, some prepare a
 threads of its own), one makes masks and overlays, and the main one writes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +23,6 @@ from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from .frames import Frame, ahead, in_threads
 from .network import Network, Output
 from .tables import measure
-
-__all__ = ["Result", "Settings", "results", "save_mask"]
 
 
 @dataclass(frozen=True)

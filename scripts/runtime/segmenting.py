@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The work of segment.py: which inputs there are, and images from file to mask, overlay and table."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,8 +19,6 @@ from .frames import CAMERA, Frame
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
-
-__all__ = ["segment"]
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 

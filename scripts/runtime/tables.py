@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of the results: what is measured on a mask, and the CSV file."""
 
-from __future__ import annotations
-
 import csv
 import os
 from collections.abc import Iterable, Sequence
@@ -12,8 +10,6 @@ import numpy as np
 
 from unetv2_monai.core.errors import InputError
 from unetv2_monai.core.files import atomic, refusing
-
-__all__ = ["Table", "columns", "measure"]
 
 
 def columns(classes: Sequence[str]) -> list[str]:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names of arguments become options in what is printed; nothing else changes."""
 
-from __future__ import annotations
-
 import pytest
 
 from unetv2_monai.bundle.messages import as_options

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The packed bundle in a folder of its own, used from another one, on a machine where this project is not installed."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -16,7 +14,7 @@ from PIL import Image
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair
-from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, run
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, command, run
 
 # what the editable installation of the project leaves in the interpreter, undone before anything else runs
 NOT_INSTALLED = f"""
@@ -34,59 +32,44 @@ def elsewhere(tmp_path_factory) -> Path:
     return folder
 
 
-def python(elsewhere: Path, *arguments: object) -> subprocess.CompletedProcess:
+def python(elsewhere: Path, *words: object, error: str = "") -> str:
+    """What Python prints there; fails unless it ends well, or with ``error``."""
     environment = {**os.environ, "PYTHONPATH": str(elsewhere / "site"), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
-
-
-def ok(done: subprocess.CompletedProcess) -> str:
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=elsewhere, env=environment, capture_output=True, text=True
+    )
+    assert error in done.stderr if error else done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
 def test_the_project_itself_is_not_importable_here(elsewhere):
-    done = python(elsewhere, "-c", "import unetv2_monai")
-    assert "No module named 'unetv2_monai'" in done.stderr
+    python(elsewhere, "-c", "import unetv2_monai", error="No module named 'unetv2_monai'")
 
 
-def code_of(call: str, unpacked: Path, elsewhere: Path) -> str:
-    """Python that makes ``net`` by ``call`` and saves what it predicts and where its code came from."""
-    return f"""
+LOAD = "net = load({name!r}, bundle_dir={parent!r}, workflow_type={kind!r}, device='cpu')"
+CREATE = """
+flow = create_workflow(config_file=bundle + '/configs/{kind}.json', workflow_type={kind!r})
+net = flow.parser.get_parsed_content('network_def')
+net.load_state_dict(torch.load(bundle + '/models/model.pt', weights_only=True))
+"""
+PREDICT = """
 import sys, torch
 from monai.bundle import create_workflow, load
-bundle = {str(unpacked)!r}
+bundle = {bundle!r}
 {call}
 x = torch.linspace(-2, 2, 3 * 64 * 96).reshape(1, 3, 64, 96)
 with torch.no_grad():
-    torch.save(net.eval()(x), {str(elsewhere / "out.pt")!r})
+    torch.save(net.eval()(x), "out.pt")
 print(sys.modules["unetv2_monai"].__file__)
 """
 
 
-CALLS = {
-    "load": "net = load({name!r}, bundle_dir={parent!r}, workflow_type={kind!r}, device='cpu')",
-    "create_workflow": (
-        "flow = create_workflow(config_file=bundle + '/configs/{kind}.json', workflow_type={kind!r})\n"
-        "net = flow.parser.get_parsed_content('network_def')\n"
-        "net.load_state_dict(torch.load(bundle + '/models/model.pt', weights_only=True))"
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("call", "kind"),
-    [
-        ("load", "inference"),
-        ("create_workflow", "train"),
-        pytest.param("load", "train", marks=pytest.mark.slow),
-        pytest.param("create_workflow", "inference", marks=pytest.mark.slow),
-    ],
-)
-def test_python(call, kind, unpacked, elsewhere, pairs):
+@pytest.mark.parametrize(("call", "kind"), [(LOAD, "inference"), (CREATE, "train")])
+def test_python(call, kind, unpacked, elsewhere):
+    """It predicts as the network of this project, by the bundle's own code."""
     draw_pair(elsewhere / "data", "case", 48, 48)  # ./data is the default of dataset_dir
-    call = CALLS[call].format(name=unpacked.name, parent=str(unpacked.parent), kind=kind)
-    printed = ok(python(elsewhere, "-c", code_of(call, unpacked, elsewhere)))
+    call = call.format(name=unpacked.name, parent=str(unpacked.parent), kind=kind)
+    printed = python(elsewhere, "-c", PREDICT.format(call=call, bundle=str(unpacked)))
     assert Path(printed.splitlines()[-1]) == unpacked / "unetv2_monai" / "__init__.py"
     net = UNetV2(backbone=DEFAULT_BACKBONE)
     net.load_state_dict(torch.load(unpacked / "models" / "model.pt", weights_only=True))
@@ -95,50 +78,31 @@ def test_python(call, kind, unpacked, elsewhere, pairs):
     torch.testing.assert_close(torch.load(elsewhere / "out.pt"), expected)
 
 
-def bundle_command(elsewhere: Path, *arguments: object) -> str:
-    return ok(python(elsewhere, "-m", "monai.bundle", *arguments))
-
-
 def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pairs, tmp_path):
-    config = unpacked / "configs" / "inference.json"
-    printed = bundle_command(
-        elsewhere, "run", "inference", "--config_file", config, "--dataset_dir", pairs, "--image_size", 64
-    )
+    config, weights = unpacked / "configs" / "inference.json", unpacked / "models" / "model.pt"
+    printed = python(elsewhere, *command(config, "inference", dataset_dir=pairs, image_size=64))
     assert "6 masks written to ./output/masks" in printed
-    run(
-        INFERENCE, "inference", dataset_dir=str(pairs), output_dir=str(tmp_path / "masks"), image_size=64,
-        checkpoint=str(unpacked / "models" / "model.pt"),
-    )  # fmt: skip
+    run(INFERENCE, "inference", dataset_dir=pairs, output_dir=tmp_path / "masks", image_size=64, checkpoint=weights)
     for path in (tmp_path / "masks").iterdir():
-        with Image.open(path) as expected, Image.open(elsewhere / "output" / "masks" / path.name) as found:
-            np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+        found = np.asarray(Image.open(elsewhere / "output" / "masks" / path.name))
+        np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
 
 
 @pytest.mark.slow
 def test_training_and_evaluation(unpacked, elsewhere, pairs):
-    configs = unpacked / "configs"
-    shape = ["--dataset_dir", pairs, "--image_size", 32, "--batch_size", 3]
-    bundle_command(
-        elsewhere, "run", "training", "--config_file", configs / "train.json", "--max_epochs", 1, "--val_fraction",
-        0.2, *shape,
-    )  # fmt: skip
+    files = [str(unpacked / "configs" / f"{name}.json") for name in ("train", "evaluate")]
+    shape = {"dataset_dir": pairs, "image_size": 32, "batch_size": 3}
+    python(elsewhere, *command(files[0], "training", max_epochs=1, val_fraction=0.2, **shape))
     assert (elsewhere / "output" / "models" / "model.pt").is_file()
     assert not (unpacked / "output").exists()
-    files = [str(configs / "train.json"), str(configs / "evaluate.json")]
-    bundle_command(elsewhere, "run", "evaluating", "--config_file", files, *shape)
+    python(elsewhere, *command(files, "evaluating", **shape))
     assert (elsewhere / "output" / "evaluation" / "scores.csv").is_file()
 
 
-def test_verify_net_in_out(unpacked, elsewhere):
-    configs = unpacked / "configs"
-    arguments = ["--config_file", configs / "inference.json", "--meta_file", configs / "metadata.json"]
-    bundle_command(elsewhere, "verify_net_in_out", "--net_id", "network_def", *arguments)
-
-
-def test_ckpt_export(unpacked, elsewhere):
-    bundle_command(
-        elsewhere, "ckpt_export", "--filepath", elsewhere / "model.ts", "--config_file",
-        unpacked / "configs" / "inference.json", "--ckpt_file", unpacked / "models" / "model.pt",
-        "--meta_file", unpacked / "configs" / "metadata.json",
-    )  # fmt: skip
+def test_monais_commands(unpacked, elsewhere):
+    files = ["--config_file", unpacked / "configs" / "inference.json"]
+    files += ["--meta_file", unpacked / "configs" / "metadata.json"]
+    python(elsewhere, "-m", "monai.bundle", "verify_net_in_out", "--net_id", "network_def", *files)
+    weights = unpacked / "models" / "model.pt"
+    python(elsewhere, "-m", "monai.bundle", "ckpt_export", "--filepath", "model.ts", "--ckpt_file", weights, *files)
     assert (elsewhere / "model.ts").is_file()

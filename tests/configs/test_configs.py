@@ -1,56 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle's configs, run as a user runs them."""
 
-from __future__ import annotations
-
 import csv
 import json
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
 from monai.bundle import ConfigParser
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from unetv2_monai import UNetV2
 
-from ..conftest import ROOT, draw_pair
+from ..conftest import draw_pair
+from ..data.folders import write_image
 from ..support.workflow import (
-    CONFIGS,
     DEFAULT_BACKBONE,
     EVALUATE,
     INFERENCE,
     TINY,
     TRAIN,
+    overlays,
+    parsed,
     read_scores,
-    root_error,
+    refusal,
     run,
-    workflow,
 )
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
+STEPS = ("load_image", "channel_first", "upright", "resize", "normalize")
 
 
-@pytest.mark.parametrize("files", [TRAIN, [*TRAIN, str(CONFIGS / "recipes" / "released_polyp.yaml")]])
+@pytest.mark.parametrize("files", [TRAIN, [*TRAIN, *overlays("recipes/released_polyp")]])
 def test_items_of_a_batch_have_the_same_keys(files):
     """Though only some are of a data set with a name; with paths, which are named where a loss is not a number."""
-    parser = ConfigParser()
-    parser.read_config(files)
-    parser["datalist"] = {
-        "training": [{"image": "a.png", "label": "b.png", "dataset": "A"}, {"image": "c.png", "label": "d.png"}]
-    }
-    items = parser.get_parsed_content("train#dataset#data")
+    pairs = [{"image": "a.png", "label": "b.png", "dataset": "A"}, {"image": "c.png", "label": "d.png"}]
+    items = parsed(files, datalist={"training": pairs}).get_parsed_content("train#dataset#data")
     assert {tuple(item) for item in items} == {("image", "label", "path")}
     assert all(item["path"] == item["image"] for item in items)
-
-
-STEPS = ("load_image", "channel_first", "upright", "resize", "normalize")
 
 
 def test_one_preprocessing_in_train_evaluate_and_inference():
@@ -71,14 +61,11 @@ def test_one_preprocessing_in_train_evaluate_and_inference():
 
 
 def test_images_reach_the_network_upright(pairs):
-    flow = workflow(TRAIN, "training", dataset_dir=str(pairs), image_size=[24, 40], batch_size=1, check_data=False)
-    transforms = flow.parser.get_parsed_content("validate#preprocessing").transforms
-    item = {"image": str(pairs / "images" / "case_5.jpg"), "label": str(pairs / "masks" / "case_5.png")}
-    for transform in transforms:
-        item = transform(item)
-    with Image.open(pairs / "images" / "case_5.jpg") as image, Image.open(pairs / "masks" / "case_5.png") as mask:
-        np.testing.assert_array_equal(item["label"][0].numpy(), np.asarray(mask) / 255)
-        small = np.asarray(image.resize((40, 24), Image.Resampling.BILINEAR))[..., 0]
+    image, mask = pairs / "images" / "case_5.jpg", pairs / "masks" / "case_5.png"
+    transforms = parsed(TRAIN, image_size=[24, 40]).get_parsed_content("validate#preprocessing")
+    item = transforms({"image": str(image), "label": str(mask)})
+    np.testing.assert_array_equal(item["label"][0].numpy(), np.asarray(Image.open(mask)) / 255)
+    small = np.asarray(Image.open(image).resize((40, 24), Image.Resampling.BILINEAR))[..., 0]
     assert item["image"].shape == (3, 24, 40)
     shown = item["image"][0].numpy() * 58.395 + 123.675
     assert np.corrcoef(shown.ravel(), small.ravel())[0, 1] > 0.95
@@ -90,19 +77,14 @@ def test_training_leaves_weights_checkpoints_and_curves(trained):
     state = torch.load(out / "models" / "model.pt", weights_only=True)
     UNetV2(backbone=DEFAULT_BACKBONE, channels=8).load_state_dict(state, strict=True)
     assert sorted(p.name for p in (out / "models").iterdir()) == ["last.pt", "model.pt"]
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    tags: set[str] = set()
-    for path in (out / "tensorboard").iterdir():
-        tags |= set(EventAccumulator(str(path)).Reload().Tags()["scalars"])
-    assert tags >= {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+    curves = [EventAccumulator(str(path)).Reload().Tags()["scalars"] for path in (out / "tensorboard").iterdir()]
+    expected = {"learning_rate", "loss", "train_mean_loss", "val_mean_dice", "val_mean_iou", "val_mae"}
+    assert set().union(*curves) >= expected
 
 
 def test_tensorboard_images_are_upright_and_at_native_size(trained, tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    files = [*TRAIN, str(CONFIGS / "options" / "tensorboard_images.yaml")]
-    run(files, "training", dataset_dir=str(trained[0]), output_dir=str(tmp_path), max_epochs=1, **TINY)
+    files = [*TRAIN, *overlays("options/tensorboard_images")]
+    run(files, "training", dataset_dir=trained[0], output_dir=tmp_path, max_epochs=1, **TINY)
     pictures = {}
     for path in (tmp_path / "tensorboard").iterdir():
         events = EventAccumulator(str(path)).Reload()
@@ -114,20 +96,9 @@ def test_tensorboard_images_are_upright_and_at_native_size(trained, tmp_path):
     assert pictures["output_HW_0"] in [(60 + 4 * index, 48) for index in range(6)]
 
 
-def test_same_seed_same_weights(trained, tmp_path):
-    data, out = trained
-    run(TRAIN, "training", dataset_dir=str(data), output_dir=str(tmp_path), max_epochs=2, **TINY)
-    for key in ("model",):
-        first, second = (
-            torch.load(folder / "models" / "last.pt", weights_only=True)[key] for folder in (out, tmp_path)
-        )
-        assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 def test_default_output_is_never_the_shipped_weights(tmp_path):
     for files in (TRAIN, EVALUATE):
-        parser = ConfigParser.load_config_files(files)
-        parser = ConfigParser(parser)
+        parser = parsed(files)
         assert parser.get_parsed_content("ckpt_dir") == "./output/models"
         parser["bundle_root"] = "somewhere"  # as MONAI Label and monai.fl do, which name the bundle to be trained
         parser.parse(True)
@@ -135,30 +106,35 @@ def test_default_output_is_never_the_shipped_weights(tmp_path):
 
 
 def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
-    """Against Dice, IoU and mean absolute error computed here from the files."""
+    """
+    Against Dice, IoU and mean absolute error computed here from the files. Without a lesion, Dice and IoU are 1 if
+    nothing is predicted, else 0.
+    """
     expected = {}
     for index, (width, height) in enumerate(((60, 44), (48, 80), (64, 64))):
         bright, mask = np.zeros((2, height, width), bool)
         bright[8:30, 4:36] = True
         mask[12 : 34 + index, 4:40] = True
-        for kind, values in (("images", bright), ("masks", mask)):
-            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray((values * 255).astype(np.uint8)).save(tmp_path / "data" / kind / f"{index}.png")
+        write_image(tmp_path / "images" / f"{index}.png", bright)
+        write_image(tmp_path / "masks" / f"{index}.png", mask)
         both, either = (bright & mask).sum(), (bright | mask).sum()
-        wrong = (bright != mask).mean()
-        expected[f"{index}.png"] = (2 * both / (both + either), both / either, wrong)
+        expected[f"{index}.png"] = (2 * both / (both + either), both / either, (bright != mask).mean())
+    for name, value in (("nothing", 0), ("something", 255)):
+        write_image(tmp_path / "images" / f"{name}.png", np.full((40, 56), value, np.uint8))
+        write_image(tmp_path / "masks" / f"{name}.png", np.zeros((40, 56), bool))
+        expected[f"{name}.png"] = (0.0, 0.0, 1.0) if value else (1.0, 1.0, 0.0)
     torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
     flow = run(
-        EVALUATE, "evaluating", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), network_def=BRIGHT,
-        checkpoint=str(tmp_path / "model.pt"), image_size=256, num_workers=0,
+        EVALUATE, "evaluating", dataset_dir=tmp_path, output_dir=tmp_path, network_def=BRIGHT,
+        checkpoint=tmp_path / "model.pt", image_size=256, num_workers=0,
     )  # fmt: skip
-    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())["data"]
+    logged = flow.parser.get_parsed_content("validate#evaluator").state.metrics
+    (summary,) = json.loads((tmp_path / "evaluation" / "summary.json").read_text()).values()
     for position, name in enumerate(("dice", "iou", "mae")):
         scores = read_scores(tmp_path / "evaluation", name)
         assert scores == pytest.approx({key: values[position] for key, values in expected.items()}, abs=0.02)
         mean = np.mean(list(scores.values()))
         assert summary[name]["mean"] == pytest.approx(mean)
-        logged = flow.parser.get_parsed_content("validate#evaluator").state.metrics
         assert logged["val_mae" if name == "mae" else f"val_mean_{name}"] == pytest.approx(mean, abs=1e-5)
 
 
@@ -179,43 +155,21 @@ def opened_files():
 @pytest.mark.parametrize("layout", ["folders", "datalist.json", "names"])
 def test_training_opens_no_test_file(layout, opened_files, tmp_path):
     """Selection cannot see test data: with data checks, caching and validation, none of its files is opened."""
-    folders = {"training": "train", "test": "test"} if layout != "names" else {"training": ".", "test": "."}
-    lists = {}
-    for section, count in (("training", 5), ("test", 3)):
-        names = [f"{section}_{index}" for index in range(count)]
+    data, lists = tmp_path / "data", {}
+    for split, count in (("train", 5), ("test", 3)):
+        folder, names = "." if layout == "names" else split, [f"{split}_{index}" for index in range(count)]
         for index, name in enumerate(names):
-            draw_pair(tmp_path / "data" / folders[section], name, 48, 40, seed=index)
-        lists[section] = [
-            {key: f"{folders[section]}/{kind}/{name}.png" for key, kind in (("image", "images"), ("label", "masks"))}
-            for name in names
-        ]
+            draw_pair(data / folder, name, 48, 40, seed=index)
+        lists[split] = [{"image": f"{folder}/images/{n}.png", "label": f"{folder}/masks/{n}.png"} for n in names]
         if layout == "names":
-            listing = tmp_path / "data" / ("train.txt" if section == "training" else "test.txt")
-            listing.write_text("\n".join(names))
+            (data / f"{split}.txt").write_text("\n".join(names))
     if layout == "datalist.json":
-        (tmp_path / "data" / "datalist.json").write_text(json.dumps(lists))
+        (data / layout).write_text(json.dumps({"training": lists["train"], "test": lists["test"]}))
     opened_files["paths"] = []
-    run(TRAIN, "training", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), max_epochs=1, **TINY)
+    run(TRAIN, "training", dataset_dir=data, output_dir=tmp_path, max_epochs=1, **TINY)
     paths, opened_files["paths"] = opened_files["paths"], None
     pictures = {Path(path).stem for path in paths if path.endswith(".png")}
-    assert pictures == {f"training_{index}" for index in range(5)}
-
-
-def test_empty_masks_count_one_if_nothing_is_predicted_and_zero_otherwise(tmp_path):
-    for name, value in (("nothing", 0), ("something", 255)):
-        image = np.zeros((40, 56), np.uint8)
-        image[10:20, 10:30] = value
-        for kind in ("images", "masks"):
-            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "data" / "images" / f"{name}.png")
-        Image.fromarray(np.zeros_like(image)).save(tmp_path / "data" / "masks" / f"{name}.png")
-    torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
-    run(
-        EVALUATE, "evaluating", dataset_dir=str(tmp_path / "data"), output_dir=str(tmp_path), network_def=BRIGHT,
-        checkpoint=str(tmp_path / "model.pt"), image_size=64, num_workers=0,
-    )  # fmt: skip
-    for metric in ("dice", "iou"):
-        assert read_scores(tmp_path / "evaluation", metric) == {"nothing.png": 1.0, "something.png": 0.0}
+    assert pictures == {f"train_{index}" for index in range(5)}
 
 
 def test_inference_masks_are_upright_and_of_native_size(tmp_path):
@@ -235,108 +189,65 @@ def test_inference_masks_are_upright_and_of_native_size(tmp_path):
     }.items():
         image.save(tmp_path / "images" / name, **({"quality": 95} if "J" in name.upper() else {}))
         shapes[Path(name).stem] = image.size
-    run(
-        INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"),
-        network_def=BRIGHT, handlers=[], image_size=128, num_workers=0, save_probabilities=True,
-    )  # fmt: skip
-    written = sorted(path.name for path in (tmp_path / "masks").iterdir())
-    assert written == sorted([f"{stem}.png" for stem in shapes] + [f"{stem}_prob.png" for stem in shapes])
+    options = {"dataset_dir": tmp_path / "images", "output_dir": tmp_path / "masks", "image_size": 128}
+    run(INFERENCE, "inference", network_def=BRIGHT, handlers=[], num_workers=0, save_probabilities=True, **options)
+    written = {path.name for path in (tmp_path / "masks").iterdir()}
+    assert written == {f"{stem}{end}.png" for stem in shapes for end in ("", "_prob")}
     for stem, size in shapes.items():
-        with Image.open(tmp_path / "masks" / f"{stem}.png") as mask:
-            assert (mask.size, mask.mode) == (size, "L")
-            values = np.asarray(mask)
+        mask = Image.open(tmp_path / "masks" / f"{stem}.png")
+        assert (mask.size, mask.mode) == (size, "L")
+        values = np.asarray(mask)
         assert set(np.unique(values)) == {0, 255}
         truth = np.asarray(picture.resize(size, Image.Resampling.NEAREST)) > 0
         assert ((values > 0) & truth).sum() / ((values > 0) | truth).sum() > 0.9
-        with Image.open(tmp_path / "masks" / f"{stem}_prob.png") as probability:
-            shares = np.asarray(probability) / 65535
-        np.testing.assert_array_equal(shares >= 0.5, values > 0)
+        probabilities = np.asarray(Image.open(tmp_path / "masks" / f"{stem}_prob.png")) / 65535
+        np.testing.assert_array_equal(probabilities >= 0.5, values > 0)
+
+
+@pytest.mark.parametrize(("options", "squares"), [({}, 2), ({"certainty": 0.8}, 2), ({"certainty": 0.95}, 1)])
+def test_certainty_in_inference_and_evaluation(options, squares, tmp_path):
+    """One image with two bright squares, of probabilities 1.0 and 0.88; only the first is a lesion."""
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    image[8:24, 8:24], image[40:56, 40:56] = 255, 140
+    mask[8:24, 8:24] = 255
+    write_image(tmp_path / "data" / "images" / "one.png", image)
+    write_image(tmp_path / "data" / "masks" / "one.png", mask)
+    common = {"dataset_dir": tmp_path / "data", "image_size": 64, "network_def": BRIGHT, **options}
+    run(INFERENCE, "inference", output_dir=tmp_path / "masks", handlers=[], **common)
+    assert (np.asarray(Image.open(tmp_path / "masks" / "one.png")) > 0).sum() == squares * 256
+    torch.save({"gain": torch.tensor(20.0)}, tmp_path / "model.pt")
+    run(EVALUATE, "evaluating", output_dir=tmp_path, checkpoint=tmp_path / "model.pt", **common)
+    (dice,), (mae,) = (read_scores(tmp_path / "evaluation", name).values() for name in ("dice", "mae"))
+    assert dice == pytest.approx(2 * 256 / (256 + squares * 256))
+    assert mae > 0.05  # of the probabilities, which the threshold does not change
 
 
 @pytest.mark.parametrize("folder", ["kvasir-seg", "cvc-clinicdb", "isic2017"])
 def test_inference_on_data_sets_as_published(real_data, folder, tmp_path):
     images = real_data / "raw" / folder / "images"
-    run(
-        INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path), handlers=[], image_size=64,
-        num_workers=0,
-    )  # fmt: skip
+    options = {"handlers": [], "image_size": 64, "num_workers": 0}
+    run(INFERENCE, "inference", dataset_dir=images, output_dir=tmp_path, **options)
     for path in images.iterdir():
-        with Image.open(path) as image, Image.open(tmp_path / f"{path.stem}.png") as mask:
-            assert mask.size == image.size
+        assert Image.open(tmp_path / f"{path.stem}.png").size == Image.open(path).size
 
 
 def test_several_classes(tmp_path):
     rng = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
+    label = np.zeros((40, 48), np.uint8)
+    label[4:20, 4:20], label[24:36, 20:44] = 1, 2
     for index in range(4):
-        label = np.zeros((40, 48), np.uint8)
-        label[4:20, 4:20], label[24:36, 20:44] = 1, 2
         image = rng.integers(0, 40, (40, 48, 3)) + 90 * label[..., None]
-        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "data" / "images" / f"{index}.png")
-        Image.fromarray(label).save(tmp_path / "data" / "masks" / f"{index}.png")
-    options = {"dataset_dir": str(tmp_path / "data"), "out_channels": 3, **TINY}
-    run(TRAIN, "training", output_dir=str(tmp_path / "out"), max_epochs=1, **options)
-    run(EVALUATE, "evaluating", output_dir=str(tmp_path / "out"), **options)
-    with (tmp_path / "out" / "evaluation" / "scores.csv").open(newline="") as opened:
+        write_image(tmp_path / "data" / "images" / f"{index}.png", image.astype(np.uint8))
+        write_image(tmp_path / "data" / "masks" / f"{index}.png", label)
+    options = {"dataset_dir": tmp_path / "data", "out_channels": 3, **TINY}
+    run(TRAIN, "training", output_dir=tmp_path, max_epochs=1, **options)
+    run(EVALUATE, "evaluating", output_dir=tmp_path, **options)
+    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
         assert [row["class"] for row in csv.DictReader(opened)] == ["1", "2"] * 4
-    run(
-        INFERENCE, "inference", output_dir=str(tmp_path / "masks"), checkpoint=str(tmp_path / "out/models/model.pt"),
-        **{k: v for k, v in options.items() if k not in ("batch_size", "learning_rate")},
-    )  # fmt: skip
-    for path in (tmp_path / "masks").iterdir():
-        with Image.open(path) as mask:
-            assert np.asarray(mask).max() <= 2
-
-
-def test_killed_training_resumes_where_it_was(trained, tmp_path):
-    data, _ = trained
-    options = {"dataset_dir": str(data), "output_dir": str(tmp_path), "max_epochs": 12, **TINY}
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
-    command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while process.poll() is None and not (tmp_path / "models" / "last.pt").exists():
-            time.sleep(0.02)
-        time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    stopped = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
-    epoch = stopped["trainer"]["iteration"] // stopped["trainer"]["epoch_length"]
-    assert 1 <= epoch < 12
-
-    flow = workflow(TRAIN, "training", resume=True, **options)
-    trainer = flow.parser.get_parsed_content("train#trainer")
-    optimizer = flow.parser.get_parsed_content("optimizer")
-    seen = []
-
-    @trainer.on(Events.EPOCH_STARTED)
-    def record(engine):
-        step = next(iter(optimizer.state.values()))["step"].item()
-        seen.append((engine.state.epoch, optimizer.param_groups[0]["lr"], step))
-
-    flow.run()
-    per_epoch = stopped["trainer"]["epoch_length"]
-    rates = [0.001 * (1 - (e - 1) / 12) ** 0.9 for e in range(epoch + 1, 13)]
-    assert [e for e, _, _ in seen] == list(range(epoch + 1, 13))
-    assert [lr for _, lr, _ in seen] == pytest.approx(rates)
-    assert [step for _, _, step in seen] == [per_epoch * (e - 1) for e in range(epoch + 1, 13)]
-
-
-def test_resuming_keeps_the_best_weights(trained, tmp_path):
-    """A first validation after resuming that is worse than the best one before must not overwrite model.pt."""
-    data, _ = trained
-    options = {"dataset_dir": str(data), "output_dir": str(tmp_path), **TINY}
-    run(TRAIN, "training", max_epochs=2, **options)
-    saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)
-    ((score, _),) = saved["best"]["_saved"]
-    path = tmp_path / "models" / "last.pt"
-    saved["best"]["_saved"] = [(score + 1.0, "model.pt")]  # a Dice that cannot be reached
-    torch.save(saved, path)
-    before = (tmp_path / "models" / "model.pt").read_bytes()
-    run(TRAIN, "training", max_epochs=3, resume=True, **options)
-    assert (tmp_path / "models" / "model.pt").read_bytes() == before
+    options = {key: value for key, value in options.items() if key not in ("batch_size", "learning_rate")}
+    weights = tmp_path / "models" / "model.pt"
+    run(INFERENCE, "inference", output_dir=tmp_path / "masks", checkpoint=weights, **options)
+    assert all(np.asarray(Image.open(path)).max() <= 2 for path in (tmp_path / "masks").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -350,36 +261,14 @@ def test_resuming_keeps_the_best_weights(trained, tmp_path):
     ],
 )
 def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, message, pairs, tmp_path):
-    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path / "out"), **overrides}
-    with pytest.raises(Exception) as info:  # noqa: PT011 - MONAI's own error types, looked through below
-        run(files, run_id, **options)
-    assert message in str(root_error(info))
-    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+    options = {"dataset_dir": pairs, "output_dir": tmp_path / "out", **overrides}
+    assert message in refusal(run, files, run_id, **options)
+    assert not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.parametrize(("files", "run_id"), [(EVALUATE, "evaluating"), (INFERENCE, "inference")])
 def test_weights_of_another_network(files, run_id, pairs, tmp_path):
     """Those of training carry their options; these are bare tensors."""
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
-    options = {"dataset_dir": str(pairs), "checkpoint": str(tmp_path / "model.pt"), "output_dir": str(tmp_path)}
-    with pytest.raises(Exception) as info:  # noqa: PT011
-        run(files, run_id, num_workers=0, **options)
-    assert "holds weights of another network" in str(root_error(info))
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ("--val_interval=1", "error: --dataset_dir {} holds no images and masks."),
-        ("--backbone=pvt_v2_b00", "error: timm has no"),
-    ],
-)
-def test_on_the_command_line_one_sentence_says_what_is_wrong(option, message, tmp_path):
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", TRAIN[0]]
-    done = subprocess.run(
-        [*command, "--dataset_dir", str(tmp_path), "--output_dir", str(tmp_path / "out"), option],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert message.format(tmp_path) in done.stderr
-    assert "Traceback" not in done.stderr
+    options = {"dataset_dir": pairs, "checkpoint": tmp_path / "model.pt", "output_dir": tmp_path, "num_workers": 0}
+    assert "holds weights of another network" in refusal(run, files, run_id, **options)

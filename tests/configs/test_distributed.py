@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two processes on the CPU, through gloo, against one."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -17,18 +15,17 @@ import torch
 from unetv2_monai import UNetV2
 
 from ..conftest import ROOT, draw_pair, script
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, TRAIN, read_scores, run
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, TRAIN, command, overlays, read_scores, run
 
 MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
 
 
-def torchrun(config_files: list[str], run_id: str, **overrides) -> str:
+def torchrun(config_files: list[str], run_id: str, **options) -> str:
     """What `torchrun --standalone --nproc_per_node=2 -m monai.bundle run ...` prints."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command += ["-m", "monai.bundle", "run", run_id, "--config_file", str(config_files)]
-    command += [part for key, value in overrides.items() for part in (f"--{key}", str(value))]
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    words += command(config_files, run_id, **options, **TINY)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout + done.stderr
 
@@ -52,31 +49,18 @@ def trained(data, tmp_path_factory) -> tuple[Path, str]:
         f'+training:\n  - "$@validate#evaluator.run()"\n'
         f"  - \"$torch.save(@network_def.state_dict(), '{out}/rank' + os.environ['RANK'] + '.pt')\"\n"
     )
-    printed = torchrun(
-        [*TRAIN, MULTI_TRAIN, str(keep)], "training", dataset_dir=data, output_dir=out, val_fraction=0.4, max_epochs=2,
-        **TINY,
-    )  # fmt: skip
-    return out, printed
+    files = [*TRAIN, MULTI_TRAIN, str(keep)]
+    return out, torchrun(files, "training", dataset_dir=data, output_dir=out, val_fraction=0.4, max_epochs=2)
 
 
-def test_ranks_hold_identical_weights(trained):
-    out, _ = trained
+def test_ranks_hold_the_same_weights_and_the_first_alone_saves_and_logs(trained):
+    out, printed = trained
     first, second = (torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in (0, 1))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_weights_are_saved_once_under_the_networks_own_names(trained):
-    out, _ = trained
     state = torch.load(out / "models" / "model.pt", weights_only=True)
     UNetV2(backbone=DEFAULT_BACKBONE, channels=8).load_state_dict(state, strict=True)
-    assert sorted(path.name for path in (out / "models").iterdir()) == [
-        "last.pt", "model.pt",
-    ]  # fmt: skip
-
-
-def test_only_the_first_rank_logs(trained):
-    out, printed = trained
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["last.pt", "model.pt"]
     assert printed.count("weights of the best epoch") == 1
     assert len(re.findall(r"Epoch\[2\] Metrics -- .*val_mean_dice", printed)) == 1
     assert len({path.name.split(".")[-2] for path in (out / "tensorboard").iterdir()}) == 1
@@ -86,18 +70,15 @@ def test_validation_of_two_equals_that_of_one(data, trained):
     """During training: each rank scores its own share, unevenly split, and the mean is over all images."""
     out, printed = trained
     reported = float(re.findall(r"Epoch\[2\] Metrics -- .*?val_mean_dice: (\d\.\d+)", printed)[0])
-    flow = run(
-        EVALUATE, "evaluating", dataset_dir=str(data), output_dir=str(out / "one"), eval_section="validation",
-        val_fraction=0.4, checkpoint=str(out / "rank0.pt"), **TINY,
-    )  # fmt: skip
+    options = {"dataset_dir": data, "eval_section": "validation", "val_fraction": 0.4, **TINY}
+    flow = run(EVALUATE, "evaluating", output_dir=out / "one", checkpoint=out / "rank0.pt", **options)
     metrics = flow.parser.get_parsed_content("validate#evaluator").state.metrics
     assert metrics["val_mean_dice"] == pytest.approx(reported, abs=1e-4)
 
 
 def test_evaluation_by_two_equals_that_by_one(data, trained, tmp_path):
-    out, _ = trained
-    options = {"dataset_dir": str(data), "checkpoint": str(out / "models" / "model.pt"), **TINY}
-    run(EVALUATE, "evaluating", output_dir=str(tmp_path / "one"), **options)
+    options = {"dataset_dir": data, "checkpoint": trained[0] / "models" / "model.pt"}
+    run(EVALUATE, "evaluating", output_dir=tmp_path / "one", **options, **TINY)
     printed = torchrun([*EVALUATE, MULTI_EVALUATE], "evaluating", output_dir=tmp_path / "two", **options)
     assert printed.count("scores of 7 images") == 1
     for metric in ("dice", "mae", "released_dice"):
@@ -116,19 +97,13 @@ def test_two_end_together_at_a_time_limit(data, tmp_path):
     """The clock of each process is its own; one that ends alone leaves the other waiting for its gradients."""
     own_clock = tmp_path / "own_clock.yaml"
     own_clock.write_text('time_limit#limit_sec: "$3600 if @worker else 1"\n')
-    files = [*TRAIN, MULTI_TRAIN, str(CONFIGS / "options" / "time_limit.yaml"), str(own_clock)]
-    printed = torchrun(
-        files, "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=5000, **TINY
-    )
+    files = [*TRAIN, MULTI_TRAIN, *overlays("options/time_limit"), str(own_clock)]
+    printed = torchrun(files, "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=5000)
     assert "Epoch[5000]" not in printed
 
 
 def test_two_go_on_where_two_stopped(data, trained, tmp_path):
-    out, _ = trained
-    shutil.copytree(out / "models", tmp_path / "models")
-    printed = torchrun(
-        [*TRAIN, MULTI_TRAIN], "training", dataset_dir=data, output_dir=tmp_path, val_fraction=0.4, max_epochs=3,
-        resume=True, **TINY,
-    )  # fmt: skip
-    epochs = re.findall(r"Epoch\[(\d+)\] Metrics -- .*train_mean_dice", printed)
-    assert epochs == ["3"]
+    shutil.copytree(trained[0] / "models", tmp_path / "models")
+    options = {"dataset_dir": data, "output_dir": tmp_path, "val_fraction": 0.4, "max_epochs": 3, "resume": True}
+    printed = torchrun([*TRAIN, MULTI_TRAIN], "training", **options)
+    assert re.findall(r"Epoch\[(\d+)\] Metrics -- .*train_mean_dice", printed) == ["3"]

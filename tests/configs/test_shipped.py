@@ -1,30 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights that ship with the bundle: small, for the default configs, and sensible on frames they never saw."""
-
-from __future__ import annotations
+"""
+The weights that ship with the bundle: small, for the default configs, and sensible on frames they never saw; those of
+ImageNet, from which training starts by default.
+"""
 
 import shutil
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from PIL import Image
+from safetensors.torch import load_file
 
-from unetv2_monai import to_mask
+from unetv2_monai import UNetV2, to_mask
 
 from ..conftest import ROOT
-from ..support.workflow import INFERENCE, run
+from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, parsed, run, workflow
 
-WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
+WEIGHTS, FILE = (ROOT / "bundle" / "models" / name for name in ("model.pt", f"{DEFAULT_BACKBONE}.safetensors"))
 
 
 def test_small_and_strict():
     assert WEIGHTS.stat().st_size <= 25e6
-    parser = ConfigParser()
-    parser.read_config(INFERENCE)
-    parser.update({"code_path": None})
     state = torch.load(WEIGHTS, weights_only=True)
-    parser.get_parsed_content("network_def").load_state_dict(state, strict=True)
+    parsed(INFERENCE).get_parsed_content("network_def").load_state_dict(state, strict=True)
     assert all(torch.isfinite(value).all() for value in state.values())
 
 
@@ -35,15 +33,41 @@ def test_inference_by_default_config_on_real_frames(real_data, tmp_path):
     (tmp_path / "images").mkdir()
     for frame in frames:
         shutil.copy(frame, tmp_path / "images")
-    run(INFERENCE, "inference", dataset_dir=str(tmp_path / "images"), output_dir=str(tmp_path / "masks"))
+    run(INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "masks")
     dice = []
     for frame in frames:
-        with Image.open(tmp_path / "masks" / f"{frame.stem}.png") as opened:
-            pred = np.asarray(opened) > 0
-        with Image.open(source / "masks" / f"{frame.stem}.png") as opened:
-            truth = np.asarray(to_mask(opened)) > 0
+        pred = np.asarray(Image.open(tmp_path / "masks" / f"{frame.stem}.png")) > 0
+        truth = np.asarray(to_mask(Image.open(source / "masks" / f"{frame.stem}.png"))) > 0
         assert pred.shape == truth.shape
         dice.append(2 * (pred & truth).sum() / (pred.sum() + truth.sum()))
     assert len(dice) == 20
     assert np.mean(dice) > 0.75
     assert np.median(dice) > 0.85
+
+
+def test_every_encoder_weight_comes_from_the_file_and_is_trained(pairs, tmp_path, capsys):
+    flow = workflow(TRAIN, "training", dataset_dir=pairs, output_dir=tmp_path, max_epochs=2, **TINY)
+    network = flow.parser.get_parsed_content("network")
+    assert f"The encoder {DEFAULT_BACKBONE} starts from the weights in {FILE} (ImageNet)." in capsys.readouterr().out
+    file, encoder = load_file(FILE), network.encoder.model
+    assert file.keys() == encoder.state_dict().keys()
+    for key, value in encoder.state_dict().items():
+        assert torch.equal(value, file[key].to(value.dtype)), key
+    flow.run()
+    learnt = dict(encoder.named_parameters())
+    moved = {key: (value - file[key]).abs().max().item() for key, value in learnt.items()}
+    assert all(0 < distance < 0.1 for distance in moved.values()), moved
+
+
+def test_random_weights_where_asked_for():
+    network = parsed(TRAIN, bundle_dir=".", pretrained=False).get_parsed_content("network")
+    stem = network.encoder.model.conv_stem.weight
+    assert not torch.equal(stem, load_file(FILE)["conv_stem.weight"].float())
+
+
+def test_evaluation_starts_from_its_checkpoint_alone(pairs, tmp_path, capsys):
+    """It neither reads the file nor says that it starts from it."""
+    weights = tmp_path / "model.pt"
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), weights)
+    run(EVALUATE, "evaluating", dataset_dir=pairs, output_dir=tmp_path, checkpoint=weights, **TINY)
+    assert "starts from" not in capsys.readouterr().out

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fast paths are on where they should be and give the same answer. How fast: docs/results/performance.md."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -13,7 +11,7 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from ..conftest import ROOT
-from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TINY, TRAIN, run, workflow
+from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, overlays, run, workflow
 
 FAULTS = """
 import resource, sys, torch
@@ -45,13 +43,15 @@ def test_kept_memory_is_not_faulted_in_again():
 
 @pytest.mark.parametrize(
     ("files", "run_id", "inferer", "without_weights"),
-    [(TRAIN, "training", "validate#inferer", {}),
-     (EVALUATE, "evaluating", "validate#inferer", {"validate#handlers": []}),
-     (INFERENCE, "inference", "inferer", {"handlers": []})],
-)  # fmt: skip
+    [
+        (TRAIN, "training", "validate#inferer", {}),
+        (EVALUATE, "evaluating", "validate#inferer", {"validate#handlers": []}),
+        (INFERENCE, "inference", "inferer", {"handlers": []}),
+    ],
+)
 def test_the_network_is_prepared(files, run_id, inferer, without_weights, pairs, tmp_path):
     """Weights in channels_last, plain tensors as input: both cost time elsewhere and change nothing."""
-    flow = workflow(files, run_id, dataset_dir=str(pairs), output_dir=str(tmp_path), **TINY, **without_weights)
+    flow = workflow(files, run_id, dataset_dir=pairs, output_dir=tmp_path, **TINY, **without_weights)
     network, inferer = (flow.parser.get_parsed_content(name) for name in ("network", inferer))
     for name, weight in network.named_parameters():
         assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last), name
@@ -64,19 +64,17 @@ def test_the_network_is_prepared(files, run_id, inferer, without_weights, pairs,
 
 
 def test_bfloat16_gives_almost_the_same_masks(pairs, tmp_path):
-    options = {"dataset_dir": str(pairs), "image_size": 64, "num_workers": 0, "save_probabilities": True}
-    found = {}
-    for name, overlays in (("f32", []), ("bf16", [str(CONFIGS / "options" / "inference_bf16.yaml")])):
-        run([*INFERENCE, *overlays], "inference", output_dir=str(tmp_path / name), **options)
-        found[name] = {}
-        for path in sorted((tmp_path / name).iterdir()):
-            with Image.open(path) as opened:
-                found[name][path.name] = np.asarray(opened).astype(float)
-    assert found["f32"].keys() == found["bf16"].keys()
-    probabilities = [name for name in found["f32"] if "_prob" in name]
+    options = {"dataset_dir": pairs, "image_size": 64, "num_workers": 0, "save_probabilities": True}
+    found = []
+    for names in ([], ["options/inference_bf16"]):
+        out = tmp_path / str(len(names))
+        run([*INFERENCE, *overlays(*names)], "inference", output_dir=out, **options)
+        found.append({path.name: np.asarray(Image.open(path)).astype(float) for path in out.iterdir()})
+    assert found[0].keys() == found[1].keys()
+    probabilities = [name for name in found[0] if "_prob" in name]
     assert len(probabilities) == 6
-    differences = [np.abs(found["f32"][name] - found["bf16"][name]) / 65535 for name in probabilities]
+    differences = [np.abs(found[0][name] - found[1][name]) / 65535 for name in probabilities]
     assert max(difference.max() for difference in differences) > 0
     assert max(difference.mean() for difference in differences) < 0.01
-    for name in found["f32"].keys() - set(probabilities):
-        assert np.mean(found["f32"][name] != found["bf16"][name]) < 0.01
+    for name in found[0].keys() - set(probabilities):
+        assert np.mean(found[0][name] != found[1][name]) < 0.01

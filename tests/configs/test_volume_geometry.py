@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Labels that inference writes are on the grid of their image, however a NIfTI file states it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nibabel
@@ -11,11 +9,11 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from unetv2_monai import InputError, LabelWriter
+from unetv2_monai import LabelWriter
 
-from ..support.workflow import CONFIGS, INFERENCE, root_error, run
+from ..support.workflow import INFERENCE, overlays, refusal, run
 
-RECIPE = str(CONFIGS / "recipes" / "volumes.yaml")
+SLABS = "options/inference_slabs"
 RNG = np.random.default_rng(0)
 VALUES = np.round(100 * gaussian_filter(RNG.normal(0, 9, (20, 22, 19)), 2)).astype(np.int16)
 TURN = nibabel.eulerangles.euler2mat(0.3, -0.2, 0.15)  # radians
@@ -41,6 +39,7 @@ VARIANTS = [
     ("uint8.nii.gz", (VALUES - VALUES.min()).astype(np.float64) / 4, RAS, None),  # rounded below
     ("scaled.nii.gz", VALUES.astype(np.float64) * 0.5 - 1024, RAS, (0.5, -1024)),
 ]
+ONE_LAYER = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
 DTYPES = {"uint8.nii.gz": np.uint8, "scaled.nii.gz": np.int16}
 
 
@@ -52,16 +51,15 @@ def write(folder: Path, name: str, values: np.ndarray, affine: np.ndarray, scali
     nibabel.save(image, folder / name)
 
 
-def infer(folder: Path, *overlays: str, **options) -> Path:
+def infer(folder: Path, *names: str, **options) -> Path:
     """Labels of ``folder/in``, in ``folder/out``, by a network that looks at each voxel alone: :py:func:`expected`."""
     network = torch.nn.Conv3d(1, 3, 1)
     network.weight.data = torch.tensor([-1.0, 0.0, 1.0]).reshape(3, 1, 1, 1, 1)
     network.bias.data = torch.tensor([0.0, 0.5, 0.0])
     torch.save(network.state_dict(), folder / "model.pt")
-    files = {"checkpoint": folder / "model.pt", "dataset_dir": folder / "in", "output_dir": folder / "out"}
-    definition = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 3, "kernel_size": 1}
-    options = {**{key: str(path) for key, path in files.items()}, "network_def": definition, **options}
-    run([*INFERENCE, RECIPE, *overlays], "inference", image_size=[16, 16, 16], num_workers=0, **options)
+    options |= {"checkpoint": folder / "model.pt", "dataset_dir": folder / "in", "output_dir": folder / "out"}
+    files = [*INFERENCE, *overlays("recipes/volumes", *names)]
+    run(files, "inference", image_size=[16, 16, 16], num_workers=0, network_def=ONE_LAYER, **options)
     return folder / "out"
 
 
@@ -71,12 +69,12 @@ def expected(values: np.ndarray) -> np.ndarray:
     return np.digitize(score, (-0.5, 0.5))
 
 
-@pytest.fixture(scope="module")
-def inferred(tmp_path_factory):
+@pytest.fixture(scope="module", params=[(), (SLABS,)], ids=["windows", "slabs"])
+def inferred(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("geometry")
     for variant in VARIANTS:
         write(folder / "in", *variant)
-    return infer(folder)
+    return infer(folder, *request.param)
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in VARIANTS])
@@ -108,10 +106,8 @@ def test_header_states_the_grid_as_the_image_does(tmp_path):
     out = infer(tmp_path)
     for name in ("both.nii.gz", "quaternion.nii.gz"):
         label, image = (nibabel.load(folder / name) for folder in (out, tmp_path / "in"))
-        for found, wanted in (
-            (label.get_sform(coded=True), image.get_sform(coded=True)),
-            (label.get_qform(coded=True), image.get_qform(coded=True)),
-        ):
+        for form in ("get_sform", "get_qform"):
+            found, wanted = (getattr(one, form)(coded=True) for one in (label, image))
             assert found[1] == wanted[1]
             assert wanted[0] is None or found[0] == pytest.approx(wanted[0], abs=1e-5)
         assert label.affine == pytest.approx(image.affine, abs=1e-5)
@@ -151,11 +147,8 @@ def test_files_that_are_no_volumes_are_named(tmp_path):
     write(tmp_path / "in", "good.nii.gz", VALUES, RAS)
     write(tmp_path / "in", "flat.nii.gz", VALUES[..., 0], RAS)
     write(tmp_path / "in", "holes.nii.gz", np.where(VALUES > 0, np.nan, VALUES).astype(np.float32), RAS)
-    with pytest.raises(Exception) as info:  # noqa: PT011
-        infer(tmp_path)
-    error = root_error(info)
-    assert isinstance(error, InputError)
-    assert "2 files could not be read" in str(error)
-    assert "flat.nii.gz: holds 20 x 22 values. Save it with three dimensions" in str(error)
-    assert f"holes.nii.gz: {(VALUES > 0).sum()} values are NaN or infinite" in str(error)
+    message = refusal(infer, tmp_path)
+    assert "2 files could not be read" in message
+    assert "flat.nii.gz: holds 20 x 22 values. Save it with three dimensions" in message
+    assert f"holes.nii.gz: {(VALUES > 0).sum()} values are NaN or infinite" in message
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]

@@ -1,27 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spacing and intensities of volumes, by the options of the recipe, against values computed by hand."""
 
-from __future__ import annotations
-
 import nibabel
 import numpy as np
 import pytest
-from monai.bundle import ConfigParser
 
-from unetv2_monai import InputError
+from ..data.folders import write_volume
+from ..support.workflow import INFERENCE, TRAIN, overlays, parsed
+from .test_volume_geometry import SLABS, expected, infer
 
-from ..bundle.test_options import check
-from ..support.workflow import CONFIGS, INFERENCE, TRAIN, root_error
-from .test_volume_geometry import expected, infer, write
-
-TRAINING, INFERRING = ([*base, str(CONFIGS / "recipes" / "volumes.yaml")] for base in (TRAIN, INFERENCE))
+TRAINING, INFERRING = ([*base, *overlays("recipes/volumes")] for base in (TRAIN, INFERENCE))
 BOTH = [(TRAINING, "validate#preprocessing"), (INFERRING, "preprocessing")]
 COARSE = np.diag([1.0, 1.0, 2.0, 1.0])  # voxels of 1 x 1 x 2 mm
 
 
 def transformed(files: list[str], key: str, item: dict[str, str], **options):
-    parser = ConfigParser(ConfigParser.load_config_files(files))
-    parser.update({"num_workers": 0, **options})
+    parser = parsed(files, num_workers=0, **options)
     item = item if "train" in parser else {"image": item["image"]}
     transforms = parser.get_parsed_content(key)
     for transform in getattr(transforms, "transforms", transforms):
@@ -29,51 +23,49 @@ def transformed(files: list[str], key: str, item: dict[str, str], **options):
     return item
 
 
+def written(folder, affine=None, **volumes) -> dict[str, str]:
+    """A file of each volume."""
+    return {name: write_volume(folder / f"{name}.nii.gz", values, affine) for name, values in volumes.items()}
+
+
 @pytest.fixture
 def stairs(tmp_path):
     """0, 10, 20, ... from below to above; class 1 in the two upper ones of five slices."""
     values = np.broadcast_to(10.0 * np.arange(5), (3, 4, 5))
-    write(tmp_path / "in", "image.nii.gz", values, COARSE)
-    write(tmp_path / "in", "label.nii.gz", (values > 25).astype(np.uint8), COARSE)
-    return {kind: str(tmp_path / "in" / f"{kind}.nii.gz") for kind in ("image", "label")}
+    return written(tmp_path, COARSE, image=values, label=(values > 25).astype(np.uint8))
 
 
 @pytest.mark.parametrize(("files", "key"), BOTH)
-def test_window_of_a_ct(files, key, stairs):
-    """Level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut."""
-    image = transformed(files, key, stairs, intensity="ct", window_level=15, window_width=20)["image"]
-    assert image[0, 0, 0].tolist() == pytest.approx([-1, -0.5, 0.5, 1, 1])
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        # MR: 0 to 40 in steps of 10 have the mean 20 and a standard deviation of 10 times the root of 2
+        ({}, np.array([-2, -1, 0, 1, 2]) / 2**0.5),
+        # CT: level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut
+        ({"intensity": "ct", "window_level": 15, "window_width": 20}, [-1, -0.5, 0.5, 1, 1]),
+        # slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours
+        ({"intensity": "ct", "window_level": 20, "window_width": 40, "spacing": [1, 1, 1]}, np.linspace(-1, 1, 9)),
+    ],
+    ids=["mr", "ct", "spacing"],
+)
+def test_intensities_and_spacing(files, key, options, values, stairs):
+    image = transformed(files, key, stairs, **options)["image"]
+    assert image.shape == (1, 3, 4, len(values))
+    assert image[0, 0, 0].tolist() == pytest.approx(list(values), abs=1e-5)
+    assert image.pixdim.tolist() == pytest.approx(options.get("spacing", [1, 1, 2]))
 
 
 def test_window_unless_one_is_set(tmp_path):
     """Soft tissue: -160 to 240 Hounsfield units."""
-    write(tmp_path, "ct.nii.gz", np.array([-1024.0, -160, 40, 140, 240, 3000]).reshape(1, 1, 6), np.eye(4))
-    image = transformed(INFERRING, "preprocessing", {"image": str(tmp_path / "ct.nii.gz")}, intensity="ct")["image"]
+    item = written(tmp_path, image=np.array([-1024.0, -160, 40, 140, 240, 3000]).reshape(1, 1, 6))
+    image = transformed(INFERRING, "preprocessing", item, intensity="ct")["image"]
     assert image.flatten().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1])
-
-
-@pytest.mark.parametrize(("files", "key"), BOTH)
-def test_mr_is_standardised(files, key, stairs):
-    """0 to 40 in steps of 10: mean 20, standard deviation 10 times the root of 2."""
-    image = transformed(files, key, stairs)["image"]
-    assert image[0, 0, 0].tolist() == pytest.approx(np.array([-2, -1, 0, 1, 2]) / 2**0.5, abs=1e-5)
 
 
 def test_channels_are_standardised_apart(tmp_path):
     values = np.stack([np.arange(6.0), 1000 + np.arange(6.0)], axis=-1).reshape(1, 1, 6, 2)
-    write(tmp_path, "two.nii.gz", values, np.eye(4))
-    image = transformed(INFERRING, "preprocessing", {"image": str(tmp_path / "two.nii.gz")}, in_channels=2)["image"]
+    image = transformed(INFERRING, "preprocessing", written(tmp_path, image=values), in_channels=2)["image"]
     assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist(), abs=1e-3)
-
-
-@pytest.mark.parametrize(("files", "key"), BOTH)
-def test_spacing_of_images(files, key, stairs):
-    """Slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours."""
-    options = {"intensity": "ct", "window_level": 20, "window_width": 40}  # 0 to 40 become -1 to 1
-    image = transformed(files, key, stairs, spacing=[1, 1, 1], **options)["image"]
-    assert image.shape == (1, 3, 4, 9)
-    assert image[0, 0, 0].tolist() == pytest.approx(np.linspace(-1, 1, 9), abs=1e-6)
-    assert image.pixdim.tolist() == pytest.approx([1, 1, 1])
 
 
 def test_spacing_of_labels(stairs):
@@ -92,26 +84,24 @@ def test_labels_are_trained_on_the_grid_of_their_image(spacing, tmp_path):
     """By rounding, the image alone would have one voxel more in each dimension at 2 mm."""
     values = np.zeros((24, 28, 20), np.uint8)
     values[8:16, 10:18, 6:14] = 1
-    write(tmp_path, "image.nii.gz", values.astype(np.float32), np.diag([1.00001, 1.00001, 1.00001, 1]))
-    write(tmp_path, "label.nii.gz", values, np.eye(4))
-    item = {kind: str(tmp_path / f"{kind}.nii.gz") for kind in ("image", "label")}
+    item = written(tmp_path, np.diag([1.00001, 1.00001, 1.00001, 1]), image=values.astype(np.float32))
+    item |= written(tmp_path, label=values)
     both = transformed(TRAINING, "transforms#cached", item, spacing=spacing, image_size=8)
     assert both["image"].shape == both["label"].shape
     assert both["label"].sum() > 50
     assert both["image"][both["label"] == 1].mean() - both["image"][both["label"] == 0].mean() > 3
 
 
-def test_predictions_return_to_the_grid_of_the_file(tmp_path):
+@pytest.mark.parametrize("names", [(), (SLABS,)], ids=["windows", "slabs"])
+def test_predictions_return_to_the_grid_of_the_file(names, tmp_path):
     """
     Where the finer grid has the voxels of the file among its own, the label of each is that of its value, standardised
     by mean and deviation of the finer grid.
     """
-    rng = np.random.default_rng(0)
-    values = np.round(rng.normal(0, 50, (12, 10, 9)))
+    values = np.round(np.random.default_rng(0).normal(0, 50, (12, 10, 9)))
     turned = nibabel.affines.from_matvec(np.diag([-1.0, 1.0, 2.0]), (5, 6, 7))
-    write(tmp_path / "in", "a.nii.gz", values, turned)
-    out = infer(tmp_path, spacing=[1, 1, 1])
-    label = nibabel.load(out / "a.nii.gz")
+    write_volume(tmp_path / "in" / "a.nii.gz", values, turned)
+    label = nibabel.load(infer(tmp_path, *names, spacing=[1, 1, 1]) / "a.nii.gz")
     assert label.shape == values.shape
     np.testing.assert_allclose(label.affine, turned)
     finer = np.empty((12, 10, 17))
@@ -119,18 +109,3 @@ def test_predictions_return_to_the_grid_of_the_file(tmp_path):
     finer[..., 1::2] = (values[..., :-1] + values[..., 1:]) / 2
     assert (np.asarray(label.dataobj) == expected(finer)[..., ::2]).mean() > 0.999
     assert (expected(values) != expected(finer)[..., ::2]).mean() > 0.01  # so the finer grid was used
-
-
-@pytest.mark.parametrize(
-    ("option", "sentence"),
-    [
-        ("--spacing=[1,1]", "--spacing must be a list of three numbers above 0, or null, got [1, 1]."),
-        ("--intensity=pet", "--intensity must be mr or ct, got 'pet'."),
-        ("--window_width=0", "--window_width must be a number above 0, got 0."),
-    ],
-)
-def test_other_values_are_refused(option, sentence, monkeypatch):
-    with pytest.raises(Exception) as info:  # noqa: PT011
-        check(INFERRING, [option], monkeypatch)
-    assert isinstance(root_error(info), InputError)
-    assert str(root_error(info)) == sentence

@@ -1,33 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipe for volumes."""
 
-from __future__ import annotations
-
 import csv
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.metrics import SurfaceDiceMetric
 
-from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, run
+from ..data.folders import write_volume
+from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, run
 
-VOLUMES = str(CONFIGS / "recipes" / "volumes.yaml")
-
-
-def write_volume(path, values: np.ndarray, affine: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(values, affine), path)
+VOLUMES = overlays("recipes/volumes")
 
 
 def test_volumes_after_the_recommended_recipe():
     """Its optimiser and schedule, with the transforms and batches of volumes."""
-    alone, recommended = ConfigParser(), ConfigParser()
-    alone.read_config([*TRAIN, VOLUMES])
-    recommended.read_config([*TRAIN, str(CONFIGS / "recipes" / "recommended.yaml"), VOLUMES])
-    recommended["bundle_dir"] = "."
+    alone = parsed([*TRAIN, *VOLUMES])
+    recommended = parsed([*TRAIN, *overlays("recipes/recommended"), *VOLUMES], bundle_dir=".")
     assert (recommended["learning_rate"], recommended["max_epochs"]) == (0.002, 24)
     for key in ("batch_size", "transforms#cached", "transforms#crops", "transforms#augment", "validate#preprocessing"):
         assert recommended[key] == alone[key]
@@ -49,29 +40,19 @@ def test_volumes(tmp_path):
         image = (rng.normal(0, 5, shape) + 60 * label).astype(np.float32)
         write_volume(tmp_path / "data" / "imagesTr" / f"v{index}.nii.gz", image, affine)
         write_volume(tmp_path / "data" / "labelsTr" / f"v{index}.nii.gz", label, affine)
-    small = {
-        "image_size": [16, 16, 16],
-        "network_def#channels": 8,
-        "num_workers": 0,
-        "dataset_dir": str(tmp_path / "data"),
-    }
-    out = tmp_path / "out"
-    run([*TRAIN, VOLUMES], "training", output_dir=str(out), max_epochs=12, batch_size=2, val_fraction=0.25, **small)
-    files = [*TRAIN, VOLUMES, EVALUATE[1]]
-    run(files, "evaluating", output_dir=str(out), surface_tolerance=1.5, **small)
+    images, labels, out = (tmp_path / name for name in ("data/imagesTr", "data/labelsTr", "out"))
+    small = {"image_size": [16, 16, 16], "network_def#channels": 8, "num_workers": 0, "dataset_dir": tmp_path / "data"}
+    options = {"max_epochs": 12, "batch_size": 2, "val_fraction": 0.25, **small}
+    run([*TRAIN, *VOLUMES], "training", output_dir=out, **options)
+    run([*TRAIN, *VOLUMES, EVALUATE[1]], "evaluating", output_dir=out, surface_tolerance=1.5, **small)
     with (out / "evaluation" / "scores.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
-    run(
-        [*INFERENCE, VOLUMES], "inference", output_dir=str(tmp_path / "masks"),
-        checkpoint=str(out / "models" / "model.pt"), **{**small, "dataset_dir": str(tmp_path / "data" / "imagesTr")},
-    )  # fmt: skip
+    options = {**small, "dataset_dir": images, "checkpoint": out / "models" / "model.pt"}
+    run([*INFERENCE, *VOLUMES], "inference", output_dir=out, **options)
     for first, second in zip(rows[::2], rows[1::2]):
         name = first["image"].rsplit("/", 1)[1]
-        image, label, prediction = (
-            nibabel.load(folder / name)
-            for folder in (tmp_path / "data" / "imagesTr", tmp_path / "data" / "labelsTr", tmp_path / "masks")
-        )
+        image, label, prediction = (nibabel.load(folder / name) for folder in (images, labels, out))
         assert prediction.shape == image.shape
         np.testing.assert_allclose(prediction.affine, image.affine)
         truth, guess = np.asarray(label.dataobj), np.asarray(prediction.dataobj)

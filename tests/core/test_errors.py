@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is printed where an error ends ``python -m monai.bundle``."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

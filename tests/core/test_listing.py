@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of core/listing.py that tests/data/ does not reach."""
 
-from __future__ import annotations
-
 import pytest
 
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, stem, unique_stems

@@ -1,25 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of files for tests of data, and what is found in them."""
+"""Files of data for tests, and the names of what is found in them."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel
 import numpy as np
-import pytest
-
-from unetv2_monai import InputError
+from PIL import Image
 
 
 def touch(root: Path, paths: str) -> Path:
-    """Empty files, for what goes by names alone; ``paths`` are divided by spaces, and a path may hold ``~`` for one."""
+    """
+    Empty files, for what goes by names alone.
+
+    ``paths`` are divided by spaces, and a path may hold ``~`` for one; ``x/+a`` is x/images/a.png and x/masks/a.png.
+    """
+    paths = re.sub(r"(\S*)\+(\S+)", r"\1images/\2.png \1masks/\2.png", paths)
     for path in paths.replace("~", "\0").split():
         file = root / path.replace("\0", " ")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"")
     return root
+
+
+def write_image(path: Path, values: np.ndarray) -> Path:
+    """An image of bytes; bools become 0 and 255."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values * np.uint8(255) if values.dtype == bool else values).save(path)
+    return path
 
 
 def write_volume(path: Path, values: np.ndarray | tuple[int, ...], affine: np.ndarray | None = None) -> str:
@@ -30,13 +39,6 @@ def write_volume(path: Path, values: np.ndarray | tuple[int, ...], affine: np.nd
     return str(path)
 
 
-def names(items: Iterable[dict[str, str]], ending: bool = False) -> list[str]:
-    """Of the images of a data list."""
-    return [Path(item["image"]).name if ending else Path(item["image"]).stem for item in items]
-
-
-def refusal(load: Callable[..., object], *args: object, **kwargs: object) -> str:
-    """The message of the InputError that a call raises."""
-    with pytest.raises(InputError) as info:
-        load(*args, **kwargs)
-    return str(info.value)
+def names(items: Iterable[dict[str, str]]) -> list[str]:
+    """Of the images of a data list, without endings."""
+    return [Path(item["image"]).stem for item in items]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files with any content: no other error than InputError is raised, and memory stays bounded."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -104,9 +102,8 @@ sections = st.dictionaries(
 @fuzz
 @given(st.one_of(values, sections).map(json.dumps) | st.text(max_size=50) | st.binary(max_size=50))
 def test_datalists(tmp_path, content):
-    (tmp_path / "datalist.json").write_bytes(
-        content if isinstance(content, bytes) else content.encode("utf-8", "replace")
-    )
+    content = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    (tmp_path / "datalist.json").write_bytes(content)
     for wanted in (["training", "validation"], ["test"]):
         try:
             lists = load_datalist(str(tmp_path), wanted)

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
 import copy
 import pickle
 
 import pytest
-from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import list_images
 from unetv2_monai.data.image_list import ImageList
 
-from .folders import names, refusal, touch, write_volume
+from ..support.workflow import refusal
+from .folders import names, touch, write_volume
 
 
 def test_list_images(pairs):
     expected = [f"case_{i}" for i in range(6)]
     assert names(list_images(str(pairs))) == names(list_images(str(pairs / "images"))) == expected
     assert names(list_images(str(pairs / "images" / "case_0.png"))) == ["case_0"]
-    overwriting = refusal(list_images, str(pairs), output_dir=str(pairs / "masks" / ".." / "images"))
-    assert "masks would overwrite" in overwriting
+    output_dir = str(pairs / "masks" / ".." / "images")
+    assert "masks would overwrite" in refusal(list_images, str(pairs), output_dir=output_dir)
     Image.new("L", (8, 8)).save(pairs / "images" / "case_2.bmp")
     assert "case_2.png: same name as case_2.bmp" in refusal(list_images, str(pairs))
 
@@ -50,13 +48,6 @@ def test_an_empty_folder_of_images_is_passed_over(tmp_path):
     assert names(list_images(str(tmp_path), check=False)) == ["a"]
 
 
-def test_masks_beside_their_images_are_left_out(tmp_path):
-    touch(tmp_path, "a.png a_mask.png b.jpg b_mask.png")
-    assert names(list_images(str(tmp_path), check=False)) == ["a", "b"]
-    touch(tmp_path, "c_mask.png")  # an image of that name, as far as one can know
-    assert names(list_images(str(tmp_path), check=False)) == ["a", "a_mask", "b", "b_mask", "c_mask"]
-
-
 def test_broken_files_are_left_out_and_stated(pairs):
     broken = [pairs / "images" / name for name in ("case_1.jpg", "case_4.png")]
     for path in broken:
@@ -78,19 +69,6 @@ def test_an_image_list_is_a_list_that_can_be_sent_to_processes():
         assert same.broken == ["b.png: cannot be read"]
     assert ImageList() == []
     assert ImageList().broken == []
-
-
-def test_a_config_passes_the_list_and_what_is_broken(pairs):
-    (pairs / "images" / "case_1.jpg").write_bytes(b"")
-    parser = ConfigParser(
-        {
-            "images": {"_target_": "unetv2_monai.list_images", "dataset_dir": str(pairs), "skip_broken": True},
-            "dataset": {"_target_": "Dataset", "data": "@images"},
-            "report": "$lambda: @images.report('masks')",
-        }
-    )
-    assert len(parser.get_parsed_content("dataset")) == 5
-    assert "case_1.jpg: cannot be read" in refusal(parser.get_parsed_content("report"))
 
 
 def test_the_report_states_what_is_broken(capsys):

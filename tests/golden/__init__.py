@@ -6,8 +6,6 @@ Every entry of its state dict was filled with ``weight(key, shape)``; in eval mo
 .npz holds its four outputs, the .json its keys and shapes and, for some cases, loss and gradient norms.
 """
 
-from __future__ import annotations
-
 import json
 import zlib
 from pathlib import Path

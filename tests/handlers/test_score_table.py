@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handler that scores an evaluation, against values computed by hand."""
 
-from __future__ import annotations
-
 import csv
 import json
 
@@ -16,7 +14,17 @@ from unetv2_monai.handlers.score_table import table
 from unetv2_monai.released import released_scores
 
 from ..conftest import draw_pair
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, run
+from ..data.folders import write_image
+from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, overlays, run
+
+
+def score(weights, data, out, *names, **options) -> list[dict[str, str]]:
+    """Rows of scores.csv."""
+    files = [EVALUATE[0], *overlays(*names), EVALUATE[1]]
+    options = {"image_size": 64, "network_def#channels": 8, "num_workers": 0, **options}
+    run(files, "evaluating", dataset_dir=data, output_dir=out, checkpoint=weights, **options)
+    with (out / "evaluation" / "scores.csv").open(newline="") as opened:
+        return list(csv.DictReader(opened))
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +39,7 @@ def evaluated(tmp_path_factory):
     for head in network.heads:
         torch.nn.init.normal_(head.weight, std=2.0)
     torch.save(network.state_dict(), folder / "model.pt")
-    run(
-        EVALUATE, "evaluating", dataset_dir=str(folder / "data"), output_dir=str(folder), num_workers=0,
-        checkpoint=str(folder / "model.pt"), image_size=64, **{"network_def#channels": 8},
-    )  # fmt: skip
-    with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
-    return folder, network, rows
+    return folder, network, score(folder / "model.pt", folder / "data", folder)
 
 
 def test_one_summary_per_data_set(evaluated):
@@ -54,17 +56,12 @@ def test_one_summary_per_data_set(evaluated):
 def test_an_image_with_two_masks_has_two_rows(tmp_path):
     """Of two raters, as datalist.json may list them."""
     draw_pair(tmp_path, "case", 32, 32)
-    image, first, second = tmp_path / "images" / "case.png", tmp_path / "masks" / "case.png", tmp_path / "second.png"
-    Image.fromarray(np.full((32, 32), 255, np.uint8)).save(second)
+    image, first = tmp_path / "images" / "case.png", tmp_path / "masks" / "case.png"
+    second = write_image(tmp_path / "second.png", np.ones((32, 32), bool))
     items = [{"image": str(image), "label": str(mask), "dataset": "rater"} for mask in (first, second)]
     (tmp_path / "datalist.json").write_text(json.dumps({"test": items}))
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
-    run(
-        EVALUATE, "evaluating", dataset_dir=str(tmp_path), output_dir=str(tmp_path), num_workers=0,
-        checkpoint=str(tmp_path / "model.pt"), image_size=32, **{"network_def#channels": 8},
-    )  # fmt: skip
-    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
-        sizes = [int(row["tp"]) + int(row["fn"]) for row in csv.DictReader(opened)]
+    sizes = [int(row["tp"]) + int(row["fn"]) for row in score(tmp_path / "model.pt", tmp_path, tmp_path, image_size=32)]
     assert len(sizes) == 2
     assert sizes[1] == 32 * 32 != sizes[0]
 
@@ -72,17 +69,15 @@ def test_an_image_with_two_masks_has_two_rows(tmp_path):
 def test_released_scores_sum_two_heads(evaluated):
     """Against both heads of the network in training form, computed here."""
     _, network, rows = evaluated
-    network = network.eval()
+    both = UNetV2(backbone=DEFAULT_BACKBONE, channels=8, deep_supervision=True).eval()
+    both.load_state_dict(network.state_dict())
+    both.training = both.heads.training = True  # all heads, with the statistics of evaluation
     for row in rows:
         image = torch.from_numpy(np.asarray(Image.open(row["image"])).copy()).permute(2, 0, 1).float()
         image = torch.nn.functional.interpolate(image[None], (64, 64), mode="bilinear", align_corners=False)
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
         with torch.no_grad():
-            skips = [reduce(gate(x)) for reduce, gate, x in zip(
-                network.reduce, network.gates, network.encoder((image - mean) / std)
-            )]  # fmt: skip
-            decoded = network.decoder(network.sdi(skips))
-            fine, coarse = (network.enlarge_logits(network.heads[i](decoded[i])) for i in (0, 1))
+            fine, coarse = both((image - mean) / std)[:2]
         assert coarse.shape[2:] == (32, 32)
         logits = fine + torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False)
         mask = np.asarray(Image.open(row["image"].replace("images", "masks"))) > 127
@@ -91,30 +86,21 @@ def test_released_scores_sum_two_heads(evaluated):
         assert float(row["released_dice"]) != pytest.approx(float(row["dice"]), abs=1e-3)
 
 
-def scored(evaluated, tmp_path, *overlays, **options):
-    folder, _, rows = evaluated
-    files = [EVALUATE[0], *(str(CONFIGS / "options" / f"{name}.yaml") for name in overlays), EVALUATE[1]]
-    run(
-        files, "evaluating", dataset_dir=str(folder / "data"), output_dir=str(tmp_path), num_workers=0,
-        checkpoint=str(folder / "model.pt"), **{"image_size": 64, "network_def#channels": 8, **options},
-    )  # fmt: skip
-    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
-        return rows, list(csv.DictReader(opened))
-
-
 def test_reduced_precision(evaluated, tmp_path):
     """Outputs in half, weights in single precision, as mixed precision leaves them."""
     inferer = "$lambda inputs, network: torch.autocast('cpu', torch.bfloat16)(network.__call__)(inputs.as_tensor())"
-    full, half = scored(evaluated, tmp_path, **{"validate#inferer": inferer})
+    folder, _, full = evaluated
+    half = score(folder / "model.pt", folder / "data", tmp_path, **{"validate#inferer": inferer})
     for name in ("dice", "released_dice"):
         assert [float(row[name]) for row in half] == pytest.approx([float(row[name]) for row in full], abs=0.05)
     assert [row["mae"] for row in half] != [row["mae"] for row in full]
 
 
-@pytest.mark.parametrize("overlay", ["tta", "sliding"])
+@pytest.mark.parametrize("overlay", ["options/tta", "options/sliding"])
 def test_several_passes_an_image_are_not_scored_as_released(overlay, evaluated, tmp_path):
     """Their sum with the second head of the last pass alone would mean nothing."""
-    _, rows = scored(evaluated, tmp_path, overlay, image_size=32)
+    folder, _, _ = evaluated
+    rows = score(folder / "model.pt", folder / "data", tmp_path, overlay, image_size=32)
     assert len(rows) == 4
     assert not [name for name in rows[0] if name.startswith("released")]
     summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
 import torch
 
 from unetv2_monai.networks import ChannelAttention, SpatialAttention

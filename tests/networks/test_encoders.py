@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
 import logging
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from unetv2_monai import InputError, UNetV2
 from unetv2_monai.networks import build_encoder, prune_unused
+
+from ..support.workflow import refusal
 
 FAST = ["pvt_v2_b0", "tf_efficientnet_lite0", "resnet18", "efficientnet_b0", "mobilenetv4_conv_small"]
 FAST += ["convnextv2_atto", "swin_tiny_patch4_window7_224"]
@@ -55,10 +56,6 @@ def test_three_to_five_levels(out_indices, strides):
     assert net.encoder.strides == strides
     heads = net(torch.rand(2, 3, 64, 96))
     assert [tuple(h.shape) for h in heads] == [(2, 2, 64 * strides[0] // s, 96 * strides[0] // s) for s in strides]
-
-
-def test_in_channels_other_than_three():
-    assert UNetV2(2, 5, 1, "pvt_v2_b0").eval()(torch.rand(1, 5, 32, 64)).shape == (1, 1, 32, 64)
 
 
 @pytest.mark.parametrize(("spatial_dims", "size"), [(2, (50, 64)), (3, (35, 51, 36))])
@@ -116,11 +113,6 @@ def test_unused_layers_are_pruned(out_indices, kept):
     assert not first.requires_grad
 
 
-def test_arguments_that_a_backbone_does_not_take():
-    with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*leave them out"):
-        UNetV2(2, 3, 1, "vgg11", backbone_args={"drop_path_rate": 0.1})
-
-
 @pytest.mark.parametrize(
     ("backbone", "arguments", "message"),
     [
@@ -139,6 +131,11 @@ def test_arguments_that_a_backbone_does_not_take():
 def test_impossible_backbones(backbone, arguments, message):
     with pytest.raises(ValueError, match=message):
         build_encoder(backbone, **arguments)
+
+
+def test_arguments_that_a_backbone_does_not_take():
+    with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*leave them out"):
+        UNetV2(2, 3, 1, "vgg11", backbone_args={"drop_path_rate": 0.1})
 
 
 def official_pvt(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -178,8 +175,6 @@ def test_pretrained_file_of_pvt(layout, tmp_path, caplog):
 
 
 def test_pretrained_safetensors_and_grey_images(tmp_path):
-    from safetensors.torch import save_file
-
     torch.manual_seed(2)
     weights = timm.create_model("resnet18").state_dict()
     save_file(weights, tmp_path / "resnet.safetensors")
@@ -199,20 +194,20 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
     weights, _ = official_pvt(1)
     path = tmp_path / "pvt.pth"
     torch.save({key: value for key, value in weights.items() if "stages.2" not in key}, path)
-    with pytest.raises(InputError, match=r"pvt\.pth does not hold.*such as stages_2"):
-        build_encoder("pvt_v2_b0", pretrained=str(path))
+    message = refusal(build_encoder, "pvt_v2_b0", pretrained=str(path))
+    assert "pvt.pth does not hold the weights of this backbone" in message
+    assert "such as stages_2" in message
     torch.save(timm.create_model("resnet18").state_dict(), path)
-    with pytest.raises(InputError, match="does not hold the weights of this backbone"):
-        build_encoder("pvt_v2_b0", pretrained=str(path))
+    assert "does not hold the weights of this backbone" in refusal(build_encoder, "pvt_v2_b0", pretrained=str(path))
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="holds no PyTorch weights"):
-        build_encoder("pvt_v2_b0", pretrained=str(path))
+    assert "holds no PyTorch weights" in refusal(build_encoder, "pvt_v2_b0", pretrained=str(path))
 
 
 def test_backbone_of_one_size_says_what_to_set():
     net = UNetV2(backbone="hiera_tiny_224", channels=8).eval()
-    with pytest.raises(InputError, match=r"built for images of 224 x 224, got 96 x 128.*'img_size': \[96, 128\]"):
-        net(torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
+    message = refusal(net, torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
+    assert "built for images of 224 x 224, got 96 x 128" in message
+    assert "'img_size': [96, 128]" in message
     other = UNetV2(backbone="hiera_tiny_224", channels=8, backbone_args={"img_size": [96, 128]}).eval()
     assert other(torch.rand(1, 3, 90, 128)).shape == (1, 1, 90, 128)
 
@@ -222,5 +217,6 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
         raise FileNotFoundError("no connection")
 
     monkeypatch.setattr("timm.create_model", create_model)
-    with pytest.raises(InputError, match=r"'pvt_v2_b0' could not be downloaded.*: pretrained must be False or"):
-        build_encoder("pvt_v2_b0", pretrained=True)
+    message = refusal(build_encoder, "pvt_v2_b0", pretrained=True)
+    assert "'pvt_v2_b0' could not be downloaded" in message
+    assert ": pretrained must be False or" in message

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What check_data finds in data sets drawn here."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -14,20 +12,19 @@ from PIL import Image, ImageFilter
 
 from unetv2_monai import InputError
 
-from ..conftest import draw_pair, draw_volume, script
+from ..conftest import draw_pair, draw_pairs, draw_volume, script
 
 AFFINE = np.diag([-0.5, -0.8, 2.0, 1.0])  # mm
 
 
 def check(data: Path, out: Path, *options: str, status: int = 0) -> dict:
     """What report.json states; ``status``: the exit status."""
-    command = ["--dataset_dir", str(data), "--output_dir", str(out), *options]
-    if status:
-        with pytest.raises(SystemExit) as ended:
-            script("check_data").main(command)
-        assert ended.value.code == status
-    else:
-        script("check_data").main(command)
+    ended = 0
+    try:
+        script("check_data").main(["--dataset_dir", str(data), "--output_dir", str(out), *options])
+    except SystemExit as error:
+        ended = error.code
+    assert ended == status
     return json.loads((out / "report.json").read_text())
 
 
@@ -36,54 +33,53 @@ def names(entries: list[list[str]]) -> list[list[str]]:
 
 
 def test_check_finds_what_was_planted(tmp_path, capsys):
-    data = tmp_path / "data"
-    for split, count in (("train", 6), ("test", 3)):
-        for index in range(count):
-            draw_pair(data / split, f"{split}{index}", 96, 80, seed=index + 10 * (split == "test"))
-    images, masks = data / "train" / "images", data / "train" / "masks"
+    train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
+    draw_pairs(train, 6, "train", 96, 80)
+    for index in range(3):
+        draw_pair(test, f"test{index}", 96, 80, seed=index + 10)
 
-    def plant(name: str, seed: int, blur: float, lesion: tuple[int, int]) -> None:
+    def plant(name: str, seed: int, lesion: tuple[int, int] = (40, 40), blur: float = 0) -> None:
         fields = Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8))
         image = fields.resize((96, 80), Image.Resampling.BICUBIC)
-        (image.filter(ImageFilter.GaussianBlur(blur)) if blur else image).save(images / f"{name}.png")
+        (image.filter(ImageFilter.GaussianBlur(blur)) if blur else image).save(train / "images" / f"{name}.png")
         mask = np.zeros((80, 96), np.uint8)
         mask[: lesion[0], : lesion[1]] = 255
-        Image.fromarray(mask).save(masks / f"{name}.png")
+        Image.fromarray(mask).save(train / "masks" / f"{name}.png")
 
-    plant("one", 40, 0, (40, 40))
-    plant("again", 40, 0, (40, 40))
-    plant("blurred", 40, 1, (40, 40))
-    plant("empty", 50, 0, (0, 0))
-    plant("tiny", 51, 0, (2, 2))
-    plant("full", 52, 0, (80, 96))
+    plant("one", 40)
+    plant("again", 40)
+    plant("blurred", 40, blur=1)
+    plant("empty", 50, (0, 0))
+    plant("tiny", 51, (2, 2))
+    plant("full", 52, (80, 96))
+    plant("broken", 53)
+    plant("other", 54)
+    (train / "images" / "broken.png").write_bytes(b"no picture")
+    Image.new("L", (9, 9)).save(train / "masks" / "other.png")
     for kind in ("images", "masks"):
-        shutil.copy(data / "train" / kind / "train1.png", data / "test" / kind / "leak.png")
-    with Image.open(images / "train2.png") as opened:
-        opened.convert("L").save(images / "train2.png")
-    plant("broken", 53, 0, (40, 40))
-    (images / "broken.png").write_bytes(b"no picture")
-    plant("other", 54, 0, (40, 40))
-    Image.new("L", (9, 9)).save(masks / "other.png")
-    draw_pair(data / "train", "<b>", 40, 32)
+        shutil.copy(train / kind / "train_1.png", test / kind / "leak.png")
+    with Image.open(train / "images" / "train_2.png") as opened:
+        opened.convert("L").save(train / "images" / "train_2.png")
+    draw_pair(train, "<b>", 40, 32)
 
-    found = check(data, tmp_path / "out", "--near", "24", status=1)["findings"]
+    found = check(tmp_path / "data", tmp_path / "out", "--near", "24", status=1)["findings"]
     named = {kind: {part for entry in names(entries) for part in entry} for kind, entries in found.items()}
     assert any("broken.png: cannot be read" in entry[0] for entry in found["refused"])
     assert any("other.png: mask of 9 x 9, but other.png is 96 x 80" in entry[0] for entry in found["refused"])
-    assert {"train1", "leak"} <= named["same image in two splits"]
-    twins = set().union(*(some for kind, some in named.items() if kind.startswith("same image")))
-    near = set().union(*(some for kind, some in named.items() if kind.startswith("nearly")))
-    assert twins == {"train1", "leak", "one", "again"}
+    assert {"train_1", "leak"} <= named["same image in two splits"]
+    twins, near = (
+        set().union(*(some for kind, some in named.items() if kind.startswith(start)))
+        for start in ("same image", "nearly")
+    )
+    assert twins == {"train_1", "leak", "one", "again"}
     assert near == {"one", "again", "blurred"}
-    assert "empty" in named["empty mask"]
-    assert "tiny" in named["tiny lesion"]
-    assert "full" in named["mask covers the image"]
+    for name, kind in (("empty", "empty mask"), ("tiny", "tiny lesion"), ("full", "mask covers the image")):
+        assert name in named[kind]
     assert dict(found["several colour modes"])["L"] == "1"
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("data:image/jpeg;base64,") >= 8
-    assert "<script" not in page
-    assert "<b>" not in page
-    assert "http" not in page.replace("http-equiv", "")
+    for text in ("<script", "<b>", "http:", "https:"):
+        assert text not in page
     assert " x same image in two splits (error" in capsys.readouterr().out
 
 
@@ -92,23 +88,17 @@ def test_frames_of_a_video_are_one_finding():
     module = script("check_data")
 
     def drawn(section: str, name: str, bits: np.ndarray, sha256: str = ""):
-        values = frozenset({0, 1})
-        return module.Facts(section, f"{name}.png", "mask.png", values, 0.1, (8, 8), sha256 or name, bits, {})
+        return module.Facts(section, f"{name}.png", "", frozenset({0, 1}), 0.1, (8, 8), sha256 or name, bits, {})
 
     bits = np.random.default_rng(0).random((4, 256)) < 0.5
-    video = [drawn("training", f"frame{index:04d}", bits[0]) for index in range(1990)]
-    video += [drawn("test", f"late{index}", bits[0]) for index in range(10)]
-    drift = []
-    for index in range(5):
-        moved = bits[1].copy()
-        moved[: 30 * index] ^= True
-        drift.append(drawn("training", f"drift{index}", moved))
-    twins = [drawn("training", name, bits[2], "twin") for name in ("one", "other")]
-    found = module.find_duplicates([*video, *drift, *twins, drawn("test", "alone", bits[3])], 40)
-    entries = {kind: [names for names, _ in some] for kind, some in found.items()}
+    facts = [drawn("training", f"frame{index:04d}", bits[0]) for index in range(1990)]
+    facts += [drawn("test", f"late{index}", bits[0]) for index in range(10)]
+    facts += [drawn("training", f"drift{index}", bits[1] ^ (np.arange(256) < 30 * index)) for index in range(5)]
+    facts += [drawn("training", name, bits[2], "twin") for name in ("one", "other")]
+    found = module.find_duplicates([*facts, drawn("test", "alone", bits[3])], 40)
     frames = [f"training: frame000{index}.png" for index in range(3)]
     late = [f"test: late{index}.png" for index in range(3)]
-    assert entries == {
+    assert {kind: [names for names, _ in some] for kind, some in found.items()} == {
         "same image twice in a split": [["training: one.png", "training: other.png"]],
         "nearly the same image in two splits": [[*frames, *late, "and 1994 more"]],
         "nearly the same image twice in a split": [
@@ -117,16 +107,14 @@ def test_frames_of_a_video_are_one_finding():
             [*(f"training: drift{index}.png" for index in range(3)), "and 2 more"],
         ],
     }
-    for names_and_more, shown in (entry for some in found.values() for entry in some):
-        assert [fact.name for fact in shown] == names_and_more[: len(shown)]
-        assert len(names_and_more) - len(shown) == names_and_more[-1].startswith("and ")
+    for entry, shown in (one for some in found.values() for one in some):
+        assert [fact.name for fact in shown] == [name for name in entry if not name.startswith("and ")]
 
 
 def test_a_test_set_within_the_training_set_is_a_leak(tmp_path):
     data = tmp_path / "data"
-    for index in range(4):
-        draw_pair(data, f"case{index}", 40, 32, seed=index)
-    items = [{"image": f"images/case{index}.png", "label": f"masks/case{index}.png"} for index in range(4)]
+    draw_pairs(data, 4)
+    items = [{"image": f"images/case_{index}.png", "label": f"masks/case_{index}.png"} for index in range(4)]
     (data / "datalist.json").write_text(json.dumps({"training": items, "test": items[:2]}))
     assert len(check(data, tmp_path / "out", status=1)["findings"]["same image in two splits"]) == 2
     # a plain folder is all training or all test, which is no leak
@@ -140,16 +128,20 @@ def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
     label = np.zeros(shape, np.uint8)
     label[2:5, 2:5, 1:4] = 1  # 27 of 336 voxels: 8 %
     train, test = tmp_path / "data" / "train", tmp_path / "data" / "test"
-    for folder in (train, test):
-        for index in range(4):
-            draw_volume(folder, f"{folder.name}{index}", rng.normal(0, 9, shape), label, AFFINE)
-    draw_volume(train, "empty", rng.normal(0, 9, shape), np.zeros_like(label), AFFINE)
-    draw_volume(train, "coarse", rng.normal(0, 9, shape), label, AFFINE @ np.diag([1, 1, 2, 1]))
-    draw_volume(train, "turned", rng.normal(0, 9, shape), label, AFFINE[:, [2, 0, 1, 3]])  # slices first
-    draw_volume(train, "channels", rng.normal(0, 9, (*shape, 2)), label, AFFINE)
-    draw_volume(train, "nan", np.full(shape, np.nan), label, AFFINE)
-    draw_volume(train, "values", rng.normal(0, 9, shape), 5 * label, AFFINE)
-    draw_volume(train, "moved", rng.normal(0, 9, shape), label, AFFINE)
+
+    def plant(name: str, affine: np.ndarray = AFFINE, values: np.ndarray | None = None, own=label, folder=train):
+        draw_volume(folder, name, rng.normal(0, 9, shape) if values is None else values, own, affine)
+
+    for index in range(4):
+        plant(f"train{index}")
+        plant(f"test{index}", folder=test)
+    plant("empty", own=np.zeros_like(label))
+    plant("coarse", AFFINE @ np.diag([1, 1, 2, 1]))
+    plant("turned", AFFINE[:, [2, 0, 1, 3]])  # slices first
+    plant("channels", values=rng.normal(0, 9, (*shape, 2)))
+    plant("nan", values=np.full(shape, np.nan))
+    plant("values", own=5 * label)
+    plant("moved")
     nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), train / "labelsTr" / "moved.nii.gz")
     for kind in ("imagesTr", "labelsTr"):
         shutil.copy(train / kind / "train1.nii.gz", test / kind / "leak.nii.gz")
@@ -188,15 +180,21 @@ def test_volumes_without_findings(tmp_path, capsys):
     assert "warning" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test", ""])
-def test_a_data_set_with_one_split_alone(split, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", {"training": 3, "validation": 1}),  # a tenth, and one at least, is held out
+        ("", {"training": 3, "validation": 1}),
+        ("val", {"validation": 4}),
+        ("test", {"test": 4}),
+    ],
+)
+def test_a_data_set_with_one_split_alone(split, expected, tmp_path, monkeypatch):
     """Which splits there are is not read from the texts of errors."""
-    for index in range(4):
-        draw_pair(tmp_path / "data" / split, f"case{index}", 40, 32, seed=index)
+    draw_pairs(tmp_path / "data" / split, 4)
     monkeypatch.setattr(InputError, "__str__", lambda self: "in other words")
-    found = {row[0]: int(row[1]) for row in check(tmp_path / "data", tmp_path / "out")["splits"][1:]}
-    training = {"training": 3, "validation": 1}  # a tenth, and one at least, is held out
-    assert found == {"train": training, "": training, "val": {"validation": 4}, "test": {"test": 4}}[split]
+    rows = check(tmp_path / "data", tmp_path / "out")["splits"]
+    assert {row[0]: int(row[1]) for row in rows[1:]} == expected
 
 
 def test_folders_that_are_refused(tmp_path):

@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: options, configs, commands of the bundle, tables, figures and pages."""
-
-from __future__ import annotations
+"""What the commands share: --help, how they end, options, commands of the bundle, tables, figures and pictures."""
 
 import argparse
 import os
@@ -9,18 +7,74 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
+import nibabel
+import numpy as np
 import pytest
-from common import figures
-from common.bundle import read_config, run_bundle
+from common import pages
+from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
-from common.pages import render
-from common.tables import markdown
+from common.pages import markdown
+from common.pictures import fullest_slices, picture
 
 from unetv2_monai import InputError
 
 from ..conftest import ROOT, script
+
+COMMANDS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py"))
+SIZE = (4, 3, 2)  # left to right, back to front, below to above
+RAS = np.diag([1.0, 1.0, 2.0, 1.0])  # mm
+# the longest side, of 4 mm, has 256 pixels: 64 for 1 mm. From the top the axial slice, of 4 x 3 mm, the coronal one, of
+# 4 x 4 mm, and the sagittal one, of 3 x 4 mm and in the middle of the width, with 2 pixels between them
+CORONAL, SAGITTAL, HEIGHT, WIDTH, LEFT = 194, 452, 708, 256, 32
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("federated_client", "label_loop")])
+def test_help(name, capsys):
+    """Without nvflare and MONAI Label, the two others cannot be imported."""
+    with pytest.raises(SystemExit) as ended:
+        script(name).main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: ")
+    assert f"python scripts/{name}.py" in printed  # an example
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows", "unetv2", "--set"]),
+        ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows"]),
+        ("export", ["--checkpoint", "model.pt", "--set"]),
+        ("federated", ["--dataset_dir", ".", "--test_dir", ".", "--set"]),
+        ("label_server", ["--images", ".", "--set"]),
+        ("package_bundle", ["--set"]),
+    ],
+)
+def test_an_option_without_a_value_gives_one_sentence(name, arguments, capsys):
+    item = "unetv2:image_size" if arguments[-1] == "--rows" else "image_size"
+    with pytest.raises(SystemExit) as ended:
+        script(name).main([*arguments, item])
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert line.endswith("'image_size' is not of the form KEY=VALUE, such as image_size=352")
+
+
+def test_an_error_of_the_user_ends_with_its_message_alone(tmp_path):
+    (tmp_path / "file").touch()
+    for main, message in [
+        (Mock(side_effect=InputError("no such folder.")), "no such folder."),
+        ((tmp_path / "file" / "out").mkdir, f"{tmp_path / 'file' / 'out'}: Not a directory"),
+        ((tmp_path / "file").mkdir, f"{tmp_path / 'file'}: File exists"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            run(main)
+        assert ended.value.code == f"error: {message}"
+    for mistake in (ValueError("a bug"), KeyError("a bug")):  # of the code: it keeps its traceback
+        with pytest.raises(type(mistake), match="a bug"):
+            run(Mock(side_effect=mistake))
 
 
 def parse(*arguments: str) -> dict[str, str]:
@@ -36,28 +90,16 @@ def test_values_are_yaml():
     }  # fmt: skip
     assert parse("--set", "a=1", "b=2", "--set", "a=3") == {"a": "3", "b": "2"}
     assert parse() == {}  # the default is not filled by an earlier call
-
-
-def test_a_value_that_is_not_yaml():
     with pytest.raises(InputError, match=r"--set image_size=\[1: the value is not valid YAML"):
         values_of({"image_size": "[1"})
-
-
-def test_unknown_options_are_refused():
-    configs = {"image_size": 256}, {"network_def": {}}
-    refuse_unknown(["image_size", "network_def#dropout"], *configs)
     with pytest.raises(InputError, match="--set bakbone: not an option of the configs"):
-        refuse_unknown(["image_size", "bakbone"], *configs)
+        refuse_unknown(["image_size", "network_def#dropout", "bakbone"], {"image_size": 256}, {"network_def": {}})
 
 
 def test_label_server_shows_errors_that_are_no_input_errors(tmp_path, monkeypatch):
     server = script("label_server")
-
-    def fail(arguments):
-        raise ValueError("a bug")
-
     monkeypatch.setattr(server, "use_label_environment", lambda: None)
-    monkeypatch.setattr("label_start.images.prepare_images", fail)
+    monkeypatch.setattr("label_start.prepare_images", Mock(side_effect=ValueError("a bug")))
     options = ["--port", "0", "--work_dir", str(tmp_path / "work"), "--images"]
     with pytest.raises(ValueError, match=r"^a bug$"):
         run(lambda: server.main([*options, str(tmp_path)]))
@@ -66,10 +108,11 @@ def test_label_server_shows_errors_that_are_no_input_errors(tmp_path, monkeypatc
     assert ended.value.code == f"error: --images {tmp_path / 'absent'} is not a folder."
 
 
-@pytest.mark.parametrize("name", ["label_server", "report"])
-def test_a_command_can_be_imported_without_its_extras(name):
+@pytest.mark.parametrize(
+    ("name", "blocked"), [("label_server", ["torch", "monai", "yaml", "unetv2_monai"]), ("report", ["matplotlib"])]
+)
+def test_a_command_can_be_imported_without_its_extras(name, blocked):
     """label_server.py starts in any Python; report.py is imported where matplotlib is missing."""
-    blocked = {"label_server": ["torch", "monai", "yaml", "unetv2_monai"], "report": ["matplotlib"]}[name]
     code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import {name}; print('imported')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "scripts")
     assert (done.stdout, done.returncode) == ("imported\n", 0), done.stderr
@@ -78,7 +121,7 @@ def test_a_command_can_be_imported_without_its_extras(name):
 def test_matplotlib_is_named_where_it_is_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match="matplotlib is missing: pip install matplotlib"):
-        figures.new_figure(4, 3)
+        pages.new_figure(4, 3)
 
 
 def test_a_table_has_all_columns():
@@ -92,21 +135,6 @@ def test_a_command_of_the_bundle_that_fails_is_named(tmp_path):
         run_bundle("inference", ["inference.json"], {"dataset_dir": tmp_path}, log=tmp_path / "log")
 
 
-def test_a_config_with_an_overlay_and_options():
-    parser = read_config(["train.json", "recipes/paper.yaml"], {"seed": 5, "network_def#dropout": 0.25})
-    assert (parser["backbone"], parser["seed"], parser["network_def#dropout"]) == ("pvt_v2_b2", 5, 0.25)
-
-
-def test_pages_escape_what_they_show():
-    groups = {name: {"by_size": [["<b>", 1]], "empty": 0, "marked": 0} for name in ("<i>", "b")}
-    failures = {"limit": 0.5, "groups": groups, "poor": [], "more": 0}
-    text = render("failures.html.j2", failures=failures)
-    assert "<td>&lt;b&gt;</td><td>1</td>" in text
-    assert "<h3>&lt;i&gt;</h3>" in text
-    assert "<b>" not in text
-    assert "<i>" not in text
-
-
 def test_a_command_ends_with_the_one_that_runs_it(tmp_path):
     python, number = tmp_path / "python", tmp_path / "number"
     python.write_text(f"#!/bin/sh\necho $$ > {number}.part\nmv {number}.part {number}\nexec sleep 60\n")
@@ -114,11 +142,45 @@ def test_a_command_ends_with_the_one_that_runs_it(tmp_path):
     own = f"from common import bundle; bundle.sys.executable = {str(python)!r}; bundle.run_bundle('training', [], {{}})"
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     outer = subprocess.Popen([sys.executable, "-c", own], env=environment, stderr=subprocess.DEVNULL)
-    for _ in range(600):
-        if number.exists():
-            break
+    while outer.poll() is None and not number.exists():
         time.sleep(0.1)
     outer.terminate()
     assert outer.wait(30) == 128 + signal.SIGTERM
     with pytest.raises(ProcessLookupError):
         os.kill(int(number.read_text()), 0)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAR", "PIL"])
+def test_slices_by_hand(orientation, channels, tmp_path):
+    """One voxel, however the file orders and turns its dimensions; of several channels the first is shown."""
+    values = np.zeros(SIZE)
+    values[3, 0, 1] = 1  # right, posterior, upper
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.io_orientation(RAS), nibabel.orientations.axcodes2ornt(orientation)
+    )
+    stored = nibabel.Nifti1Image(values, RAS).as_reoriented(turn)
+    mask = np.asarray(stored.dataobj) > 0
+    if channels > 1:
+        stored = nibabel.Nifti1Image(np.stack([mask, ~mask], axis=-1).astype(float), stored.affine)
+    nibabel.save(stored, tmp_path / "volume.nii.gz")
+    image, (empty, shown) = picture(str(tmp_path / "volume.nii.gz"), np.zeros_like(mask), mask)
+
+    expected = np.zeros((HEIGHT, WIDTH), bool)  # right at the left, posterior below or at the right, upper above
+    expected[128:192, :64] = True
+    expected[CORONAL : CORONAL + 128, :64] = True
+    expected[SAGITTAL : SAGITTAL + 128, LEFT + 128 : LEFT + 192] = True
+    assert np.array_equal(shown, expected)
+    assert empty.shape == expected.shape
+    assert not empty.any()
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image[160, 8].tolist() == image[CORONAL + 8, 8].tolist() == [255, 255, 255]  # where no edge blurs it
+    assert image[8, 200].tolist() == [0, 0, 0]
+
+
+def test_slices_with_most_of_a_mask():
+    mask = np.zeros((9, 9, 9), bool)
+    mask[2:7, 3:6, 4] = True
+    mask[4, 3:6, 1:8] = True
+    assert fullest_slices(mask) == (4, 3, 4)  # the first of several with as much
+    assert fullest_slices(np.zeros((9, 8, 7), bool)) == (4, 4, 3)

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """compare.py on volumes with several classes: its tables and scores by hand, and its networks."""
 
-from __future__ import annotations
-
 import csv
 import json
 from itertools import product
@@ -18,17 +16,15 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import UNETR, SegResNet
 
 from ..configs.test_volumes import write_volume
-from ..conftest import script
+from ..conftest import read_table, script
 from ..support.compared import finished_with
 
-VOLUMES = ["train.json", "recipes/volumes.yaml"]
 
-
-def scored(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a", volumes: bool = True) -> Run:
-    """``cases``: Dice, HD95 and surface Dice of class 1 and of class 2, by the name of the volume."""
-    keys = ["dice", "hd95", "surface_dice"][: 3 if volumes else 2]
+def scored(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a") -> Run:
+    """``cases``: Dice, HD95 and perhaps surface Dice of class 1 and of class 2, by the name of the volume."""
+    scores = "dice", "hd95", "surface_dice"
     rows = [
-        {"image": f"/d/imagesTr/{name}", "class": index, "iou": 0.5, **dict(zip(keys, case[index - 1]))}
+        {"image": f"/d/imagesTr/{name}", "class": index, "iou": 0.5, **dict(zip(scores, case[index - 1]))}
         for index in (2, 1)  # in the file in any order
         for name, case in cases.items()
     ]
@@ -37,14 +33,13 @@ def scored(folder: Path, seed: int, cases: dict[str, list[tuple]], row: str = "a
 
 @pytest.fixture
 def runs(tmp_path) -> dict[str, list[Run]]:
-    nan = float("nan")
     a = [
         scored(tmp_path / "a0", 0, {"x": [(0.8, 1, 0.9), (0.6, 2, 0.5)], "y": [(0.6, 3, 0.7), (0.4, 4, 0.7)]}),
         scored(tmp_path / "a1", 1, {"x": [(0.9, 2, 0.9), (0.7, 3, 0.5)], "y": [(0.7, 4, 0.7), (0.5, 5, 0.7)]}),
     ]
     # of the seed 0: one volume better by 0.2 and the other by 0, of which class 2 is missed once
-    b = [scored(tmp_path / "b0", 0, {"x": [(1, 0, 1), (0.8, 1, 1)], "y": [(1, 2, 1), (0, nan, 0)]}, "b")]
-    return {"a": a, "b": b}
+    b = scored(tmp_path / "b0", 0, {"x": [(1, 0, 1), (0.8, 1, 1)], "y": [(1, 2, 1), (0, float("nan"), 0)]}, "b")
+    return {"a": a, "b": [b]}
 
 
 def test_table_of_two_classes_by_hand(runs):
@@ -53,18 +48,19 @@ def test_table_of_two_classes_by_hand(runs):
         "| network | seeds | epochs | set Dice | set Dice difference | set class 1 Dice | set class 2 Dice | "
         "set HD95 (mm) | set surface Dice | CPU minutes | peak MB | M parameters |"
     )
-    a, b = (row.strip("| ").split(" | ") for row in rows)
-    assert a[:5] == ["a", "2", "60", "0.650 ± 0.071", "reference"]  # of 0.6 and 0.7
-    assert a[5:7] == ["0.750 ± 0.071", "0.550 ± 0.071"]
-    assert a[7:] == ["3.00 ± 0.71", "0.700 ± 0.000", "2.0 ± 0.0", "1500 ± 0", "2.50"]
-    # 0.9 - 0.7 and 0.5 - 0.5: of both volumes drawn twice, the mean is 0, 0.1 (half of the draws) or 0.2
-    assert b[:5] == ["b", "1", "60", "0.700", "+0.100 [+0.000, +0.200]"]
-    # HD95 of class 1: (0 + 2) / 2, of class 2: 1; the surface Dice counts the missed one as 0
-    assert b[5:9] == ["1.000", "0.400", "1.00 (1 undefined)", "0.750"]
+    assert [row.strip("| ").split(" | ") for row in rows] == [
+        # Dice of 0.6 and 0.7
+        ["a", "2", "60", "0.650 ± 0.071", "reference", "0.750 ± 0.071", "0.550 ± 0.071", "3.00 ± 0.71",
+         "0.700 ± 0.000", "2.0 ± 0.0", "1500 ± 0", "2.50"],
+        # 0.9 - 0.7 and 0.5 - 0.5: of both volumes drawn twice, the mean is 0, 0.1 (half of the draws) or 0.2
+        # HD95 of class 1: (0 + 2) / 2, of class 2: 1; the surface Dice counts the missed one as 0
+        ["b", "1", "60", "0.700", "+0.100 [+0.000, +0.200]", "1.000", "0.400", "1.00 (1 undefined)", "0.750", "2.0",
+         "1500", "2.50"],
+    ]  # fmt: skip
 
 
 def test_images_of_two_classes_have_distances_in_pixels(tmp_path):
-    run = scored(tmp_path / "a", 0, {"x": [(0.8, 1), (0.6, 2)]}, volumes=False)
+    run = scored(tmp_path / "a", 0, {"x": [(0.8, 1), (0.6, 2)]})
     head, _, row = tabulate({"a": [run]}, "a").splitlines()
     assert "| set HD95 (pixels) | CPU minutes |" in head
     assert "| 0.700 | reference | 0.800 | 0.600 | 1.50 | 2.0 |" in row
@@ -72,11 +68,10 @@ def test_images_of_two_classes_have_distances_in_pixels(tmp_path):
 
 def test_scores_by_volume_and_class(runs):
     rows = list(csv.DictReader(scores_as_csv({"epochs": runs}).splitlines()))
-    assert list(rows[0]) == [
-        "row", "seed", "terms", "dataset", "image", "class", "dice", "iou", "hd95", "surface_dice"
-    ]  # fmt: skip
+    columns = ["row", "seed", "terms", "dataset", "image", "class", "dice", "iou", "hd95", "surface_dice"]
+    assert list(rows[0]) == columns
     places = [(row["row"], row["seed"], row["image"], row["class"]) for row in rows]
-    assert places == list(product("a", "01", "xy", "12")) + list(product("b", "0", "xy", "12"))
+    assert places == [*product("a", "01", "xy", "12"), *product("b", "0", "xy", "12")]
     assert [row["dice"] for row in rows[:4]] == ["0.8000", "0.6000", "0.6000", "0.4000"]
     assert [row["hd95"] for row in rows[-4:]] == ["0.0000", "1.0000", "2.0000", ""]
     assert [row["surface_dice"] for row in rows[-4:]] == ["1.0000", "1.0000", "1.0000", "0.0000"]
@@ -84,31 +79,30 @@ def test_scores_by_volume_and_class(runs):
 
 def test_plot_shows_the_mean_of_the_classes(runs):
     (axis,) = plot({"epochs": runs}).axes
-    points = [container.lines[0] for container in axis.containers]
-    assert [line.get_ydata()[0] for line in points] == pytest.approx([0.65, 0.7])
+    heights = [container.lines[0].get_ydata()[0] for container in axis.containers]
+    assert heights == pytest.approx([0.65, 0.7])
     assert axis.get_ylabel() == "Dice, mean over images and classes"
 
 
-def built(recipe: str, key: str = "network_def", **options):
+def config(recipe: str, *overlays: str, **options):
     torch.manual_seed(0)
-    files = [*VOLUMES, f"recipes/{recipe}.yaml"] if "image_size" not in options else VOLUMES[:1]
-    files += [f"recipes/{recipe}.yaml"] if "image_size" in options else []
-    return read_config(files, options).get_parsed_content(key)
+    return read_config(["train.json", *overlays, f"recipes/{recipe}.yaml"], options)
 
 
-def test_segresnet_follows_the_config():
-    """In two dimensions it is the network that it was, in three that of volumes.yaml."""
-    for options, dims, channels, classes in (({"image_size": 64}, 2, 3, 1), ({}, 3, 1, 3)):
-        found = built("segresnet", **options).state_dict()
-        torch.manual_seed(0)
-        expected = SegResNet(spatial_dims=dims, in_channels=channels, out_channels=classes, init_filters=16)
-        assert found.keys() == expected.state_dict().keys()
-        assert all(torch.equal(found[key], value) for key, value in expected.state_dict().items())
+@pytest.mark.parametrize(
+    ("overlays", "options", "dims", "channels", "classes"),
+    [((), {"image_size": 64}, 2, 3, 1), (("recipes/volumes.yaml",), {}, 3, 1, 3)],
+)
+def test_segresnet_follows_the_config(overlays, options, dims, channels, classes):
+    found = config("segresnet", *overlays, **options).get_parsed_content("network_def").state_dict()
+    torch.manual_seed(0)
+    expected = SegResNet(spatial_dims=dims, in_channels=channels, out_channels=classes, init_filters=16).state_dict()
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_dynunet_is_that_of_nnunet():
     """Two convolutions with instance norm at each of four scales, halved three times, and 32 to 256 filters."""
-    network = built("dynunet")
+    network = config("dynunet", "recipes/volumes.yaml").get_parsed_content("network_def")
     convolutions = [module for module in network.modules() if type(module) is torch.nn.Conv3d]
     down = [one for one in convolutions if one.kernel_size == (3, 3, 3)][:8]
     assert [one.out_channels for one in down] == [32, 32, 64, 64, 128, 128, 256, 256]
@@ -118,28 +112,28 @@ def test_dynunet_is_that_of_nnunet():
     assert {module.negative_slope for module in network.modules() if type(module) is torch.nn.LeakyReLU} == {0.01}
 
 
-def test_deep_supervision_of_dynunet(tmp_path):
+def test_deep_supervision_of_dynunet():
     """Its two outputs are weighted 1 and 1/2; in evaluation and without deep supervision it has one."""
     options = {"network_def#filters": [4, 4, 8, 8], "image_size": 32, "out_channels": 3}
-    config = read_config(["train.json", "recipes/dynunet.yaml"], options)
-    network, loss = (config.get_parsed_content(key) for key in ("network_def", "loss"))
+    deep, plain = (config("dynunet", **options, **{"network_def#deep_supervision": on}) for on in (True, False))
+    network, alone = (one.get_parsed_content("network_def") for one in (deep, plain))
     image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32)).float()
     stack = network(image)
-    network.register_forward_hook(config.get_parsed_content("as_list"))
+    network.register_forward_hook(deep.get_parsed_content("as_list"))
     heads = network(image)
     assert isinstance(heads, list)
     assert torch.equal(torch.stack(heads, 1), stack)
     one = DiceCELoss(softmax=True, to_onehot_y=True)
-    assert loss(heads, label).item() == pytest.approx((one(heads[0], label) + one(heads[1], label) / 2).item())
+    loss = deep.get_parsed_content("loss")(heads, label).item()
+    assert loss == pytest.approx((one(heads[0], label) + one(heads[1], label) / 2).item())
     assert torch.equal(network.eval()(image), heads[0])
-    alone = built("dynunet", **options, **{"network_def#deep_supervision": False})
-    alone.register_forward_hook(config.get_parsed_content("as_list"))
+    alone.register_forward_hook(plain.get_parsed_content("as_list"))
     assert alone(image).shape == (2, 3, 32, 32)
 
 
 def test_unetr_pads_and_cuts():
     pytest.importorskip("einops")
-    network = built("unetr", image_size=[33, 64]).eval()
+    network = config("unetr", image_size=[33, 64]).get_parsed_content("network_def").eval()
     plain = UNETR(3, 1, (48, 64), feature_size=8, hidden_size=192, mlp_dim=768, num_heads=6, spatial_dims=2).eval()
     plain.load_state_dict({name.removeprefix("1."): value for name, value in network.state_dict().items()})
     image = torch.rand(1, 3, 33, 64)
@@ -181,7 +175,7 @@ def test_networks_on_volumes(tmp_path):
         buffers = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
         sizes = {v.data_ptr(): v.numel() for key, v in weights.items() if not key.endswith(buffers)}
         assert one["parameters"] == sum(sizes.values()), name  # DynUNet has every weight by two names
-    rows_of_scores = list(csv.DictReader((out / "scores.csv").open()))
+    rows_of_scores = read_table(out / "scores.csv")
     assert len(rows_of_scores) == 5 * 2 * 2
     for line, row in zip(table[2:], rows, strict=True):
         own = [one for one in rows_of_scores if one["row"] == row]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/make_demo_data.py: the same seed gives the same images, masks fit them, and the video has its frames."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

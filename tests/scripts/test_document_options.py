@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference of options is what the table and the configs say."""
 
-from __future__ import annotations
-
 import json
 import re
 

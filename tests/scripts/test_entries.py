@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entries of bundle/entries: their packages, and the scores that their cards and metadata name."""
 
-from __future__ import annotations
-
-import csv
 import hashlib
 import json
 import re
@@ -22,31 +19,35 @@ from monai.inferers import sliding_window_inference
 from unetv2_monai import InputError, __version__, entries
 from unetv2_monai.handlers.score_table import group_name, score_cells
 
-from ..conftest import ROOT, draw_pair
+from ..conftest import ROOT, draw_pair, read_table
 from ..support.packages import metadata_of, pack, packed
 from ..support.workflow import run
 
 KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
-# test set on the card -> folder of docs/results and name in its summary
-SETS = {
-    "polyps": {
-        "Kvasir-SEG": ("polyps", "kvasir"),
-        "CVC-ClinicDB": ("polyps", "clinicdb"),
-        "PolypGen": ("polypgen", "lesions"),
-    },
-    "skin_lesions": {"ISIC 2017": ("skin_lesions", "isic2017_256")},
-    "volumes": {
-        "Anterior hippocampus": ("volumes", "hippocampus class 1"),
-        "Posterior hippocampus": ("volumes", "hippocampus class 2"),
-    },
+SETS = [  # entry, test set on its card, folder of docs/results, name in the summary there
+    ("polyps", "Kvasir-SEG", "polyps", "kvasir"),
+    ("polyps", "CVC-ClinicDB", "polyps", "clinicdb"),
+    ("polyps", "PolypGen", "polypgen", "lesions"),
+    ("skin_lesions", "ISIC 2017", "skin_lesions", "isic2017_256"),
+    ("volumes", "Anterior hippocampus", "volumes", "hippocampus class 1"),
+    ("volumes", "Posterior hippocampus", "volumes", "hippocampus class 2"),
+]
+CLASSES = {
+    "polyps": ["background", "polyp"],
+    "skin_lesions": ["background", "skin lesion"],
+    "volumes": ["background", "anterior", "posterior"],
+}
+WORDS = {  # that card and terms have, and that they lack
+    "polyps": (["Kvasir-SEG", "CVC-ClinicDB", "research and education"], ["CC0", "ISIC", "Decathlon"]),
+    "skin_lesions": (["ISIC 2017", "CC0"], ["Kvasir", "ClinicDB", "polyp", "with citation", "Decathlon"]),
+    "volumes": (["Task 04 (hippocampus)", "CC BY-SA 4.0"], ["Kvasir", "ISIC", "polyp", "EfficientNet"]),
 }
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory) -> Path:
-    """All entries, as ``make package`` writes them."""
     folder = tmp_path_factory.mktemp("dist")
     pack("--output_dir", folder)
     return folder
@@ -100,18 +101,19 @@ def test_metadata_of_an_entry(key, entry, dist, tmp_path):
     metadata = metadata_of(packed(dist, entry.name))
     assert metadata["name"] == entry.metadata["name"]
     assert metadata["eval_metrics"] == entry.eval_metrics
-    classes = {"volumes": ["background", "anterior", "posterior"], "polyps": ["background", "polyp"]}
-    classes["skin_lesions"] = ["background", "skin lesion"]
-    found = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert found == dict(zip("012", classes[key]))
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == dict(zip("012", CLASSES[key]))
     assert not [name for name in metadata if "#" in name or name.startswith("+")]
 
 
-def test_the_card_is_that_of_the_entry(entry, dist):
-    """It agrees with what is packed: intended use, references, terms, defaults and number of parameters."""
+def test_the_card_is_that_of_the_entry(key, entry, dist):
+    """It agrees with what is packed (intended use, references, terms, defaults, size) and names its own data alone."""
     bundle = packed(dist, entry.name)
     card, terms = ((bundle / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
     assert card == (entry.folder / "README.md").read_text()
+    has, lacks = WORDS[key]
+    for text in (card, terms):
+        assert [word for word in has if word not in text] == []
+        assert [word for word in lacks if word in text] == []
     metadata, said = metadata_of(bundle), in_one_line(card)
     assert metadata["intended_use"] in said
     assert all(f"[{number}] {text}" in said for number, text in enumerate(metadata["references"], 1))
@@ -131,59 +133,32 @@ def test_the_card_is_that_of_the_entry(entry, dist):
         assert "ImageNet-1k" in terms
 
 
-@pytest.mark.parametrize(
-    ("name", "has", "lacks"),
-    [
-        (
-            "unetv2_polyp_segmentation",
-            ["Kvasir-SEG", "CVC-ClinicDB", "research and education"],
-            ["CC0", "ISIC", "Decathlon"],
-        ),
-        (
-            "unetv2_skin_lesion_segmentation",
-            ["ISIC 2017", "CC0"],
-            ["Kvasir", "ClinicDB", "polyp", "with citation", "Decathlon"],
-        ),
-        (HIPPOCAMPUS, ["Task 04 (hippocampus)", "CC BY-SA 4.0"], ["Kvasir", "ISIC", "polyp", "EfficientNet"]),
-    ],
-)
-def test_an_entry_speaks_of_its_own_data(name, has, lacks, dist):
-    for file in ("README.md", "data_license.txt"):
-        text = (packed(dist, name) / "docs" / file).read_text()
-        assert [word for word in has if word not in text] == []
-        assert [word for word in lacks if word in text] == []
-
-
 def test_scores_of_an_entry_are_those_of_the_stored_evaluation(key, entry):
     """Its card and its metadata, the shipped weights, the summary, and the scores per image beside it."""
     assert hashlib.sha256(entry.weights.read_bytes()).hexdigest() == entry.sha256
-    card, metrics = (entry.folder / "README.md").read_text(), {}
-    for title, (folder, name) in SETS[key].items():
-        one = summary(folder, name)
-        scores = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed", *["surface Dice"] * (key == "volumes")]
-        cells = [title, str(one["images"]), *(score_cells(one)[score] for score in scores)]
+    card, metrics, means = (entry.folder / "README.md").read_text(), {}, ["dice", "iou"]
+    titles = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed"]
+    if key == "volumes":
+        means, titles = [*means, "surface_dice"], [*titles, "surface Dice"]
+    for title, folder, name in [row for of, *row in SETS if of == key]:
+        one, prefix = summary(folder, name), re.sub(r"\W+", "_", title.lower())
+        cells = [title, str(one["images"]), *(score_cells(one)[score] for score in titles)]
         assert f"| {' | '.join(cells)} |" in card
-        prefix = re.sub(r"\W+", "_", title.lower())
-        for score in ("dice", "iou", *["surface_dice"] * (key == "volumes")):
-            metrics[f"{prefix}_mean_{score}"] = round(one[score]["mean"], 4)
-        metrics[f"{prefix}_pooled_dice"] = round(one["pooled"]["dice"], 4)
-        metrics[f"{prefix}_lesions_missed"] = one["missed"]
-        per_image = ROOT / "docs" / "results" / folder / "scores.csv"
-        with per_image.open(newline="") as opened:
-            rows = [row for row in csv.DictReader(opened) if name in (row["dataset"], group_name(row, True))]
+        rows = read_table(ROOT / "docs" / "results" / folder / "scores.csv")
+        rows = [row for row in rows if name in (row["dataset"], group_name(row, True))]
         assert len(rows) == one["images"]
-        for score in ("dice", "iou", *["surface_dice"] * (key == "volumes")):
-            mean = statistics.mean(float(row[score]) for row in rows)
-            assert metrics[f"{prefix}_mean_{score}"] == pytest.approx(mean, abs=6e-5)
+        for score in means:
+            metrics[f"{prefix}_mean_{score}"] = mean = round(one[score]["mean"], 4)
+            assert mean == pytest.approx(statistics.mean(float(row[score]) for row in rows), abs=6e-5)
         tp, fp, fn = (sum(float(row[count]) for row in rows) for count in ("tp", "fp", "fn"))
-        assert metrics[f"{prefix}_pooled_dice"] == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=6e-5)
+        metrics[f"{prefix}_pooled_dice"] = pooled = round(one["pooled"]["dice"], 4)
+        assert pooled == pytest.approx(2 * tp / (2 * tp + fp + fn), abs=6e-5)
+        metrics[f"{prefix}_lesions_missed"] = one["missed"]
     assert entry.eval_metrics == metrics
-
-
-def test_the_card_names_the_false_positives():
-    frames = summary("polypgen", "lesion_free")["lesion_free"]
-    card = in_one_line((entries.read_entry("polyps").folder / "README.md").read_text())
-    assert f"{frames['images'] - frames['left_empty']} of {frames['images']} such frames of PolypGen" in card
+    if key == "polyps":
+        frames = summary("polypgen", "lesion_free")["lesion_free"]
+        marked = f"{frames['images'] - frames['left_empty']} of {frames['images']} such frames of PolypGen"
+        assert marked in in_one_line(card)
 
 
 def test_an_entry_by_itself_gives_the_same_bytes(dist, tmp_path):
@@ -193,13 +168,13 @@ def test_an_entry_by_itself_gives_the_same_bytes(dist, tmp_path):
 
 
 def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch):
-    """By MONAI's own loader, and by a run from another folder."""
+    """By MONAI's own loader, and by a run from another folder. The model zoo takes files of up to 25 MB."""
+    assert entry.weights.stat().st_size <= 25e6
     expected = torch.load(entry.weights, weights_only=True)
     monkeypatch.chdir(tmp_path)
     bundle = packed(dist, entry.name)
     loaded = load(entry.name, bundle_dir=str(bundle.parent), device="cpu").state_dict()
-    assert loaded.keys() == expected.keys()
-    assert all(torch.equal(loaded[name], value) for name, value in expected.items())
+    torch.testing.assert_close(loaded, dict(expected), rtol=0, atol=0)
     if key == "volumes":
         return  # their run: test_a_packed_volume_network_runs_as_it_is
     draw_pair(tmp_path / "one", "case", 50, 40)
@@ -209,8 +184,8 @@ def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch
 
 def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
     """
-    From another folder, without overlays and options: the label of a volume whose axes are turned and which is larger
-    than a window, against windows of the network over the volume, turned and normalised here.
+    Without overlays and options, on a turned volume that is larger than a window: the labels are those of windows over
+    the volume, turned and normalised here.
     """
     rng = np.random.default_rng(0)
     values = rng.normal(70, 9, (40, 30, 70)).astype(np.float32)  # axes: anterior, left, inferior
@@ -242,8 +217,8 @@ def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
 def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
     """As the card says to export it: the labels of inference.json."""
     configs = volumes / "configs"
-    (tmp_path / "in").mkdir()
     values = np.random.default_rng(0).normal(70, 9, (30, 40, 50)).astype(np.float32)
+    (tmp_path / "in").mkdir()
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "in" / "one.nii.gz")
     script = tmp_path / "model.ts"
     ckpt_export(
@@ -251,8 +226,8 @@ def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
         meta_file=str(configs / "metadata.json"), config_file=str(configs / "inference.json"),
     )  # fmt: skip
     files = [str(configs / "inference.json"), str(configs / "options" / "inference_torchscript.yaml")]
-    run(files[:1], "inference", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "a"))
-    run(files, "inference", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / "b"), checkpoint=str(script))
+    for name, some, options in (("a", files[:1], {}), ("b", files, {"checkpoint": str(script)})):
+        run(some, "inference", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / name), **options)
     a, b = (np.asarray(nibabel.load(tmp_path / name / "one.nii.gz").dataobj) for name in "ab")
     assert len(np.unique(a)) > 1
     assert (a == b).mean() > 0.9999
@@ -270,19 +245,24 @@ def test_other_weights_have_no_scores(volumes):
     assert "| `image_size` | `[40, 56, 40]` |" in card
 
 
-def test_an_entry_without_weights_is_left_out(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def skin_alone(tmp_path, monkeypatch) -> Path:
     bundle = tmp_path / "bundle"
     shutil.copytree(ROOT / "bundle" / "entries", bundle / "entries")
     (bundle / "models").mkdir()
     shutil.copy(entries.read_entry("skin_lesions").weights, bundle / "models")
     monkeypatch.setattr(entries, "bundle_dir", lambda: bundle)
+    return bundle
+
+
+def test_an_entry_without_weights_is_left_out(skin_alone, tmp_path, capsys):
     pack("--output_dir", tmp_path / "dist")
     assert capsys.readouterr().out.startswith("left out: polyps, since there is no bundle/models/model.pt\n")
     (archive,) = (tmp_path / "dist").glob("*.zip")
     assert archive.name == f"unetv2_skin_lesion_segmentation_v{__version__}.zip"
-    with pytest.raises(InputError, match=re.escape(f"no weights at {bundle / 'models' / 'model.pt'}")):
+    with pytest.raises(InputError, match=re.escape(f"no weights at {skin_alone / 'models' / 'model.pt'}")):
         pack("--entry", "polyps", "--output_dir", tmp_path / "none")
-    (bundle / "models" / "skin_lesions.pt").unlink()
+    (skin_alone / "models" / "skin_lesions.pt").unlink()
     with pytest.raises(InputError, match="no entry has weights: name your own by --checkpoint"):
         pack("--output_dir", tmp_path / "none")
     assert not list((tmp_path / "none").glob("*"))
@@ -301,18 +281,9 @@ def test_options_of_one_package(arguments, message, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_weights_fit_into_the_model_zoo(entry):
-    """It takes files of up to 25 MB."""
-    assert entry.weights.stat().st_size <= 25e6
-
-
-def test_scores_go_with_the_weights_that_have_them(tmp_path, monkeypatch, capsys):
+def test_scores_go_with_the_weights_that_have_them(skin_alone, tmp_path, capsys):
     """Other weights in the place of an entry's get the general card."""
-    bundle = tmp_path / "bundle"
-    shutil.copytree(ROOT / "bundle" / "entries", bundle / "entries")
-    (bundle / "models").mkdir()
-    shutil.copy(entries.read_entry("skin_lesions").weights, bundle / "models" / "model.pt")
-    monkeypatch.setattr(entries, "bundle_dir", lambda: bundle)
+    (skin_alone / "models" / "skin_lesions.pt").rename(skin_alone / "models" / "model.pt")
     pack("--entry", "polyps", "--output_dir", tmp_path)
     assert "since the stored scores are of other weights" in capsys.readouterr().out
     found = packed(tmp_path, "unetv2_polyp_segmentation")

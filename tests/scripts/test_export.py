@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Exported files: as equal as scripts/export.py says, and run by the inference config through their overlays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
@@ -20,20 +18,20 @@ from unetv2_monai import InputError, UNetV2, convert_released_state_dict
 
 from .. import golden
 from ..conftest import script
+from ..support.exported import exports_onnx
 from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, INFERENCE, root_error, run
 
-OPTIONS = CONFIGS / "options"
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(torch.__version__.startswith("2.8."), reason="its ONNX exporter has no adaptive max pooling"),
-]
+pytestmark = [pytest.mark.slow, exports_onnx]
+
+
+def overlay(runtime: str) -> str:
+    return str(CONFIGS / "options" / f"inference_{runtime}.yaml")
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory) -> tuple[Path, str]:
-    """Random weights with loud outputs, exported, and what the script printed."""
-    for package in ("onnxruntime", "onnxscript", "openvino"):
+    for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package)
     folder = tmp_path_factory.mktemp("exported")
     torch.manual_seed(0)
@@ -65,10 +63,8 @@ def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
     folder, _ = exported
     options = {"dataset_dir": str(pairs), "image_size": 64}
     run(INFERENCE, "inference", checkpoint=str(folder / "model.pt"), output_dir=str(tmp_path / "eager"), **options)
-    run(
-        [*INFERENCE, str(OPTIONS / f"inference_{runtime}.yaml")], "inference", output_dir=str(tmp_path / "exported"),
-        checkpoint=str(folder / FILES[runtime]), **options,
-    )  # fmt: skip
+    options |= {"checkpoint": str(folder / FILES[runtime]), "output_dir": str(tmp_path / "exported")}
+    run([*INFERENCE, overlay(runtime)], "inference", **options)
     for path in (tmp_path / "eager").iterdir():
         with Image.open(path) as eager, Image.open(tmp_path / "exported" / path.name) as found:
             expected = np.asarray(eager)
@@ -81,10 +77,8 @@ def test_same_outputs_as_the_released_network(tmp_path):
     """Every exported file, run through its overlay, on the stored outputs of the released network."""
     torch.save(convert_released_state_dict(golden.released_state_dict(1)), tmp_path / "model.pt")
     options = {"backbone": "pvt_v2_b2", "image_size": 64}
-    with contextlib.redirect_stdout(io.StringIO()):
-        script("export").main(
-            ["--checkpoint", str(tmp_path / "model.pt"), "--set", *(f"{key}={value}" for key, value in options.items())]
-        )
+    chosen = [f"{key}={value}" for key, value in options.items()]
+    script("export").main(["--checkpoint", str(tmp_path / "model.pt"), "--set", *chosen])
     for runtime, file in FILES.items():
         parser = inference_config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
         inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
@@ -97,16 +91,13 @@ def test_same_outputs_as_the_released_network(tmp_path):
 
 @pytest.mark.parametrize("runtime", FILES)
 def test_missing_file(runtime, pairs, tmp_path):
+    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "checkpoint": "absent.model"}
     with pytest.raises(Exception) as info:  # noqa: PT011
-        run(
-            [*INFERENCE, str(OPTIONS / f"inference_{runtime}.yaml")], "inference", dataset_dir=str(pairs),
-            output_dir=str(tmp_path), checkpoint="absent.model",
-        )  # fmt: skip
+        run([*INFERENCE, overlay(runtime)], "inference", **options)
     assert "no exported network at absent.model" in str(root_error(info))
 
 
 def test_torchscript_carries_configs_and_metadata(exported):
-    """With the options that the weights need, as MONAI Deploy reads them."""
     folder, _ = exported
     extra = {"inference.json": "", "metadata.json": ""}
     torch.jit.load(folder / "model.ts", _extra_files=extra)
@@ -116,9 +107,7 @@ def test_torchscript_carries_configs_and_metadata(exported):
 
 def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
     """Not run here: that takes an NVIDIA GPU with torch_tensorrt."""
-    trt, torchscript = (
-        ConfigParser.load_config_file(str(OPTIONS / f"inference_{n}.yaml")) for n in ("trt", "torchscript")
-    )
+    trt, torchscript = (ConfigParser.load_config_file(overlay(name)) for name in ("trt", "torchscript"))
     assert trt.pop("+imports") == ["$import torch_tensorrt"]
     assert trt.pop("evaluator#amp") is False
     assert trt.pop("checkpoint").endswith("model_trt.ts'")

@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MONAI's federated client on the bundle as it is, and the job of scripts/federated.py in NVIDIA FLARE's simulator."""
 
-from __future__ import annotations
-
-import csv
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +15,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 
 from unetv2_monai import InputError, UNetV2
 
-from ..conftest import draw_pair, run_script, script
+from ..conftest import draw_pairs, read_table, run_script, script
 from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY
 
 
@@ -26,8 +23,7 @@ from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY
 def algo(tmp_path) -> MonaiAlgo:
     """With the default files of MonaiAlgo."""
     bundle = Path(shutil.copytree(CONFIGS.parent, tmp_path / "bundle", ignore=shutil.ignore_patterns("models")))
-    for index in range(5):
-        draw_pair(tmp_path / "data", f"case_{index}", 60, 48, seed=index)
+    draw_pairs(tmp_path / "data", 5)
     options = {"dataset_dir": str(tmp_path / "data"), **TINY}
     algo = MonaiAlgo(str(bundle), train_kwargs=dict(options), eval_kwargs=dict(options))
     algo.initialize(extra={ExtraItems.CLIENT_NAME: "site-1"})
@@ -67,31 +63,22 @@ def test_two_sites_together_beat_each_alone(real_data, tmp_path):
         "federated.py", "--dataset_dir", polyps, "--test_dir", polyps, "--output_dir", tmp_path / "out", "--in_order",
         "--rounds", 20, "--images_per_site", 200, "--set", "image_size=96", "batch_size=8", "check_data=false",
     )  # fmt: skip
-    with (tmp_path / "out" / "scores.csv").open() as opened:
-        dice = {row["weights"]: float(row["dice"]) for row in csv.DictReader(opened)}
+    dice = {row["weights"]: float(row["dice"]) for row in read_table(tmp_path / "out" / "scores.csv")}
     print(printed.split("\n\n")[-1])
     assert list(dice) == ["federated", "site-1 alone", "site-2 alone"]
     assert dice["federated"] > max(dice["site-1 alone"], dice["site-2 alone"])
 
 
-def test_output_of_another_run_is_not_overwritten(tmp_path):
-    draw_pair(tmp_path / "data", "case", 60, 48)
-    options = {"dataset_dir": tmp_path, "test_dir": tmp_path, "output_dir": tmp_path}
-    with pytest.raises(InputError, match=r"exists\. Name another --output_dir"):
-        script("federated").main([part for key, value in options.items() for part in (f"--{key}", str(value))])
-
-
 def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, monkeypatch, capsys):
-    for index in range(5):
-        draw_pair(tmp_path / "data", f"case_{index}", 60, 48, seed=index)
+    draw_pairs(tmp_path / "data", 5)
     command = script("federated")
     monkeypatch.setitem(sys.modules, "nvflare", None)  # not installed
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
 
-    def end(*options: str) -> str:
-        folders = ["--dataset_dir", str(tmp_path / "data"), "--test_dir", str(tmp_path)]
+    def end(*options: str, out: Path = tmp_path / "out") -> str:
+        folders = ["--dataset_dir", str(tmp_path / "data"), "--test_dir", str(tmp_path), "--output_dir", str(out)]
         with pytest.raises((InputError, SystemExit)) as info:
-            command.main([*folders, "--output_dir", str(tmp_path / "out"), *options])
+            command.main([*folders, *options])
         assert not (tmp_path / "out").exists()
         return capsys.readouterr().err + str(info.value)
 
@@ -99,18 +86,17 @@ def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, monkeypatch
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: name)
     for option in ("--sites", "--rounds", "--local_epochs", "--images_per_site"):
         assert f"argument {option}: 0 is no whole number above 0" in end(option, "0")
-    message = end("--sites", "3")
-    assert "has 5 training pairs, too few for 3 sites of 2: name fewer --sites." in message
-    message = end("--images_per_site", "4")
-    assert "has 5 training pairs, too few for 2 sites of 4: name fewer --sites or --images_per_site." in message
+    few = "has 5 training pairs, too few for"
+    assert f"{few} 3 sites of 2: name fewer --sites." in end("--sites", "3")
+    assert f"{few} 2 sites of 4: name fewer --sites or --images_per_site." in end("--images_per_site", "4")
     assert "takes no spaces" in end("--set", "image_size=[32, 32]")
+    assert "exists. Name another --output_dir" in end(out=tmp_path)
 
 
 def test_sites_read_options_as_the_other_commands_do(monkeypatch):
-    for name in ("client", "apis.fl_constant", "app_common.abstract.fl_model"):
-        full = f"nvflare.{name}"
-        for end in range(1, len(full.split(".")) + 1):
-            monkeypatch.setitem(sys.modules, ".".join(full.split(".")[:end]), MagicMock())
+    for name in ("nvflare.client", "nvflare.apis.fl_constant", "nvflare.app_common.abstract.fl_model"):
+        for end in range(1, name.count(".") + 2):
+            monkeypatch.setitem(sys.modules, ".".join(name.split(".")[:end]), MagicMock())
     option = script("federated_client").option
     texts = {"learning_rate": "1e-4", "a": "-2E+3", "b": "1.5e-3", "c": "[1, 2]", "d": "true", "e": "x=y", "f": ""}
     found = dict(option(f"{key}={text}") for key, text in texts.items())

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/package_bundle.py makes of weights of the user. The entries are tested in test_entries.py."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import zipfile
+from pathlib import Path
+from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -19,17 +16,33 @@ from common import exports
 from common.bundle import CONFIGS
 from common.exports import Format
 from common.packing import copy_bundle
-from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, __version__
 from unetv2_monai.core.description import KEY, Description
 
 from ..conftest import ROOT, script
+from ..support.exported import exports_onnx
 from ..support.packages import MODELS, NAME, metadata_of, pack, packed
-from ..support.workflow import INFERENCE, run
+from ..support.segmenting import compare_with_bundle
+from ..support.workflow import INFERENCE
 
 
-def test_contents(unpacked):
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def config_of(bundle: Path, name: str) -> dict:
+    return json.loads((bundle / "configs" / f"{name}.json").read_text())
+
+
+def pack_own(folder: Path, network: torch.nn.Module, *arguments: str, **options: bool) -> Path:
+    torch.save(network.state_dict(), folder / "model.pt")
+    pack("--checkpoint", folder / "model.pt", "--output_dir", folder / "dist", *arguments, **options)
+    (bundle,) = (folder / "dist").glob("*/*/configs")
+    return bundle.parent
+
+
+def test_contents_and_checksums(unpacked):
     assert unpacked.name == NAME
     files = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()}
     source = {
@@ -41,66 +54,54 @@ def test_contents(unpacked):
     backbone = json.loads((CONFIGS / "train.json").read_text())["backbone"]
     encoder = {f"models/{path.name}" for path in MODELS.glob(f"{backbone}.*")}
     assert files == source | encoder | {"models/model.pt", "requirements.txt", "SHA256SUMS"}
+    lines = [line.split("  ") for line in (unpacked / "SHA256SUMS").read_text().splitlines()]
+    assert {name: digest for digest, name in lines} == {
+        name: sha256(unpacked / name) for name in files - {"SHA256SUMS"}
+    }
 
 
-def test_checksums(unpacked):
-    lines = (unpacked / "SHA256SUMS").read_text().splitlines()
-    assert len(lines) == sum(path.is_file() for path in unpacked.rglob("*")) - 1
-    for line in lines:
-        digest, name = line.split("  ")
-        assert hashlib.sha256((unpacked / name).read_bytes()).hexdigest() == digest
-
-
-def test_same_input_same_bytes(package, tmp_path):
-    (first,) = package.glob("*.zip")
-    assert first.name == f"{NAME}_v{__version__}.zip"
-    pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path)
-    assert (tmp_path / first.name).read_bytes() == first.read_bytes()
-    with zipfile.ZipFile(first) as archive:
-        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-
-
-def test_weights_alone_are_packed(package, tmp_path):
-    """A checkpoint of a whole run gives the same package as its weights."""
+def test_same_weights_same_bytes(package, tmp_path):
+    """Also from a checkpoint of a whole run, of which the weights alone are packed."""
     weights = torch.load(package / "model.pt", weights_only=True)
     torch.save({"model": weights, "optimizer": {"state": {}}}, tmp_path / "last.pt")
-    pack("--checkpoint", tmp_path / "last.pt", "--output_dir", tmp_path / "dist")
-    (first,), (second,) = package.glob("*.zip"), (tmp_path / "dist").glob("*.zip")
-    assert first.read_bytes() == second.read_bytes()
+    (first,) = package.glob("*.zip")
+    assert first.name == f"{NAME}_v{__version__}.zip"
+    for checkpoint in (package / "model.pt", tmp_path / "last.pt"):
+        out = tmp_path / checkpoint.stem
+        pack("--checkpoint", checkpoint, "--output_dir", out)
+        assert (out / first.name).read_bytes() == first.read_bytes()
+    with zipfile.ZipFile(first) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_weights_elsewhere(package, tmp_path):
     url = "https://example.org/model.pt"
     pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url)
     (entry,) = yaml.safe_load((packed(tmp_path) / "large_files.yml").read_text())["large_files"]
-    weights = packed(tmp_path).parent / "model.pt"
-    assert entry["hash_val"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert entry["hash_val"] == sha256(packed(tmp_path).parent / "model.pt")
     assert (entry["path"], entry["url"], entry["hash_type"]) == ("models/model.pt", url, "sha256")
     with zipfile.ZipFile(tmp_path / f"{NAME}_v{__version__}.zip") as archive:
         assert not [name for name in archive.namelist() if name.endswith(".pt")]
 
 
 def test_options_that_the_weights_need(tmp_path):
-    torch.save(UNetV2(backbone="pvt_v2_b1", out_channels=3, channels=16).state_dict(), tmp_path / "model.pt")
-    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist",
-        "--set", "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]", "network_def#channels=16",
-    )  # fmt: skip
-    configs = packed(tmp_path / "dist") / "configs"
+    network = UNetV2(backbone="pvt_v2_b1", out_channels=3, channels=16)
+    options = "backbone=pvt_v2_b1", "out_channels=3", "image_size=[288, 384]", "network_def#channels=16"
+    bundle = pack_own(tmp_path, network, "--set", *options)
     for name in ("train", "inference"):
-        config = json.loads((configs / f"{name}.json").read_text())
+        config = config_of(bundle, name)
         assert (config["backbone"], config["out_channels"], config["image_size"]) == ("pvt_v2_b1", 3, [288, 384])
         assert config["network_def"]["channels"] == 16
-    formats = json.loads((configs / "metadata.json").read_text())["network_data_format"]
+    formats = metadata_of(bundle)["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [288, 384]
     assert formats["outputs"]["pred"]["num_channels"] == len(formats["outputs"]["pred"]["channel_def"]) == 3
 
 
 def test_what_a_package_of_own_volumes_says(tmp_path):
     copy_bundle(tmp_path / "own", {"out_channels": 1, "in_channels": 2, "intensity": "ct"}, "volumes")
-    metadata = json.loads((tmp_path / "own" / "configs" / "metadata.json").read_text())
-    image, pred = (
-        metadata["network_data_format"][side][name] for side, name in (("inputs", "image"), ("outputs", "pred"))
-    )
+    metadata = metadata_of(tmp_path / "own")
+    formats = metadata["network_data_format"]
+    image, pred = formats["inputs"]["image"], formats["outputs"]["pred"]
     assert (image["num_channels"], list(image["channel_def"]), image["modality"]) == (2, ["0", "1"], "CT")
     assert (pred["num_channels"], pred["channel_def"]) == (1, {"0": "background", "1": "lesion"})
     assert metadata["label_classes"] == metadata["pred_classes"] == "0 background, 1 lesion"
@@ -109,28 +110,25 @@ def test_what_a_package_of_own_volumes_says(tmp_path):
 def test_own_weights_have_no_scores_and_claim_no_data(package):
     card = (packed(package) / "docs" / "README.md").read_text()
     assert metadata_of(packed(package))["eval_metrics"] == {}
-    assert "no stored scores" in card
-    assert "95 %" not in card
-    assert not [name for name in ("Kvasir", "ClinicDB", "ISIC", "Decathlon", "ImageNet-1k") if name in card]
-    assert "| network | `unetv2_monai.UNetV2`, 3.2 million parameters |" in card
-    assert "| classes | 0 background, 1 lesion |" in card
-    assert "| `image_size` | `[256, 256]` |" in card
+    for text in (
+        "no stored scores",
+        "| network | `unetv2_monai.UNetV2`, 3.2 million parameters |",
+        "| classes | 0 background, 1 lesion |",
+        "| `image_size` | `[256, 256]` |",
+    ):
+        assert text in card
+    assert not [name for name in ("95 %", "Kvasir", "ClinicDB", "ISIC", "Decathlon", "ImageNet-1k") if name in card]
 
 
 def test_recipe_that_the_weights_were_trained_with(tmp_path):
-    network = UNetV2(backbone="pvt_v2_b2", attention="spatial_first")
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "paper")
-    configs = packed(tmp_path / "dist") / "configs"
-    train, inference, metadata = (
-        json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference", "metadata")
-    )
+    bundle = pack_own(tmp_path, UNetV2(backbone="pvt_v2_b2", attention="spatial_first"), "--recipe", "paper")
+    train, inference = (config_of(bundle, name) for name in ("train", "inference"))
     assert train["optimizer"]["_target_"] == "torch.optim.Adam"
     for config in (train, inference):
         assert (config["backbone"], config["image_size"]) == ("pvt_v2_b2", [352, 352])
         assert config["network_def"]["attention"] == "spatial_first"
     assert not any("#" in key for key in (*train, *inference))
-    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
+    assert metadata_of(bundle)["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
 
 
 @pytest.mark.parametrize(
@@ -152,70 +150,39 @@ def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tm
 def test_the_error_is_that_of_packing(package, tmp_path, monkeypatch):
     """Not that of removing a folder that was never made."""
     command = script("package_bundle")
-
-    def full(*arguments):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(command, "copy_bundle", full)
+    monkeypatch.setattr(command, "copy_bundle", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         command.main(["--checkpoint", str(package / "model.pt"), "--output_dir", str(tmp_path)])
 
 
-def test_on_the_command_line_one_sentence_says_what_is_wrong(tmp_path):
-    command = [sys.executable, str(ROOT / "scripts" / "package_bundle.py"), "--checkpoint", str(tmp_path / "absent.pt")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].startswith(f"error: no weights at {tmp_path / 'absent.pt'}")
-    assert "Traceback" not in done.stderr
-
-
-def test_the_encoder_is_packed_with_a_network_that_starts_from_it(package, tmp_path):
-    (encoder,) = MODELS.glob("*.safetensors")
-    torch.save(UNetV2(backbone=encoder.stem).state_dict(), tmp_path / "model.pt")
-    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path, "--set", f"backbone={encoder.stem}",
-        "--entry", "skin_lesions", "--weights_url", "https://example.org/model.pt",
-    )  # fmt: skip
-    bundle = packed(tmp_path, "unetv2_skin_lesion_segmentation")
-    assert {path.name for path in (bundle / "models").iterdir()} == {encoder.name, f"{encoder.stem}.txt"}
-    assert (bundle / "models" / encoder.name).read_bytes() == encoder.read_bytes()
-    assert f"`models/{encoder.name}`" in (bundle / "docs" / "README.md").read_text()
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(torch.__version__.startswith("2.8."), reason="its ONNX exporter has no adaptive max pooling")
+@exports_onnx
 def test_the_onnx_file_has_the_weights_and_describes_itself(tmp_path):
     """It gives the logits of the packed network, names the entry's classes and tells nothing of this machine."""
     onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    small = ["backbone=resnet18", "network_def#channels=8", "image_size=[64, 96]"]
     torch.manual_seed(0)
     network = UNetV2(backbone="resnet18", channels=8).eval()
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    pack("--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--entry", "polyps", "--set", *small,
-        onnx=True,
-    )  # fmt: skip
-    bundle = packed(tmp_path / "dist", "unetv2_polyp_segmentation")
+    small = "backbone=resnet18", "network_def#channels=8", "image_size=[64, 96]"
+    bundle = pack_own(tmp_path, network, "--entry", "polyps", "--set", *small, onnx=True)
     file = bundle / "models" / "model.onnx"
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
         expected = network(image)
-    expected = expected[0] if isinstance(expected, list) else expected
     (found,) = session.run(None, {"image": image.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
     said = Description.from_json(session.get_modelmeta().custom_metadata_map[KEY])
     assert (said.classes, said.image_size, said.backbone) == (("background", "polyp"), (64, 96), "resnet18")
-    assert said.weights_sha256 == hashlib.sha256((bundle / "models" / "model.pt").read_bytes()).hexdigest()
-    assert f"{hashlib.sha256(file.read_bytes()).hexdigest()}  models/model.onnx" in (bundle / "SHA256SUMS").read_text()
+    assert said.weights_sha256 == sha256(bundle / "models" / "model.pt")
+    assert f"{sha256(file)}  models/model.onnx" in (bundle / "SHA256SUMS").read_text()
     assert str(ROOT).encode() not in file.read_bytes()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(torch.__version__.startswith("2.8."), reason="its ONNX exporter has no adaptive max pooling")
+@exports_onnx
 def test_the_shipped_onnx_file(tmp_path):
     """Twice the same bytes, below the model zoo's 25 MB, and the masks of `run inference` with model.pt."""
     pytest.importorskip("openvino")
-    pytest.importorskip("onnxscript")
     for name in ("one", "two"):
         pack("--entry", "polyps", "--output_dir", tmp_path / name, onnx=True)
     one, two = (packed(tmp_path / name, "unetv2_polyp_segmentation") for name in ("one", "two"))
@@ -223,12 +190,7 @@ def test_the_shipped_onnx_file(tmp_path):
     assert max(path.stat().st_size for path in one.rglob("*") if path.is_file()) < 25e6
     script("make_demo_data").main([str(tmp_path / "drawn"), "--train", "0", "--test", "6"])
     images, weights = tmp_path / "drawn" / "test" / "images", one / "models" / "model.pt"
-    run(INFERENCE, "inference", dataset_dir=str(images), output_dir=str(tmp_path / "a"), checkpoint=str(weights))
-    script("segment").main([str(one / "models" / "model.onnx"), str(images), "--output_dir", str(tmp_path / "b")])
-    for path in (tmp_path / "a").glob("*.png"):
-        with Image.open(path) as expected, Image.open(tmp_path / "b" / path.name) as found:
-            a, b = np.asarray(expected) > 0, np.asarray(found) > 0
-        assert not a.any() or 2 * (a & b).sum() / (a.sum() + b.sum()) >= 0.999
+    assert compare_with_bundle(weights.with_suffix(".onnx"), images, tmp_path, INFERENCE, checkpoint=str(weights))
 
 
 @pytest.fixture
@@ -252,10 +214,7 @@ def test_the_onnx_file_describes_the_packed_config(described, package, tmp_path)
 
 
 def test_no_onnx_file_where_each_image_has_its_own_normalisation(described, tmp_path, capsys):
-    torch.save(UNetV2(backbone="pvt_v2_b2").state_dict(), tmp_path / "model.pt")
-    pack(
-        "--checkpoint", tmp_path / "model.pt", "--output_dir", tmp_path / "dist", "--recipe", "released_isic", onnx=True
-    )
+    pack_own(tmp_path, UNetV2(backbone="pvt_v2_b2"), "--recipe", "released_isic", onnx=True)
     assert described == []
     reason = "packed without models/model.onnx: transforms#normalize of inference.json has no subtrahend and divisor"
     assert reason in capsys.readouterr().out

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """prepare_polyp and prepare_isic, on data sets drawn here in their published form and on real raw files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -32,12 +30,8 @@ def published(folder: Path, images: str, masks: str, names: dict[str, str], kind
     return folder
 
 
-def numbered(count: int, mask: str = "{}", image: str = "{}") -> dict[str, str]:
-    return {image.format(number): mask.format(number) for number in range(1, count + 1)}
-
-
-def named(count: int) -> dict[str, str]:
-    return numbered(count, "a{}", "a{}")
+def numbered(count: int, image: str = "{}", mask: str = "") -> dict[str, str]:
+    return {image.format(number): (mask or image).format(number) for number in range(1, count + 1)}
 
 
 def prepare(out: Path, name: str, *arguments: object) -> dict[str, list[dict[str, str]]]:
@@ -60,8 +54,8 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
     kvasir = sorted(names("kvasir"))[:3] + [f"cjx{i}" for i in range(20)]
     published(tmp_path / "kvasir", "images", "masks", {name: name for name in kvasir}, "jpg")
     published(tmp_path / "clinicdb", "Original", "Ground Truth", numbered(50), "tif")
-    published(tmp_path / "etis", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "p{}"), "tif")
-    published(tmp_path / "colondb", "CVC-ColonDB", "GT", numbered(3, "p{}"), "png")
+    published(tmp_path / "etis", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "{}", "p{}"), "tif")
+    published(tmp_path / "colondb", "CVC-ColonDB", "GT", numbered(3, "{}", "p{}"), "png")
     published(tmp_path / "cvc300", "CVC-300/bbdd", "CVC-300/gtpolyp", numbered(2), "bmp")
     folders = {folder.name: folder for folder in tmp_path.iterdir()}
     command = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
@@ -85,7 +79,7 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
 
 
 def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):
-    out, source = tmp_path / "out", published(tmp_path / "k", "images", "masks", named(12), "jpg")
+    out, source = tmp_path / "out", published(tmp_path / "k", "images", "masks", numbered(12, "a{}"), "jpg")
     command = "prepare_polyp", "--kvasir", source, "--val_fraction", 0.3
     found = prepare(out, *command)
     assert [len(found[section]) for section in SECTIONS] == [8, 4, 0]
@@ -103,7 +97,7 @@ def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):
 
 
 def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
-    source = published(tmp_path / "k", "images", "masks", named(12), "jpg")
+    source = published(tmp_path / "k", "images", "masks", numbered(12, "a{}"), "jpg")
     written, replace = [], os.replace
 
     def dying(source, target):
@@ -122,7 +116,7 @@ def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
 
 
 def test_joint_folder(tmp_path):
-    published(tmp_path / "TrainDataset", "image", "masks", {**numbered(20), **named(20)})
+    published(tmp_path / "TrainDataset", "image", "masks", {**numbered(20), **numbered(20, "a{}")})
     for name in ("Kvasir", "CVC-300"):
         published(tmp_path / "TestDataset" / name, "images", "masks", numbered(2))
     found = prepare(tmp_path / "out", "prepare_polyp", "--joint", tmp_path)
@@ -132,7 +126,7 @@ def test_joint_folder(tmp_path):
 
 
 def test_problems_are_named_together_and_no_list_is_written(tmp_path):
-    source = published(tmp_path / "k", "images", "masks", named(4), "jpg")
+    source = published(tmp_path / "k", "images", "masks", numbered(4, "a{}"), "jpg")
 
     def refused(message: str, *arguments: object) -> None:
         with pytest.raises(InputError, match=message):
@@ -154,7 +148,7 @@ def test_problems_are_named_together_and_no_list_is_written(tmp_path):
 @pytest.mark.parametrize(("split", "sizes"), [("official", [20, 5, 4]), ("paper", [16, 2, 7])])
 def test_isic(split, sizes, tmp_path):
     for number, (part, count) in enumerate({"Training": 20, "Validation": 5, "Test_v2": 4}.items()):
-        names = numbered(count, f"ISIC_{number}{{}}_segmentation", f"ISIC_{number}{{}}")
+        names = numbered(count, f"ISIC_{number}{{}}", f"ISIC_{number}{{}}_segmentation")
         published(tmp_path / "isic", f"ISIC-2017_{part}_Data", f"ISIC-2017_{part}_Part1_GroundTruth", names)
     Image.new("RGB", (48, 40)).save(tmp_path / "isic" / "ISIC-2017_Training_Data" / "ISIC_01_superpixels.png")
     found = prepare(tmp_path / "out", "prepare_isic", tmp_path / "isic", "--year", "2017", "--split", split)
@@ -165,7 +159,6 @@ def test_isic(split, sizes, tmp_path):
 
 
 def test_real_raw_files(real_data, tmp_path):
-    """As published: Kvasir-SEG's masks are JPEG with noise."""
     folders = "--kvasir", real_data / "raw" / "kvasir-seg", "--clinicdb", real_data / "raw" / "cvc-clinicdb"
     found = prepare(tmp_path / "out", "prepare_polyp", *folders)
     assert sum(map(len, found.values())) == 24

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """int8: what stays in float32, what survives, and which files and folders are refused."""
 
-from __future__ import annotations
-
-import contextlib
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +15,20 @@ from common.quantisation import LEAST_IMAGES, float_operations, quantise
 from unetv2_monai import InputError, UNetV2, list_images
 from unetv2_monai.core.description import KEY
 
-from ..conftest import draw_pair, script
+from ..conftest import draw_pairs, script
 from ..support.exported import description, write_bright
 from ..support.workflow import CONFIGS
+
+pytest.importorskip("openvino")
+
+import openvino
+from openvino import opset13 as ops
 
 SHIPPED = CONFIGS.parent / "models" / "model.pt"
 
 
 def small_model() -> Any:
     """Five convolutions of an encoder, two of SDI, their product, a gate and a head, named as an export names them."""
-    openvino = pytest.importorskip("openvino")
-    from openvino import opset13 as ops
-
     rng = np.random.default_rng(0)
 
     def conv(x: Any, channels: int, source: int, weight: str) -> Any:
@@ -43,8 +41,7 @@ def small_model() -> Any:
     x: Any = image
     for index in range(5):
         x = ops.relu(conv(x, 4, 4 if index else 3, f"encoder.{index}.weight"))
-    gate = ops.sigmoid(conv(x, 4, 4, "gates.0.weight"), name="gate")
-    x = ops.multiply(x, gate, name="gated")
+    x = ops.multiply(x, ops.sigmoid(conv(x, 4, 4, "gates.0.weight"), name="gate"), name="gated")
     fused = ops.multiply(conv(x, 4, 4, "sdi.0.weight"), conv(x, 4, 4, "sdi.1.weight"), name="product")
     summed = ops.add(fused, x, name="sum")
     model = openvino.Model([ops.result(conv(summed, 1, 4, "heads.0.weight"))], [image])
@@ -58,27 +55,22 @@ def test_what_stays_float():
     assert sorted(float_operations(small_model())) == sorted(early + others)
 
 
-def test_depthwise_layers_beside_linear_ones_stay_float():
+@pytest.mark.parametrize(("linear", "kept"), [(True, 5), (False, 3)])
+def test_depthwise_layers_beside_linear_ones_stay_float(linear, kept):
     """PVTv2 gives no masks otherwise; without linear layers the first three convolutions do."""
-    openvino = pytest.importorskip("openvino")
-    from openvino import opset13 as ops
-
-    for linear in (True, False):
-        image = ops.parameter([-1, 4, 8, 8], np.float32, name="image")
-        x: Any = image
-        if linear:
-            x = ops.matmul(x, ops.constant(np.ones((8, 8), np.float32), name="linear"), False, False)
-        for index in range(5):
-            weight = ops.constant(np.ones((4, 1, 1, 3, 3), np.float32), name=f"depthwise.{index}.weight")
-            x = ops.group_convolution(x, weight, [1, 1], [1, 1], [1, 1], [1, 1])
-            x.set_friendly_name(str(index))
-        kept = float_operations(openvino.Model([ops.result(x)], [image]))
-        assert kept == [str(index) for index in range(5 if linear else 3)]
+    image = ops.parameter([-1, 4, 8, 8], np.float32, name="image")
+    x: Any = image
+    if linear:
+        x = ops.matmul(x, ops.constant(np.ones((8, 8), np.float32), name="linear"), False, False)
+    for index in range(5):
+        weight = ops.constant(np.ones((4, 1, 1, 3, 3), np.float32), name=f"depthwise.{index}.weight")
+        x = ops.group_convolution(x, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+        x.set_friendly_name(str(index))
+    assert float_operations(openvino.Model([ops.result(x)], [image])) == [str(index) for index in range(kept)]
 
 
 def test_quantised_network():
     """The encoder's last two convolutions and SDI's are in int8; the description survives; outputs stay close."""
-    openvino = pytest.importorskip("openvino")
     pytest.importorskip("nncf")
     rng = np.random.default_rng(1)
     images = [torch.from_numpy(rng.standard_normal((1, 3, 16, 16)).astype(np.float32)) for _ in range(LEAST_IMAGES)]
@@ -104,29 +96,28 @@ def test_folders_that_are_refused(count, message, tmp_path):
     folder = tmp_path / "train"
     if count is not None:
         folder.mkdir()
-    for index in range(count or 0):
-        draw_pair(folder, f"case_{index}", 40, 40)
-    command = ["--checkpoint", str(tmp_path / "model.pt"), "--set", "backbone=pvt_v2_b0", "image_size=32"]
+        draw_pairs(folder, count)
+    command = ["--checkpoint", str(tmp_path / "model.pt"), "--formats", "openvino_int8"]
+    options = ["--set", "backbone=pvt_v2_b0", "image_size=32", "--calibrate", str(folder)]
     with pytest.raises(InputError, match=message) as info:
-        script("export").main([*command, "--formats", "openvino_int8", "--calibrate", str(folder)])
+        script("export").main([*command, *options])
     assert str(folder) in str(info.value)
     assert "dataset_dir" not in str(info.value)
     assert not [*tmp_path.glob("*.xml")]
-
-
-def test_int8_without_a_folder(tmp_path):
     with pytest.raises(InputError, match="by --calibrate"):
-        script("export").main(["--checkpoint", str(tmp_path / "model.pt"), "--formats", "openvino_int8"])
+        script("export").main(command)
 
 
 @pytest.mark.parametrize("least", [0.1, 1.0])
 def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     """A file that marks bright pixels instead of none: a Dice of 0 with the network's masks."""
-    pytest.importorskip("openvino")
 
     def write(job: Any, target: Path) -> str:
         write_bright(target, job.description)
         return "13"
+
+    def export_int8() -> None:
+        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
 
     monkeypatch.setitem(FORMATS, "openvino_int8", replace(FORMATS["openvino_int8"], export=write))
     monkeypatch.setattr(exports, "LEAST_DICE", least)
@@ -134,15 +125,15 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     torch.nn.init.constant_(network.heads[0].bias, -100.0)
     bright = [torch.full((1, 3, 32, 32), 2.0)]
     with pytest.raises(InputError, match=rf"Dice of 0\.000 with the network's, below {least}"):
-        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+        export_int8()
     assert list(tmp_path.iterdir()) == []  # nothing that could be run
     for name in ("model_int8.bin", "model_int8.xml"):
         (tmp_path / name).write_text("an export of before")
     with pytest.raises(InputError, match="the one of before stays"):
-        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+        export_int8()
     assert [path.read_text() for path in sorted(tmp_path.iterdir())] == ["an export of before"] * 2
     monkeypatch.setattr(exports, "LEAST_DICE", 0.0)
-    export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+    export_int8()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["model_int8.bin", "model_int8.xml"]
     assert not any(b"an export of before" in path.read_bytes() for path in tmp_path.iterdir())
 
@@ -150,29 +141,25 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
 def test_images_are_spread_over_the_folder(pairs):
     parser, items = inference_config({"image_size": 32}), list_images(str(pairs))
     every, some = images_of(items, parser), images_of(items, parser, 3)
-    assert len(every) == 6
-    assert len(some) == 3
+    assert (len(every), len(some)) == (6, 3)
     assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
 
 
 @pytest.mark.slow
-def test_shipped_weights(real_data, tmp_path):
-    """Calibrated on training images, compared on test images, and run by segment.py."""
+def test_shipped_weights(real_data, tmp_path, capsys):
     pytest.importorskip("nncf")
     pytest.importorskip("onnxscript")
-    train, test = tmp_path / "train", tmp_path / "test"
+    train, test, out = tmp_path / "train", tmp_path / "test", tmp_path / "out"
     for folder, source, step in ((train, "polyp/train", 20), (test, "polyp/test/kvasir", 4)):
         folder.mkdir()
         for path in sorted((real_data / source / "images").iterdir())[::step]:
             (folder / path.name).symlink_to(path)
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        script("export").main(
-            ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(tmp_path / "out"),
-             "--calibrate", str(train), "--images", str(test)]
-        )  # fmt: skip
-    row = [cell.strip() for cell in next(line for line in printed.getvalue().splitlines() if "int8" in line).split("|")]
+    command = ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(out)]
+    script("export").main([*command, "--calibrate", str(train), "--images", str(test)])
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|") and "int8" in line]
+    row = [cell.strip() for cell in line.split("|")]
     assert row[2] == "`model_int8.xml`"
     assert float(row[3]) < 5  # MB, of 13 in float32
     assert float(row[6]) > 0.99
-    script("segment").main([str(tmp_path / "out/model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
+    script("segment").main([str(out / "model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
     assert len([*(tmp_path / "masks").glob("*.png")]) == 25

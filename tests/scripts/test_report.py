@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page that a run ends with."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import json
@@ -21,12 +19,12 @@ from PIL import Image
 from unetv2_monai import InputError, UNetV2
 from unetv2_monai.handlers.score_table import table
 
-from ..conftest import draw_pair, draw_volume, script
+from ..conftest import draw_pair, draw_volume, read_table, script
 from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, TRAIN, run
 
 
-def evaluate(data: Path, out: Path, files: list[str] = EVALUATE, **options: object) -> None:
-    run(files, "evaluating", dataset_dir=str(data), output_dir=str(out), **{**TINY, **options})
+def evaluate(data: Path, out: Path, **options: object) -> None:
+    run(EVALUATE, "evaluating", dataset_dir=str(data), output_dir=str(out), **{**TINY, **options})
 
 
 def report(folder: Path) -> str:
@@ -45,8 +43,7 @@ def predicted(folder: Path, numbers: tuple[int, ...] = (1,)) -> dict:
 def compare_with_scores(folder: Path, numbers: tuple[int, ...] = (1,)) -> None:
     """Masks that are shown are those of the files, and predictions have the Dice of scores.csv."""
     found = predicted(folder, numbers)
-    with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_table(folder / "evaluation" / "scores.csv")
     assert len(rows) == len(found)
     for row in rows:
         image, mask, pred = found[row["image"], int(row["class"])]
@@ -59,14 +56,12 @@ def compare_with_scores(folder: Path, numbers: tuple[int, ...] = (1,)) -> None:
 
 
 def cells(page: str, heading: str, tag: str = "td") -> list[list[str]]:
-    """The table below a heading, by rows."""
     rows = page.partition(f"<h2>{heading}</h2>")[2].partition("</table>")[0].split("</tr>")
     return [row for row in (re.findall(f"<{tag}>(.*?)</{tag}>", row) for row in rows) if row]
 
 
 @pytest.fixture(scope="module")
 def reported(trained, tmp_path_factory):
-    """A copy of a run, evaluated, with its report."""
     data, out = trained
     folder = tmp_path_factory.mktemp("report") / "run <1>"
     shutil.copytree(out, folder)
@@ -77,16 +72,18 @@ def reported(trained, tmp_path_factory):
 
 def test_report_states_what_was_scored(reported):
     page = (reported / "report.html").read_text()
-    assert "<td>training pairs</td><td>5</td>" in page
-    assert "5 of the scored images were trained on" in page
-    assert "<td>large: over 10 %</td><td>6</td>" in page
-    assert "run &lt;1&gt;" in page
+    for text in (
+        "<td>training pairs</td><td>5</td>",
+        "5 of the scored images were trained on",
+        "<td>large: over 10 %</td><td>6</td>",
+        "run &lt;1&gt;",
+    ):
+        assert text in page
     assert "run <1>" not in page
     # options of the training are those of run.json: evaluating has values of its own for them, which mean nothing
     assert json.loads((reported / "evaluation" / "config.json").read_text())["max_epochs"] == 30
-    training = dict(cells(page, "Config of the training"))
+    training, evaluation = (dict(cells(page, f"Config of the {part}")) for part in ("training", "evaluation"))
     assert (training["max_epochs"], training["learning_rate"]) == ("2", "0.001")
-    evaluation = dict(cells(page, "Config of the evaluation"))
     assert evaluation["image_size"] == "[32, 32]"
     assert not evaluation.keys() & {"max_epochs", "batch_size", "learning_rate", "seed"}
 
@@ -109,21 +106,16 @@ def test_images_are_part_of_the_page(reported):
 
 
 def test_scores_as_the_terminal_prints_them(reported):
+    compare_with_scores(reported)
     page = (reported / "report.html").read_text()
     summary = json.loads((reported / "evaluation" / "summary.json").read_text())
     printed = table(summary).splitlines()
     (titles,), (scores,) = cells(page, "Scores", "th"), cells(page, "Scores")
-    assert titles[1:] == [
-        "Dice", "IoU", "MAE", "HD95", "precision", "recall", "pooled Dice", "ECE", "lesions missed",
-    ]  # fmt: skip
+    assert titles[1:] == ["Dice", "IoU", "MAE", "HD95", "precision", "recall", "pooled Dice", "ECE", "lesions missed"]
     for title, cell in zip(titles[1:], scores[1:]):
         assert [line for line in printed if re.fullmatch(f"{title}  +{re.escape(cell)}", line)], (title, cell)
     mae = summary["data"]["mae"]
     assert scores[3] == "{:.4f} [{:.4f}, {:.4f}]".format(mae["mean"], *mae["interval"])
-
-
-def test_overlays_show_the_prediction_that_was_scored(reported):
-    compare_with_scores(reported)
 
 
 def test_other_images_and_other_weights(trained, tmp_path):
@@ -155,8 +147,7 @@ def test_training_data_that_was_moved_and_a_run_that_never_validated(trained, tm
     assert "training pairs" not in page
     assert "<td>epochs</td><td>2, best validation Dice" in page
     metrics = tmp_path / "out" / "metrics.csv"
-    with metrics.open(newline="") as opened:
-        epochs = [{**row, "val_mean_dice": ""} for row in csv.DictReader(opened)]
+    epochs = [{**row, "val_mean_dice": ""} for row in read_table(metrics)]
     with metrics.open("w", newline="") as opened:
         writer = csv.DictWriter(opened, epochs[0])
         writer.writeheader()
@@ -237,12 +228,15 @@ def test_failures_by_size():
         dice = 2 * tp / max(2 * tp + fp + fn, 1)
         rows.append(module.Scored("data", f"{name}.png", 1, dice, tp, fp, fn, 1000 - tp - fp - fn))
     text = render("failures.html.j2", failures=module.failures(rows))
-    assert "<td>small: up to 2 % of the image</td><td>1</td><td>0.000</td><td>1</td><td>1</td>" in text
-    assert "<td>medium: 2 to 10 %</td><td>1</td><td>1.000</td><td>0</td><td>0</td>" in text
-    assert "<td>large: over 10 %</td><td>1</td><td>0.214</td><td>1</td><td>0</td>" in text
-    assert "Images with an empty mask: 1; something was marked on 1 of them." in text
-    assert "<td>d.png</td><td>0.000</td><td>0.0 %</td><td>empty mask, marked</td>" in text
-    assert "<td>c.png</td><td>0.214</td><td>20.0 %</td><td>partly found</td>" in text
+    for found in (
+        "<td>small: up to 2 % of the image</td><td>1</td><td>0.000</td><td>1</td><td>1</td>",
+        "<td>medium: 2 to 10 %</td><td>1</td><td>1.000</td><td>0</td><td>0</td>",
+        "<td>large: over 10 %</td><td>1</td><td>0.214</td><td>1</td><td>0</td>",
+        "Images with an empty mask: 1; something was marked on 1 of them.",
+        "<td>d.png</td><td>0.000</td><td>0.0 %</td><td>empty mask, marked</td>",
+        "<td>c.png</td><td>0.214</td><td>20.0 %</td><td>partly found</td>",
+    ):
+        assert found in text
 
 
 def test_no_run_there(tmp_path):

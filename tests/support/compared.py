@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished runs of compare.py that nothing was trained for."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,23 @@ from common.bundle import Usage
 from comparisons.runs import Run
 
 
-def finished(
-    folder: Path, dice: dict[str, float], epochs: int = 4, cpu: float = 60, peak: float = 800, **fields: Any
-) -> Run:
-    """
-    A run of one second per epoch, whose process took one second more, with ``dice`` by image and a pooled Dice of 0.9.
-
-    ``cpu`` seconds and ``peak`` megabytes are those of the whole process.
-    """
+def finished(folder: Path, dice: dict[str, float], **fields: Any) -> Run:
+    """A run with ``dice`` by image and a pooled Dice of 0.9; ``fields`` as of :py:func:`finished_with`."""
     rows = [
         {"image": f"/data/test/{name}.png", "class": 1, "dice": value, "iou": value / 2, "tp": 9, "fp": 1, "fn": 1}
         for name, value in dice.items()
     ]
-    return finished_with(folder, rows, epochs, cpu, peak, **fields)
+    return finished_with(folder, rows, **fields)
 
 
-def finished_with(folder: Path, rows: list[dict[str, Any]], epochs: int, cpu: float, peak: float, **fields: Any) -> Run:
-    """The same with these rows of scores.csv, of the data set "set"."""
+def finished_with(
+    folder: Path, rows: list[dict[str, Any]], epochs: int = 4, cpu: float = 60, peak: float = 800, **fields: Any
+) -> Run:
+    """
+    A run with these rows of scores.csv, of the data set "set", and one second per epoch.
+
+    Its whole process took one second more, ``cpu`` seconds and ``peak`` megabytes.
+    """
     (folder / "evaluation").mkdir(parents=True)
     (folder / "metrics.csv").write_text("epoch,seconds\n" + "".join(f"{n + 1},1.0\n" for n in range(epochs)))
     with (folder / "evaluation" / "scores.csv").open("w", newline="") as opened:

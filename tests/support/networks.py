@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network whose answer is known, for tests of everything around the network."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Packages of the bundle, made and opened."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle's configs, run as a user runs them: what the tests of them share."""
 
-from __future__ import annotations
-
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from unetv2_monai import InputError
 
@@ -20,7 +20,27 @@ DEFAULT_BACKBONE = json.loads((CONFIGS / "train.json").read_text())["backbone"]
 TINY = {"image_size": [32, 32], "batch_size": 2, "num_workers": 0, "network_def#channels": 8, "learning_rate": 0.001}
 
 
+def overlays(*names: str) -> list[str]:
+    """Config files of the bundle, such as ``options/ema``."""
+    return [str(CONFIGS / f"{name}.yaml") for name in names]
+
+
+def parsed(config_files: list[str], **overrides) -> ConfigParser:
+    """The content of configs, with nothing built."""
+    parser = ConfigParser()
+    parser.read_config(config_files)
+    parser.update(overrides)
+    return parser
+
+
+def command(config_files: list[str] | Path, run_id: str, **options) -> list[str]:
+    """What follows ``python`` to run configs on the command line."""
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    return ["-m", "monai.bundle", "run", run_id, "--config_file", str(config_files), *words]
+
+
 def workflow(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
+    overrides = {name: str(value) if isinstance(value, Path) else value for name, value in overrides.items()}
     kind = "train" if "train.json" in config_files[0] else "inference"
     flow = ConfigWorkflow(config_files, workflow_type=kind, run_id=run_id, **overrides)
     flow.initialize()
@@ -40,6 +60,15 @@ def root_error(info: pytest.ExceptionInfo) -> BaseException:
     while error.__cause__ is not None and not isinstance(error, InputError):
         error = error.__cause__
     return error
+
+
+def refusal(call: Callable[..., Any], *args, **kwargs) -> str:
+    """The message of the InputError that a call raises, by itself or below MONAI's own errors."""
+    with pytest.raises(Exception) as info:  # noqa: PT011
+        call(*args, **kwargs)
+    error = root_error(info)
+    assert isinstance(error, InputError), repr(error)
+    return str(error)
 
 
 def read_scores(folder: Path, column: str) -> dict[str, float]:

@@ -6,8 +6,6 @@ Weights are right only with the preprocessing and the network that they were tra
 the config, so that nothing else has to know it.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
+from ..core.places import bundle_dir
+from .context import is_computed
 
 __all__ = ["options_to_carry", "take_over"]
 
@@ -32,21 +32,22 @@ STEPS = ("transforms#resize", "transforms#normalize")
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # what the network can do otherwise than in training, if the command line says so
 FREE_OPTIONS = {"image_size"}
-# the bundle's own values, which are no wish of the user
-DEFAULTS: dict[str, list[Any]] = {
-    "spatial_dims": [2, 3], "in_channels": [3, 1], "out_channels": [1, 3], "backbone": ["tf_efficientnet_lite0"],
-    "image_size": [[256, 256], [40, 56, 40]], "spacing": [None], "intensity": ["mr"], "window_level": [40],
-    "window_width": [400],
-}  # fmt: skip
+# where the bundle's own values are, which are no wish of the user
+DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
 
-def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
+def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     Pick from the config of a training what its weights carry, by keys such as ``network_def#channels``.
 
-    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes.
+    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes. The names
+    of the classes come from metadata.json, if it names as many as there are.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
+    outputs, channels = (metadata or {}).get("network_data_format", {}).get("outputs", {}), found.get("out_channels")
+    names = outputs.get("pred", {}).get("channel_def", {})
+    if names and len(names) == (2 if channels == 1 else channels):
+        found["class_names"] = [names[str(index)] for index in range(len(names))]
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):
@@ -56,16 +57,12 @@ def options_to_carry(config: Mapping[str, Any]) -> dict[str, Any]:
     resize = found.get("transforms#resize")
     if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # windows at the image's own scale
         found["inferer"] = config["inferer"]
-    return {key: value for key, value in found.items() if not (isinstance(value, str) and value[:1] in "$@%")}
+    return {key: value for key, value in found.items() if not is_computed(value)}
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
     """
-    Put the options that weights carry into the config of a parser.
-
-    Args:
-        path: of the weights, for messages.
-        given: options that the user named, such as ``network_def#channels``.
+    Put the options that weights carry into a config; ``given`` are the user's own, such as ``network_def#channels``.
 
     Raises:
         InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
@@ -79,14 +76,14 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
     taken = []
     for key, value in carried.items():
         now = _plain(parser.get(key))
-        if now == value or (isinstance(now, str) and now[:1] in "$@%"):
+        if now == value or is_computed(now):
             continue
         if key.endswith("#_target_"):
             raise InputError(
                 f"the weights in {path} are of {value}, but the config has {now}. Add the recipe that they were "
                 "trained with, or name other weights."
             )
-        if key in given or (key in OPTIONS and key in parser and now not in DEFAULTS[key]):
+        if key in given or (key in OPTIONS and key in parser and now not in _own_values(key)):
             if key not in FREE_OPTIONS:
                 raise InputError(
                     f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
@@ -98,6 +95,12 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)
     if taken:
         logger.info(f"From the weights in {path}: {', '.join(taken)}.")
+
+
+def _own_values(key: str) -> list[Any]:
+    """What the bundle's configs say of an option."""
+    files = [bundle_dir() / "configs" / name for name in DEFAULTS]
+    return [ConfigParser.load_config_file(file).get(key) for file in files if file.is_file()]
 
 
 def _plain(part: Any) -> Any:

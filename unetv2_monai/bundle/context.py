@@ -5,14 +5,12 @@ stack in the package. (The configs' own ``bundle_dir`` searches for the file of 
 package can be imported.)
 """
 
-from __future__ import annotations
-
 import traceback
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["in_federation", "running_config", "running_parser"]
+__all__ = ["in_federation", "is_computed", "running_config", "running_parser"]
 
 
 def running_parser() -> ConfigParser | None:
@@ -25,6 +23,11 @@ def running_config() -> dict[str, Any]:
     """The config that builds the caller, with overlays and options, expressions as written; empty outside of one."""
     parser = running_parser()
     return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
+
+
+def is_computed(value: Any) -> bool:
+    """Whether a config computes a value, by an expression or a reference."""
+    return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def in_federation() -> bool:

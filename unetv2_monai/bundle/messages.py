@@ -6,8 +6,6 @@ Networks, data, losses and handlers know neither a command line nor recipes: the
 arguments become options, and some messages get the file that helps.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 

@@ -4,10 +4,8 @@ The options of the configs in one table: type, range and meaning. ``check_option
 ``scripts/document_options.py`` writes docs/reference/options.md from it.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +40,8 @@ def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> b
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def is_size(value: Any) -> bool:
-    return is_integer(value, 1) or (
-        isinstance(value, list | tuple) and len(value) in (2, 3) and all(is_integer(n, 1) for n in value)
-    )
-
-
-def is_axes(values: Sequence[Any]) -> bool:
-    return all(is_integer(one, 0) and one < 3 for one in values) and len(set(values)) == len(values)
+def is_list(value: Any, kind: Kind) -> bool:
+    return isinstance(value, list | tuple) and all(map(kind.accepts, value))
 
 
 def or_null(kind: Kind) -> Kind:
@@ -65,30 +57,25 @@ RATE = Kind("a number of 0 or more", lambda value: is_number(value, 0) and math.
 ABOVE_ZERO = Kind("a number above 0", lambda value: is_number(value, 0) and 0 < value < math.inf)
 SHARE = Kind("a number from 0 to 1", lambda value: is_number(value, 0, 1))
 PART = Kind("a number above 0 and below 1", lambda value: is_number(value, 0, 1) and 0 < value < 1)
-SIZE = Kind("a positive integer, or a list of two or three", is_size)
+SIZE = Kind(
+    "a positive integer, or a list of two or three",
+    lambda value: POSITIVE.accepts(value) or (is_list(value, POSITIVE) and len(value) in (2, 3)),
+)
 WEIGHTS = Kind("auto, true, false, or a file", lambda value: isinstance(value, bool | str))
 BACKBONE = Kind("the name of a backbone", lambda value: isinstance(value, str) and bool(value))
 DEVICE = Kind("a device such as cpu, cuda or cuda:1", lambda value: isinstance(value, str | torch.device | int))
 SECTION = Kind("training, validation or test", lambda value: value in ("training", "validation", "test"))
-SCALES = Kind(
-    "a list of numbers above 0",
-    lambda value: isinstance(value, list | tuple) and bool(value) and all(ABOVE_ZERO.accepts(one) for one in value),
-)
-SPACING = Kind(
-    "a list of three numbers above 0, or null",
-    lambda value: value is None or (SCALES.accepts(value) and len(value) == 3),
-)
-AXES = Kind(
-    "a list of different axes from 0 to 2, or null",
-    lambda value: value is None or (isinstance(value, list | tuple) and is_axes(value)),
-)
+SCALES = Kind("a list of numbers above 0", lambda value: is_list(value, ABOVE_ZERO) and bool(value))
+SPACING = Kind("a list of three numbers above 0", lambda value: is_list(value, ABOVE_ZERO) and len(value) == 3)
+AXIS = Kind("an axis from 0 to 2", lambda value: is_integer(value, 0) and value < 3)
+AXES = Kind("a list of different axes from 0 to 2", lambda value: is_list(value, AXIS) and len({*value}) == len(value))
 
 DATA = Option(PATH, "the data set, see [your own data](../how-to/data.md)")
 WORKERS = Option(NATURAL, "processes that load and augment images", "4 with a GPU, else 0")
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
 CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
 
-VOLUMES = ("recipes/volumes",)
+VOLUMES, LESION_FREE = ("recipes/volumes",), ("options/lesion_free",)
 CERTAINTY = Option(
     SHARE,
     "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
@@ -159,9 +146,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "bundle_root": Option(PATH, "the bundle's folder"),
         "dataset_dir": Option(PATH, "a folder of images (or its `images/`), or one image"),
         "output_dir": Option(
-            PATH,
-            "one PNG per image, of its name and size: 0 and 255, or class indices",
-            "`<bundle_root>/output/masks`",
+            PATH, "one PNG per image, of its name and size: 0 and 255, or class indices", "`<bundle_root>/output/masks`"
         ),
         "checkpoint": Option(PATH, "the weights", "`<bundle_dir>/models/model.pt`"),
         "backbone": Option(BACKBONE, "as trained"),
@@ -186,12 +171,8 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "swa_start": Option(
             POSITIVE, "the first epoch of the mean", "three quarters of `max_epochs`", files=("options/swa",)
         ),
-        "lesion_free_crops": Option(
-            SHARE, "share of the training images cropped beside the lesion", files=("options/lesion_free",)
-        ),
-        "lesion_free_covers": Option(
-            SHARE, "share of the training images whose lesion is covered", files=("options/lesion_free",)
-        ),
+        "lesion_free_crops": Option(SHARE, "share of the training images cropped beside the lesion", files=LESION_FREE),
+        "lesion_free_covers": Option(SHARE, "share of the training images whose lesion is covered", files=LESION_FREE),
         "mask_colors": Option(
             Kind("a table of classes by colour", lambda value: isinstance(value, dict) and bool(value)),
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
@@ -204,7 +185,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
             files=("options/loss_structure", "recipes/released_polyp"),
         ),
         "spacing": Option(
-            SPACING,
+            or_null(SPACING),
             "mm along left to right, back to front and below to above, to which volumes are resampled; null keeps each "
             "volume's own",
             files=VOLUMES,
@@ -217,7 +198,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "window_level": Option(NUMBER, "middle of the CT window, in Hounsfield units", files=VOLUMES),
         "window_width": Option(ABOVE_ZERO, "width of the CT window, in Hounsfield units", files=VOLUMES),
         "flip_axes": Option(
-            AXES,
+            or_null(AXES),
             "dimensions along which images are flipped, alone and in all combinations; null: all. 0 flips images up "
             "and down, volumes left and right",
             "`[0]` for volumes, else null",

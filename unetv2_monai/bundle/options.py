@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options are checked before anything is loaded: their names, and their values by the table of options."""
 
-from __future__ import annotations
-
 import difflib
 import importlib.util
 import inspect
@@ -18,7 +16,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
 
 from ..core.errors import InputError
-from .option_table import DEVICE, OPTIONS, Kind
+from .context import is_computed
+from .option_table import DEVICE, OPTIONS
 
 __all__ = ["check_options"]
 
@@ -27,25 +26,25 @@ REFERENCE = "docs/reference/options.md"
 
 def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of a config before anything of it is built; return those of the command line.
+    Check the options of a config before anything of it is built: InputError; return those of the command line.
 
     On the command line the words true, false and null become the values that they mean, which Fire, the parser of
     ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.
-
-    Raises:
-        InputError: for an option of the command line that nothing refers to, with the name that was probably meant; for
-            a value of another kind than the table states; for a GPU or a tracking package that is not there.
     """
     given = options_given()
+    words = {"true": True, "false": False, "null": None}
     for path in given:
-        replace_word(parser, path)
+        if str(parser.get(path)).lower() in words:
+            parser[path] = words[str(parser.get(path)).lower()]
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     for path in given:
         check_name(config, path)
     for section, table in OPTIONS.items():
         for name, option in table.items():
-            if name in config and (section != "overlays" or name in given):  # own files may use these names otherwise
-                check_value(name, config[name], option.kind)
+            if name not in config or (section == "overlays" and name not in given):
+                continue  # own files may use the names of overlays otherwise
+            if not is_computed(config[name]) and not option.kind.accepts(config[name]):
+                raise InputError(f"--{name} must be {option.kind.name}, got {config[name]!r}.")
     if "image_size" in config:
         parser["image_size"] = full_size(config)
     if config.get("save_probabilities") is True and (config.get("out_channels") != 1 or "spatial_dims" in config):
@@ -73,13 +72,6 @@ def options_given() -> list[str]:
     # Fire takes - for _ in names, and MONAI :: for #
     paths = [word[1].replace("::", "#").replace("-", "_") for word in words if word]
     return [path for path in paths if path.split("#")[0] not in own]
-
-
-def replace_word(parser: ConfigParser, path: str) -> None:
-    """Make true, false and null of the words."""
-    words = {"true": True, "false": False, "null": None}
-    if path in parser and isinstance(parser[path], str) and parser[path].lower() in words:
-        parser[path] = words[parser[path].lower()]
 
 
 def check_name(config: dict[str, Any], path: str) -> None:
@@ -135,16 +127,9 @@ def unknown(path: str, wrong: str, known: set[str]) -> InputError:
     return InputError(f"there is no option --{path}{hint}")
 
 
-def check_value(name: str, value: Any, kind: Kind) -> None:
-    if isinstance(value, str) and value.startswith(("$", "@", "%")):
-        return  # computed by the config
-    if not kind.accepts(value):
-        raise InputError(f"--{name} must be {kind.name}, got {value!r}.")
-
-
 def check_device(device: Any) -> None:
     """Refuse a device that is not there."""
-    if device is None or (isinstance(device, str) and device.startswith(("$", "@"))):
+    if device is None or is_computed(device):
         return
     try:
         wanted = torch.device(device)

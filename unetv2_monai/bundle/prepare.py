@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first step of the configs."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from ..core.errors import concise_errors

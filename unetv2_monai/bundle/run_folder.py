@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of a run, and what was run in it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -136,7 +134,8 @@ def flat(content: Any, path: str = "") -> dict[str, Any]:
     if path and not any(isinstance(one, dict | list | str) for one in content):
         return {path: content}
     items = content.items() if isinstance(content, dict) else enumerate(content)
-    return {k: v for key, value in items for k, v in flat(value, f"{path}#{key}" if path else str(key)).items()}
+    parts = {f"{path}#{key}" if path else str(key): value for key, value in items if key != "_desc_"}
+    return {k: v for key, value in parts.items() for k, v in flat(value, key).items()}
 
 
 def git_state() -> str | None:

@@ -5,8 +5,6 @@ What an exported file says about itself, so that it can be run without the confi
 Only the standard library is imported: segment.py runs where there is no torch.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ class Description:
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Description:
+    def from_json(cls, text: str) -> "Description":
         """Read a description; ValueError when the text is none."""
         try:
             found = json.loads(text)

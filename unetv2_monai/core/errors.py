@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exceptions for input that the user has to fix."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -41,10 +39,7 @@ def concise_errors(rewrite: Callable[[str], str] = str) -> None:
 
 
 def _print_message_alone(
-    rewrite: Callable[[str], str],
-    kind: type[BaseException],
-    error: BaseException,
-    traceback: TracebackType | None,
+    rewrite: Callable[[str], str], kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     cause = input_error_behind(error)
     if cause is None:

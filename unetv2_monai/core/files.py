@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are written atomically, or must be there."""
 
-from __future__ import annotations
-
+import csv
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from .errors import InputError
 
-__all__ = ["atomic", "existing_file", "refusing", "write_atomic"]
+__all__ = ["atomic", "existing_file", "refusing", "write_atomic", "write_csv"]
 
 
 @contextmanager
@@ -48,6 +48,15 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
             opened.write(content.encode() if isinstance(content, str) else content)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write the columns of rows, with their names above, as ``write_atomic``; other entries are left out."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
 
 
 def existing_file(path: str) -> str:

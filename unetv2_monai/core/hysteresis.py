@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """From probabilities to masks by a threshold with hysteresis."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

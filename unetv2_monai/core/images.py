@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images: from files to upright RGB, and resized."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +33,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     Bring an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB, 0 to 255.
 
-    Args:
-        image: an opened image, see :py:func:`upright`. Transparency is dropped, not blended.
-
-    Returns:
-        The image in mode ``"RGB"``.
-
-    Raises:
-        InputError: when the file holds several pages.
+    Its EXIF orientation is applied, and transparency is dropped, not blended. InputError when it has several pages.
     """
     image = upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip, not scale
@@ -63,15 +54,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
     """
-    Resize as ``torch.nn.functional.interpolate(mode="bilinear")`` does: half-pixel centres, no antialiasing.
+    Resize (height, width[, channels]) to float32 as ``torch.nn.functional.interpolate(mode="bilinear")`` does.
 
-    Args:
-        image: (height, width[, channels]).
-        size: height and width of the result.
-        region: rows and columns of the result that are computed. Defaults to None: all.
-
-    Returns:
-        The region of the resized image, float32.
+    Half-pixel centres, no antialiasing. Only ``region`` of the result, rows and columns, is computed; None is all.
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The image and volume files of a folder: their names, which of them are masks, and of which image."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re
@@ -10,24 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import InputError
-
-__all__ = [
-    "IMAGE_ENDINGS",
-    "IMAGE_FOLDERS",
-    "MASK_FOLDERS",
-    "MASK_SUFFIXES",
-    "VOLUME_ENDINGS",
-    "is_volume",
-    "list_files",
-    "list_folders",
-    "list_images",
-    "named_folders",
-    "pair_files",
-    "plain_name",
-    "split_by_suffix",
-    "stem",
-    "unique_stems",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +51,9 @@ def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """
-    List the images of a folder, or of ``images/`` (or ``image/``) in it.
+    List the images of a folder that exists, or of ``images/`` (or ``image/``) in it, sorted.
 
     If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
-
-    Args:
-        folder: it exists.
-        endings: of the files to list. Defaults to those of images and volumes.
-
-    Returns:
-        The paths, sorted.
 
     Raises:
         InputError: when there is no image, or when both ``images/`` and ``image/`` hold some.

@@ -5,8 +5,6 @@ Masks: from the values that a file holds to class indices.
 Every value is judged as it is in the file, before any conversion, and what is none of the documented forms is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

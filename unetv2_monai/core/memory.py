@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """How this process holds the memory of its tensors."""
 
-from __future__ import annotations
-
 import ctypes
 
 __all__ = ["keep_memory"]

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images with outlined masks, side by side and one above the other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

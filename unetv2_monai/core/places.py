@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the bundle of this package is, and its scripts."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from .errors import InputError

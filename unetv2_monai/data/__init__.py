@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From folders to lists of files, images and masks."""
 
+from ..postprocessing import SaveOverlayd
+from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
-from .lesion_free import RandLesionFreed
-from .multi_scale import MultiScaleBatch
-from .overlays import SaveOverlayd
 from .volumes import LabelWriter
-
-__all__ = ["LabelWriter", "MultiScaleBatch", "RandLesionFreed", "SaveOverlayd"]
-__all__ += ["find_pairs", "list_images", "load_datalist"]

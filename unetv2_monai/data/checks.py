@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode image and mask files, and compare them, before they are used."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -42,12 +40,7 @@ def check_pair(
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
 ) -> None:
-    """
-    Decode an image and its mask, and compare their sizes, of volumes also their grids.
-
-    Raises:
-        InputError: when a file cannot be read, the mask has unknown values, or the sizes or grids differ.
-    """
+    """Decode an image and its mask; InputError where their sizes differ, or of volumes their grids."""
     image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels, colors)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
@@ -86,10 +79,9 @@ def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image, or a volume with ``in_channels`` (None: any number); return width and height, or its voxels.
+    Decode an image or a volume; return width and height in pixels, or the size in voxels, without channels.
 
-    Raises:
-        InputError: when the file cannot be read or has another number of channels. Images are converted to RGB: 3.
+    InputError when the file cannot be read, or has not ``in_channels`` channels (None: any); images have 3, as RGB.
     """
     if not is_volume(path):
         if in_channels not in (None, 3):
@@ -108,12 +100,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
-    """
-    Decode a mask with the values that ``out_channels`` allows (None: any); return its size, without one channel.
-
-    Raises:
-        InputError: when the file cannot be read or has unknown values.
-    """
+    """Decode a mask whose values fit ``out_channels`` (None: any); return its size, without a fourth dimension of 1."""
     if not is_volume(path):
         channels = out_channels
         return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))

@@ -6,8 +6,6 @@ Each step takes the value of the one before: ``layouts`` lists the files of a fo
 them; ``sections`` says which pairs are for what; ``hold_out`` makes a missing split; ``checks`` decodes the files.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder of images -> the list that inference takes, checked before use; with the report at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

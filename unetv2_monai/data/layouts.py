@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layouts of folders: which files are images, which are their masks, and which belong to one patient."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence

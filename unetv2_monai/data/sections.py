@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sections of a data set: which pairs are for training, for validation and for the test."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping
@@ -36,10 +34,7 @@ def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
     files.
 
     Pairs are in ``"plain"`` where nothing says what they are for. With them comes a sentence for every problem in a
-    wanted section.
-
-    Raises:
-        InputError: when there is no such folder, or no pairs in it and no problem that would say why.
+    wanted section. InputError when there is no such folder, or nothing in it that would say why.
     """
     if not root.is_dir():
         raise InputError(f"dataset_dir {root} does not exist.\n{EXPECTED}")

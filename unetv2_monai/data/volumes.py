@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """NIfTI volumes: read and compared before they are used, and labels written on the grid of their image."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping

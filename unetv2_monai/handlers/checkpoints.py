@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checkpoints of training, written atomically."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from ignite.handlers.checkpoint import BaseSaveHandler
 from monai.handlers import CheckpointSaver
 
 from ..bundle.carried import options_to_carry
-from ..bundle.context import running_config
+from ..bundle.context import running_config, running_parser
 from ..core.files import write_atomic
 from ..networks.weights import with_options
 
@@ -41,7 +39,8 @@ class AtomicCheckpointSaver(CheckpointSaver):
     ) -> None:
         super().__init__(save_dir, save_dict, **kwargs)
         self.engine: Any = None
-        options = options_to_carry(running_config())
+        parser = running_parser()
+        options = options_to_carry(running_config(), parser.get("_meta_") if parser else None)
         saver: Any
         for saver, filename in (
             (self._key_metric_checkpoint, kwargs.get("key_metric_filename")),

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long runs: randomness that a resumed run repeats, metrics per epoch, clean stops."""
-
-from __future__ import annotations
+"""Long runs: resumed exactly, with metrics per epoch and clean stops."""
 
 import csv
-import io
+import logging
 import math
 import random
 import signal
@@ -19,15 +17,20 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from monai.handlers import CheckpointLoader
 from monai.transforms import Randomizable
 
+from ..bundle.context import running_config
+from ..bundle.run_folder import record_start
 from ..core.errors import InputError
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_csv
+from .checkpoints import AtomicCheckpointSaver
+from .event import OnEvent
 
-__all__ = ["EpochLog", "EpochSeed", "NaNGuard", "OwnSchedule", "StopOnSignal"]
+logger = logging.getLogger(__name__)
 
 
-class EpochSeed:
+class EpochSeed(OnEvent):
     """
     Draw all randomness of an epoch from the run's seed and the number of the epoch.
 
@@ -36,17 +39,12 @@ class EpochSeed:
     different numbers by their rank. ``transform`` has random transforms, which keep states of their own.
     """
 
+    event = Events.EPOCH_STARTED
+
     def __init__(self, seed: int, rank: int = 0, transform: Randomizable | None = None) -> None:
         self.seed = seed
         self.rank = rank
         self.transform = transform
-
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer.
-        """
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
         value = int(np.random.SeedSequence([self.seed, self.rank, engine.state.epoch]).generate_state(1)[0])
@@ -63,16 +61,15 @@ class EpochLog:
     and, in the epochs that it ran in, of the validator. Rows after the epoch from which a run was resumed are replaced.
     """
 
-    def __init__(self, output_dir: str, validator: Engine | None = None, rank: int = 0) -> None:
-        self.path = Path(output_dir) / "metrics.csv"
+    def __init__(self, output_dir: Path, validator: Engine) -> None:
+        self.path = output_dir / "metrics.csv"
         self.validator = validator
-        self.rank = rank
         self.started = time.time()
         self.learning_rate = float("nan")
 
     def attach(self, engine: Engine) -> None:
         """Listen to the trainer, after the handler that runs the validator; only rank 0 writes."""
-        if self.rank == 0:
+        if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -81,36 +78,26 @@ class EpochLog:
         self.learning_rate = engine.optimizer.param_groups[0]["lr"]  # type: ignore[attr-defined]
 
     def __call__(self, engine: Engine) -> None:
-        state, validated = engine.state, {}
-        if self.validator is not None and self.validator.state.epoch == state.epoch:
-            validated = self.validator.state.metrics
-        row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration}
-        row |= {"learning_rate": self.learning_rate}
-        row |= {"seconds": round(time.time() - self.started, 3), **state.metrics, **validated}
+        state, validation = engine.state, self.validator.state
+        row: dict[str, Any] = {"epoch": state.epoch, "iteration": state.iteration, "learning_rate": self.learning_rate}
+        row |= {"seconds": round(time.time() - self.started, 3), **state.metrics}
+        if validation.epoch == state.epoch:
+            row |= validation.metrics
         rows: list[dict[str, Any]] = []
         if self.path.exists():
             with self.path.open(newline="") as opened:
                 rows = [old for old in csv.DictReader(opened) if int(old["epoch"]) < state.epoch]
         rows.append(row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for one in rows for key in one)))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.path, text.getvalue())
+        write_csv(self.path, rows, list(dict.fromkeys(key for one in rows for key in one)))
 
 
-class NaNGuard:
+class NaNGuard(OnEvent):
     """Stop by an InputError when the loss is no number, before it changes the weights, and keep its batch in a file."""
 
-    def __init__(self, output_dir: str) -> None:
-        self.path = Path(output_dir) / "nan_batch.pt"
+    event = IterationEvents.LOSS_COMPLETED
 
-    def attach(self, engine: Engine) -> None:
-        """
-        Args:
-            engine: the trainer.
-        """
-        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+    def __init__(self, output_dir: Path) -> None:
+        self.path = output_dir / "nan_batch.pt"
 
     def __call__(self, engine: Engine) -> None:
         loss = engine.state.output["loss"].item()  # type: ignore[index]
@@ -203,3 +190,83 @@ class StopOnSignal:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+
+class TrainingRun:
+    """
+    Keep a training in its folder, and resume it exactly.
+
+    - ``run.json`` notes each start: command, versions, commit, config. ``metrics.csv`` has a row per epoch.
+    - ``last.pt`` holds all that goes on: network, optimiser, schedule, best score, epoch.
+    - The random numbers of an epoch depend on the seed and the epoch alone, so that a resumed run repeats them.
+    - SIGTERM and Ctrl-C end the run after the current iteration; ``engine.state.exit_status`` is then 143 or 130.
+    - A loss that is not a number ends it too, before it changes the weights; the batch is kept in ``nan_batch.pt``.
+
+    Args:
+        output_dir: folder of the run.
+        ckpt_dir: folder of ``last.pt``.
+        state: what ``last.pt`` holds beside the trainer and its gradient scaler, by name, each with ``state_dict`` and
+            ``load_state_dict``. With ``"lr_scheduler"``.
+        validator: the engine of the validation.
+        transform: of the training data, whose random transforms are seeded.
+        seed: of the run. Defaults to 0.
+        resume: load ``last.pt`` first. Defaults to False.
+
+    Raises:
+        InputError: in training, when a file cannot be written, the loss is not a number, or the epochs of a resumed run
+            have another number of steps.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        ckpt_dir: str,
+        state: dict[str, Any],
+        validator: Engine,
+        transform: Randomizable,
+        seed: int = 0,
+        resume: bool = False,
+    ) -> None:
+        self.output_dir, self.ckpt_dir = Path(output_dir), Path(ckpt_dir)
+        self.state, self.resume = state, resume
+        self.config = running_config()
+        self.started = False
+        seeds = EpochSeed(seed, idist.get_rank(), transform)
+        self.parts = (seeds, NaNGuard(self.output_dir), EpochLog(self.output_dir, validator))
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the trainer, after the handler that runs the validator."""
+        for part in self.parts:
+            part.attach(engine)
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.COMPLETED, self._report)
+
+    def _start(self, engine: Any) -> None:
+        """Once the trainer is complete, and all other handlers are attached."""
+        if self.started:  # federated learning starts a trainer again and again
+            return
+        self.started = True
+        state = {**self.state, "trainer": engine, "scaler": engine.scaler or torch.amp.GradScaler("cpu")}
+        if self.resume:
+            self._load(engine, state)
+        if idist.get_rank() == 0:
+            record_start(self.output_dir / "run.json", self.config, self.resume)
+        StopOnSignal().attach(engine)
+        AtomicCheckpointSaver(str(self.ckpt_dir), state, "last.pt", save_interval=1).attach(engine)
+
+    def _load(self, engine: Any, state: dict[str, Any]) -> None:
+        schedule, steps = OwnSchedule(state["lr_scheduler"]), engine.state.epoch_length
+        CheckpointLoader(str(self.ckpt_dir / "last.pt"), state, map_location=engine.state.device)(engine)
+        if engine.state.epoch_length != steps:
+            raise InputError(
+                f"the run in {self.output_dir} has epochs of {engine.state.epoch_length} steps, which would now be "
+                f"{steps}: dataset_dir has other images, or the number of processes differs. Resume it with those that "
+                "it was begun with, or start a new run from its weights (options/finetune.yaml)."
+            )
+        schedule.apply()
+        logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
+
+    def _report(self, engine: Engine) -> None:
+        best = self.ckpt_dir / "model.pt"
+        if idist.get_rank() == 0 and best.exists():
+            print("weights of the best epoch:", best)

@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of an evaluation: one row per image in ``scores.csv``, one summary per data set, printed and written."""
 
-from __future__ import annotations
-
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
-from ..core.files import write_atomic
+from ..core.files import write_atomic, write_csv
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -104,8 +100,7 @@ class ScoreTable:
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
-        items = zip(state.batch, state.output, self.released)
-        for item, output, released in items:
+        for item, output, released in zip(state.batch, state.output, self.released):
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
@@ -136,11 +131,7 @@ class ScoreTable:
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key != "bins"]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.output_dir / "scores.csv", text.getvalue())
+        write_csv(self.output_dir / "scores.csv", rows, columns)
         print(table(summary))
 
 

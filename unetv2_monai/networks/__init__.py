@@ -6,20 +6,3 @@ from .encoders import Encoder, build_encoder, prune_unused
 from .sdi import SDI
 from .unetv2 import UNetV2
 from .weights import check_weights, imagenet_weights, load_encoder, load_weights, options_of, read_weights, with_options
-
-__all__ = [
-    "SDI",
-    "ChannelAttention",
-    "Encoder",
-    "SpatialAttention",
-    "UNetV2",
-    "build_encoder",
-    "check_weights",
-    "imagenet_weights",
-    "load_encoder",
-    "load_weights",
-    "options_of",
-    "prune_unused",
-    "read_weights",
-    "with_options",
-]

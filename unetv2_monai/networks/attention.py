@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Channel and spatial attention (CBAM, https://arxiv.org/abs/1807.06521) in two or three dimensions."""
 
-from __future__ import annotations
-
 import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn

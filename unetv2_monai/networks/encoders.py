@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoders from three sources: timm (two-dimensional), MONAI (two- and three-dimensional), and modules of one's own."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -35,8 +33,7 @@ class Encoder(nn.Module):
 
     Args:
         model: takes an image and returns a list of feature maps, finest first.
-        channels: of each of them.
-        strides: by how much each of them is smaller than the image.
+        channels, strides: of each of them.
         out_indices: which of them to use, rising. Defaults to None: the coarsest four.
         channels_last: whether they have the shape (Batch, height, width, channels). Defaults to False.
     """

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Semantics and detail infusion (SDI), the skip connection of U-Net v2 (https://arxiv.org/abs/2311.17791)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weights in files: whole networks, with the options that they were trained with, and encoders to start from."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -19,16 +17,6 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-__all__ = [
-    "check_weights",
-    "imagenet_weights",
-    "load_encoder",
-    "load_weights",
-    "options_of",
-    "read_weights",
-    "with_options",
-]
-
 OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
 
 logger = logging.getLogger(__name__)
@@ -39,9 +27,8 @@ def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, A
     Attach to weights the options that they were trained with, so that ``torch.save`` writes both into one file.
 
     The options become one more entry of ``_metadata``, the attribute in which a state dict carries the versions of its
-    modules: whatever loads the plain state dict loads this one. They are values that JSON can hold; tuples become
-    lists.
-    A copy by ``dict()`` loses them.
+    modules: whatever loads the plain state dict loads this one. JSON must be able to hold them. A ``dict()`` loses
+    them.
     """
     result: Any = OrderedDict(state_dict)
     result._metadata = OrderedDict(getattr(state_dict, "_metadata", {}))
@@ -56,18 +43,10 @@ def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
-    Read a file of weights and compare it with a network, unless that is None.
-
-    Args:
-        path: a file with the plain state dict, or one under ``key``, as training leaves them.
-        network: whose entries and shapes the weights must have. Defaults to None.
-        key: name of the state dict in a file that holds more. Defaults to ``"model"``.
-
-    Returns:
-        The state dict, on the CPU, with its options for :py:func:`options_of`.
+    Read onto the CPU the state dict in a file, or the one under ``key`` in it, as training leaves them.
 
     Raises:
-        InputError: when there is no such file, when it holds no weights, or those of another network.
+        InputError: when there is no such file, when it holds no weights, or those of another network than the given.
     """
     if not Path(path).is_file():
         raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
@@ -110,16 +89,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None) -> str | Literal[False]:
-    """
-    Find the bundle's ImageNet weights of a backbone, and log whether the encoder starts from them.
-
-    Args:
-        backbone: name of the encoder, such as ``"tf_efficientnet_lite0"``, or a module, for which there are none.
-        folder: of files ``<backbone>.safetensors``. Defaults to None: ``models`` of the bundle.
-
-    Returns:
-        The file; False where there is none.
-    """
+    """Find and log the bundle's ``<backbone>.safetensors``, ImageNet weights of a backbone; False if there are none."""
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     path = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
     if path.is_file():

@@ -110,7 +110,7 @@ export const deleteLabel = (id) => json("label", { id, method: "DELETE" });
 
 /** @returns {Promise<string|null>} the id of the most uncertain image that has no label; null: none is left */
 export const nextImage = async (skip) =>
-    (await json("next", { method: "POST", json: { strategy: "uncertainty", skip } })).id;
+    (await json("next", { method: "POST", json: { skip } })).id;
 
 /** The training's state. */
 export const getTraining = () => json("train");

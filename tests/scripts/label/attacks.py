@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What attacks on the label server are made of, and what they must not leave behind."""
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json
@@ -27,14 +25,11 @@ MULTIPART = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 def listing(*folders: Path) -> dict[str, str]:
     """Every file with its hash, and where links lead; logs left out."""
     found = {}
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in (".log", ".pyc", ".lock") or "__pycache__" in path.parts or path.name == ".lock":
-                continue
-            if path.is_symlink():
-                found[str(path)] = os.readlink(path)
-            elif path.is_file():
-                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        if path.is_symlink():
+            found[str(path)] = os.readlink(path)
+        elif path.is_file() and path.suffix not in (".log", ".pyc", ".lock") and path.name != ".lock":
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
@@ -48,26 +43,13 @@ def refused(answer: tuple[int, bytes], *statuses: int) -> str:
     return sentence
 
 
-def call(server, method, path, body=None, **headers) -> tuple[int, bytes]:
-    """A call with headers whose names have underscores for hyphens."""
-    return server.call(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-
-
 def send(server, path: str, *file: Any, part: str = "file", method: str = "PUT", **more: str) -> tuple[int, bytes]:
     """A call with a multipart body: a file's content, and its name."""
     return server.call(method, path, multipart(part, *file, **more), MULTIPART)
 
 
 def raw(server, method: str, path: str, *lines: str, name: str | None = None, body: bytes = b"") -> tuple[int, bytes]:
-    """
-    What a library would not send: the bytes of a request as they are.
-
-    Args:
-        method, path: the path with the token.
-        lines: further headers.
-        name: of the host. Defaults to the server's own.
-        body: as it is sent.
-    """
+    """What a library would not send: a request with these lines; the path has the token, the host may have a name."""
     address = urllib.parse.urlsplit(server.url)
     head = [f"{method} {path} HTTP/1.1", f"Host: {address.netloc if name is None else name}", "Connection: close"]
     with socket.create_connection((address.hostname, address.port), 20) as opened:
@@ -86,13 +68,9 @@ def host(server) -> str:
 
 
 def multipart(part: str | None, content: bytes = b"", name: str = "x.png", params: str = "{}") -> bytes:
-    parts = [f'Content-Disposition: form-data; name="params"\r\n\r\n{params}'.encode()]
-    if part:
-        head = f'Content-Disposition: form-data; name="{part}"; filename="{name}"\r\n\r\n'
-        parts.append(head.encode() + content)
-    return b"".join(b"--" + BOUNDARY.encode() + b"\r\n" + each + b"\r\n" for each in parts) + (
-        b"--" + BOUNDARY.encode() + b"--\r\n"
-    )
+    from urllib3 import encode_multipart_formdata
+
+    return encode_multipart_formdata({"params": params, **({part: (name, content)} if part else {})}, BOUNDARY)[0]
 
 
 def blank(width: int, height: int, value: object = 0) -> bytes:
@@ -101,12 +79,6 @@ def blank(width: int, height: int, value: object = 0) -> bytes:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small PNG of that many pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
-    )
+    """A small PNG that states so many pixels."""
+    head = b"IHDR" + struct.pack(">II", width, height) + blank(1, 1)[24:29]
+    return blank(1, 1)[:12] + head + struct.pack(">I", zlib.crc32(head)) + blank(1, 1)[33:]

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """A headless Chromium on the labelling page, and masks drawn in numpy from the same strokes."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 
+from .support import wait_for
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 needs_browser = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="no chromium and chromedriver: apt install chromium chromium-driver"
+    not (find_spec("selenium") and CHROMIUM and CHROMEDRIVER),
+    reason="no browser: pip install selenium; apt install chromium chromium-driver",
 )
 WAIT = 60  # seconds
 Point = tuple[int, int]
@@ -49,13 +51,7 @@ class Place:
 
 
 class Page:
-    """
-    The page in a browser.
-
-    Args:
-        driver: of selenium.
-        address: of the server, with the slash at its end.
-    """
+    """The page in a browser of selenium."""
 
     def __init__(self, driver: Any, address: str) -> None:
         self.driver, self.address = driver, address
@@ -77,14 +73,11 @@ class Page:
         )
 
     def until(self, condition: str, *arguments: Any, seconds: float = WAIT) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        status = "return document.querySelector('#status')?.textContent"
-        waiting = WebDriverWait(self.driver, seconds, poll_frequency=0.02)
         try:
-            waiting.until(lambda driver: driver.execute_script(f"return Boolean({condition})", *arguments))
+            wait_for(lambda: self.run(f"return Boolean({condition})", *arguments), seconds)
         except Exception as error:
-            raise AssertionError(f"never true: {condition} {arguments}; status: {self.run(status)}") from error
+            status = self.run("return document.querySelector('#status')?.textContent")
+            raise AssertionError(f"never true: {condition} {arguments}; status: {status}") from error
 
     def until_stage(self, **data: str) -> None:
         """Wait for what the stage says of itself, such as ``mask="label"``."""
@@ -110,22 +103,19 @@ class Page:
         return drawn
 
     def instead(self, part: str, method: str, status: int, body: Any, times: int = 1, reload: bool = False) -> None:
-        """
-        Answer calls of the page in the place of the server.
-
-        Args:
-            part: of their address.
-            method: of HTTP.
-            status, body: of the answer, in JSON.
-            times: how often. Defaults to 1.
-            reload: after the page is loaded anew. Defaults to False.
-        """
+        """Answer calls with this part in their address in place of the server, at once or after the next load."""
         given = (part, method, status, body, times)
         if reload:
             source = f"(function () {{ {ANSWER} }})(...{json.dumps(given)});"
             self.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": source})
         else:
             self.run(ANSWER, *given)
+
+    def train(self, state: dict[str, Any]) -> None:
+        """Start a training, of which the server answers that it is in this state at once."""
+        self.instead("page/train", "POST", 202, {**state, "status": "running"})
+        self.instead("page/train", "GET", 200, state)
+        self.run("const button = document.querySelector('#train'); button.disabled = false; button.click();")
 
     def data(self, name: str, selector: str = "#stage") -> str | None:
         return self.run("return document.querySelector(arguments[0])?.dataset[arguments[1]]", selector, name)
@@ -152,8 +142,7 @@ class Page:
         actions = self.actions()
         if control:
             actions.key_down(Keys.CONTROL)
-        for key in keys:
-            actions.send_keys(key)
+        actions.send_keys(*keys)
         if control:
             actions.key_up(Keys.CONTROL)
         actions.perform()
@@ -181,11 +170,10 @@ class Page:
 
     def drag(self, points: Sequence[Point], button: int = 0) -> None:
         actions = self.actions()
-        actions.w3c_actions.pointer_action.move_to_location(*points[0])
-        actions.w3c_actions.pointer_action.pointer_down(button=button)
+        pointer = actions.w3c_actions.pointer_action.move_to_location(*points[0]).pointer_down(button=button)
         for point in points[1:]:
-            actions.w3c_actions.pointer_action.move_to_location(*point)
-        actions.w3c_actions.pointer_action.pointer_up(button=button)
+            pointer.move_to_location(*point)
+        pointer.pointer_up(button=button)
         actions.perform()
 
     def touch(self, *steps: Sequence[Point]) -> None:
@@ -208,8 +196,7 @@ class Page:
             "if (now !== last) { runs.push(0); last = now; } runs[runs.length - 1]++; }"
             "return [width, height, runs];"
         )
-        values = np.repeat(np.arange(len(marked)) % 2, marked)
-        return values.reshape(height, width).astype(np.uint8)
+        return np.repeat(np.arange(len(marked)) % 2, marked).reshape(height, width).astype(np.uint8)
 
 
 @contextmanager

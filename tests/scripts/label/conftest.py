@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,14 +16,13 @@ from .support import SMALL, Server, draw_cases, labelling
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """Images of every mode, none of them square."""
-    folder = tmp_path_factory.mktemp("images")
-    draw_cases(folder, 6, (90, 60), step=6)
-    with Image.open(folder / "images" / "case_0.png") as image:
-        image.convert("L").save(folder / "images" / "grey.png")
-        image.convert("RGBA").save(folder / "images" / "rgba.png")
-        image.save(folder / "images" / "photo.JPG", quality=95)
-        image.save(folder / "images" / "small.jpeg", quality=95)
+    """A folder of images of every mode, none of them square; their masks are beside it."""
+    folder = draw_cases(tmp_path_factory.mktemp("images"), 6, (90, 60), step=6)
+    with Image.open(folder / "case_0.png") as image:
+        image.convert("L").save(folder / "grey.png")
+        image.convert("RGBA").save(folder / "rgba.png")
+        image.save(folder / "photo.JPG", quality=95)
+        image.save(folder / "small.jpeg", quality=95)
     return folder
 
 
@@ -39,11 +36,10 @@ def random_weights(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(images, random_weights, tmp_path_factory) -> Iterator[Server]:
-    """The server of scripts/label_server.py for these images, from random weights."""
-    pytest.importorskip("monailabel")
-    work = tmp_path_factory.mktemp("label") / "work"
-    with labelling(work, images / "images", "--checkpoint", random_weights, *SMALL) as started:
+def server(images, random_weights, tmp_path_factory, request) -> Iterator[Server]:
+    """The server of scripts/label_server.py for the module's images and ``OPTIONS``, by default random weights."""
+    options = getattr(request.module, "OPTIONS", ("--checkpoint", random_weights, *SMALL))
+    with labelling(tmp_path_factory.mktemp("label") / "work", images, *options) as started:
         yield started
 
 
@@ -52,7 +48,7 @@ def attacked(images, random_weights, tmp_path_factory) -> Iterator[Server]:
     """With a small limit for files, and no scoring, which would write by itself."""
     work = tmp_path_factory.mktemp("security") / "work"
     options = ("--checkpoint", random_weights, *SMALL, "--max_upload", 1)
-    with labelling(work, images / "images", *options, scores=False) as started:
+    with labelling(work, images, *options, scores=False) as started:
         yield started
 
 
@@ -66,9 +62,9 @@ def page(server) -> Iterator[Page]:
 @pytest.fixture
 def unchanged(attacked, images):
     """After the test, no file has been written, changed or removed, and nothing has run."""
-    before = listing(images, attacked.work_dir)
+    before = listing(images.parent, attacked.work_dir)
     yield
-    assert listing(images, attacked.work_dir) == before
+    assert listing(images.parent, attacked.work_dir) == before
     for folder in (images, attacked.work_dir, Path.cwd()):
         assert not list(folder.glob("pwned*"))
     assert attacked.get_json("/info/")["datastore"]["total"] == 10

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real labelling server in a process of its own, and calls to it: what the tests of this folder share."""
 
-from __future__ import annotations
-
-import importlib
+import importlib.util
 import io
 import json
 import os
@@ -17,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -67,7 +65,7 @@ def wait_for(asked: Callable[[], Any], seconds: float = 30) -> Any:
     while time.monotonic() < end:
         if found := asked():
             return found
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError("waited in vain")
 
 
@@ -77,6 +75,15 @@ def app_module(name: str, monkeypatch) -> ModuleType:
     return importlib.import_module(name)
 
 
+def plugin(name: str) -> ModuleType:
+    """A module of a client that MONAI Label installs."""
+    path = Path(sys.prefix) / "monailabel" / "plugins" / name
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
 def free_port() -> int:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
@@ -84,15 +91,7 @@ def free_port() -> int:
 
 
 class Server:
-    """
-    A running server.
-
-    Args:
-        address: the printed one, with token and the slash at its end.
-        pid: process id of what was started.
-        work_dir: its folder.
-        log: file of all that it prints.
-    """
+    """A running server: its printed address with token and slash, process id, folder, and file of what it prints."""
 
     def __init__(self, address: str, pid: int, work_dir: Path, log: Path) -> None:
         from monailabel.client import MONAILabelClient
@@ -102,9 +101,7 @@ class Server:
         self.weights = work_dir / "app" / "model" / MODEL / "models" / "model.pt"
         self.client = MONAILabelClient(self.url, tmpdir=str(work_dir))
 
-    def call(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> tuple[int, bytes]:
+    def call(self, method: str, path: str, body: bytes | None = None, headers: dict | None = None) -> tuple[int, bytes]:
         """Status and content of the answer to a call below the address; ``path`` begins with a slash."""
         request = urllib.request.Request(self.url + path, body, headers or {}, method=method)
         try:
@@ -135,9 +132,9 @@ class Server:
     def prediction(self, image: str) -> np.ndarray:
         return pixels(self.get("/page/prediction", image))
 
-    def label(self, image: str) -> Path:
+    def label(self, image: str, ending: str = ".png") -> Path:
         """The file of a label in the work folder."""
-        return self.work_dir / "images" / "labels" / "final" / f"{image}.png"
+        return self.work_dir / "images" / "labels" / "final" / (image + ending)
 
     def saved(self, image: str) -> np.ndarray:
         with Image.open(self.label(image)) as opened:
@@ -159,32 +156,23 @@ class Server:
 
 @contextmanager
 def serving(command: list[str], work_dir: Path, environment: dict[str, str] | None = None) -> Iterator[Server]:
-    """
-    Start a server on a free port, wait until it answers, and stop it at the end.
-
-    Args:
-        command: such as :py:func:`label_server` gives, without ``--port``.
-        work_dir: its folder; what it prints goes to a file beside it.
-        environment: added to that of the tests.
-    """
+    """Start a server on a free port, wait until it answers, and stop it at the end. It prints into ``log``."""
     port = free_port()
     log = work_dir.with_suffix(".log")
+    given = {**os.environ, **(environment or {})}
     with log.open("w") as opened:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=opened, stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
-        )  # fmt: skip
+        process = subprocess.Popen([*command, "--port", str(port)], stdout=opened, stderr=subprocess.STDOUT, env=given)
+
+    def address() -> str | None:
+        assert process.poll() is None, log.read_text()[-3000:]
+        printed = PRINTED.search(log.read_text())  # MONAI Label's own command prints none
+        found = printed[1] if printed else f"http://127.0.0.1:{port}/"
+        with suppress(OSError), urllib.request.urlopen(f"{found.rstrip('/')}/info/", timeout=5):
+            return found
+        return None
+
     try:
-        for _ in range(240):
-            assert process.poll() is None, log.read_text()[-3000:]
-            printed = PRINTED.search(log.read_text())  # MONAI Label's own command prints none
-            address = printed[1] if printed else f"http://127.0.0.1:{port}/"
-            try:
-                urllib.request.urlopen(f"{address.rstrip('/')}/info/", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.5)
-        yield Server(address, process.pid, work_dir, log)
+        yield Server(wait_for(address, 120), process.pid, work_dir, log)
         assert process.poll() is None, "the server did not live to the end"
     finally:
         process.send_signal(signal.SIGTERM)  # by process id, as a user stops it
@@ -199,15 +187,7 @@ def label_server(work_dir: Path, *arguments: object) -> list[str]:
 
 @contextmanager
 def labelling(work_dir: Path, images: Path, *arguments: object, scores: bool = True) -> Iterator[Server]:
-    """
-    The server of scripts/label_server.py.
-
-    Args:
-        work_dir: its folder.
-        images: their folder.
-        arguments: of the command, beside these and ``--port``.
-        scores: whether it scores images by itself, which writes into its list. Defaults to True.
-    """
+    """The server of scripts/label_server.py; ``scores`` is whether it scores images by itself, and writes its list."""
     environment = {} if scores else {"MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
     with serving(label_server(work_dir, "--images", images, *arguments), work_dir, environment) as server:
         yield server

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The calls of the page, as the page makes them; values are worked out by hand."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time
@@ -15,7 +13,7 @@ from PIL import Image
 
 from unetv2_monai import to_rgb
 
-from .support import MODEL, PNG, SMALL, bright, dice, draw_cases, labelling, pixels, png
+from .support import MODEL, PNG, SMALL, bright, dice, draw_cases, labelling, pixels, png, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -38,17 +36,8 @@ def images(tmp_path_factory) -> Path:
     return found
 
 
-@pytest.fixture(scope="module")
-def server(images, random_weights, tmp_path_factory):
-    work = tmp_path_factory.mktemp("page") / "work"
-    with labelling(work, images, "--checkpoint", random_weights, *SMALL) as started:
-        yield started
-
-
-def next_image(server, strategy: str, *skip: str) -> str | None:
-    status, answer = server.post("/page/next", {"strategy": strategy, "skip": skip})
-    assert status == 200, answer
-    return answer["id"]
+def refusal(answer: tuple[int, bytes]) -> tuple[int, str]:
+    return answer[0], json.loads(answer[1])["detail"]
 
 
 def states(server) -> dict[str, str]:
@@ -92,22 +81,14 @@ def test_images_are_shown_as_the_bundle_reads_them(server, images, name):
     assert shown.shape[:2] == ((90, 60) if name == "turned" else (60, 96) if name == "case_1" else (60, 90))
 
 
-def test_a_deep_image_by_hand(server, images):
-    """16 bits to 8: 257 times a value is that value."""
-    with Image.open(images / "case_0.png") as opened:
-        np.testing.assert_array_equal(pixels(server.get("/page/image", "deep"))[..., 0], opened.convert("L"))
-
-
 def test_a_file_that_breaks_later(server, images):
     path = images / "bitmap.bmp"
     content = path.read_bytes()
     path.write_bytes(content[:500])
-    try:
-        for route in ("image", "prediction"):
-            status, answer = server.call("GET", f"/page/{route}?id=bitmap")
-            assert (status, "bitmap.bmp" in json.loads(answer)["detail"]) == (422, True)
-    finally:
-        path.write_bytes(content)
+    for route in ("image", "prediction"):
+        status, sentence = refusal(server.call("GET", f"/page/{route}?id=bitmap"))
+        assert (status, "bitmap.bmp" in sentence) == (422, True)
+    path.write_bytes(content)
     server.get("/page/image", "bitmap")
 
 
@@ -149,45 +130,59 @@ def test_a_label_that_another_window_saved_is_not_replaced_unseen(server):
     ours, theirs = np.zeros((60, 90), np.uint8), np.ones((60, 90), np.uint8)
     path = server.label("rgba")
 
-    def put_over(version: str, values: np.ndarray) -> tuple[int, dict]:
-        status, answer = server.call("PUT", f"/page/label?id=rgba&replaces={version}", png(values), PNG)
-        return status, json.loads(answer)
+    def put_over(version: str, values: np.ndarray) -> tuple[int, bytes]:
+        return server.call("PUT", f"/page/label?id=rgba&replaces={version}", png(values), PNG)
 
-    status, first = put_over("none", theirs)
-    assert status == 200, first
+    def saved_over(version: str, values: np.ndarray) -> str:
+        status, answer = put_over(version, values)
+        assert status == 200, answer
+        return json.loads(answer)["version"]
+
+    first = saved_over("none", theirs)
     content = path.read_bytes()
-    status, refusal = put_over("none", ours)  # opened before it was there
-    assert (status, refusal["detail"]) == (409, "Its mask was saved elsewhere since it was opened here.")
+    elsewhere = (409, "Its mask was saved elsewhere since it was opened here.")
+    assert refusal(put_over("none", ours)) == elsewhere  # opened before it was there
     assert path.read_bytes() == content
     with urllib.request.urlopen(f"{server.url}/page/label?id=rgba") as label:
-        assert label.headers["label-version"] == first["version"]
-    status, second = put_over(first["version"], ours)
-    assert status == 200
-    assert second["version"] != first["version"]
-    assert put_over(first["version"], theirs)[0] == 409
+        assert label.headers["label-version"] == first
+    second = saved_over(first, ours)
+    assert second != first
+    assert refusal(put_over(first, theirs)) == elsewhere
     assert put_over("1", theirs)[0] == 422
     np.testing.assert_array_equal(server.saved("rgba"), ours)
     server.put_label("rgba", theirs)  # whichever there is
     path.unlink()
-    assert put_over(second["version"], ours)[0] == 200  # nothing is lost
+    saved_over(second, ours)  # nothing is lost
 
 
 def test_next(server):
-    left = [name for name, state in states(server).items() if state != "corrected"]
+    # the file of bitmap was broken above, perhaps as it was scored
+    left = [name for name, state in states(server).items() if state != "corrected" and name != "bitmap"]
     assert len(left) > 5
-    assert next_image(server, "first") == left[0]
-    assert next_image(server, "first", left[0], left[1], "no such id") == left[2]
-    assert next_image(server, "random", *left[1:]) == left[0]
-    assert next_image(server, "first", *left) is None
-    cases = {"case_1", "case_2", "case_3"}
-    for _ in range(300):  # the server scores by itself after its start, in a process of its own
-        found = server.get_json("/page/state")["images"]
-        uncertain = {each["id"]: each["uncertainty"] for each in found if each["uncertainty"] is not None}
-        if cases <= uncertain.keys():
-            break
-        time.sleep(1)
-    assert next_image(server, "uncertainty", *set(left) - cases) == max(sorted(cases), key=uncertain.__getitem__)
-    assert all(0 < value < 1 for value in uncertain.values())
+
+    def next_image(*skip: str) -> str | None:
+        status, answer = server.post("/page/next", {"skip": ["bitmap", *skip]})
+        assert status == 200, answer
+        return answer["id"]
+
+    def uncertain() -> dict[str, float] | None:
+        found = {each["id"]: each["uncertainty"] for each in server.get_json("/page/state")["images"]}
+        return found if all(found[name] for name in left) else None
+
+    found = wait_for(uncertain, 300)  # the server scores by itself after its start, in a process of its own
+    assert all(0 < found[name] < 1 for name in left)
+    left.sort(key=found.__getitem__)
+    assert next_image() == left[-1]
+    assert next_image(left[-1], left[-2], "no such id") == left[-3]
+    assert next_image(*left) is None
+
+
+def ended(server, seen: list[int]) -> dict:
+    """The state at the end of a training; notes the epochs that are seen."""
+    while (state := server.get_json("/page/train"))["status"] == "running":
+        seen.append(state["epoch"])
+        time.sleep(0.2)
+    return state
 
 
 def train(server, epochs: int) -> dict:
@@ -196,9 +191,7 @@ def train(server, epochs: int) -> dict:
     status, answer = server.post("/page/train")
     assert (status, answer["detail"]) == (409, "A training is running already.")
     seen = []
-    while (state := server.get_json("/page/train"))["status"] == "running":
-        seen.append(state["epoch"])
-        time.sleep(0.2)
+    state = ended(server, seen)
     assert seen == sorted(seen)
     return state
 
@@ -230,9 +223,7 @@ def test_training(images, random_weights, tmp_path):
         assert server.post("/page/train", {"max_epochs": 1000})[0] == 202
         time.sleep(3)
         assert json.loads(server.call("DELETE", "/page/train")[1])["status"] in ("running", "stopped")
-        while (state := server.get_json("/page/train"))["status"] == "running":
-            time.sleep(0.2)
-        assert state["status"] == "stopped"
+        assert ended(server, [])["status"] == "stopped"
     with labelling(tmp_path / "work", good) as again:
         state = again.get_json("/page/state")
         assert len(state["training"]["history"]) == 2

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of the labelling page by themselves, in a real browser: masks, undo, PNG files. No server of MONAI Label."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterator
@@ -16,19 +14,13 @@ from PIL import Image
 from ...conftest import ROOT
 from .browser import Page, browsing, draw_line, fill_polygon, needs_browser
 
-pytest.importorskip("selenium", reason="selenium is not installed: pip install selenium")
 pytestmark = needs_browser
-
-
-class Files(SimpleHTTPRequestHandler):
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[Page]:
     """A browser that can load the page's modules."""
-    handler = partial(Files, directory=str(ROOT / "scripts" / "label_app"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(ROOT / "scripts" / "label_app"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
         threading.Thread(target=files.serve_forever, daemon=True).start()
         with browsing(f"http://127.0.0.1:{files.server_port}/", app=False) as opened:
@@ -95,8 +87,7 @@ def test_undo_is_exact_and_bounded(modules):
     all_states, back, forth = states["states"], states["back"], states["forth"]
     assert 1 < len(back) < 12
     assert back == all_states[::-1][1 : len(back) + 1]
-    assert forth == all_states[-len(forth) :]
-    assert len(forth) == len(back)
+    assert forth == all_states[-len(back) :]
     assert states["start"]
 
 
@@ -183,9 +174,8 @@ def test_the_plot_holds_its_points(modules):
         ],
     )
     number, edge = points["last"]
+    kinds, places, heights = zip(*points["dots"])
     assert number == "15"
-    (_, x, _) = points["dots"][-1]
-    assert x == pytest.approx(28 + (edge - 28) * 12 / 15)
-    assert [kind for kind, _, _ in points["dots"]] == ["before", "after", "before", "refused", "after"]
-    heights = [height for _, _, height in points["dots"]]
+    assert places[-1] == pytest.approx(28 + (edge - 28) * 12 / 15)
+    assert kinds == ("before", "after", "before", "refused", "after")
     assert heights[4] == heights[2] == heights[1] < heights[3]

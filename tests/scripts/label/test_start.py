@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The start of scripts/label_server.py: what it refuses, before anything is written, and what it prints."""
 
-from __future__ import annotations
-
 import fcntl
 import importlib
 import json
@@ -14,11 +12,13 @@ import socket
 import subprocess
 from argparse import Namespace
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -27,7 +27,7 @@ from unetv2_monai.networks import read_weights, with_options
 
 from ...conftest import ROOT, draw_pair
 from .attacks import listing
-from .support import label_server, labelling, wait_for
+from .support import draw_cases, label_server, labelling, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -67,9 +67,8 @@ def volume(path: Path, *shape: int) -> None:
 
 def test_all_that_is_wrong_is_one_error(tmp_path, command):
     draw_pair(tmp_path, "good", 40, 30)
-    for name in ("broken.png", "empty.jpg"):
-        (tmp_path / "images" / name).write_bytes(b"no image"[: 8 * (name == "broken.png")])
-    (tmp_path / "images" / "notes.txt").write_text("no image either")
+    for name, content in (("broken.png", "no image"), ("empty.jpg", ""), ("notes.txt", "no image either")):
+        (tmp_path / "images" / name).write_text(content)
     given = arguments(tmp_path, port=70000, max_upload=0, checkpoint=tmp_path / "absent.pt")
     found = command.problems_at_sight(given)
     assert [re.split(": | cannot be opened", line)[0] for line in found] == [
@@ -100,39 +99,33 @@ def test_images_of_the_other_kind(name, recipe, said, case, command):
     assert not (case / "work").exists()
 
 
-def test_volumes_of_other_channels(tmp_path, command):
-    volume(tmp_path / "images" / "case.nii.gz", 4, 5, 6, 2)
-    (tmp_path / "work").mkdir()
+def test_volumes_of_other_channels(case, command):
+    volume(case / "volumes" / "case.nii.gz", 4, 5, 6, 2)
     with pytest.raises(InputError, match=r"case.nii.gz: holds 2 channels, but the network takes 1. Name other"):
-        command.prepare(arguments(tmp_path, recipe="volumes"))
+        command.prepare(arguments(case, images=case / "volumes", recipe="volumes"))
 
 
-def test_a_start_that_fails_leaves_nothing(tmp_path):
+def test_a_start_that_fails_leaves_nothing(case):
     """Of an image that breaks off, and of weights that are none: found after the first look."""
-    draw_pair(tmp_path, "case", 40, 30)
-    (tmp_path / "weights.pt").write_bytes(b"no weights")
-    options = (tmp_path / "new" / "work", "--images", tmp_path / "images", "--port", 0)
-    assert "weights.pt" in refused(*options, "--checkpoint", tmp_path / "weights.pt")
-    assert not (tmp_path / "new" / "work").exists()
-    used = tmp_path / "used"
-    used.mkdir()
-    (used / "notes.txt").write_text("mine")
-    path = tmp_path / "images" / "case.png"
+    (case / "weights.pt").write_bytes(b"no weights")
+    options = ("--images", case / "images", "--port", 0)
+    assert "weights.pt" in refused(case / "new" / "work", *options, "--checkpoint", case / "weights.pt")
+    assert not (case / "new" / "work").exists()
+    (case / "work" / "notes.txt").write_text("mine")
+    path = case / "images" / "case.png"
     path.write_bytes(path.read_bytes()[:200])
-    assert "case.png" in refused(used, *options[1:])
-    assert sorted(found.name for found in used.iterdir()) == ["lock", "notes.txt"]
+    assert "case.png" in refused(case / "work", *options)
+    assert sorted(found.name for found in (case / "work").iterdir()) == ["lock", "notes.txt"]
 
 
 def test_port_0_takes_a_free_one(tmp_path, command):
     given = arguments(tmp_path)
     assert command.port_in_use(given) == ""
     assert 1024 <= given.port <= 65535
-    with socket.socket() as used:
-        used.bind(("127.0.0.1", 0))
-        used.listen()
+    with socket.create_server(("127.0.0.1", 0)) as used:
         said = command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
-        assert "in use" in said
-        assert said.endswith("Name another --port.")
+    assert "in use" in said
+    assert said.endswith("Name another --port.")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "::1"])  # of no machine; of another kind than the server's sockets
@@ -141,21 +134,9 @@ def test_another_host_is_named_where_the_port_is_not_at_fault(host, tmp_path, co
     assert said.endswith("Name another --host.")
 
 
-def test_sub_folders_are_named(tmp_path, command):
-    draw_pair(tmp_path / "images" / "deeper", "case", 40, 30)
-    (tmp_path / "work").mkdir()
-    deeper = tmp_path / "images" / "deeper" / "images"
-    said = f"{tmp_path / 'images'} holds no image.* Sub-folders are not read: name one of them, such as {deeper}"
-    with pytest.raises(InputError, match=said):
-        command.prepare(arguments(tmp_path))
-
-
 def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     """One server at a time, one folder of images, and the images that were labelled."""
-    for folder in ("first", "second"):
-        draw_pair(tmp_path / folder, "case_1", 40, 30, seed=len(folder))
-        draw_pair(tmp_path / folder, "case_2", 40, 30, seed=len(folder))
-    first, second = (tmp_path / folder / "images" for folder in ("first", "second"))
+    first, second = (draw_cases(tmp_path / folder, 2, size, 0) for folder, size in (("a", (40, 30)), ("b", (30, 40))))
     work = tmp_path / "work"
     with labelling(work, first, "--checkpoint", random_weights, "--set", "image_size=64", scores=False) as server:
         printed = server.log.read_text().splitlines()
@@ -164,24 +145,19 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
         assert not [line for line in printed if "INFO" in line or "Allow Origins" in line]
         assert "INFO" in (work / "server.log").read_text()
         assert f"Another labelling server uses {work}" in refused(work, "--images", first, "--port", 0)
-        server.put_label("case_1", np.ones((30, 40)))
-        label = server.label("case_1")
+        server.put_label("case_0", np.ones((30, 40)))
+        label = server.label("case_0")
     before = listing(work)
-    said = refused(work, "--images", second, "--port", 0)
-    assert f"holds the labels of {first}" in said
-    assert "--work_dir" in said
-    shutil.copy(second / "case_1.png", first / "case_1.png")
-    assert f"case_1.png, labelled in {label}" in refused(work, "--images", first, "--port", 0)
+    assert f"holds the labels of {first}" in refused(work, "--images", second, "--port", 0)
+    shutil.copy(second / "case_0.png", first / "case_0.png")
+    assert f"case_0.png, labelled in {label}" in refused(work, "--images", first, "--port", 0)
     assert listing(work) == before
-    stored = json.loads((work / "images" / "datastore_v2.json").read_text())["objects"]["case_1"]
-    assert len(stored["labels"]["final"]["info"]["image"]) == 64
 
 
 def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, command, monkeypatch):
-    python = tmp_path / "bin" / "python"
-    python.parent.mkdir()
-    python.touch()
-    monkeypatch.setattr(command, "LABEL_PYTHON", python)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").touch()
+    monkeypatch.setattr(command, "LABEL_PYTHON", tmp_path / "bin" / "python")
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     started = []
     monkeypatch.setattr(command.os, "execv", lambda *given: started.append(given))
@@ -210,11 +186,9 @@ def test_a_broken_list_says_what_to_do(content, case, command):
         command.prepare(arguments(case))
 
 
-def test_in_place_takes_the_folder_that_holds_the_images(tmp_path, command, random_weights):
-    draw_pair(tmp_path / "data", "case", 40, 30)
-    given = arguments(tmp_path, images=tmp_path / "data", in_place=True, checkpoint=random_weights)
-    given.work_dir.mkdir()
-    assert command.prepare(given).studies == tmp_path / "data" / "images"
+def test_in_place_takes_the_folder_that_holds_the_images(case, command, random_weights):
+    given = arguments(case, images=case, in_place=True, checkpoint=random_weights)
+    assert command.prepare(given)[0] == case / "images"
 
 
 def test_in_place_refuses_masks_beside_the_images(case, command):
@@ -224,46 +198,26 @@ def test_in_place_refuses_masks_beside_the_images(case, command):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, tmp_path, random_weights):
+def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, case, random_weights):
     """A closed terminal ends the server; one that outlives its parent keeps the folder."""
-    draw_pair(tmp_path, "case", 40, 30)
-    work = tmp_path / "work"
-    options = ("--images", tmp_path / "images", "--port", 0)
+    work, options = case / "work", ("--images", case / "images", "--port", 0)
     start = label_server(work, *options, "--checkpoint", random_weights, "--set", "image_size=64")
     environment = {**os.environ, "MONAI_LABEL_AUTO_UPDATE_SCORING": "false"}
-
-    def terminal() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
-
+    terminal = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
     with subprocess.Popen(start, stdout=subprocess.PIPE, text=True, env=environment, preexec_fn=terminal) as parent:
-        child = None
         try:
-            while not next(parent.stdout).startswith("Stop with"):
-                pass
-            (child,) = wait_for(lambda: children(parent.pid))
-            wait_for(lambda: catches(parent.pid, signal.SIGHUP))  # from then on signals are passed on
+            assert "Ready.\n" in parent.stdout
+            (child,) = psutil.Process(parent.pid).children()
             parent.send_signal(number)
             parent.wait(60)
             if number == signal.SIGKILL:
-                assert Path(f"/proc/{child}").exists()
                 assert f"Another labelling server uses {work}" in refused(work, *options)
+                child.kill()
             else:
-                assert not Path(f"/proc/{child}").exists()
+                assert not child.is_running()
         finally:
             parent.kill()
-            with suppress(ProcessLookupError):
-                if child is not None:
-                    os.kill(child, signal.SIGKILL)
     wait_for(lambda: free(work / "lock"))
-
-
-def children(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def catches(pid: int, number: int) -> bool:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return bool(int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) >> (number - 1) & 1)
 
 
 def free(lock: Path) -> bool:
@@ -276,7 +230,7 @@ def free(lock: Path) -> bool:
 def written(case: Path, **changes: object) -> dict[str, Any]:
     """The config train.json of the bundle that a server starts with."""
     bundle = case / "model" / "bundle"
-    write_bundle = importlib.import_module("label_start.bundle").write_bundle
+    write_bundle = importlib.import_module("label_start").write_bundle
     write_bundle(arguments(case, **changes), bundle, [case / "images" / "case.png"])
     return json.loads((bundle / "configs" / "train.json").read_text())
 

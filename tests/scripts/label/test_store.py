@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, without a server."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,8 @@ PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """Opens the store of ``tmp_path/images`` with these files; their content is not read."""
-    labelling = app_module("labelling", monkeypatch).Labelling(tmp_path / "labelling.json")
     store = app_module("store", monkeypatch)
+    labelling = store.Labelling(tmp_path / "labelling.json")
     (tmp_path / "images").mkdir()
 
     def open_store(*names: str) -> Any:

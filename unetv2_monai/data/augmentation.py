@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images without a lesion, made of training images that all have one."""
+"""Augmentation that MONAI lacks: images without a lesion, batches of several sizes."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.engines import default_prepare_batch
 from monai.transforms import MapTransform, Randomizable
 from monai.utils import convert_to_dst_type
 from torch.nn import functional as F
 
 from ..core.errors import InputError
 
-__all__ = ["RandLesionFreed"]
+__all__ = ["MultiScaleBatch", "RandLesionFreed"]
 
 TRIALS = 20  # draws of a place before an image is left as it is
 DARK = 40  # of 255: the frame around what an endoscope sees is darker
@@ -126,3 +125,37 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
     if seam.any():
         patch = patch + (image - patch)[:, seam[0]].mean(1)[:, None, None]
     return image * (1 - weight) + patch * weight
+
+
+class MultiScaleBatch:
+    """
+    ``prepare_batch`` of a MONAI trainer that resizes each batch by one of several factors, drawn by torch's seed.
+
+    Images and masks are resized alike, bilinearly as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks
+    become soft at their outlines; masks of several classes, which cannot be mixed, by the nearest pixel.
+
+    Args:
+        scales: factors of the images' size.
+        divisor: sizes are rounded to multiples of it, the encoder's largest stride. Defaults to 32.
+        out_channels: of the network; above 1 masks hold class indices. Defaults to 1.
+
+    Returns:
+        When called, images and masks of shape (Batch, channels, height, width). InputError for volumes.
+    """
+
+    def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:
+        self.scales = tuple(scales)
+        self.divisor = divisor
+        self.out_channels = out_channels
+
+    def __call__(self, batchdata: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        prepared: Any = default_prepare_batch(batchdata, *args, **kwargs)
+        image, label = prepared
+        if image.ndim != 4:
+            raise InputError("MultiScaleBatch is for images, not for volumes.")
+        scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
+        size = [max(1, round(n * scale / self.divisor)) * self.divisor for n in image.shape[2:]]
+        image = F.interpolate(image, size, mode="bilinear", align_corners=True)
+        if self.out_channels > 1:
+            return image, F.interpolate(label, size, mode="nearest-exact")
+        return image, F.interpolate(label, size, mode="bilinear", align_corners=True)

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
 import pytest
 import torch
 from monai.data import MetaTensor
 
 from unetv2_monai import RandLesionFreed
 
-from .folders import refusal
+from ..support.workflow import refusal
 
 SIZE, LESION = 96, (slice(None), slice(10, 26), slice(12, 28))
 Sample = dict[str, torch.Tensor]

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training does to its network beside the steps of the optimiser: averages, limits of gradients, buffers."""
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+from torch import nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+from .event import OnEvent
+
+
+class MovingAverage(OnEvent):
+    """
+    Update a moving average of the weights after every iteration.
+
+    Args:
+        average: a :py:class:`timm.utils.ModelEmaV3`.
+        network: whose weights are averaged.
+    """
+
+    event = Events.ITERATION_COMPLETED
+
+    def __init__(self, average: Any, network: nn.Module) -> None:
+        self.average = average
+        self.network = network
+
+    def __call__(self, engine: Engine) -> None:
+        self.average.update(self.network, step=engine.state.iteration)
+
+
+class EpochMean(OnEvent):
+    """
+    Keep the plain mean of the weights at the end of each epoch from ``start`` on; before, the last weights.
+
+    Args:
+        average: a :py:class:`torch.optim.swa_utils.AveragedModel`.
+        network: whose weights are averaged.
+        start: the first epoch that counts, from 1.
+    """
+
+    event = Events.ITERATION_COMPLETED  # the last one of an epoch, since validation comes first at the epoch's end
+
+    def __init__(self, average: Any, network: nn.Module, start: int) -> None:
+        self.average = average
+        self.network = network
+        self.start = start
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.iteration % engine.state.epoch_length:  # type: ignore[operator]
+            return
+        if engine.state.epoch >= self.start:
+            self.average.update_parameters(self.network)
+        else:
+            self.average.module.load_state_dict(self.network.state_dict())
+
+
+class BroadcastBuffers(OnEvent):
+    """
+    Give all processes the buffers of the first one before validation, so that each scores the same network.
+
+    ``DistributedDataParallel`` does so before a forward pass of training only; statistics of batch norms differ after
+    the last one.
+
+    Args:
+        network: that is scored, which may be an average of the trained one.
+    """
+
+    event = Events.STARTED  # of the validation
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, engine: Engine) -> None:
+        for buffer in self.network.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+class ClipGradients(OnEvent):
+    """
+    Limit the gradients of every iteration, before the optimiser uses them.
+
+    Args:
+        network: whose gradients are limited.
+        max_norm: the Euclidean norm of all gradients together is scaled down to it. Defaults to None: any.
+        max_value: every entry is clamped to plus or minus it. Defaults to None: any.
+    """
+
+    event = IterationEvents.BACKWARD_COMPLETED
+
+    def __init__(self, network: nn.Module, max_norm: float | None = None, max_value: float | None = None) -> None:
+        self.network = network
+        self.max_norm = max_norm
+        self.max_value = max_value
+
+    def __call__(self, engine: Engine) -> None:
+        trainer: Any = engine
+        if trainer.scaler:  # mixed precision: gradients are scaled until here
+            trainer.scaler.unscale_(trainer.optimizer)
+        parameters = [p for p in self.network.parameters() if p.grad is not None]
+        if self.max_value is not None:
+            clip_grad_value_(parameters, self.max_value)
+        if self.max_norm is not None:
+            clip_grad_norm_(parameters, self.max_norm)
