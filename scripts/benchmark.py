@@ -11,13 +11,13 @@ Each table is printed when it is done. --output_dir gets benchmark.json (all num
 benchmark.png. Do not use the machine for anything else meanwhile.
 
 Variants take turns, each in a process of its own; torch.utils.benchmark times them. Times are medians, ± half the
-distance of the quartiles. Speed-up is against "released": this network, computed as the released code does (weights in
-NCHW, attention as products and softmax, glibc's usual memory). With a GPU all but the exports run on it, "released" in
-float32.
+interquartile range. The speed-up is relative to "released": this network, computed as the released code computes it
+(weights in NCHW, attention as matrix products and a softmax, glibc's default malloc). With a GPU, all but the exports
+run on it, "released" in float32.
 
---choice DATASET_DIR is for choosing: Dice on its test images and time of an image, for every path of the shipped
-weights (or of --checkpoint) and for the networks of docs/results/comparison. It draws choice.png. How far the logits of
-an exported file are from PyTorch's: scripts/export.py.
+--choice DATASET_DIR measures Dice on the test images and time per image of the shipped weights (or --checkpoint) in
+each runtime, times the networks of docs/results/comparison, and draws choice.png. scripts/export.py measures how far
+the logits of an exported file are from PyTorch's.
 """
 
 import csv
@@ -47,13 +47,13 @@ from unetv2_monai.metrics import mask_dice
 SHORT = ("inference", "training", "sizes", "commands", "segmenting", "data")
 PARTS = (*SHORT, "steps", "peers", "processes", "counts")  # functions of benchmarks/parts.py
 COMPARED = ROOT / "docs/results/comparison/polyps_scores.csv"
-COMPARED_SIZE = 128  # pixels, of the comparison's images
-LEFT_OUT = ("TorchScript", "torch.export")  # within a fifth of the default, with its masks
-LEAST_RANGE = 0.02  # of Dice that a panel shows, so that equal masks look equal
+COMPARED_SIZE = 128  # pixels, size of the comparison's images
+LEFT_OUT = ("TorchScript", "torch.export")  # they take the default's time within a fifth, and give the same masks
+LEAST_RANGE = 0.02  # smallest range of the Dice axis, so that equal masks look equal
 
 
 def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iterator[parts.Table]:
-    """Measure Dice and time of an image for every path of the default network and for the compared networks."""
+    """Measure Dice and time per image of the default network in each runtime, and of the compared networks."""
     pairs, exports = find_pairs(str(dataset_dir)), folder / "exports" / "choice"
     calibration = images_of(pairs["training"], inference_config({"image_size": size}), CALIBRATION_IMAGES)
     parts.export_all(parts.trained(checkpoint), parts.DEFAULT, exports, calibration)
@@ -67,7 +67,7 @@ def choice(dataset_dir: Path, checkpoint: Path, size: int, folder: Path) -> Iter
 
 
 def segmented_dice(path: Variant, pairs: Sequence[Mapping[str, str]], folder: Path) -> float:
-    """Segment the images of these pairs with ``run inference``; returns the mean Dice of the masks."""
+    """Segment the images of these pairs with ``run inference``, and return the mean Dice of the masks."""
     dice: list[float] = []
     for images in sorted({Path(pair["image"]).parent for pair in pairs}):
         masks = folder / "masks" / images.parent.name
@@ -84,7 +84,7 @@ def dice_of_files(mask: Path, truth: Path | str) -> float:
 
 
 def compared() -> list[Row]:
-    """Time the networks of the comparison here, and take their Dice from its table."""
+    """Time the networks of the comparison on this machine, and read their Dice from the comparison's table."""
     dice = mean_dice(COMPARED)
     networks = {text: ComparedRow.parse(text) for text in dice}
     variants = {text: Variant("inference", tuple(n.overlays), values_of(n.options)) for text, n in networks.items()}
@@ -120,7 +120,7 @@ def draw_choice(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
-    """Draw the speed-up of the paths and the time of other networks to ours, where they were measured."""
+    """Draw the speed-up of each runtime, and the time of other networks relative to ours, if they were measured."""
     diagrams: dict[str, dict[str, float]] = defaultdict(dict)
     for row in inference:
         if row["size"] == 352:
@@ -139,7 +139,7 @@ def draw(inference: Sequence[Row], peers: Sequence[Row], path: Path) -> None:
 
 
 def cell(value: object) -> str:
-    """Write a number with three digits, or with all before the point."""
+    """Write a number with three significant digits, or as a whole number from 100 on."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
@@ -147,10 +147,10 @@ def cell(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--full", action="store_true", help="all sizes, exports, networks and rounds")
+    parser.add_argument("--full", action="store_true", help="measure all sizes, exports, networks and rounds")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help=f"default: {' '.join(SHORT)}; with --full all")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
-    parser.add_argument("--choice", type=Path, metavar="DATASET_DIR", help="Dice on its test images, and time")
+    parser.add_argument("--choice", type=Path, metavar="DATASET_DIR", help="measure Dice on its test images, and time")
     parser.add_argument("--checkpoint", type=Path, default=Path("bundle/models/model.pt"), help="weights for --choice")
     parser.add_argument("--image_size", type=int, default=256, help="for --choice, default: 256")
     arguments = parser.parse_args(argv)
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     file, machine = folder / "benchmark.json", describe()
     print(json.dumps(machine, indent=1))
     names = arguments.parts or (PARTS if arguments.full else SHORT)
-    tables = {name: getattr(parts, name)(arguments.full, folder) for name in names}  # measured when it is their turn
+    tables = {name: getattr(parts, name)(arguments.full, folder) for name in names}  # measured in the loop below
     if arguments.choice:
         tables = {"choice": choice(arguments.choice, arguments.checkpoint, arguments.image_size, folder)}
     found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept

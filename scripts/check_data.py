@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Check a data set before training on it. Finds unreadable files, empty masks, masks with tiny lesions or that cover the
-image, classes that never occur, several colour modes, and images that are there twice, or nearly so, within a split and
-across splits. Of volumes also labels that lie elsewhere than their image, several spacings, orientations and numbers of
-channels.
+Check a data set before training on it. It finds unreadable files, empty masks, tiny lesions, masks that cover the whole
+image, classes that never occur, several colour modes, and duplicates or near duplicates of images, within a split and
+across splits. For volumes it also finds labels that do not lie on their image, and several spacings, orientations and
+numbers of channels.
 
     python scripts/check_data.py --dataset_dir data/polyp --output_dir output/check
 
-writes a page with the images in question, report.html, and report.json. Errors are files that training refuses and
-images that are in two splits; then the exit status is 1. All else is a warning, to look at.
+writes report.html, which shows the images in question, and report.json. Errors are data that training refuses, and
+images that are in two splits. The exit status is 1 if there is an error. All other findings are warnings.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ from unetv2_monai.data import find_pairs
 from unetv2_monai.data.checks import check_pair, palette_problems
 from unetv2_monai.data.volumes import read_volume
 
-GRID = 16  # brightness differences between 17 x 16 fields: 256 bits
+GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
 TINY, FULL = 0.001, 0.95  # shares of the image
 DUPLICATES = (
@@ -79,9 +79,9 @@ class Facts:
     """
     What is known of one image and its mask, or of a volume and its label.
 
-    ``lesion`` is the share that is not background; ``sha256`` is of the pixels; about half of ``bits`` differ between
-    unrelated images; ``traits`` should be alike in all, by the finding if not; ``spacing`` is in mm, RAS, empty for
-    images.
+    ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
+    found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
+    should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images.
     """
 
     split: str
@@ -97,12 +97,12 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """Split and path, for people."""
+        """Return split and path, as shown to the user."""
         return f"{self.split}: {self.image}"
 
 
 def examine(split: str, item: dict[str, str], reading: Mapping[str, Any]) -> Facts | str:
-    """The facts of one pair, or why training refuses it."""
+    """Return the facts of one pair, or why training refuses it."""
     image, label = item["image"], item["label"]
     try:
         check_pair(item, **reading)
@@ -114,7 +114,7 @@ def examine(split: str, item: dict[str, str], reading: Mapping[str, Any]) -> Fac
 
 
 def read_mask(path: str, reading: Mapping[str, Any]) -> np.ndarray:
-    """Class indices, of shape (height, width), or (dim_0, dim_1, dim_2)."""
+    """Return the class indices. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
     if is_volume(path):
         values = read_volume(path)
         return values.reshape(values.shape[:3])
@@ -142,7 +142,7 @@ def about_volume(path: str) -> dict[str, Any]:
     return {
         "size": values.shape[:3],
         "sha256": digest.hexdigest(),
-        "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # equal volumes alone are found
+        "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # only equal volumes are found
         "traits": {
             "several numbers of channels": str(math.prod(values.shape[3:])),
             "several orientations": "".join(nibabel.aff2axcodes(affine)),
@@ -153,11 +153,11 @@ def about_volume(path: str) -> dict[str, Any]:
 
 
 Entry = tuple[list[str], list[Facts]]
-"""Of a finding: names, each with what belongs to it; and what to show of them."""
+"""An entry of a finding: the texts of its line, and the pairs to show with it."""
 
 
 def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> dict[str, list[Entry]]:
-    """What is found in the pairs that training takes, by its kind."""
+    """Return the findings in the pairs that training accepts, as a dict from kind to entries."""
     found = find_duplicates(facts, most_different) if facts else {}
     found["class that never occurs"] = [([name], []) for name in missing_classes(facts, out_channels)]
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
@@ -177,14 +177,14 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
     """
-    Group images that are equal or nearly so, an entry each: of a video every frame may be near every other one.
+    Group images that are equal or nearly equal. A group is one entry, since all frames of a video may be similar.
 
-    Nearly equal are images of which at most ``most_different`` of 256 bits differ. Such pairs connect a group.
+    Two images are nearly equal if at most ``most_different`` of their 256 bits differ. Such pairs connect a group.
     """
     signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)
     digests, splits = np.array([(fact.sha256, fact.split) for fact in facts]).T
     every = np.arange(len(facts))
-    groups: dict[str, np.ndarray] = {}  # by kind: for each image the first one of its group
+    groups: dict[str, np.ndarray] = {}  # kind -> for each image, the index of the first one of its group
     for start in range(0, len(facts), BLOCK):
         rows = every[start : start + BLOCK, None]
         # a product of signs is 1 where bits agree, and -1 where they differ
@@ -198,7 +198,7 @@ def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, li
 
 
 def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For each image the first one of its group, once the groups of ``ones`` and ``others`` are joined in pairs."""
+    """Join the groups of ``ones[i]`` and ``others[i]`` for every i; return for each image the first of its group."""
     count = len(firsts)
     ends = np.append(ones, np.arange(count)), np.append(others, firsts)
     _, labels = connected_components(coo_array((np.ones(len(ends[0])), ends), (count, count)), directed=False)
@@ -207,7 +207,7 @@ def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarr
 
 
 def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
-    """Of each group the first few images of every split, and how many more there are."""
+    """Name the first few images of every split in each group, and how many more there are."""
     entries: list[Entry] = []
     for first in np.flatnonzero(np.bincount(firsts) > 1):
         members = [facts[int(index)] for index in np.flatnonzero(firsts == first)]
@@ -220,7 +220,7 @@ def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
 
 
 def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
-    """Classes that no mask of a split has."""
+    """Return the classes that no mask of a split has."""
     names = []
     for split in dict.fromkeys(fact.split for fact in facts):
         values = frozenset().union(*(fact.values for fact in facts if fact.split == split))
@@ -229,7 +229,7 @@ def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
 
 
 def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, str]]]:
-    """The pairs of every split that there is, as training and evaluation divide them."""
+    """Return the pairs of every existing split, divided as in training and evaluation."""
     found = find_pairs(dataset_dir).keys()
     trains = bool(found & {"training", "plain"})  # then pairs for validation are held out, unless a split names them
     names = ("training", "validation", "test")
@@ -245,7 +245,7 @@ def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, 
 
 
 def summarise(facts: Sequence[Facts]) -> dict[str, str]:
-    """One split's row of the table, by the titles of its columns."""
+    """Return one split's row of the table, as a dict from column title to cell."""
     sizes = sorted((fact.size for fact in facts), key=np.prod)
     smallest, largest = (" x ".join(map(str, size)) for size in (sizes[0], sizes[-1]))
     row = {"split": facts[0].split, "pairs": str(len(facts)), "smallest": smallest, "largest": largest}
@@ -259,7 +259,7 @@ def summarise(facts: Sequence[Facts]) -> dict[str, str]:
 
 
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
-    """A small picture of the image, or of three slices of the volume, with the outline of the mask, for the page."""
+    """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
     image, (mask,) = picture(facts.image, read_mask(facts.label, reading) > 0)
     shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
     shown.thumbnail((200, 480))
@@ -271,7 +271,7 @@ def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
-    parser.add_argument("--output_dir", type=Path, required=True, help="for report.html and report.json")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for report.html and report.json")
     parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
     parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")

@@ -3,8 +3,8 @@
 """
 Train networks under equal terms and compare their scores.
 
-All have the same data, augmentation, optimiser, epochs and seeds. Weights are chosen on validation images and scored on
-test images.
+All networks have the same data, augmentation, optimiser, epochs and seeds. Weights are chosen on validation images and
+scored on test images.
 
     python scripts/compare.py --dataset_dir data/polyp --output_dir output/compare --rows unetv2 \\
         "unetv2:network_def#sdi=false" unet unetplusplus fpn segresnet --seeds 0 1 2 --equal_time \\
@@ -13,18 +13,18 @@ test images.
     python scripts/compare.py --dataset_dir data/hippocampus --output_dir output/compare --overlays recipes/volumes \\
         --rows unetv2 "unetv2:network_def#sdi=false" dynunet segresnet unetr --set max_epochs=8
 
-A row is the name of a recipe (unetv2 is train.json alone), then its own options if it has some. The overlays of all
-rows come before the row's recipe. --equal_time trains every row but the reference once more, for as many epochs as fit
-into the CPU time of the reference's training, with warmup_epochs in proportion.
+A row is the name of a recipe, optionally with its own options; unetv2 stands for train.json alone. The overlays that
+all rows share come before the row's recipe. --equal_time trains every row but the reference once more, for as many
+epochs as fit into the CPU time of the reference's training, and scales warmup_epochs in proportion.
 
-results.md has the tables: mean and standard deviation over the seeds, CPU time of the epochs (their share, by the
-clock, of the process), memory, parameters, and the difference of each row's Dice to the reference's with its 95 %
-interval over seeds and images. Of several classes the Dice is their mean, and each class has a column; volumes have
-HD95 and surface Dice too. results.png is Dice against CPU time, if matplotlib is installed. scores.csv has the scores
-of every image and class.
+results.md has the tables: scores as mean and standard deviation over the seeds, CPU time of the epochs, memory,
+parameters, and the difference between each row's Dice and the reference's, with its 95 % interval over seeds and
+images. With several classes, Dice is the mean over the classes, each class has a column, and HD95 is added; volumes
+have HD95 and surface Dice. results.png plots Dice against CPU time, if matplotlib is installed. scores.csv has the
+scores of every image and class.
 
-They are made of all finished runs in the output folder. Finished runs are not repeated, and one that another process
-works on is left to it: several commands may share the folder, with other rows or seeds each. A run that was stopped
+These files cover all finished runs in the output folder. Finished runs are not repeated, and a run that another process
+works on is skipped, so several commands may share the folder, each with other rows or seeds. A run that was stopped
 starts from the beginning, so that its whole time is counted.
 """
 
@@ -50,11 +50,11 @@ from unetv2_monai.core.files import write_atomic
 
 LIMITS = "limits.json"
 NOTE = """\
-Dice difference: to {reference}, mean over the common seeds and all images, with the 95 % interval of a paired bootstrap
-over both. Of several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is that of
-each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
-undefined. CPU minutes: of the epochs with their validation, without the start of the process. Peak MB: resident memory
-of the training process.
+Dice differences are to {reference}: means over the common seeds and all images, with the 95 % interval of a paired
+bootstrap over both. For several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is
+that of each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
+undefined. CPU minutes cover the epochs with their validation, without the start of the process. Peak MB is the resident
+memory of the training process.
 """
 
 
@@ -63,10 +63,10 @@ class Comparison:
     """What a call of the command trains and compares."""
 
     output_dir: Path  # of all runs
-    dataset_dir: str  # this and the next two are of all rows
+    dataset_dir: str  # this and the next two are the same for all rows
     overlays: list[str]
     options: dict[str, str]
-    rows: list[Row]  # that are trained
+    rows: list[Row]  # to train
     reference: str  # text of the row that the others are compared with
 
     @property
@@ -83,12 +83,12 @@ class Comparison:
         return runs
 
     def of_row(self, text: str, time_of: str = "") -> list[Run]:
-        """Read the finished runs of one row, or those at equal epochs where as many epochs fit into the time."""
+        """Read a row's finished runs; with ``time_of``, also those at equal epochs if as many fit into that time."""
         limits = self.folder(text, time_of) / LIMITS
         epochs = json.loads(limits.read_text())["max_epochs"] if limits.is_file() else ""
         runs = [one for one in self.finished() if one.row == text]
         runs = [one for one in runs if one.time_of == time_of or (not one.time_of and str(one.epochs) == epochs)]
-        return list({one.seed: one for one in runs}.values())  # both, where two commands raced
+        return list({one.seed: one for one in runs}.values())  # one for each seed; two commands may have raced
 
     def folder(self, text: str, time_of: str = "") -> Path:
         """Return the folder for the runs of a row."""
@@ -96,7 +96,7 @@ class Comparison:
         return self.output_dir.joinpath(*(re.sub(r"[^\w=.]+", "_", name) for name in names))
 
     def train_and_score(self, row: Row, seed: int, time_of: str = "", limits: Mapping[str, str] | None = None) -> bool:
-        """Train and score once, and return True, unless that is finished or another process works on it."""
+        """Train and score one run, and return True. Return False if it is finished or another process works on it."""
         name = f"{row.text}, seed {seed}" + (f", in the time of {time_of}" if time_of else "")
         folder = self.folder(row.text, time_of) / f"seed{seed}"
         try:
@@ -123,9 +123,9 @@ class Comparison:
 
     def limits(self, row: Row) -> dict[str, str] | None:
         """
-        Compute options that let a row train as long as the reference; None where one of both has no finished run yet.
+        Compute options that let a row train as long as the reference; None if one of the two has no finished run yet.
 
-        They are computed once, so that all seeds have as many epochs, whichever process trains them.
+        The options are computed once, so that all seeds have the same number of epochs, whichever process trains them.
         """
         path = self.folder(row.text, self.reference) / LIMITS
         with FileLock(path.parent / "lock"):
@@ -137,7 +137,7 @@ class Comparison:
                 interval, planned = (config.get_parsed_content(key) for key in ("val_interval", "max_epochs"))
                 epochs = fitting_epochs(runs, reference, interval)
                 limits = {"max_epochs": str(epochs), "val_interval": str(min(interval, epochs))}
-                if "warmup_epochs" in config:  # else it would be most or all of a short training
+                if "warmup_epochs" in config:  # else the warm-up would be most of a short training
                     limits["warmup_epochs"] = f"{config.get_parsed_content('warmup_epochs') * epochs / planned:g}"
                 write_atomic(path, json.dumps(limits) + "\n")
             return json.loads(path.read_text())
@@ -152,7 +152,7 @@ class Comparison:
         return {equal: rows for equal, rows in ((EPOCHS, epochs), (TIME, time)) if rows}
 
     def report(self) -> str:
-        """Write tables, scores and plot of all finished runs of the folder; returns the tables."""
+        """Write tables, scores and plot of all finished runs of the folder, and return the tables."""
         with FileLock(self.output_dir / "lock"):
             results = self.results()
             if not results:
@@ -170,7 +170,7 @@ class Comparison:
 
 
 def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
-    """Pick the options that the configs refer to: each workflow refuses those that only the other has."""
+    """Return the options that these configs have: training refuses options of evaluation alone, and the reverse."""
     config: dict[str, Any] = dict(read_config(files, values_of(options)).get())
     known = dict(options)
     for key in options:
@@ -182,22 +182,22 @@ def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str,
 
 
 def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
-    """Count the parameters of the network of these configs, which load no weights."""
-    config = read_config(files, values_of(options))
+    """Count the parameters of the network that these configs define."""
+    config = read_config(files, {**values_of(options), "pretrained": False})  # nothing is downloaded to count
     return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--dataset_dir", required=True, help="with training and test images")
-    parser.add_argument("--output_dir", type=Path, required=True, help="a folder per row and seed, and the results")
+    parser.add_argument("--dataset_dir", required=True, help="data set with training and test images")
+    parser.add_argument("--output_dir", type=Path, required=True, help="for the results and a folder per row and seed")
     parser.add_argument(
         "--rows", nargs="+", type=Row.parse, required=True, metavar="ROW", help="RECIPE or RECIPE:KEY=VALUE,KEY=VALUE"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--reference", metavar="ROW", help="that the others are compared with; default: the first row")
-    parser.add_argument("--equal_time", action="store_true", help="train for as long as the reference, too")
-    parser.add_argument("--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows: ...")
+    parser.add_argument("--reference", metavar="ROW", help="row to compare the others with; default: the first row")
+    parser.add_argument("--equal_time", action="store_true", help="also train every row for as long as the reference")
+    parser.add_argument("--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows")
     add_set(parser, "options of all rows")
     arguments = parser.parse_args(argv)
     rows: list[Row] = arguments.rows

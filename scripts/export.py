@@ -6,16 +6,16 @@ Export weights for other runtimes, and check that each gives the same masks.
     python scripts/export.py --checkpoint output/models/model.pt --images IMAGES
 
 writes model.ts (TorchScript), model.pt2 (torch.export), model.onnx and model.xml (OpenVINO) beside the checkpoint and
-prints a table: size of the file, largest difference of the logits from PyTorch's, and Dice of the masks with PyTorch's.
+prints a table: file size, largest difference of the logits from PyTorch's, and Dice between the masks and PyTorch's.
 Every file is run as `monai.bundle run inference` would run it, with its overlay
 bundle/configs/options/inference_*.yaml. The ONNX and OpenVINO files hold what scripts/segment.py needs to know (size,
 normalisation, classes, threshold, SHA-256 of the weights).
 
-With --calibrate FOLDER, a folder of training images, also model_int8.xml: OpenVINO with most layers in int8, which is
+--calibrate FOLDER, a folder of training images, also writes model_int8.xml: OpenVINO with most layers in int8. It is
 faster and changes the masks a little.
 
-Weights carry the options that they were trained with. For older files that do not, name those that differ from the
-defaults: --set backbone=pvt_v2_b2 image_size=352.
+Weights carry the options that they were trained with. For older files that carry no options, set those that differ from
+the defaults: --set backbone=pvt_v2_b2 image_size=352.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, list_images, load_weights
 
-# batch, height, width besides the image size: the formats must be free in all of them
+# further input shapes (batch, height, width) that every exported file must accept
 SHAPES = [(1, 288, 384), (2, 97, 75), (3, 64, 64)]
 
 
@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="weights that training wrote")
     parser.add_argument("--output_dir", type=Path, help="default: the checkpoint's folder")
-    parser.add_argument("--images", type=Path, help="compare masks of these; default: --calibrate or noise")
+    parser.add_argument("--images", type=Path, help="images to compare masks of; default: --calibrate or noise")
     parser.add_argument("--calibrate", type=Path, help="training images, for int8")
-    parser.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all; int8 if there is --calibrate")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, help="default: all; int8 only with --calibrate")
     add_set(parser, "options that the weights need")
     arguments = parser.parse_args(argv)
 

@@ -7,8 +7,8 @@ Simulate federated learning with NVIDIA FLARE: several sites train one network a
     python scripts/federated.py --dataset_dir DIR --test_dir TEST_DIR --sites 2 --rounds 10
 
 splits the training pairs of DIR among the sites and trains by federated averaging with the unchanged bundle. Then it
-trains every site alone for as many epochs, and scores all networks on TEST_DIR. The weights scored are those of the
-last round and of the last epoch, so that the test images choose nothing. At a real site, NVIDIA FLARE runs
+trains every site alone for as many epochs, and scores all networks on TEST_DIR. The scored weights are those of the
+last round and of the last epoch, so no weights are chosen by the test images. At a real site, NVIDIA FLARE runs
 scripts/federated_client.py.
 """
 
@@ -32,12 +32,12 @@ from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights
 
-# of all processes: the sites share the cores of one machine
+# for all processes, since the sites share the cores of one machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def above_zero(text: str) -> int:
-    """Read a number of the command line."""
+    """Read a whole number above 0 from the command line."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
     return int(text)
@@ -69,20 +69,20 @@ def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Pat
 
 
 def client_arguments(arguments: argparse.Namespace) -> str:
-    """Write the command line of federated_client.py at every site."""
+    """Return the arguments of federated_client.py, which are the same at every site."""
     if importlib.util.find_spec("nvflare") is None:
         raise InputError('nvflare is missing: pip install "unetv2-monai[federated]"')
     site = str(arguments.output_dir / "{site}")
     client = ["--bundle", str(BUNDLE), "--dataset_dir", site, "--output_dir", site]
     client += ["--local_epochs", str(arguments.local_epochs), "--set"]
     client += [f"{key}={text}" for key, text in arguments.set.items()]
-    if any(" " in part for part in client):  # NVIDIA FLARE cuts the line there, quoted or not
+    if any(" " in part for part in client):  # NVIDIA FLARE splits the line at spaces, quoted or not
         raise InputError("NVIDIA FLARE takes no spaces in paths or options: name another --output_dir or --set.")
     return " ".join(client)
 
 
 def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: str) -> Path:
-    """Run the server and the sites on this machine; returns the file of the averaged weights."""
+    """Run the server and the sites on this machine, and return the path of the averaged weights."""
     from nvflare.app_opt.pt.recipes.fedavg import FedAvgRecipe
     from nvflare.recipe.sim_env import SimEnv
 
@@ -111,7 +111,7 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: 
 
 
 def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any]) -> dict[str, float]:
-    """Score one network; returns its mean Dice and IoU over the test images."""
+    """Score one network, and return its mean Dice and IoU over the test images."""
     own = {**options, "dataset_dir": test_dir, "output_dir": folder, "eval_dir": folder, "checkpoint": weights}
     run_bundle("evaluating", ["train.json", "evaluate.json"], own)
     with (folder / "scores.csv").open(newline="") as opened:
@@ -126,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("output/federated"), help="default: output/federated")
     parser.add_argument("--sites", type=above_zero, default=2, help="default: 2")
     parser.add_argument("--rounds", type=above_zero, default=10, help="default: 10")
-    parser.add_argument("--local_epochs", type=above_zero, default=1, help="epochs a round (default: 1)")
+    parser.add_argument("--local_epochs", type=above_zero, default=1, help="epochs per round (default: 1)")
     parser.add_argument("--images_per_site", type=above_zero, help="default: all, in equal shares")
-    parser.add_argument("--in_order", action="store_true", help="shares by file name, so that sites differ")
+    parser.add_argument("--in_order", action="store_true", help="split by file name, so that the sites differ")
     add_set(parser, "options of the bundle")
     arguments = parser.parse_args(argv)
     arguments.output_dir = arguments.output_dir.resolve()
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     epochs = arguments.rounds * arguments.local_epochs
     arguments.set["lr_scheduler#total_iters"] = str(epochs)  # the learning rate falls over all rounds
     options = values_of(arguments.set)
-    client = client_arguments(arguments)  # before anything is written, which the next call would refuse
+    client = client_arguments(arguments)  # before the output folder exists, which the next call would refuse
     try:
         sites = split(arguments, options)
     except BaseException:
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = {"federated": federate(arguments, options, client)}
     for site in sites:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
-        alone["val_interval"] = epochs  # nothing is chosen by it
+        alone["val_interval"] = epochs  # validation chooses nothing here
         run_bundle("training", ["train.json"], alone)
         weights[f"{site.name} alone"] = site / "alone" / "models" / "last.pt"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Train as one site of a federation: the bundle on the site's own images, by MONAI's MonaiAlgo.
+Train the bundle as one site of a federation, on the site's own images, with MONAI's MonaiAlgo.
 
 NVIDIA FLARE starts this script, in its simulator (scripts/federated.py) or at a real site. --dataset_dir is the site's
 folder; {site} in a path stands for the site's name. A site gets this file alone, so it imports nothing from
@@ -32,8 +32,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--dataset_dir", required=True, help="the site's images and masks")
-    parser.add_argument("--output_dir", required=True, help="what the site keeps")
-    parser.add_argument("--local_epochs", type=int, default=1, help="epochs a round (default: 1)")
+    parser.add_argument("--output_dir", required=True, help="folder for what the site keeps")
+    parser.add_argument("--local_epochs", type=int, default=1, help="epochs per round (default: 1)")
     parser.add_argument("--set", nargs="+", type=option, default=[], metavar="KEY=VALUE", help="options of the bundle")
     arguments = parser.parse_args()
 
@@ -42,7 +42,7 @@ def main() -> None:
     output_dir = arguments.output_dir.format(site=site)
     options = dict(arguments.set)
     options |= {"dataset_dir": arguments.dataset_dir.format(site=site), "output_dir": output_dir}
-    options |= {"ckpt_dir": f"{output_dir}/models"}  # not the bundle's own, which several sites may share
+    options |= {"ckpt_dir": f"{output_dir}/models"}  # not the bundle's own folder, which several sites may share
     algo = MonaiAlgo(
         bundle_root=str(arguments.bundle),
         local_epochs=arguments.local_epochs,
@@ -59,7 +59,7 @@ def main() -> None:
         scores = algo.evaluate(weights).metrics
         algo.train(weights)
         trained = algo.get_weights()
-        # the server weighs the sites by it
+        # the server weights the sites by their number of steps
         steps = trained.statistics[FlStatistics.NUM_EXECUTED_ITERATIONS]
         flare.send(FLModel(params=trained.weights, metrics=scores, meta={FLMetaKey.NUM_STEPS_CURRENT_ROUND: steps}))
     algo.finalize()

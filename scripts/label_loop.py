@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure how much predictions improve by labelling with a running MONAI Label server. Known masks take the place of an
-annotator. It is also an example of a client in Python.
+Measure how much labelling with a running MONAI Label server improves the predictions. Known masks take the place of an
+annotator. The script is also an example of a client in Python.
 
     python scripts/label_server.py --images DIR/images &      # prints its address
     python scripts/label_loop.py --url ADDRESS --dataset_dir DIR --test_dir TEST_DIR --figure loop.png
 
-Each round takes the images that the server is least sure of, uploads their masks of DIR, trains, and scores the images
-of TEST_DIR, whose masks the server never gets. Prints a table of the rounds; --figure draws some test images.
+Each round takes the images that the server is least certain of, uploads their masks from DIR, trains, and scores the
+images of TEST_DIR, whose masks the server never gets. The script prints a table of rounds; --figure draws test images.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ PANEL_HEIGHT = 200  # pixels
 
 
 def segment(client: MONAILabelClient, model: str, path: str) -> np.ndarray:
-    """The server's mask of an image that it does not have."""
+    """Send an image that the server does not have, and return the server's mask of it."""
     file, _ = client.infer(model, image_id="", params={}, file=path)
     with Image.open(file) as mask:
         found = np.asarray(mask) > 0
@@ -42,7 +42,7 @@ def read_mask(path: str) -> np.ndarray:
 
 
 def label(client: MONAILabelClient, masks: dict[str, str], count: int, strategy: str, folder: str) -> int:
-    """Upload the masks of the next images that the server asks for. Returns how many there were."""
+    """Upload the masks of the next ``count`` images that the server asks for. Returns how many it asked for."""
     file = f"{folder}/label.png"
     for done in range(count):
         image = client.next_sample(strategy, {}).get("id")
@@ -62,7 +62,7 @@ def train(client: MONAILabelClient, model: str, epochs: int) -> None:
 
 
 def draw(pairs: list[dict[str, str]], stages: dict[str, list[np.ndarray]], target: Path) -> None:
-    """A row per image: the image, every stage's prediction, and the true mask."""
+    """Write a figure with a row per image: the image, every stage's prediction, and the true mask."""
     rows = []
     for index, pair in enumerate(pairs):
         with Image.open(pair["image"]) as opened:
@@ -80,10 +80,10 @@ def main() -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the address that label_server.py printed")
     parser.add_argument("--dataset_dir", required=True, help="the server's images, with their masks")
     parser.add_argument("--test_dir", required=True, help="images and masks that the server does not have")
-    parser.add_argument("--rounds", type=int, nargs="+", default=[10, 20], help="images to label, a round each")
-    parser.add_argument("--epochs", type=int, default=50, help="a round (default: 50)")
+    parser.add_argument("--rounds", type=int, nargs="+", default=[10, 20], help="images to label in each round")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs per round (default: 50)")
     parser.add_argument("--strategy", default="uncertainty", help="default: uncertainty")
-    parser.add_argument("--figure", type=Path, help="PNG of three test images")
+    parser.add_argument("--figure", type=Path, help="write a PNG of three test images")
     arguments = parser.parse_args()
 
     masks = {Path(p["image"]).stem: p["label"] for p in load_datalist(arguments.dataset_dir, ["training"])["training"]}
@@ -103,7 +103,7 @@ def main() -> None:
             scores = [mask_dice(*both) for both in zip(found, truth)]
             print(f"| {labelled} | {np.mean(scores):.4f} |", flush=True)
     if arguments.figure:
-        # of the last stage: a good, a median and a bad one
+        # a good, a median and a bad image, by the Dice of the last stage
         order = np.argsort(scores)
         chosen = [int(order[round(share * (len(order) - 1))]) for share in (0.9, 0.5, 0.1)]
         shown = {name: [masks[index] for index in chosen] for name, masks in stages.items()}

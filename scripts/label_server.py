@@ -12,9 +12,9 @@ It prints one address: open it in a browser, or give it to a client. Whoever has
 Labels, weights and logs go to --work_dir; DIR is not changed. A work folder belongs to one DIR. Started again with
 the same --work_dir, the server continues with the labels and weights that are there.
 
-Otherwise it starts from the weights in --checkpoint, or those for polyps that come with the bundle. These fit only the
-default network: with --set or --recipe and no --checkpoint, it starts as training does, with an encoder from ImageNet
-where the bundle has one. Its predictions mean nothing until some images are labelled and trained on.
+A new server starts from --checkpoint, or from the polyp weights that come with the bundle. These fit only the default
+network: with --set or --recipe but no --checkpoint, the server starts as training does, with an ImageNet encoder if the
+bundle has one. Its predictions then mean nothing until it has trained on some labels.
 """
 
 import argparse
@@ -38,22 +38,22 @@ from common.command import new_parser, run
 from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
-SHOWN_LINES = 15  # of the log, when the server ends by itself
+SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
 
 
 def use_label_environment() -> None:
-    """Start this script again where MONAI Label is installed."""
+    """Restart this script in the environment of MONAI Label, unless it runs there."""
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
             sys.exit("error: MONAI Label is not installed. Run: make label-env")
-        if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would start itself for ever
+        if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
             sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
 
 
 def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
-    """All that can be seen to be wrong without the packages, whose import takes seconds."""
+    """Return the problems that can be found without importing the packages, which takes seconds."""
     problems = []
     if not 0 <= arguments.port <= 65535:
         problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
@@ -85,7 +85,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
-    """Why the port cannot be had, and what to do; empty where it can. Port 0 is replaced by a free one."""
+    """Return why the port cannot be used, and what to do; empty if it can. Port 0 is replaced by a free port."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -98,7 +98,7 @@ def port_in_use(arguments: argparse.Namespace) -> str:
 
 
 def no_images(folder: Path) -> list[str]:
-    """Sentences about files that do not begin as an image does, or whose names no answer of the server can hold."""
+    """Return a sentence for each file that does not begin as an image does, or whose name is not UTF-8."""
     from PIL import Image
 
     from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files
@@ -119,8 +119,8 @@ def no_images(folder: Path) -> list[str]:
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
     """
-    Make a work folder that only its owner can read, and lock it until the last process that has the file ``lock`` open
-    ends. Yields that file.
+    Make a work folder that only its owner can read, and lock it. The lock lasts until the last process ends that has
+    the file ``lock`` open. Yields the descriptor of this file.
     """
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     work_dir.mkdir(mode=0o700, exist_ok=True)
@@ -134,7 +134,7 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
 
 def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
     """
-    Check everything, then write. A work folder that nothing was written into is removed.
+    Check everything, then write. If a check fails, an empty work folder is removed.
 
     Returns:
         The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether
@@ -160,10 +160,10 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
 
 
 def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, str]:
-    """Environment variables of the server. The token is one of them, since others can read command lines."""
+    """Return the server's environment variables. One of them is the token, since other users can read command lines."""
     from unetv2_monai.core.listing import ENDINGS
 
-    temporary = arguments.work_dir / "tmp"  # for files that are sent: other users cannot read it
+    temporary = arguments.work_dir / "tmp"  # for uploaded files; other users cannot read it
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     return {
@@ -175,7 +175,7 @@ def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, 
         "UNETV2_LABEL_MAX_UPLOAD": str(arguments.max_upload * 2**20),
         "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in ENDINGS]),
         "MONAI_LABEL_SESSIONS": "false",
-        # two OpenMP runtimes meet in the server and would wait for each other
+        # the server loads two OpenMP runtimes, which would wait for each other
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PYTHONWARNINGS": "ignore",
     }
@@ -187,7 +187,7 @@ def answers(host: str, port: int) -> bool:
 
 
 def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: bool, lock: int) -> int:
-    """Start the server, say where it is, and wait for its end. Returns its exit status."""
+    """Start the server, print its address, and wait until it ends. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
     anywhere = arguments.host in ("0.0.0.0", "::")
     shown = "127.0.0.1" if anywhere else arguments.host
@@ -212,13 +212,13 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
     env = prepare_environment(arguments, token)
     with log.open("w") as opened:  # what libraries print would bury the address
-        # should this process be killed, the server still has the lock of the folder
+        # the server holds the folder's lock too, in case this process is killed
         server = subprocess.Popen(
             command, stdout=opened, stderr=subprocess.STDOUT, env=env, start_new_session=True, pass_fds=[lock]
         )
     stopped = []
 
-    def stop(*_: object) -> None:  # with whatever the server started: training, scoring
+    def stop(*_: object) -> None:  # also what the server started: training, scoring
         stopped.append(True)
         os.killpg(server.pid, signal.SIGTERM)
 
@@ -242,13 +242,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
     parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
     add_set(parser, "options that the weights need")
-    parser.add_argument("--recipe", help="what the weights were trained with, such as volumes")
+    parser.add_argument("--recipe", help="recipe that the weights were trained with, such as volumes")
     work_dir = Path("output/label")
-    parser.add_argument("--work_dir", type=Path, default=work_dir, help=f"of these images alone (default: {work_dir})")
+    parser.add_argument("--work_dir", type=Path, default=work_dir, help=f"work folder of one DIR (default: {work_dir})")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument("--no_token", action="store_true", help="an address without a token: everybody may use it")
-    parser.add_argument("--max_upload", type=int, default=256, help="MiB of a file that is sent (default: 256)")
+    parser.add_argument("--max_upload", type=int, default=256, help="largest upload in MiB (default: 256)")
     parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
     arguments = parser.parse_args(argv)
     use_label_environment()

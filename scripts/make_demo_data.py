@@ -26,7 +26,7 @@ VESSEL = np.array([128.0, 38.0, 44.0])
 
 
 def noise(rng: np.random.Generator, width: int, height: int, cell: float, octaves: int = 3) -> np.ndarray:
-    """Smooth noise of zero mean and unit deviation, whose largest structures are ``cell`` pixels wide."""
+    """Return smooth noise of zero mean and unit deviation, whose largest structures are ``cell`` pixels wide."""
     total = np.zeros((height, width))
     for octave in range(octaves):
         size = cell / 2**octave
@@ -37,7 +37,7 @@ def noise(rng: np.random.Generator, width: int, height: int, cell: float, octave
 
 
 def lesion(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mask of one dome (soft, 0 to 1) and its height (0 to 1)."""
+    """Return the mask of one dome (soft, 0 to 1) and its height (0 to 1)."""
     short = min(width, height)
     x0, y0 = rng.uniform(0.2, 0.8) * width, rng.uniform(0.2, 0.8) * height
     radius = rng.uniform(0.1, 0.26) * short
@@ -52,7 +52,7 @@ def lesion(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarra
 
 
 def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Image.Image]:
-    """One image and its mask."""
+    """Return one image and its mask."""
     y, x = np.mgrid[0:height, 0:width]
     short = min(width, height)
     relief = noise(rng, width, height, short / 2.5) + 0.25 * noise(rng, width, height, short / 12)
@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
 
 
 def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
-    """So many images in ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
+    """Write ``train`` and ``test`` pairs to ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
         for kind in ("images", "masks"):
@@ -99,7 +99,7 @@ def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
 
 
 def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """RGB frames of a camera that moves over one large drawn image, turns, and comes nearer and goes away again."""
+    """Yield RGB frames of a camera that moves over a large drawn image, turns, and comes nearer and goes away again."""
     rng = np.random.default_rng(seed)
     width, height = VIDEO_SIZE
     scene, _ = draw(rng, width * 3 // 2, height * 3 // 2)  # no frame reaches its edge
@@ -117,11 +117,11 @@ def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
 
 
 def write_video(path: Path, count: int, seed: int) -> None:
-    """Frames as H.264; PyAV is not needed for images."""
+    """Write frames as H.264; PyAV is not needed for images."""
     try:
         from runtime.video import VideoWriter
     except ModuleNotFoundError as error:
-        from unetv2_monai import InputError  # not above: images are drawn where there is no torch, too
+        from unetv2_monai import InputError  # imported late: drawing images needs no torch
 
         raise InputError(
             "--video takes PyAV, which is not installed here: pip install av, or make runtime-env."

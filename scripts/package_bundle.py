@@ -7,14 +7,14 @@ Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Fa
     python scripts/package_bundle.py --entry skin_lesions                 # one of them
     python scripts/package_bundle.py --checkpoint output/models/model.pt  # weights of your own
 
-writes dist/<name>_v<version>/<name>/ and a zip of it for each. An entry has its own model card, scores and terms of
-data. Weights of your own have no scores, and make no claim about data unless --entry says that they were trained on
-that entry's data.
+writes dist/<name>_v<version>/<name>/ and a zip of it for each package. An entry has its own model card, scores and data
+terms. A package of your own weights has no scores. It makes no claim about the training data, unless --entry names the
+entry with that data.
 
-models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. The package
-unetv2_monai is in it, so that it takes no more than an installation of its requirements.txt to run. The same input
-gives the same bytes. Weights carry the options that they were trained with; for older files that do not, name those
-that differ from the defaults: --set backbone=pvt_v2_b2.
+models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. A package
+holds the code unetv2_monai too, so it runs once its requirements.txt is installed. The same input gives the same bytes.
+Weights carry the options that they were trained with; for older files that carry none, set those that differ from the
+defaults: --set backbone=pvt_v2_b2.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from unetv2_monai import InputError, __version__, load_weights
 from unetv2_monai.entries import Entry, entry_keys, read_entry
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
-NETWORK_MARK = "<!-- the packed network -->"  # of docs/README.md, the card of weights of the user
+NETWORK_MARK = "<!-- the packed network -->"  # in docs/README.md, the model card of a user's own weights
 
 
 def sha256(path: Path) -> str:
@@ -46,7 +46,7 @@ def sha256(path: Path) -> str:
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
-    """The entries that the command line asks for, or one for weights of the user."""
+    """Yield the entries that the command line asks for, or one entry for the user's own weights."""
     entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
         own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
@@ -70,7 +70,7 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
 
 
 def write_documents(folder: Path, entry: Entry) -> None:
-    """The overlay of metadata.json, the model card and the terms of the data."""
+    """Write the overlay of metadata.json, the model card and the terms of the data."""
     metadata, docs = folder / "configs" / "metadata.json", folder / "docs"
     shutil.copy(entry.folder / "data_license.txt", docs)
     if sha256(entry.weights) == entry.sha256:
@@ -85,7 +85,7 @@ def write_documents(folder: Path, entry: Entry) -> None:
 
 
 def network_table(folder: Path) -> str:
-    """A table in Markdown of what the packed configs say of the network as plain values."""
+    """Return a Markdown table of the plain values that the packed configs state about the network."""
     train, metadata = (json.loads((folder / "configs" / f"{name}.json").read_text()) for name in ("train", "metadata"))
     formats = metadata["network_data_format"]
     parameters = sum(parameter.numel() for parameter in new_network(folder / "configs").parameters())
@@ -107,7 +107,7 @@ def network_table(folder: Path) -> str:
 
 
 def save_onnx(folder: Path) -> str:
-    """Write ``models/model.onnx`` of a copied bundle from its weights. Returns why there is none, or nothing."""
+    """Write ``models/model.onnx`` of a copied bundle from its weights. Returns why that failed, or ""."""
     weights, target = folder / "models" / "model.pt", folder / "models" / FORMATS["onnx"].file
     if missing := FORMATS["onnx"].missing_packages():
         return f"pip install {' '.join(missing)}"
@@ -136,7 +136,7 @@ def write_large_files(folder: Path, url: str) -> None:
 
 
 def write_zip(folder: Path, target: Path) -> None:
-    """The same files give the same zip: names are sorted, dates and modes are constant."""
+    """Write a zip that is the same for the same files: names are sorted, dates and modes are constant."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
             entry = zipfile.ZipInfo(path.relative_to(folder.parent).as_posix(), FIRST_DATE)
@@ -146,7 +146,7 @@ def write_zip(folder: Path, target: Path) -> None:
 
 
 def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
-    """Write one package and its zip: without weights where these have an address, with ONNX where that is possible."""
+    """Write one package and its zip: without weights if ``weights_url`` is given, with an ONNX file if possible."""
     unfinished = target.with_name(target.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     folder, archive = unfinished / entry.name, unfinished / "archive.zip"
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", type=Path, help="weights of your own")
     parser.add_argument("--output_dir", type=Path, default=Path("dist"), help="default: dist")
     add_set(parser, "options that your own weights need")
-    parser.add_argument("--recipe", help="what your own weights were trained with, such as volumes")
+    parser.add_argument("--recipe", help="recipe that your own weights were trained with")
     parser.add_argument("--weights_url", help="leave all weights out; large_files.yml names this address of model.pt")
     parser.add_argument("--no_onnx", action="store_true", help="leave out models/model.onnx")
     arguments = parser.parse_args(argv)

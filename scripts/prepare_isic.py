@@ -7,8 +7,8 @@ source, the licence and the SHA-256 of every file. Name the folder that holds th
     python scripts/prepare_isic.py ISIC2017 --year 2017 --split paper --output_dir data/isic2017
 
 --split official keeps the challenge's training, validation and test images. --split paper pools its training and
-validation images, draws 7 of 10 to train on and 3 of 10 to test on, and holds out a tenth of the training pairs for
-validation. Papers split in this way (U-Net v2, EGE-UNet and others), but have not published their own draws.
+validation images, chooses 7 of 10 at random for training and 3 of 10 for testing, and holds out a tenth of the training
+pairs for validation. Papers split in this way (U-Net v2, EGE-UNet and others), but have not published their splits.
 
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
@@ -34,7 +34,7 @@ FOLDERS = {  # of images and of masks
     },
 }
 LICENCES = {2017: "CC0", 2018: "CC BY-NC 4.0"}
-PAPER_TRAINING = {2150: 1500, 2694: 1886}  # pairs in all -> to train on, where the data is complete; else 7 of 10
+PAPER_TRAINING = {2150: 1500, 2694: 1886}  # all pairs -> training pairs, if the data is complete; else 7 of 10
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--year", type=int, choices=sorted(FOLDERS), required=True)
     parser.add_argument("--split", choices=("official", "paper"), default="official", help="default: official")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
-    parser.add_argument("--seed", type=int, default=0, help="draws the paper's split (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the paper's split (default: 0)")
     arguments = parser.parse_args(argv)
     source, year, output_dir, seed = arguments.source, arguments.year, arguments.output_dir, arguments.seed
     if not source.is_dir():

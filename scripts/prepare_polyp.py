@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Make one data set of published polyp data sets: images/, masks/ and datalist.json with the split, the source, the
+Make one data set from published polyp data sets: images/, masks/ and datalist.json with the split, the source, the
 licence and the SHA-256 of every file. Name the folders as they are after unpacking the publishers' archives.
 
     python scripts/prepare_polyp.py --kvasir Kvasir-SEG --clinicdb CVC-ClinicDB --output_dir data/polyp
 
-The split is that of the usual benchmark. Kvasir-SEG and CVC-ClinicDB: 1450 pairs to train on, 100 and 62 to test on. A
-tenth of the training pairs is held out for validation; of CVC-ClinicDB in runs of 20 neighbours, since it numbers the
-frames of its videos. ETIS, CVC-ColonDB and CVC-300 are test sets only. Instead of these five, --joint takes the folder
-of PraNet and later papers, with TrainDataset/ and TestDataset/.
+The split is that of the usual benchmark. Kvasir-SEG and CVC-ClinicDB give 1450 pairs for training, and 100 and 62 for
+testing. A tenth of the training pairs is held out for validation, in CVC-ClinicDB in blocks of 20 neighbouring video
+frames. ETIS, CVC-ColonDB and CVC-300 are test sets only. Instead of these five, --joint takes the folder of PraNet and
+later papers, with TrainDataset/ and TestDataset/.
 
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
@@ -26,7 +26,7 @@ from unetv2_monai import InputError
 
 class Published(NamedTuple):
     """
-    A data set as published: its name in the joint folder, names of its folders, ``block``: frames held out together.
+    A published data set. ``joint`` is its name in the joint folder; ``block`` frames in a row are held out together.
     """
 
     joint: str
@@ -46,7 +46,7 @@ DATASETS = {
         ("Original", "PNG/Original", "TIF/Original", "images"),
         ("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
         "https://polyp.grand-challenge.org/CVCClinicDB/",
-        block=20,  # it numbers the frames of its videos in order
+        block=20,  # its files are video frames, numbered in order
     ),
     "colondb": Published(
         "CVC-ColonDB",
@@ -73,18 +73,18 @@ TEST_NAMES = Path(__file__).with_name("polyp_test_names.txt")
 
 
 def test_names(dataset: str) -> set[str]:
-    """Names of the test images of ``kvasir`` or ``clinicdb``."""
+    """Return the names of the test images of ``kvasir`` or ``clinicdb``."""
     lines = [line.split() for line in TEST_NAMES.read_text().splitlines() if not line.startswith("#")]
     return {name for one, name in lines if one == dataset}
 
 
 def image_stem(mask: str) -> str:
-    """ETIS and CVC-ColonDB put a p before the number of the image."""
+    """Return the stem of a mask's image. Masks of ETIS and CVC-ColonDB have a p before the number."""
     return mask[1:] if mask[:1] == "p" and mask[1:].isdigit() else mask
 
 
 def split_separate(dataset: str, root: Path) -> Split:
-    """A data set as its publisher ships it; those without training pairs in the benchmark are all test."""
+    """Split one data set in its publisher's layout. Without training pairs in the benchmark, all pairs are test."""
     if not root.is_dir():
         raise InputError(f"--{dataset} {root} does not exist.")
     pairs = match_pairs(root, DATASETS[dataset].images, DATASETS[dataset].masks, image_stem)
@@ -93,7 +93,7 @@ def split_separate(dataset: str, root: Path) -> Split:
 
 
 def split_joint(root: Path) -> dict[str, Split]:
-    """The data sets of the joint folder."""
+    """Split the data sets of the joint folder."""
 
     def pairs_of(folder: Path) -> list[Pair]:
         return match_pairs(folder, ("images", "image"), ("masks", "mask"), image_stem)
@@ -110,12 +110,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for dataset, published in DATASETS.items():
         content = f"{published.source} with {published.images[0]}/ and {published.masks[0]}/"
         parser.add_argument(f"--{dataset}", type=Path, metavar="DIR", help=content)
-    parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: TrainDataset/ and TestDataset/SET/")
+    parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: with TrainDataset/ and TestDataset/SET/")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
     parser.add_argument(
         "--val_fraction", type=float, default=0.1, help="share of training pairs held out (default: 0.1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the held-out pairs (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the held-out pairs (default: 0)")
     arguments = parser.parse_args(argv)
     folders = {dataset: path for dataset in DATASETS if (path := getattr(arguments, dataset)) is not None}
     if bool(folders) == bool(arguments.joint):
@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for dataset in (name for name in DATASETS if name in found):
         published = DATASETS[dataset]
         origin = {"dataset": dataset, "source": published.source, "licence": published.licence}
-        # with the data set's name before their own, since numbers repeat among data sets
+        # file names begin with the data set's name, since numbers repeat among data sets
         train, test = (store_all(pairs, arguments.output_dir, origin, f"{dataset}_") for pairs in found[dataset])
         count = round(arguments.val_fraction * len(train))
         training, validation = hold_out(train, count, arguments.seed, published.block)

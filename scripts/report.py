@@ -1,13 +1,13 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Make one page of a run: learning curves, scores with intervals, the best, the median and the worst image with outlines,
-failures by size of the lesion, calibration, the data and the config.
+Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
+with outlines, failures by size of the lesion, calibration, the data and the config.
 
     python scripts/report.py output
 
-reads what `run evaluating` left in `output`, and `run training` if it was run there. It segments the few images that it
-shows again, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
+reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the few
+images that it shows, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
 import copy
@@ -40,8 +40,8 @@ CURVES = {
     "loss": {"train_mean_loss": "training"},
     "mean Dice": {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
 }
-POOR, MOST_LISTED = 0.5, 50  # Dice; images
-SIZES = {  # shares of the image: more than the first, up to the second
+POOR, MOST_LISTED = 0.5, 50  # images with a lower Dice are poor; most images that are listed
+SIZES = {  # share of the image: above the first number, up to the second
     "small: up to 2 % of the image": (0, 0.02),
     "medium: 2 to 10 %": (0.02, 0.1),
     "large: over 10 %": (0.1, 1),
@@ -68,7 +68,7 @@ class Scored:
 
     @classmethod
     def from_row(cls, row: dict[str, str], several: bool = False) -> "Scored":
-        """``several``: whether there are several classes."""
+        """Read a line of the file; ``several``: whether there are several classes."""
         counts = {name: int(row[name]) for name in ("tp", "fp", "fn", "tn")}
         return cls(group_name(row, several), row["image"], int(row["class"]), float(row["dice"]), **counts)
 
@@ -82,24 +82,24 @@ class Scored:
 
     @property
     def lesion(self) -> float:
-        """Share of the image that the lesion has."""
+        """Return the lesion's share of the image."""
         return (self.tp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
 
 
 def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
-    """By data set and class, in the order of the names."""
+    """Group rows by data set and class, in the order of the names."""
     return {name: [row for row in rows if row.group == name] for name in sorted({row.group for row in rows})}
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Of one group; the best of those with a lesion, since marking nothing where nothing is gives 1 as well."""
+    """Choose rows of one group. The best has a lesion, since an empty prediction of an empty mask scores 1 as well."""
     ranked = sorted(rows, key=lambda row: row.dice)
     lesions = [row for row in ranked if row.lesion > 0] or ranked
     return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """What went wrong, by group and size of the lesion and by image: the values of ``failures.html.j2``."""
+    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and by image."""
     groups = {}
     for name, group in grouped(rows).items():
         by_size: list[Cells] = []
@@ -119,7 +119,7 @@ def failures(rows: Sequence[Scored]) -> dict[str, Any]:
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
-    """A config as it was run, for one process on the device that is here."""
+    """Return a parser of a config as it was run, but for one process and a device of this machine."""
     config = copy.deepcopy(config)
     config["validate"]["dataloader"].pop("sampler", None)  # of an evaluation in several processes
     parser = ConfigParser(config)
@@ -130,7 +130,7 @@ def parsed(config: dict[str, Any]) -> ConfigParser:
 
 
 def content_of(parser: ConfigParser, key: str) -> Any:
-    """A part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
+    """Return a part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
     try:
         return parser.get_parsed_content(key)
     except Exception as error:
@@ -138,7 +138,7 @@ def content_of(parser: ConfigParser, key: str) -> Any:
 
 
 def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
-    """The cases in ``items`` at native size; of volumes the slices with most of the mask."""
+    """Segment the cases in ``items`` at native size. For volumes, keep the slices with most of the mask."""
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
@@ -160,14 +160,14 @@ def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[
 
 
 def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
-    """The image alone, with the outline of its mask, and with that of its prediction, side by side."""
+    """Draw three panels side by side: the image alone, with its mask's outline, and with its prediction's outline."""
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
     return side_by_side(panels, [title], height)
 
 
 def curves(epochs: Sequence[dict[str, str]]) -> bytes:
-    """Loss and Dice of every epoch, as PNG."""
+    """Draw loss and Dice of every epoch, as PNG."""
     figure = new_figure(10, 3.6)
     for axis, (title, lines) in zip(figure.subplots(1, 2), CURVES.items()):
         for column, label in lines.items():
@@ -182,7 +182,7 @@ def curves(epochs: Sequence[dict[str, str]]) -> bytes:
 
 
 def calibration(summary: dict[str, Any]) -> bytes:
-    """Share of lesion pixels against the probability that the network states, as PNG."""
+    """Plot the share of lesion pixels against the probability that the network states, as PNG."""
     figure = new_figure(4.6, 4.2)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
@@ -196,7 +196,7 @@ def calibration(summary: dict[str, Any]) -> bytes:
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """Return a header, then a row per data set and class, with those of ``SHOWN_SCORES`` that there are."""
+    """Return a header, then a row per data set and class, with the scores of ``SHOWN_SCORES`` that are available."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]
@@ -204,14 +204,14 @@ def score_rows(summary: dict[str, Any]) -> list[Cells]:
 
 
 def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]) -> list[Cells]:
-    """What run.json and metrics.csv say of the training, and whether scored images were trained on."""
+    """Return what run.json and metrics.csv say of the training, and whether scored images were trained on."""
     start = noted["starts"][-1]
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
     best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
     about: list[Cells] = []
     try:
         lists = content_of(parsed(noted["config"]), "datalist")
-    except InputError:  # moved since; the scores do not need it
+    except InputError:  # the data was moved; the scores do not need it
         about.append(["WARNING", "training data not found: overlap with the scored images not checked"])
     else:
         about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
@@ -229,13 +229,13 @@ def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scor
 
 
 def read_rows(text: str) -> list[dict[str, str]]:
-    """The content of a CSV file."""
+    """Return the content of a CSV file."""
     return list(csv.DictReader(io.StringIO(text)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = new_parser(__doc__)
-    options.add_argument("output_dir", type=Path, help="of training and evaluating")
+    options.add_argument("output_dir", type=Path, help="output folder of training and evaluating")
     folder = options.parse_args(argv).output_dir
 
     texts = {}

@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Segment images, videos or a camera by an exported network: masks, overlays and a table.
+Segment images, videos or a camera with an exported network; write masks, overlays and a table.
 
     make runtime-env                                                  # once: a small environment without torch
     python scripts/export.py --checkpoint bundle/models/model.pt --formats openvino --output_dir output/export
     python scripts/segment.py output/export/model.xml INPUT... --output_dir OUT
 
 INPUT is an image, a folder of images, a video, or camera:0 (until Ctrl-C). MODEL is an .xml or .onnx file that
-scripts/export.py wrote; the file says how images are prepared for it. Of images, OUT gets a mask as `monai.bundle run
-inference` writes it, an overlay below overlays/, and images.csv; of a video NAME.mp4 it gets NAME_overlay.mp4 and
+scripts/export.py wrote; the file says how images must be preprocessed. For images, OUT gets a mask as `monai.bundle run
+inference` writes it, an overlay below overlays/, and images.csv. For a video NAME.mp4, OUT gets NAME_overlay.mp4 and
 NAME.csv. Files that cannot be read are listed at the end, and the exit status is then 1.
 """
 
@@ -20,14 +20,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# unetv2_monai, which that environment lacks: beside scripts/, or around it where both were installed from a wheel
+# that environment lacks unetv2_monai: it is beside scripts/, or around it if both were installed from a wheel
 sys.path.extend(map(str, Path(__file__).resolve().parents[1:3]))
 
 from common.command import RUNTIME_PYTHON, new_parser, run
 
 
 def use_runtime_environment() -> None:
-    """Start this script again where OpenVINO is installed, unless it runs there already: a set-up was interrupted."""
+    """Restart this script where OpenVINO is installed. If it already runs there, the set-up was interrupted: exit."""
     if importlib.util.find_spec("openvino") is None:
         if not RUNTIME_PYTHON.exists() or Path(sys.prefix).resolve() == RUNTIME_PYTHON.parents[1].resolve():
             sys.exit("error: OpenVINO is not installed. Run: make runtime-env")
@@ -45,20 +45,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("model", type=Path, metavar="MODEL", help=".xml or .onnx by scripts/export.py")
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="images, folders, videos or camera:0")
-    parser.add_argument("--output_dir", type=Path, required=True, help="for everything that is written")
-    parser.add_argument("--opacity", type=share, default=0.3, help="of the tint in overlays (default: 0.3)")
-    parser.add_argument("--no_overlays", action="store_true", help="masks and tables alone")
-    parser.add_argument("--video_masks", action="store_true", help="also a mask of every frame of a video")
-    parser.add_argument("--skip_finished", action="store_true", help="go on: leave out what is complete in OUT")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for everything that is written")
+    parser.add_argument("--opacity", type=share, default=0.3, help="opacity of the tint in overlays (default: 0.3)")
+    parser.add_argument("--no_overlays", action="store_true", help="write only masks and tables")
+    parser.add_argument("--video_masks", action="store_true", help="also write a mask of every frame of a video")
+    parser.add_argument("--skip_finished", action="store_true", help="continue: skip what is complete in OUT")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the network (default: f32)")
     parser.add_argument("--certainty", type=share, help="keep a region only if its probability reaches this somewhere")
     parser.add_argument(
         "--smoothing", type=share, default=0.0,
-        help="weight of the frames before in a video's probabilities (default: 0, none)",
+        help="weight of the preceding frames in a video's probabilities (default: 0, none)",
     )  # fmt: skip
     parser.add_argument(
         "--presence", type=share, nargs=2, metavar=("ON", "OFF"),
-        help="in a video: a lesion is there from probability ON until it falls below OFF (default: not used)",
+        help="in a video: a lesion is present from probability ON on, until it falls below OFF (default: not used)",
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     use_runtime_environment()

@@ -33,6 +33,11 @@ LINES = [
         "--dataset_dir DIR --checkpoint bundle/models/volumes.pt",
     ),
     (
+        "segment DIR --with inference_onnx --weights README.md",  # any file that is not of PyTorch
+        "RUN inference --config_file ['CONFIGS/inference.json','CONFIGS/options/inference_onnx.yaml'] "
+        "--dataset_dir DIR --checkpoint README.md",
+    ),
+    (
         "train DIR --with recommended ema --image_size 352 --max_epochs=3",
         "RUN training --config_file "
         "['CONFIGS/train.json','CONFIGS/recipes/recommended.yaml','CONFIGS/options/ema.yaml'] "

@@ -14,7 +14,7 @@ from PIL import Image
 
 from unetv2_monai import __version__
 
-from .conftest import ROOT, draw_pair
+from .conftest import ROOT, draw_pairs
 from .support.packages import packed
 from .support.workflow import INFERENCE, run
 
@@ -83,8 +83,7 @@ def test_the_wheel_and_not_the_repository(unetv2, site):
 
 
 def test_segment(unetv2, tmp_path):
-    for index in range(2):
-        draw_pair(tmp_path, f"case_{index}", 60 + index, 48, seed=index)
+    draw_pairs(tmp_path, 2)
     printed = unetv2("segment", "images")
     assert printed.startswith("python -m monai.bundle run inference --config_file ")
     run(INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "expected")
@@ -94,8 +93,7 @@ def test_segment(unetv2, tmp_path):
 
 
 def test_train_evaluate_and_report(unetv2, tmp_path):
-    for index in range(6):
-        draw_pair(tmp_path / "data", f"case_{index}", 60, 48, seed=index)
+    draw_pairs(tmp_path / "data", 6)
     unetv2("train", "data", "--with", "recommended", "--image_size", "32", "--batch_size", "3", "--max_epochs", "1")
     assert (tmp_path / "output" / "models" / "model.pt").is_file()
     unetv2("evaluate", "data", "--with", "recommended")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-U-Net v2 for MONAI: the network, and the few parts of its bundle that no library has.
+This package holds U-Net v2 for MONAI: the network, and the parts of its bundle that no library provides.
 
 A name is imported when it is first used, so that ``unetv2_monai.core`` runs where torch is not installed.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bfloat16 on processors without it, where PyTorch needs many times as long as with float32."""
+"""Detect CPUs without bfloat16, on which PyTorch takes many times as long in bfloat16 as in float32."""
 
 import functools
 from typing import Any
@@ -7,22 +7,20 @@ from typing import Any
 import torch
 from timm.optim import muon
 
-__all__ = ["fast_muon", "has_bfloat16"]
-
 ORTHOGONALISE = "zeropower_via_newtonschulz"
 
 
 def fast_muon() -> bool:
     """
-    Let timm's Muon orthogonalise its steps on the CPU in float32 where the processor has no bfloat16; else return
-    False.
+    Make timm's Muon orthogonalise its steps in float32 if the CPU has no bfloat16; return whether this was needed.
 
-    In bfloat16 those products take most of a training step there (docs/results/performance.md).
+    On such a CPU, the matrix products of the orthogonalisation in bfloat16 take most of a training step
+    (docs/results/performance.md).
     """
     if has_bfloat16():
         return False
     original = getattr(muon, ORTHOGONALISE)
-    original = getattr(original, "__wrapped__", original)  # of an earlier call
+    original = getattr(original, "__wrapped__", original)  # if an earlier call has wrapped it
 
     @functools.wraps(original)
     def orthogonalise(gradient: torch.Tensor, *arguments: Any, **options: Any) -> Any:
@@ -35,6 +33,6 @@ def fast_muon() -> bool:
 
 
 def has_bfloat16() -> bool:
-    """Tell whether PyTorch has fast products in bfloat16 on this processor, such as one with AVX-512."""
-    # without oneDNN, as in PyTorch for Apple Silicon, there is no such operator
+    """Tell whether PyTorch has fast matrix products in bfloat16 on this CPU, for example on one with AVX-512."""
+    # PyTorch without oneDNN, such as PyTorch for Apple Silicon, does not have this operator
     return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project, and prints it
-first, so that you can go on with the real one.
+The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project. It first prints
+that command, so that you can later use it directly.
 """
 
 import argparse
@@ -15,8 +15,6 @@ from pathlib import Path
 from .core.errors import InputError
 from .core.places import bundle_dir, scripts_dir
 from .entries import entry_keys, read_entry
-
-__all__ = ["command_of", "main"]
 
 DESCRIPTION = """\
 U-Net v2: segment images with the shipped weights, or train on images of your own.
@@ -39,7 +37,7 @@ class Run:
     folder: str  # what the positional argument is called
     help: str
     files: tuple[str, ...]  # configs, in order
-    weights: bool = True  # whether it takes trained ones
+    weights: bool = True  # whether the run takes trained weights
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,9 @@ class Script:
     """A script of the project."""
 
     file: str
-    first: str  # option that a first argument without dashes stands for; empty: it is passed on as it is
+    first: str  # the option that takes a first argument without dashes; empty: it is passed unchanged
     help: str
-    defaults: tuple[str, ...] = ()  # added where the command line has not the first of them
+    defaults: tuple[str, ...] = ()  # added if the command line does not have the first of them
 
 
 RUNS = {
@@ -66,11 +64,11 @@ SCRIPTS = {
     "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
     "package": Script("package_bundle.py", "--checkpoint", "pack the bundle with weights, to hand on"),
 }
-AFTER_EVALUATE = ("tta",)  # changes what evaluate.json says; other overlays change what it builds on
+AFTER_EVALUATE = ("tta",)  # these overlays change evaluate.json, so they follow it; others come before it
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
-    """The user's own file, or the one of that name in ``recipes`` or ``options``, for inference its form for it."""
+    """Find a user's file, or an overlay in ``recipes`` or ``options``. Inference prefers its own variant."""
     if name.endswith((".yaml", ".yml", ".json")) and Path(name).is_file():
         return Path(name)
     files = {path.stem: path for kind in ("recipes", "options") for path in bundle_dir().glob(f"configs/{kind}/*.yaml")}
@@ -81,19 +79,21 @@ def overlay_file(name: str, for_inference: bool) -> Path:
 
 
 def weights_file(name: str) -> tuple[Path, str | None]:
-    """Shipped weights, or a file, and the recipe that they take or None."""
+    """Find shipped weights by their key, or a file of weights; return the file and the recipe it needs, or None."""
     if name in entry_keys():
         entry = read_entry(name)
         return entry.weights, entry.recipe
     if not Path(name).is_file():
         raise InputError(f"--weights {name}: there is no such file. The shipped weights are {', '.join(entry_keys())}.")
-    from .networks import options_of, read_weights  # takes seconds to import, for PyTorch
+    if Path(name).suffix not in (".pt", ".pth"):  # an exported file, which carries no options for the configs
+        return Path(name), None
+    from .networks import options_of, read_weights  # imported late, since PyTorch takes seconds to import
 
     return Path(name), "volumes" if options_of(read_weights(name)).get("spatial_dims") == 3 else None
 
 
 def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
-    """Arguments of Python for a run of the bundle."""
+    """Return the arguments that ``python`` takes for a run of the bundle."""
     overlays, checkpoint = list(arguments.overlays), []
     if run.weights and arguments.weights:
         path, recipe = weights_file(arguments.weights)
@@ -110,7 +110,7 @@ def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str])
 
 
 def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
-    """Arguments of Python for a script."""
+    """Return the arguments that ``python`` takes for a script."""
     given = list(arguments)
     if script.first and given and not given[0].startswith("-"):
         packs = script.file == "package_bundle.py" and given[0] in entry_keys()
@@ -124,7 +124,7 @@ def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
 
 
 def command_of(argv: Sequence[str]) -> list[str]:
-    """The arguments of Python for the command that ``argv``, without ``unetv2``, stands for."""
+    """Return the arguments that ``python`` takes for a command line of ``unetv2``, given without its first word."""
     if argv and argv[0] in SCRIPTS:
         return script_command(SCRIPTS[argv[0]], argv[1:])
     parser = argparse.ArgumentParser("unetv2", None, DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,12 +137,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
             default = "those for polyps" if name == "segment" else "output/models/model.pt"
             one.add_argument("--weights", help=f"{', '.join(entry_keys())} or a file (default: {default})")
         one.add_argument(
-            "--with",
-            dest="overlays",
-            nargs="+",
-            default=[],
-            metavar="NAME",
-            help="recipes, options, or files of yours (.yaml)",
+            "--with", dest="overlays", nargs="+", default=[], metavar="NAME", help="recipes, options, own files (.yaml)"
         )
     for name, script in SCRIPTS.items():
         commands.add_parser(name, help=script.help, add_help=False)
@@ -151,18 +146,18 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def _shown(path: Path) -> str:
-    """Relative where that is shorter to read: below the current folder."""
+    """Return a path as text, as a relative path if it lies below the current folder."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _quoted(word: str) -> str:
-    """For a shell; a list of files in double quotes, which read better around its single ones."""
+    """Quote a word for a shell. A list of files, which contains single quotes, gets double quotes."""
     return f'"{word}"' if "'" in word and not set('"$`\\!') & set(word) else shlex.quote(word)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the command that a line stands for, and become it."""
+    """Print the command that ``argv`` stands for, and replace this process by it."""
     try:
         command = command_of(sys.argv[1:] if argv is None else argv)
     except InputError as error:

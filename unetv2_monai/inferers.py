@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to pass images through a network, as MONAI inferers that can be nested, and runtimes in place of a network."""
+"""MONAI inferers that can be nested, and modules that run another runtime in place of a network."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -25,8 +25,8 @@ class PlainInferer(Inferer):
     """
     Pass plain tensors to the network.
 
-    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which takes every operation of the network through Python: a third
-    of the time of a small network on a CPU (docs/results/performance.md).
+    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which runs Python code for every operation of the network. On a CPU
+    this takes a third of the time of a small network (docs/results/performance.md).
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
@@ -35,15 +35,15 @@ class PlainInferer(Inferer):
 
 class FlipInferer(Inferer):
     """
-    Average the outputs for the image and its flips, which is known as test-time augmentation.
+    Average the outputs for an image and its flips (test-time augmentation).
 
-    Whatever the inferer passes to the network is flipped: the image, or each of its windows. So memory does not grow
-    with the number of flips, and :py:class:`SlabInferer`, which returns classes, averages logits too.
+    It flips what the inner inferer passes to the network: the image, or each of its windows. So memory does not grow
+    with the number of flips. With :py:class:`SlabInferer`, which returns classes, logits are averaged.
 
     Args:
         inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
-        axes: spatial dimensions, from 0, along which images are flipped, alone and in all combinations: two axes give
-            four images, three eight. Defaults to None: all.
+        axes: spatial dimensions to flip, counted from 0, alone and in all combinations. Two axes give four images;
+            three axes give eight. Defaults to None: all.
 
     Raises:
         InputError: when called with images that do not have one of the axes.
@@ -76,20 +76,20 @@ class FlipInferer(Inferer):
 
 class SlabInferer(SlidingWindowInferer):
     """
-    Pass sliding windows and return classes, in memory that does not grow with the number of classes.
+    Segment by sliding windows and return classes, without the logits of the whole volume in memory.
 
     ``SlidingWindowInferer`` keeps the logits of all classes for the whole volume. Here the windows are passed slab by
     slab along the first dimension, and logits become classes as soon as no further window reaches them. The classes are
     those of ``SlidingWindowInferer`` with the same arguments.
 
     Args:
-        roi_size: of a window, a number above 0 for each spatial dimension.
-        kwargs: of :py:class:`monai.inferers.SlidingWindowInferer`: ``sw_batch_size``, ``overlap``, ``mode``,
+        roi_size: size of a window, a number above 0 for each spatial dimension.
+        kwargs: arguments of :py:class:`monai.inferers.SlidingWindowInferer`: ``sw_batch_size``, ``overlap``, ``mode``,
             ``sigma_scale``, ``progress``.
 
     Returns:
-        When called, classes on the CPU, of type uint8 and shape (Batch, 1, ...): the class of the highest logit; or, of
-        one channel of logits, 1 where the probability is at least 0.5.
+        When called, the class of the highest logit, or for one channel of logits 1 where the probability is at least
+        0.5. The classes are on the CPU, of type uint8 and shape (Batch, 1, ...).
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -103,7 +103,7 @@ class SlabInferer(SlidingWindowInferer):
         weights = self._weights(plain.shape[2:], window).to(plain)
         starts = sorted({place[0].start for place in self._places(plain.shape[2:], window)})
         classes = torch.zeros((len(plain), 1, *plain.shape[2:]), dtype=torch.uint8)
-        earlier: torch.Tensor | None = None  # weighted logits of the slabs before, from where this slab starts
+        earlier: torch.Tensor | None = None  # weighted logits of earlier slabs, from the start of this slab on
         for start, following in zip(starts, [*starts[1:], plain.shape[2]]):
             slab = plain[:, :, start : start + window[0]]
             logits: Any = super().__call__(slab, network, *args, **kwargs)
@@ -118,13 +118,13 @@ class SlabInferer(SlidingWindowInferer):
         return convert_to_dst_type(classes[kept], inputs, dtype=classes.dtype, device=classes.device)[0]
 
     def _places(self, size: Sequence[int], window: Sequence[int]) -> list[tuple[slice, ...]]:
-        """Where windows are, as in ``SlidingWindowInferer``."""
+        """Return the slices of all windows, as ``SlidingWindowInferer`` places them."""
         overlap = ensure_tuple_rep(self.overlap, len(size))
         steps = [one if one == n else max(int(one * (1 - share)), 1) for one, n, share in zip(window, size, overlap)]
         return dense_patch_slices(size, window, steps)
 
     def _weights(self, size: Sequence[int], window: tuple[int, ...]) -> torch.Tensor:
-        """Of a slab: the sum of the weights of its windows, by which ``SlidingWindowInferer`` divided."""
+        """Sum the weights of all windows of a slab. ``SlidingWindowInferer`` divides the logits by this sum."""
         slab = (window[0], *size[1:])
         total = torch.zeros(slab)
         one = compute_importance_map(window, mode=self.mode, sigma_scale=self.sigma_scale)
@@ -135,12 +135,12 @@ class SlabInferer(SlidingWindowInferer):
 
 class AutocastInferer(Inferer):
     """
-    Compute the network in reduced precision, and return its outputs in float32, except whole numbers such as classes.
+    Run the network in reduced precision, and return its outputs in float32. Integers such as classes are unchanged.
 
     Args:
-        dtype: precision of convolutions and matrix products, a name of torch's. Defaults to ``"bfloat16"``, with a
-            warning where the processor is slower for it.
-        inferer: passes the image through the network. Defaults to :py:class:`PlainInferer`.
+        dtype: name of the torch dtype of convolutions and matrix products. Defaults to ``"bfloat16"``. If this is
+            slower on the CPU, a warning is logged.
+        inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
     """
 
     def __init__(self, dtype: str = "bfloat16", inferer: Inferer | None = None) -> None:
@@ -165,7 +165,7 @@ def _to_float(output: torch.Tensor) -> torch.Tensor:
 
 
 class FunctionNetwork(nn.Module):
-    """A module of a function, such as a runtime's, from images to logits: MONAI's evaluator asks for a module."""
+    """Wrap a function from images to logits, such as a runtime, in a module, which MONAI's evaluator requires."""
 
     def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
@@ -177,15 +177,15 @@ class FunctionNetwork(nn.Module):
 
 class OpenVINONetwork(nn.Module):
     """
-    Run a file of OpenVINO on the CPU in place of a network; it returns raw logits, on the CPU.
+    Run an OpenVINO file on the CPU in place of a network, and return raw logits on the CPU.
 
-    The model is compiled once for each shape of the input, in half a second to one second; a model with free shapes
-    takes two to four times as long for an image.
+    The model is compiled once for each input shape, which takes half a second to one second. A model with dynamic
+    shapes takes two to four times as long for an image.
 
     Args:
         path: the ``.xml`` file, with its weights beside it.
-        precision: ``"f32"`` or ``"bf16"``, which is float32 on a processor without it (a warning says so). Defaults to
-            ``"f32"``.
+        precision: ``"f32"`` or ``"bf16"``. A CPU without bfloat16 computes ``"bf16"`` in float32, and a warning is
+            logged. Defaults to ``"f32"``.
     """
 
     def __init__(self, path: str, precision: str = "f32") -> None:

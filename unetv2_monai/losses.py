@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structure loss of the polyp literature, which no kept library has."""
+"""The structure loss of the polyp literature, which no maintained library provides."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ __all__ = ["StructureLoss"]
 
 class StructureLoss(nn.Module):
     """
-    Add weighted binary cross-entropy and weighted IoU loss, in which pixels near the outline of the mask weigh more.
+    Add a weighted binary cross-entropy and a weighted IoU loss. Pixels near the outline of the mask weigh more.
 
     The weight of a pixel is 1 + 5 |mean of the mask in the 31 x 31 pixels around it - mask|, with zeros outside of the
     image.

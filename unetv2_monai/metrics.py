@@ -16,14 +16,14 @@ BINS = 20
 
 def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
     """
-    Score one structure by its numbers of pixels, of one image or pooled over many.
+    Score one structure by pixel counts, of one image or summed over many images.
 
     Args:
         tp, fp, fn: numbers of true positive, false positive and false negative pixels.
 
     Returns:
-        ``dice``, ``iou``, ``precision`` and ``recall``. Where neither mask nor prediction has a pixel, Dice and IoU are
-        1. Precision is nan where nothing is predicted, recall where there is no lesion.
+        ``dice``, ``iou``, ``precision`` and ``recall``. Dice and IoU are 1 if neither mask nor prediction has a pixel.
+        Precision is nan if nothing is predicted, and recall is nan if there is no lesion.
     """
     return {
         "dice": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0,
@@ -34,14 +34,14 @@ def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
 
 
 def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Compute the Dice, 0 to 1, of two boolean masks of the same shape; it is 1 where both are empty."""
+    """Compute the Dice score, 0 to 1, of two boolean masks of the same shape. It is 1 if both are empty."""
     both = int((first & second).sum())
     return count_scores(both, int(first.sum()) - both, int(second.sum()) - both)["dice"]
 
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
     """
-    Compute the 95 % Hausdorff distance of the outlines of two masks; nan where one of them is empty.
+    Compute the 95 % Hausdorff distance between the outlines of two masks. It is nan if one mask is empty.
 
     Args:
         pred, label: boolean masks of the same shape, in two or three dimensions.
@@ -64,11 +64,11 @@ def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spac
 
     Args:
         pred, label: boolean masks of the same shape, in two or three dimensions.
-        tolerance: in the unit of the spacing.
+        tolerance: largest accepted distance, in the unit of the spacing.
         spacing: size of a voxel in each dimension; None for distances in voxels.
 
     Returns:
-        The share, 0 to 1: 0 where one of the masks is empty; nan where both are.
+        The share, 0 to 1. It is 0 if one of the masks is empty, and nan if both are empty.
     """
     if not pred.any() or not label.any():
         return 0.0 if pred.any() or label.any() else float("nan")
@@ -80,10 +80,10 @@ def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarr
     """
     Sort pixels into 20 equal bins by their probability. The bins of several images can be added up.
 
-    MONAI's ``calibration_binning`` gives means of single images, in float32, which counts no further than 16.8 million.
+    MONAI's ``calibration_binning`` gives means per image, in float32, which cannot count beyond 16.8 million.
 
     Args:
-        probability: of the foreground, 0 to 1, of any shape.
+        probability: probability of the foreground, 0 to 1, of any shape.
         label: the mask, 0 and 1, of the same shape.
 
     Returns:
@@ -96,7 +96,7 @@ def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarr
 
 
 def expected_calibration_error(bins: np.ndarray) -> float:
-    """Compute the mean difference of probability and share of lesion pixels, 0 to 1, over ``calibration_bins``."""
+    """Compute the mean gap, 0 to 1, between probability and share of lesion pixels over ``calibration_bins``."""
     return float(np.abs(bins[:, 1] - bins[:, 2]).sum() / max(bins[:, 0].sum(), 1.0))
 
 
@@ -110,11 +110,11 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
         resamples: number of bootstrap samples of images. Defaults to 2000.
 
     Returns:
-        ``images``, their number; per score its ``mean`` over images, ``median`` and 95 % percentile-bootstrap
-        ``interval``; ``pooled``, the scores of the pixels of all images, without those that are not defined; ``ece``,
-        the expected calibration error, and its bins ``calibration``; ``lesion_free``, the number of images without a
-        lesion and how many of them have no false positive (``left_empty``); and ``missed``, the number of images whose
-        prediction touches none of the lesion.
+        A dictionary. ``images`` is the number of images. Each score has its ``mean`` over images, its ``median`` and a
+        95 % percentile-bootstrap ``interval``. ``pooled`` has the scores of the pixels of all images together, without
+        undefined scores. ``ece`` is the expected calibration error, and ``calibration`` has its bins. ``lesion_free``
+        has the number of images without a lesion, and how many of them have no false positive (``left_empty``).
+        ``missed`` is the number of images whose prediction touches none of the lesion.
     """
     summary: dict[str, Any] = {"images": len(rows)}
     for name in MEANS:
@@ -142,7 +142,7 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
 def _one_class(
     pred: torch.Tensor, label: torch.Tensor, spacing: Any
 ) -> tuple[torch.Tensor, torch.Tensor, list[float] | None]:
-    """Two masks as batches of one class, and the spacing, as MONAI's metrics take them."""
+    """Convert two masks and the spacing to the form that MONAI's metrics take: batches of one class."""
     y_pred, y = (convert_to_tensor(mask)[None, None] for mask in (pred, label))
     return y_pred, y, None if spacing is None else [float(size) for size in spacing[: pred.ndim]]
 
@@ -153,7 +153,7 @@ def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1)
 
 
 def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) -> list[float] | None:
-    """95 % interval over images; None for a single image."""
+    """Compute the 95 % bootstrap interval over images; return None for a single image."""
     if len(values[0]) < 2:
         return None
     result = bootstrap(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From probabilities to masks and overlays, where MONAI has no transform for it."""
+"""Transforms that MONAI lacks, from probabilities to masks and to overlays."""
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -21,12 +21,12 @@ class HysteresisThresholdd(MapTransform):
     """
     Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
-    See :py:func:`unetv2_monai.core.hysteresis.hysteresis`. The masks of 0 and 1 have the probabilities' type.
+    See :py:func:`unetv2_monai.core.hysteresis.hysteresis`. The masks hold 0 and 1, in the type of the probabilities.
 
     Args:
-        keys: of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Those of several channels stay as they are.
+        keys: keys of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Several channels are left unchanged.
         low: a pixel is marked from this probability on. Defaults to 0.5.
-        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept. Defaults to 0.9.
+        high: a component is kept if one of its pixels reaches this. Values up to ``low`` keep all. Defaults to 0.9.
         allow_missing_keys: whether keys may be absent. Defaults to False.
     """
 
@@ -51,12 +51,12 @@ class HysteresisThresholdd(MapTransform):
 
 class SaveOverlayd(MapTransform):
     """
-    Write ``NAME.jpg``, the image with its mask on it: the outline, and a tint inside. segment.py draws the same.
+    Write ``NAME.jpg``: the image with the outline of its mask and a tint inside. segment.py draws the same overlay.
 
     Args:
-        keys: of masks of shape (1, width, height) or (width, height), whose metadata name the image.
+        keys: keys of masks of shape (1, width, height) or (width, height). Their metadata must name the image file.
         output_dir: folder of the overlays.
-        opacity: of the tint, 0 to 1. Defaults to 0.3.
+        opacity: opacity of the tint, 0 to 1. Defaults to 0.3.
         allow_missing_keys: whether keys may be absent. Defaults to False.
 
     Raises:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trained networks in Python: their weights, with the preprocessing and the postprocessing of the bundle's configs."""
+"""Use trained networks in Python, with the preprocessing and the postprocessing of the bundle's configs."""
 
 import tempfile
 from pathlib import Path
@@ -19,31 +19,28 @@ from .core.places import bundle_dir
 from .entries import entry_keys, read_entry
 from .networks import UNetV2, check_weights, options_of, read_weights
 
-__all__ = ["PretrainedUNetV2", "load_pretrained"]
-
 PLAIN, TRAINED = "unetv2_monai.UNetV2", "unetv2_monai.pretrained.PretrainedUNetV2"
 
 
 class PretrainedUNetV2(UNetV2):
-    """A trained network that takes images as they are; :py:func:`load_pretrained` makes it."""
+    """A trained network that takes images without preparation; :py:func:`load_pretrained` makes it."""
 
     def predict(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
         """
         Segment one image as ``monai.bundle run inference`` does, at its own size.
 
         Args:
-            image: a file; a PIL image; an array of shape (height, width, 3) with values from 0 to 255; for volumes a
-                file, or an array of shape (dim_0, dim_1, dim_2) and its affine of shape (4, 4), as a tuple.
+            image: a file, a PIL image, or a uint8 array of shape (height, width, 3). For volumes: a file, or a tuple of
+                an array of shape (dim_0, dim_1, dim_2) and its affine of shape (4, 4).
 
         Returns:
-            The mask, uint8: 0 and 1, or the index of the most probable class. And the probabilities, float32, with
-                a first
-            dimension for the class where there are several.
+            The mask, uint8, and the probabilities, float32. The mask holds 0 and 1, or the index of the most probable
+            class. The probabilities have a first dimension for the class if there are several classes.
 
         Raises:
             InputError: when ``image`` is none of these.
         """
-        steps: Any = self.steps  # of load_pretrained; a class attribute would have to be one of TorchScript
+        steps: Any = self.steps  # set by load_pretrained; TorchScript would reject a class attribute of this type
         device = next(self.parameters()).device
         data = steps.prepared(image)
         self.eval()
@@ -53,7 +50,7 @@ class PretrainedUNetV2(UNetV2):
 
 
 class Steps:
-    """What a config, of inference.json and its overlays, does before and after the network."""
+    """The steps of inference.json and its overlays before and after the network."""
 
     def __init__(self, parser: ConfigParser) -> None:
         self.dims = parser.get("spatial_dims", 2)
@@ -63,7 +60,7 @@ class Steps:
         self.after = [step for step in steps if not isinstance(step, SaveImaged)]
 
     def prepared(self, image: Any) -> dict[str, Any]:
-        """The image as the network takes it, of shape (channels, dim_0, ...)."""
+        """Return a dict with the preprocessed image, of shape (channels, dim_0, ...)."""
         with tempfile.TemporaryDirectory() as folder:
             path = image if isinstance(image, str | Path) else self._written(image, folder)
             data = self.load({"image": str(path)})
@@ -72,7 +69,7 @@ class Steps:
         return data
 
     def _written(self, image: Any, folder: str) -> str:
-        """A file of an image that is in memory, so that the config's own loader reads it."""
+        """Write an image that is in memory to a file, so that the config's own loader reads it."""
         if self.dims == 3:
             if not (isinstance(image, tuple) and len(image) == 2 and np.ndim(image[0]) == 3):
                 raise InputError("image must be a file, or a tuple of an array of three dimensions and its affine.")
@@ -90,7 +87,7 @@ class Steps:
         return f"{folder}/image.bmp"
 
     def finished(self, data: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """Mask and probabilities from an image and its logits, both in the image's own orientation."""
+        """Return the mask and the probabilities in the image's own orientation, from the image and its logits."""
         probabilities = data["pred"]
         for step in self.after:
             data = step(data)
@@ -106,12 +103,12 @@ class Steps:
 
 def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> PretrainedUNetV2:
     """
-    Build a trained network from files alone.
+    Build a trained network from its files.
 
     Args:
         weights: ``"polyps"``, ``"skin_lesions"`` or ``"volumes"``, which come with the project; the folder of a packed
             bundle, or of a training's output; or a file of weights.
-        device: of the network. Defaults to ``"cpu"``.
+        device: device of the network. Defaults to ``"cpu"``.
 
     Returns:
         The network in eval mode, with :py:meth:`PretrainedUNetV2.predict`.
@@ -139,7 +136,7 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
 
 
 def _files(weights: str | Path) -> tuple[Path, Path, str | None]:
-    """Folder of the configs, file of the weights, and the recipe that they take or None."""
+    """Return the folder of the configs, the file of the weights, and the recipe that the weights need, or None."""
     if str(weights) in entry_keys():
         entry = read_entry(str(weights))
         return bundle_dir() / "configs", entry.weights, entry.recipe

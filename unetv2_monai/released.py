@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The released U-Net v2: the names of its layers, the conversion of its weights, its own scoring of polyps."""
+"""Convert the weights of the authors' released U-Net v2, and score polyps as the released code does."""
 
 import re
 from collections.abc import Mapping
@@ -12,11 +12,9 @@ from torch.nn import functional as F
 from .core.errors import InputError
 from .networks import UNetV2
 
-__all__ = ["TwoFinestHeads", "convert_released_state_dict", "released_key", "released_scores"]
-
 UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
-# released name (levels and stages count from 1, heads from the coarsest) -> ours (levels count from 0, the finest)
+# released name (levels and stages count from 1, heads from the coarsest) -> our name (levels count from 0)
 RELEASED = (
     (r"encoder\.backbone\.patch_embed1\.(.+)", lambda m: f"encoder.model.patch_embed.{m[1]}"),
     (
@@ -39,7 +37,7 @@ RELEASED = (
 
 
 def released_key(key: str) -> str | None:
-    """Give our name of an entry of the released network's state dict; None where we have no such layer."""
+    """Return our name for an entry of the released network's state dict; None if we have no such layer."""
     for pattern, ours in RELEASED:
         if match := re.fullmatch(pattern, key):
             return ours(match)
@@ -60,7 +58,7 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
         The same tensors under our names, without ``deconv5.weight``, which the released forward pass never uses.
 
     Raises:
-        InputError: when an entry is not one of the released network, with its name.
+        InputError: when an entry is not one of the released network; the message names it.
 
     Example::
 
@@ -80,9 +78,9 @@ def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, floa
     """
     Compute ``released_dice`` and ``released_iou`` of one image as the released code of U-Net v2 does for polyps.
 
-    The sum of the logits of the two finest heads, (1, height, width), is interpolated to the size of the mask. Its
-    sigmoid is stretched to 0 to 1 within the image and cut at 0.5, so that something is marked on every image, also on
-    one without a lesion.
+    ``logits`` is the sum of the two finest heads' logits, of shape (1, height, width). It is interpolated to the size
+    of the mask. Its sigmoid is scaled to 0 to 1 within the image and thresholded at 0.5. So something is marked on
+    every image, even on an image without a lesion.
     """
     upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
     probability = torch.sigmoid(upsampled)
@@ -97,8 +95,8 @@ class TwoFinestHeads:
     """
     Add up the logits of the two finest heads, which the released code scores.
 
-    In evaluation :py:class:`UNetV2` computes its finest head alone. The second one is computed here, from what its
-    decoder gave in the forward pass before. Networks of other classes have one output, which is returned as it is.
+    In evaluation, :py:class:`UNetV2` computes only its finest head. This class computes the second head from the
+    decoder's output in the last forward pass. Networks of other classes have one output, which is returned unchanged.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -109,11 +107,11 @@ class TwoFinestHeads:
             self.network.decoder.register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, inputs: Any, output: list[torch.Tensor]) -> None:
-        self.decoded, self.passes = output, self.passes + 1  # the last pass alone: windows may be many
+        self.decoded, self.passes = output, self.passes + 1  # only the last pass is kept: windows may be many
 
     @torch.no_grad()
     def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
-        """Add the second head's logits to the finest head's; None if several passes (windows, flips) made those."""
+        """Add the second head's logits to the finest head's; return None after several passes (windows, flips)."""
         passes, self.passes = self.passes, 0
         if self.network is None:
             return finest

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of ``benchmark.py``: passes and steps of networks, and whole commands as their users wait for them."""
+"""The tables of ``benchmark.py``: times of forward passes, of training steps, and of whole commands."""
 
 import csv
 import shutil
@@ -26,7 +26,7 @@ DEFAULT: str = read_config(["inference.json"])["backbone"]
 BACKBONES = ("pvt_v2_b2", DEFAULT)  # the paper's and the configs'
 RECIPE = ("recipes/recommended.yaml",)
 FAST = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
-NOISE = [torch.randn(2, 3, 97, 75)]  # that an exported file is compared on
+NOISE = [torch.randn(2, 3, 97, 75)]  # input for the comparison of an exported file
 SCRIPTS = ROOT / "scripts"
 OURS = {"_target_": "unetv2_monai.UNetV2"}
 MONAI = {"in_channels": 3, "out_channels": 1}
@@ -71,7 +71,7 @@ def trained(checkpoint: Path) -> torch.nn.Module:
 
 
 def export_all(network: torch.nn.Module, backbone: str, folder: Path, calibration: Sequence[torch.Tensor] = ()) -> None:
-    """Write a network in all formats that can be made here, in int8 if there are images to calibrate on."""
+    """Export a network to all formats that can be made here, to int8 only if there are calibration images."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, one in FORMATS.items():
@@ -80,7 +80,7 @@ def export_all(network: torch.nn.Module, backbone: str, folder: Path, calibratio
 
 
 def paths(folder: Path, **options: Any) -> dict[str, Variant]:
-    """List the ways to compute masks on this machine, with the exported files that are in ``folder``."""
+    """Return the ways to compute masks on this machine, one of them for each exported file in ``folder``."""
     found = {"default": Variant(options=options)}
     for one in FORMATS.values():
         if (folder / one.file).is_file():
@@ -101,7 +101,7 @@ def inference(full: bool, folder: Path) -> Iterator[Table]:
         if full:
             export_all(UNetV2(backbone=backbone).eval(), backbone, files)
         found = list(paths(files, backbone=backbone).items())
-        for some in (found[:4], found[4:]) if found[4:] else (found,):  # all have no room beside each other
+        for some in (found[:4], found[4:]) if found[4:] else (found,):  # there is no room for all at once
             variants = {"released": Variant(options={"backbone": backbone}, released=True), **dict(some)}
             yield f"Inference, {backbone}", timed(variants, shapes, 15, network=backbone)
 
@@ -139,7 +139,7 @@ def peers(full: bool, folder: Path) -> Iterator[Table]:
     if full:
         cases["training step"] = Variant("training"), (4, 256)
     first, *others = NETWORKS
-    for begin in range(0, len(others), 5):  # a handful of processes at a time, ours in each
+    for begin in range(0, len(others), 5):  # a handful of processes at a time, ours among them
         table: dict[str, Row] = {}
         for name in (first, *others[begin : begin + 5]):
             parameters, macs = count(NETWORKS[name], size)
@@ -158,7 +158,7 @@ def peers(full: bool, folder: Path) -> Iterator[Table]:
 
 
 def sizes(full: bool, folder: Path) -> Iterator[Table]:
-    """Time one image, from small to large."""
+    """Time one image, from small to large sizes."""
     shapes = [(1, size) for size in ((256, 512, 1024, 2048) if full else (256, 512))]
     for backbone in BACKBONES if full else (DEFAULT,):
         default = {"default": Variant(options={"backbone": backbone})}
@@ -182,7 +182,7 @@ def run_command(variant: Variant, folder: Path, options: Row, processes: int = 0
 
 
 def medians(rounds: int, measured: Mapping[str, Callable[[], float]]) -> dict[str, float]:
-    """Call each function once a round, in turns; returns the median of what each returned."""
+    """Call each function once per round, in turn, and return the median of its results."""
     found = [{name: function() for name, function in measured.items()} for _ in range(rounds)]
     return {name: statistics.median(one[name] for one in found) for name in measured}
 
@@ -197,7 +197,7 @@ def seconds(*command: object) -> float:
 
 
 def demo_images(folder: Path, train: int = 72, test: int = 33, frames: int = 0) -> Path:
-    """Draw images with masks, and a video of so many frames, once."""
+    """Draw images with masks, and a video of ``frames`` frames, unless they exist already."""
     data = folder / f"images_{train}_{test}_{frames}"
     if not data.is_dir():
         size = ["--train", train, "--test", test, *(["--video", frames] if frames else [])]
@@ -206,7 +206,7 @@ def demo_images(folder: Path, train: int = 72, test: int = 33, frames: int = 0) 
 
 
 def first_image(images: Path, folder: Path) -> Path:
-    """Copy the first image of a folder into an empty one, which is returned."""
+    """Empty ``folder``, copy the first image of ``images`` into it, and return it."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     shutil.copy(min(images.iterdir()), folder)
@@ -249,7 +249,7 @@ def processes(full: bool, folder: Path) -> Iterator[Table]:
 
 
 def data(full: bool, folder: Path) -> Iterator[Table]:
-    """Time train.json's loader in one process, without a network; the files repeat."""
+    """Time train.json's loader in one process, without a network. The same files are loaded repeatedly."""
     rows: list[Row] = []
     for cache in (1.0, 0.0):
         with new_process() as process:
@@ -258,7 +258,7 @@ def data(full: bool, folder: Path) -> Iterator[Table]:
 
 
 def load(dataset_dir: str, number: int, cache_rate: float) -> Row:
-    """Make a row of :py:func:`data`: fill the cache, then load one epoch."""
+    """Measure a row of :py:func:`data`: fill the cache, then load one epoch."""
     own = {"dataset_dir": dataset_dir, "check_data": False, "num_workers": 0, "cache_rate": cache_rate}
     parser = read_config(["train.json"], {**own, "train#dataset#progress": False})
     items = parser.get_parsed_content("datalist")["training"]
@@ -276,7 +276,7 @@ def load(dataset_dir: str, number: int, cache_rate: float) -> Row:
 
 
 def segmenting(full: bool, folder: Path) -> Iterator[Table]:
-    """Time segment.py from start to end on one image, a video and a folder, beside ``run inference``."""
+    """Time segment.py from start to end on one image, a video and a folder, and ``run inference`` to compare."""
     images, frames, rounds = (1000, 500, 3) if full else (300, 250, 1)
     drawn, out, model = demo_images(folder, 0, images, frames), folder / "segmented", folder / FORMATS["openvino"].file
     many, one = drawn / "test" / "images", first_image(drawn / "test" / "images", folder / "one")
@@ -292,7 +292,7 @@ def segmenting(full: bool, folder: Path) -> Iterator[Table]:
         shutil.rmtree(out, ignore_errors=True)
         return run_command(openvino, folder, {"dataset_dir": many, "output_dir": out})
 
-    segment(one)  # reads the files of the environment
+    segment(one)  # a first run, which reads the environment's files from disk
     found = medians(10 if full else 3, {"one image": partial(segment, one)})
     measured = {"video": partial(segment, drawn / "video.mp4"), "folder, with overlays": partial(segment, many)}
     found |= medians(rounds, {**measured, "folder, run inference": infer})

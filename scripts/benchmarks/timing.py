@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Times of variants of a network.
+Time variants of a network.
 
-Each has a process of its own, with its own peak of memory. The processes take turns, so that other load of the machine
-falls on all of them.
+Each variant has a process of its own, with its own peak memory. The processes take turns, so that other load of the
+machine affects all of them.
 """
 
 import contextlib
@@ -32,8 +32,8 @@ from unetv2_monai.core.memory import keep_memory
 
 CUDA = torch.cuda.is_available()
 BFLOAT16 = CUDA or has_bfloat16()  # elsewhere it takes many times as long as float32
-FEWEST, MOST = 3, 15  # rounds of turns
-TURN = 0.1  # seconds at least, after a pass to warm up
+FEWEST, MOST = 3, 15  # rounds, in which each variant has a turn
+TURN = 0.1  # least seconds, after a warm-up pass
 ENGINES = {"inference": "evaluator", "training": "train#trainer"}  # keys of the configs
 Row = dict[str, Any]
 
@@ -42,10 +42,10 @@ Row = dict[str, Any]
 class Variant:
     """A network and what is computed with it, as the bundle's configs define both."""
 
-    work: str = "inference"  # an iteration of inference.json, or "training", one of train.json
+    work: str = "inference"  # an iteration of inference.json; "training": one of train.json
     overlays: tuple[str, ...] = ()  # files below bundle/configs
     options: Row = field(default_factory=dict)
-    released: bool = False  # as the released code does, without mixed precision
+    released: bool = False  # compute as the released code does, without mixed precision
     threads: int = 0  # of PyTorch; 0: as many as it chooses
 
     @property
@@ -57,10 +57,10 @@ def timed(
     variants: Mapping[str, Variant], shapes: Iterable[tuple[int, int]], seconds: float, **common: Any
 ) -> list[Row]:
     """
-    Time variants, which take turns, for about so many seconds for each shape: images, and their height and width.
+    Time variants in turns, for about ``seconds`` per shape. A shape is the number of images and their side length.
 
-    A row has median, half the distance of the quartiles, speed-up against the first variant, and the largest memory of
-    the process so far; ``common`` are its first cells.
+    A row has the median, half the interquartile range, the speed-up relative to the first variant, and the peak memory
+    of the process so far. ``common`` are the row's first cells.
     """
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
@@ -86,11 +86,11 @@ def timed(
 
 
 def new_process() -> ProcessPoolExecutor:
-    """Start one process, without the memory of this one."""
+    """Start one process that does not inherit this one's memory."""
     return ProcessPoolExecutor(1, get_context("spawn"))
 
 
-_prepared: list[Callable[[torch.Tensor], None]] = []  # in the process of a variant: its work
+_prepared: list[Callable[[torch.Tensor], None]] = []  # in a variant's process: the function to time
 
 
 def _begin(variant: Variant) -> None:
@@ -98,7 +98,7 @@ def _begin(variant: Variant) -> None:
 
 
 def _turn(batch: int, size: int) -> tuple[Measurement, float]:
-    """Measure one turn. Returns its times and the largest memory of this process so far in MB."""
+    """Measure one turn. Returns its times and the peak memory of this process so far in MB."""
     names = {"work": _prepared[0], "images": torch.rand(batch, 3, size, size, device="cuda" if CUDA else "cpu")}
     timer = Timer("work(images)", globals=names, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=TURN), torch.cuda.max_memory_allocated() / 1e6 if CUDA else peak()
@@ -106,12 +106,12 @@ def _turn(batch: int, size: int) -> tuple[Measurement, float]:
 
 def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     """
-    Build what the configs run: a function of a batch of images, which runs one iteration of MONAI's engine.
+    Build the function to time. It takes a batch of images and runs one iteration of the configs' MONAI engine.
 
-    That is the network, in training with loss and optimiser; handlers, metrics and post-processing are left out.
+    An iteration runs the network, in training also loss and optimiser, but no handlers, metrics or post-processing.
     """
     torch.manual_seed(0)
-    set_fused_attn(not variant.released)  # which computes attention as matrix products with a softmax
+    set_fused_attn(not variant.released)  # the released code uses matrix products and a softmax
     if variant.threads:
         torch.set_num_threads(variant.threads)
     key, prefix = ENGINES[variant.work], "train" if variant.work == "training" else "val"
@@ -136,7 +136,7 @@ def peak() -> float:
     with contextlib.suppress(OSError):  # ru_maxrss would start at the memory of the process that started this one
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # without /proc, on macOS, in bytes
 
 
 def describe() -> Row:

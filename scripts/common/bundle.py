@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bundle of this project: its configs with overlays and options, and its commands in processes of their own."""
+"""Read the bundle's configs with overlays and options, and run its commands in processes of their own."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ PATIENCE = 60  # seconds that a stopped command has to save what it has
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process took: seconds on the clock and of CPU time, and its largest memory in MB of 10^6 bytes."""
+    """What a process used: wall-clock seconds, CPU seconds, and peak memory in MB of 10^6 bytes."""
 
     wall: float
     cpu: float
@@ -34,10 +34,10 @@ class Usage:
 
 
 def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, folder: Path = CONFIGS) -> ConfigParser:
-    """Read a config and its overlays in ``folder``, and apply options last; nothing of it is built."""
+    """Read a config and its overlays in ``folder``, and apply options last. No object is built."""
     parser = ConfigParser()
     parser.read_config([str(folder / name) for name in files])
-    parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # no command runs that it could be found by
+    parser.update({"bundle_dir": str(folder.parent), **(options or {})})  # else found only in a running command
     if "image_size" in parser:
         parser["image_size"] = full_size(parser.get())
     return parser
@@ -54,8 +54,8 @@ def run_bundle(
     """
     Run ``python -m monai.bundle run`` to its end. When this process is stopped, so is the command.
 
-    ``environment`` is added to this process's; ``processes``: start so many by torchrun; ``log``: a file for all that
-    is printed. Raises InputError when the command fails, with the message that it ended with if there is a log.
+    ``environment`` is added to this process's environment; torchrun starts ``processes`` processes, if any; ``log`` is
+    a file for all output. Raises InputError when the command fails, with its last message if there is a log.
     """
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
     command = [sys.executable, "-W", "ignore", *launch, "-m", "monai.bundle", "run", run_id]
@@ -70,7 +70,7 @@ def run_bundle(
             stderr=subprocess.STDOUT if log else None,
         )
         with _stopped_together(process):
-            _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, with what this process alone took
+            _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, it returns what this process alone used
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         where = f"see {log}: {_last_message(log)}" if log else "its messages are above."
@@ -82,8 +82,8 @@ def run_bundle(
 
 @contextlib.contextmanager
 def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Stop ``process`` too when this one is interrupted or told to end meanwhile, and wait for it."""
-    main = threading.current_thread() is threading.main_thread()  # only there may signals be handled
+    """If this process is interrupted or terminated meanwhile, stop ``process`` too and wait for it."""
+    main = threading.current_thread() is threading.main_thread()  # only the main thread may handle signals
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if main else None
     try:
         yield
@@ -101,7 +101,7 @@ def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 
 def _last_message(log: Path) -> str:
-    """The message of an InputError, or the end of a traceback."""
+    """Return the message of an InputError, or the end of a traceback."""
     text = "\n" + log.read_text().strip()
     _, found, message = text.rpartition("\nerror: ")
     return message[:2000] if found else text[-2000:]

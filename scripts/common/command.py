@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a command begins and ends: its ``--help``, and one sentence instead of a traceback for an error of its user."""
+"""Begin and end a command: its ``--help``, and one sentence instead of a traceback for a user's error."""
 
 import argparse
 import logging
@@ -31,7 +31,7 @@ def run(main: Callable[[], None], quiet: bool = False) -> None:
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
     except ValueError as error:
-        from unetv2_monai import InputError  # not above: label_server.py starts in environments without the package
+        from unetv2_monai import InputError  # imported late: label_server.py starts without the package
 
         if not isinstance(error, InputError):
             raise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
+"""Convert the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
 
 import hashlib
 import io
@@ -24,7 +24,7 @@ Entry = dict[str, str]
 
 
 class Pair(NamedTuple):
-    """An image and its mask, as published, and their name without endings."""
+    """A published image and its mask, and their common name without endings."""
 
     name: str
     image: Path
@@ -37,9 +37,9 @@ def match_pairs(
     """
     Pair all images of one folder below ``root`` with the masks of another, in the order of names and numbers.
 
-    The first folder that exists of ``images``, and of ``masks``, is taken. ``image_stem`` makes the image's name of the
-    mask's. A suffix such as ``_segmentation`` is left out in any case. Raises InputError when there is no such folder,
-    or for all files that have no partner or the name of another one.
+    ``images`` and ``masks`` are possible folders; the first existing one is taken. ``image_stem`` maps a mask's name to
+    its image's name. A suffix such as ``_segmentation`` is always ignored. Raises InputError if no folder exists, or
+    for all files that have no partner or the same name as another file.
     """
     image_folder, mask_folder = _find_folder(root, images, "images"), _find_folder(root, masks, "masks")
     files = list_files(image_folder, IMAGE_ENDINGS)
@@ -64,11 +64,11 @@ def _find_folder(root: Path, names: Sequence[str], what: str) -> Path:
 
 def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: str = "") -> list[Entry]:
     """
-    Put pairs into ``output_dir``: images unchanged, masks as PNG with values 0 and 255, ``prefix`` before their names.
+    Write pairs to ``output_dir``: images unchanged, masks as PNG with values 0 and 255. Names begin with ``prefix``.
 
-    A file that is there and has the same content is left alone; others are written atomically. Returns their entries in
-    ``datalist.json``: paths, SHA-256, and the origin. Raises InputError after all pairs, with the problems of every
-    one.
+    An existing file with the same content is left unchanged; others are written atomically. Returns the pairs' entries
+    in ``datalist.json``: paths, SHA-256, and the origin. Raises one InputError after all pairs, with the problems of
+    all.
     """
     entries, errors = [], []
     for name, image, mask in tqdm(pairs, origin["dataset"], disable=None):
@@ -93,7 +93,7 @@ def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: st
 
 
 def _clean_mask(path: Path) -> bytes:
-    """A mask as a PNG file with values 0 and 255: as it is if it is one, else converted."""
+    """Return a mask as PNG bytes with values 0 and 255. Such a file is returned unchanged, others are converted."""
     with Image.open(path) as opened:
         if opened.format == "PNG" and opened.mode == "L" and np.isin(np.asarray(opened), (0, 255)).all():
             return path.read_bytes()
@@ -104,9 +104,9 @@ def _clean_mask(path: Path) -> bytes:
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:
     """
-    Draw about ``count`` entries, in whole blocks of neighbours such as frames of one video.
+    Choose about ``count`` entries at random, in whole blocks of neighbours such as frames of one video.
 
-    Returns the rest and the drawn entries, both in the order given.
+    Returns the rest and the chosen entries, both in the given order.
     """
     starts = range(0, len(entries), block)
     drawn: set[int] = set()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network in the formats of other runtimes, and how far their outputs differ from its own."""
+"""Export the network for other runtimes, and measure how far their outputs differ from the network's."""
 
 import hashlib
 import importlib.util
@@ -21,7 +21,7 @@ from unetv2_monai.core.description import KEY, Description
 from .bundle import CONFIGS, read_config
 from .quantisation import quantise
 
-LEAST_DICE = 0.98  # of int8's masks with the network's
+LEAST_DICE = 0.98  # between int8's masks and the network's
 FREE = torch.export.Dim.DYNAMIC
 DYNAMIC_SHAPES = ({0: FREE, 2: FREE, 3: FREE},)  # batch, height, width
 
@@ -31,7 +31,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """A network in eval mode, and what its file says of it; ``calibration``: preprocessed training images for int8."""
+    """A network in eval mode, and its file's description; ``calibration``: preprocessed training images for int8."""
 
     network: torch.nn.Module
     options: Options
@@ -42,10 +42,10 @@ class Job:
 @dataclass(frozen=True)
 class Format:
     """
-    A format: ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
+    An export format. ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
 
-    ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` format takes training images, and the masks
-    that it gives are compared instead of its logits.
+    ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` format needs training images, and is compared
+    by its masks instead of its logits.
     """
 
     runtime: str
@@ -69,7 +69,7 @@ class Agreement:
 
 
 def export_torchscript(job: Job, target: Path) -> str:
-    """By MONAI, which scripts it and packs the configs and the metadata into the file, for MONAI Deploy."""
+    """Let MONAI script the network, and pack configs and metadata into the file, for MONAI Deploy."""
     with tempfile.TemporaryDirectory() as folder:
         config, weights = Path(folder) / "inference.json", Path(folder) / "model.pt"
         config.write_text(json.dumps({**ConfigParser.load_config_file(str(CONFIGS / "inference.json")), **job.options}))
@@ -104,7 +104,7 @@ def write_onnx(network: torch.nn.Module, description: Description, target: Path)
 
 
 def export_openvino(job: Job, target: Path) -> str:
-    """From ONNX, whose shapes are free and whose metadata OpenVINO keeps; in int8 where there are training images."""
+    """Convert by way of ONNX, to keep dynamic shapes and metadata; convert to int8 if there are training images."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -112,7 +112,7 @@ def export_openvino(job: Job, target: Path) -> str:
         openvino.save_model(
             openvino.convert_model(Path(folder) / "model.onnx"), Path(folder) / "model.xml", compress_to_fp16=False
         )
-        # read again: in the file weights have the names by which quantisation tells the layers apart
+        # read again: only in the file do weights have the names by which quantisation finds layers
         model = openvino.Core().read_model(Path(folder) / "model.xml")
         model = quantise(model, job.calibration) if job.calibration else model
         openvino.save_model(model, target, compress_to_fp16=False)
@@ -135,7 +135,7 @@ FORMATS = {
 
 
 def _example(network: torch.nn.Module) -> torch.Tensor:
-    """Of a shape that nothing can be specialised on: no size is 1, equal to another or divisible by 32."""
+    """Return images whose shape no export can specialise on: no size is 1, equal to another or divisible by 32."""
     return torch.rand(2, next(network.parameters()).shape[1], 97, 75)
 
 
@@ -149,7 +149,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     """
     Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
 
-    Raises InputError when images are not normalised by constants, since a description can state nothing else.
+    Raises InputError when images are not normalised by constants: a description cannot state other normalisations.
     """
     parser = inference_config(options, folder=configs)
     if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
@@ -184,7 +184,7 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
     """
     Return the function that computes logits of a batch of preprocessed images, as inference computes them.
 
-    ``state``: weights for the config's network, unless that is an exported file or has weights.
+    ``state``: weights to load; None if the config's network is an exported file or has its weights already.
     """
     if state is not None:
         parser.get_parsed_content("network").load_state_dict(state)
@@ -194,7 +194,7 @@ def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None
 
 
 def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
-    """Preprocess images, at most ``most`` spread over all, each into a batch of one."""
+    """Preprocess images, each into a batch of one: ``most`` of them, spread evenly over all, or all."""
     preprocessing = parser.get_parsed_content("preprocessing")
     count = min(len(items), most or len(items))
     chosen = [items[index * len(items) // count] for index in range(count)]
@@ -206,9 +206,9 @@ def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
 ) -> Agreement:
     """
-    Compare a runtime with the network itself: logits on all batches, masks on the images, or on noise without images.
+    Compare a runtime with the network: the logits on all batches, the masks on images or, without images, on noise.
 
-    Raises InputError when an output has another shape.
+    Raises InputError when the shapes of the two outputs differ.
     """
     difference, largest, dice = 0.0, 0.0, DiceMetric(ignore_empty=False)
     for index, x in enumerate([*noise, *images]):
@@ -223,7 +223,7 @@ def compare(
 
 
 def _to_mask(logits: torch.Tensor) -> torch.Tensor:
-    """(batch, classes without background, height, width)"""
+    """Return masks of shape (Batch, classes without background, height, width)."""
     if logits.shape[1] == 1:
         return (logits >= 0).float()
     return torch.nn.functional.one_hot(logits.argmax(1), logits.shape[1]).movedim(-1, 1)[:, 1:].float()
@@ -240,11 +240,11 @@ def export(
     calibration: Sequence[torch.Tensor] = (),
 ) -> tuple[str, Agreement]:
     """
-    Write a network in eval mode in one of ``FORMATS``, and compare it, as its overlay runs it, with the network itself.
+    Export a network in eval mode to one of ``FORMATS``. Run the file with its overlay, and compare it with the network.
 
-    A file of that name is replaced after the comparison. Without images, int8 is compared on those of ``calibration``.
-    Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (of the
-    largest logit, if that is above 1), or int8's masks by more than ``LEAST_DICE`` allows.
+    An existing file is replaced after the comparison. Without images, int8 is compared on those of ``calibration``.
+    Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (times
+    the largest logit, if that is above 1), or when the Dice of int8's masks is below ``LEAST_DICE``.
     """
     one = FORMATS[name]
     calibration = calibration if one.calibrated else ()

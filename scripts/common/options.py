@@ -14,7 +14,7 @@ from typing import Any
 
 
 def plain_option(config: Mapping[str, Any], key: str) -> Any:
-    """Return the value of an option of a config as read; where it names a part (``"@encoder"``), the class."""
+    """Return an option's value in a config as read. If it names a part (``"@encoder"``), return the part's class."""
     value = config.get(key)
     part = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else None
     return part["_target_"] if isinstance(part, Mapping) else value
@@ -36,7 +36,7 @@ def key_and_text(item: str) -> tuple[str, str]:
 
 
 class _Collect(argparse.Action):
-    """Of a key that is given twice, the last text counts."""
+    """Collect texts in a dict. If a key is given twice, the last text counts."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})
@@ -44,7 +44,7 @@ class _Collect(argparse.Action):
 
 def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
     """
-    Read the values of texts in YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as for ``monai.bundle``.
+    Parse texts as YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as it is for ``monai.bundle``.
     """
     import yaml
 

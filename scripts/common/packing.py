@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A copy of the bundle with its code and weights, which runs without this repository."""
+"""Copy the bundle with its code and weights, so that the copy runs without this repository."""
 
 import importlib.metadata
 import json
@@ -26,7 +26,7 @@ SHIPPED = MODELS / "model.pt"
 
 
 def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None) -> None:
-    """Configs, documents and code, with a recipe and options as the new defaults; no weights."""
+    """Copy configs, documents and code, but no weights. A recipe and options become the new defaults."""
     shutil.copytree(BUNDLE, folder, ignore=shutil.ignore_patterns("entries", "models", "__pycache__", "output"))
     in_wheel = ("scripts", BUNDLE.name) if BUNDLE.is_relative_to(PACKAGE) else ()
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", *in_wheel))
@@ -38,7 +38,7 @@ def copy_bundle(folder: Path, options: dict[str, Any], recipe: str | None = None
 
 
 def requirements() -> str:
-    """requirements.txt of the repository, or what the installed wheel says of it."""
+    """Return the repository's requirements.txt, or the same lines from the metadata of the installed wheel."""
     file = BUNDLE.parent / "requirements.txt"
     if file.is_file():
         return file.read_text()
@@ -48,8 +48,8 @@ def requirements() -> str:
 
 def copy_encoder(folder: Path) -> list[Path]:
     """
-    The ImageNet weights of the copied bundle's encoder, from which its training starts, and the text that names their
-    source. Empty when this repository has none of that encoder.
+    Copy the ImageNet weights from which training of the packed encoder starts, and the text that names their source.
+    Returns the copies, or an empty list if this repository has no weights of that encoder.
     """
     backbone = json.loads((folder / "configs" / "train.json").read_text()).get("backbone")
     found = [MODELS / f"{backbone}{ending}" for ending in (".safetensors", ".txt")]
@@ -59,8 +59,8 @@ def copy_encoder(folder: Path) -> list[Path]:
 
 def apply_recipe(configs: Path, recipe: str) -> None:
     """
-    Make a recipe the default: configs/recipes/<recipe>.yaml of train.json and, in what it has in common with it, of
-    inference.json; <recipe>_inference.yaml and <recipe>_metadata.yaml where there are such files.
+    Make a recipe the default: apply <recipe>.yaml to train.json, and its keys that inference.json has to that file. If
+    they exist, <recipe>_inference.yaml replaces these keys, and <recipe>_metadata.yaml is for metadata.json.
     """
     files = {path.stem: path for path in configs.glob("recipes/*.yaml")}
     if recipe not in files:
@@ -69,7 +69,7 @@ def apply_recipe(configs: Path, recipe: str) -> None:
     contents = {name: ConfigParser.load_config_file(str(path)) for name, path in files.items()}
     inference = json.loads((configs / "inference.json").read_text())
     overlay = contents.get(f"{recipe}_inference") or used_by(inference, contents[recipe])
-    # MONAI Label shows them: of train.json it would want a value of each in every request for a training
+    # if train.json had them, MONAI Label would demand a value for each in every training request
     training = {key: value for key, value in contents[recipe].items() if key != "displayable_configs"}
     apply_overlay(configs / "train.json", training)
     apply_overlay(configs / "inference.json", overlay)
@@ -80,8 +80,8 @@ def apply_recipe(configs: Path, recipe: str) -> None:
 
 
 def used_by(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of an overlay that replaces something of a config, and what this part refers to."""
-    known = _places(config) | {"spatial_dims"}  # which says to the check of options that the network is for volumes
+    """Return the part of an overlay that replaces something in a config, and all that this part refers to."""
+    known = _places(config) | {"spatial_dims"}  # it tells the check of options that the network is for volumes
     used: dict[str, Any] = {}
     count = -1
     while len(used) > count:
@@ -92,7 +92,7 @@ def used_by(config: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, 
 
 
 def _place(key: str) -> str:
-    """Of a step of ``transforms`` the step, else the topmost key."""
+    """Return ``transforms#NAME`` for a key below ``transforms``, else the topmost key."""
     return "#".join(key.split("#")[: 1 + key.startswith("transforms#")])
 
 
@@ -101,7 +101,7 @@ def _places(config: Mapping[str, Any]) -> set[str]:
 
 
 def apply_overlay(path: Path, overlay: dict[str, Any]) -> None:
-    """Write a config with an overlay applied to it."""
+    """Apply an overlay to a config file."""
     parser = ConfigParser(ConfigParser.load_config_file(str(path)))
     for key, value in overlay.items():
         merge_kv(parser, key, value)
@@ -119,7 +119,7 @@ def set_options(configs: Path, options: Mapping[str, Any]) -> None:
 
 
 def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
-    """Let metadata.json say what options say of sizes, channels, classes and intensities."""
+    """Update sizes, channels, classes and modality in metadata.json from the options."""
     metadata = json.loads(path.read_text())
     image, pred = (metadata["network_data_format"][side] for side in ("inputs", "outputs"))
     image, pred = image["image"], pred["pred"]
@@ -142,13 +142,13 @@ def set_metadata(path: Path, options: Mapping[str, Any]) -> None:
 
 
 def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
-    """The network of a copied bundle: of inference.json with random weights, of train.json as training starts it."""
+    """Build a copied bundle's network, from inference.json with random weights, or from train.json as training does."""
     network: torch.nn.Module = read_config([file], folder=configs).get_parsed_content("network_def")
     return network
 
 
 def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
-    """Write the weights with the options that they carry, of a checkpoint of the copied bundle's network."""
+    """Write a checkpoint's weights with the options that they carry. They must fit the copied bundle's network."""
     weights = read_weights(checkpoint, new_network(configs))
     target.parent.mkdir(exist_ok=True)
     torch.save(weights, target)

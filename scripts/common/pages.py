@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pages are made of: tables, diagrams, and HTML from the templates in ``templates/`` that needs no other file."""
+"""Make the parts of pages: tables, diagrams, and HTML from ``templates/`` that needs no other file."""
 
 import base64
 import io
@@ -21,17 +21,17 @@ ENVIRONMENT = jinja2.Environment(
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of a file in ``templates/``; the values of its variables are escaped."""
+    """Return the HTML of a file in ``templates/``; the values of its variables are escaped."""
     return ENVIRONMENT.get_template(template).render(**values)
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
-    """What ``src`` of an ``<img>`` takes, so that an image file is part of the page; ``kind``: ``png`` or ``jpeg``."""
+    """Return an image as a data URI, so that the page contains it; ``kind``: ``png`` or ``jpeg``."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def markdown(rows: Sequence[Mapping[str, object]]) -> str:
-    """Write rows of cells by column title as a table; ``-`` where a row has no such cell."""
+    """Return a Markdown table of rows, which are dicts from column title to cell. A missing cell becomes ``-``."""
     columns = list(dict.fromkeys(title for row in rows for title in row))
     lines = [columns, *([str(row.get(title, "-")) for title in columns] for row in rows)]
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of image and volume files with their masks, for pages: a volume is shown in three orthogonal slices."""
+"""Draw images and volumes with their masks, for pages. A volume is shown as three orthogonal slices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,13 @@ DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the intensities that become bla
 
 def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """
-    Read an image as RGB, or a volume as three slices on one black sheet: from the top an axial, a coronal and a
-    sagittal one, with the masks that fit it. Masks are boolean, in rows and columns, or as the file of the volume has
-    them.
+    Return an image as RGB, or three slices of a volume on one black sheet, and the masks in the same form. The slices
+    are axial, coronal and sagittal, from top to bottom. Masks are boolean. Their axes are rows and columns, or those of
+    the volume's file.
 
-    Slices are seen as radiologists see them: anterior or superior above, the patient's right, or anterior, at the left.
-    A pixel has one size in mm in all three: the shortest side of a voxel, or a whole fraction of it in small volumes.
-    The slices are those with most of the first mask that is not empty. Of several channels the first is shown.
+    Slices are shown as radiologists see them: anterior or superior at the top, the patient's right, or anterior, at the
+    left. A pixel has the same size in mm in all slices: the shortest side of a voxel, divided by a whole number in
+    small volumes. The slices are those with most of the first mask that is not empty. Only the first channel is shown.
     """
     if not is_volume(path):
         with Image.open(path) as opened:
@@ -47,14 +47,14 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
 
 
 def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
-    """Find for each dimension the index with most of the mask, or the middle where it is empty."""
+    """Return for each dimension the index with most of the mask, or the middle if the mask is empty."""
     if not mask.any():
         return tuple(size // 2 for size in mask.shape)
     return tuple(int(mask.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3))
 
 
 def _sheet(values: np.ndarray, place: Sequence[int], scale: np.ndarray, resampling: Image.Resampling) -> np.ndarray:
-    """The three slices of values that run from left to right, back to front, below to above."""
+    """Draw three slices of a volume whose axes run from left to right, back to front, and bottom to top."""
     panels = []
     for axis in (2, 1, 0):
         across, up = sorted({0, 1, 2} - {axis})

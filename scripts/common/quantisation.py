@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-An OpenVINO network in int8, quantised after training by NNCF. What changes the masks most, by measurement, stays in
-float32.
+Quantise an OpenVINO network to int8 after training, by NNCF. The operations whose quantisation changes the masks most,
+as measured, are left in float32.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"
 
 def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
     """
-    Quantise an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2`, which is changed.
+    Quantise an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2` in place.
 
-    ``images``: batches of preprocessed training images, better ``LEAST_IMAGES`` or more, for the ranges of activations.
+    ``images``: batches of preprocessed training images for the ranges of activations, at best ``LEAST_IMAGES`` or more.
     """
     import nncf
 
@@ -36,8 +36,8 @@ def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
         return nncf.quantize(
             model,
             nncf.Dataset([image.numpy() for image in images]),
-            # Asymmetric activations (MIXED) for GELU, whose outputs are hardly negative. Elsewhere they are as exact as
-            # symmetric ones, and OpenVINO's depthwise layers are slower with them.
+            # MIXED quantises activations asymmetrically, for GELU, whose outputs are hardly negative. Elsewhere that is
+            # no more exact than symmetric quantisation, and it slows OpenVINO's depthwise layers down.
             preset=nncf.QuantizationPreset.MIXED if _has_linear_layers(model) else nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(images),
             ignored_scope=nncf.IgnoredScope(names=float_operations(model)),
@@ -48,8 +48,8 @@ def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
 
 def float_operations(model: Any) -> list[str]:
     """
-    Name the operations that stay in float32: some of the first convolutions (of a network with linear layers, all
-    depthwise ones), gates, decoder and heads, sums and products of activations, normalisations, products in attention.
+    Return the operations left in float32: some of the first convolutions, gates, decoder, heads, normalisations, sums
+    and products of activations, products in attention; in a network with linear layers also all depthwise convolutions.
     """
     operations = model.get_ordered_ops()
     convolutions = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")]
@@ -75,7 +75,7 @@ def _stays_float(one: Any) -> bool:
 
 
 def _source(port: Any) -> Any:
-    """What an input comes from, before changes of shape, type or order."""
+    """Return the node that an input comes from, before changes of shape, type or axis order."""
     node = port.get_source_output().get_node()
     while node.get_type_name() in ("Convert", "Reshape", "Transpose"):
         node = node.input_value(0).get_node()

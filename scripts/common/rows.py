@@ -10,7 +10,7 @@ from unetv2_monai import InputError
 from .bundle import CONFIGS
 from .options import key_and_text
 
-OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # up to a comma, but lists and dicts whole
+OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # text up to a comma; lists and dicts are kept whole
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compare.py writes of its finished runs: their table, their scores per image and class, and their plot."""
+"""Write the results of compare.py's finished runs: a table, the scores per image and class, and a plot."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from .runs import EPOCHS, TIME, Run, finite_mean
 SCORES = ("dice", "iou", "hd95", "surface_dice")
 MARKERS = "osD^vP*X<>"
 FILLED: dict[str, Any] = {"markersize": 6}
-HOLLOW: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none"}  # around a filled one of the same run
+HOLLOW: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none"}  # around a filled marker
 Results = Mapping[str, Mapping[str, Sequence[Run]]]  # by EPOCHS or TIME, then by row
 
 
@@ -28,19 +28,19 @@ def paired_difference(
     scores: np.ndarray, reference: np.ndarray, resamples: int = 5000
 ) -> tuple[float, tuple[float, float]]:
     """
-    Compute the mean of ``scores - reference``, each (seeds, images) in the same order, and its 95 % interval.
+    Compute the mean of ``scores - reference`` and its 95 % interval. Both are (seeds, images) in the same order.
 
-    That is a percentile bootstrap over seeds and images. Both networks get the same draw, so that an image which is
-    hard for both cancels out, and all seeds of a draw get the same images, since every seed was tested on the same
-    ones. Of a single seed, the interval is over images alone; of two or three, it is a coarse estimate.
+    The interval is a percentile bootstrap over seeds and images. Both networks get the same resample, so that an image
+    that is hard for both cancels out. All seeds of a resample get the same images, as every seed was tested on the same
+    ones. With one seed, the interval is over images alone; with two or three, it is a coarse estimate.
     """
     difference = np.asarray(scores, dtype=float) - np.asarray(reference, dtype=float)
 
     def mean(seeds: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
         return difference[seeds[..., :, None], images[..., None, :]].mean(axis=(-2, -1))
 
-    # SciPy draws places of seeds and of images apart, and the statistic joins them. It refuses samples of one, so a
-    # single place stands twice.
+    # SciPy resamples the indices of seeds and of images separately, and the statistic combines them. It refuses samples
+    # of one, so a single index is given twice.
     places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
     interval = bootstrap(
         places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
@@ -49,7 +49,7 @@ def paired_difference(
 
 
 def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
-    """Make the table of all rows in Markdown: runs by the text of their row, and the row that Dice is compared with."""
+    """Return the Markdown table of all rows. ``results`` has the runs of each row; ``reference`` is a row's text."""
     rows = []
     for text, runs in results.items():
         epochs = ", ".join(map(str, sorted({run.epochs for run in runs})))
@@ -65,7 +65,7 @@ def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
 
 
 def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
-    """Make the cells of one row for one data set, by their titles; ``reference`` may be empty."""
+    """Return one row's cells for one data set, as a dict from title to cell; ``reference`` may be empty."""
 
     def mean(score: str, digits: int = 3) -> str:
         return spread([run.mean(dataset, score) for run in runs], digits)
@@ -86,7 +86,7 @@ def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> 
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Write mean and, of several seeds, standard deviation of the values that are numbers; ``"-"`` where none is."""
+    """Format the mean and, of several values, the standard deviation of the finite values; ``"-"`` if there is none."""
     values = [value for value in values if math.isfinite(value)]
     text = f"{fmean(values):.{digits}f}" if values else "-"
     return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
@@ -94,9 +94,9 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
     """
-    Compare the Dice of two rows over the seeds that both have, where an image counts with the mean over its classes.
+    Compare the Dice of two rows over the seeds that both have. The Dice of an image is the mean over its classes.
 
-    Returns the difference with its interval, or ``"-"``; refuses rows that were scored on different images.
+    Returns the difference with its interval, or ``"-"`` without common seeds. Refuses rows scored on different images.
     """
     others = {run.seed: run for run in reference}
     pairs = [(run, others[run.seed]) for run in runs if run.seed in others]
@@ -111,9 +111,9 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 def scores_as_csv(results: Results) -> str:
     """
-    List the scores of every image, with a line per run, image and class; a run that is in both terms is there once.
+    Return a CSV with a line per run, image and class. A run that counts at equal epochs and equal time is listed once.
 
-    A score that is not defined is empty, and one that no image has is left out.
+    An undefined score is an empty cell. A score that no image has gets no column.
     """
     lines: list[dict[str, Any]] = []
     for equal, rows in results.items():
@@ -133,12 +133,12 @@ def scores_as_csv(results: Results) -> str:
 
 
 def plot(results: Results) -> Any:
-    """Plot Dice, the mean of all classes, against CPU minutes of training: mean and deviation over the seeds."""
+    """Plot Dice, the mean of all classes, against CPU minutes of training, with standard deviations over the seeds."""
     rows = list(dict.fromkeys(row for each in results.values() for row in each))
     runs = [run for each in results.values() for found in each.values() for run in found]
     datasets = sorted({name for run in runs for name in run.scores})
     figure = new_figure(1 + 4.2 * len(datasets), 4.2 + 0.13 * len(rows))
-    from matplotlib.lines import Line2D  # an extra, which new_figure asks for
+    from matplotlib.lines import Line2D  # matplotlib is optional; new_figure checks for it
 
     for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets):
         for terms, each in results.items():
@@ -161,6 +161,6 @@ def plot(results: Results) -> Any:
 
 
 def _style(index: int, terms: str) -> dict[str, Any]:
-    """Rows differ in colour and in form, so that print without colour shows them too."""
+    """Return a row's marker and colour. Rows differ in both, so that a print without colour shows them too."""
     style = {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index % 10}"}
     return {**style, **(FILLED if terms == EPOCHS else HOLLOW)}

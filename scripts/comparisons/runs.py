@@ -20,7 +20,7 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.metrics import count_scores
 
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
-TOLERANCE = 0.03  # of the time; times of equal runs differ by more
+TOLERANCE = 0.03  # share of the time that a row may exceed; times of equal runs differ by more
 RESULT = "result.json"
 
 
@@ -30,7 +30,7 @@ class Run:
 
     row: str  # its text
     seed: int
-    time_of: str  # text of the row that it has the time of; "" where it has the epochs of all rows
+    time_of: str  # text of the row whose training time it was given; "" if it has the epochs of all rows
     terms: dict[str, Any]  # that all rows have in common
     epochs: int
     epoch_seconds: float  # of all epochs, with their validation, on the clock
@@ -38,13 +38,13 @@ class Run:
     cpu_seconds: float  # of the whole process, in all its threads
     folder: Path
     peak_mb: float = math.nan  # largest resident memory; unknown in runs of earlier versions
-    parameters: float = math.nan  # the same
+    parameters: float = math.nan  # their number, also unknown in runs of earlier versions
 
     @classmethod
     def finish(
         cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
     ) -> "Run":
-        """Write into ``folder`` that its run is finished. The number and time of its epochs are read there."""
+        """Mark the run in ``folder`` as finished. The number and time of its epochs are read from its metrics.csv."""
         with (folder / "metrics.csv").open(newline="") as opened:
             seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
         used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
@@ -55,12 +55,12 @@ class Run:
 
     @property
     def training_seconds(self) -> float:
-        """CPU time of the epochs alone. Only their time on the clock is known, whose share of the process is taken."""
+        """Return the CPU time of the epochs: the process's CPU time times their share of its wall-clock time."""
         return self.cpu_seconds * min(self.epoch_seconds / self.wall_seconds, 1)
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
-        """Rows of ``scores.csv`` by data set, in order; images are named by their path below the folder of all."""
+        """Return the rows of ``scores.csv`` by data set, sorted. Images have paths below their common folder."""
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
         with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
             for row in csv.DictReader(opened):
@@ -96,7 +96,7 @@ class Run:
 
 
 def finite_mean(values: Sequence[float] | np.ndarray) -> float:
-    """Average the values that are numbers; nan where none is."""
+    """Average the finite values; nan if there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return fmean(finite) if finite else math.nan
 
@@ -112,7 +112,7 @@ def fitting_epochs(runs: Sequence[Run], reference: Sequence[Run], interval: int)
     """
     Compute how many epochs of a row fit into the CPU time of the reference's training, with 3 % more allowed.
 
-    They are whole intervals of validation, or at least 1 where less than one interval fits.
+    The number is a multiple of the validation interval. If less than one interval fits, it is any number from 1 on.
     """
     available = fmean(run.training_seconds for run in reference) * (1 + TOLERANCE)
     epochs = max(int(available / fmean(run.training_seconds / run.epochs for run in runs)), 1)

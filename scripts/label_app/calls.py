@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The calls of MONAI Label that this server answers, with the functions of MONAI Label's own endpoints. All others are
-closed, and so are values that have not the type and the range that is stated here and in options.py.
+The calls of MONAI Label that this server answers, by the functions of MONAI Label's own endpoints. It refuses all other
+calls, and values outside the types and ranges that are stated here and in options.py.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ TURN = asyncio.Lock()
 
 
 async def in_turn() -> AsyncIterator[None]:
-    """One call at a time, since MONAI Label computes in it."""
+    """Allow one call at a time, since MONAI Label computes within a call."""
     async with TURN:
         yield
 
 
 def json_body(model: type[options.Options]) -> Any:
-    """A parameter with the options of a JSON body."""
+    """Return a FastAPI parameter that holds the checked options of a JSON body."""
 
     async def read(request: Request) -> dict[str, Any]:
         body = await request.body()

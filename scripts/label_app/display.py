@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images for the page, and what it shows of those with more than 8 bits."""
+"""Convert images for the page, also those with more than 8 bits."""
 
 from io import BytesIO
 
@@ -19,8 +19,8 @@ def png(image: Image.Image, compress_level: int = 1) -> bytes:
 
 def displayed(image: Image.Image) -> tuple[Image.Image, str]:
     """
-    An image in RGB as the network gets it, and an empty text. Where little could be seen (12 bits in 16, 0 to 1), the
-    values are stretched from the lowest to the highest, and the text is a sentence in ASCII about it.
+    Return an image in RGB as the network gets it, and no text. If little can be seen (12 bits in 16, values 0 to 1),
+    stretch the values from the lowest to the highest, and return an ASCII sentence that says so.
     """
     seen = to_rgb(image)
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):

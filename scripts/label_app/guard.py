@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands before all calls: who may call, from where, and how much may be sent."""
+"""The checks before all calls: who may call, from where, and how much may be sent."""
 
 import hmac
 import ipaddress
@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_TEXT = 64 * 1024  # bytes of what is no file
+MAX_TEXT = 64 * 1024  # bytes of a body that is no file
 FILES = ("multipart/form-data", "image/png")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
@@ -28,13 +28,13 @@ HEADERS = {
 
 class Guard:
     """
-    An ASGI application around another one, which gets the calls that are let through, without the token in their path
-    and without a slash at its end.
+    An ASGI application around another one. Calls that pass the checks reach the inner application, without the token in
+    their path and without a slash at its end.
 
     Args:
         token: first part of every path; empty: no token is asked for.
-        host: that the server listens on, which is also a name that it may be called by.
-        max_upload: bytes of a file that is uploaded.
+        host: the address that the server listens on. Calls may name the server by it.
+        max_upload: the largest size of an uploaded file in bytes.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, max_upload: int) -> None:
@@ -61,7 +61,7 @@ class Guard:
             await self.app(scope, receive, secured(send))
 
     def check_host(self, hosts: list[str]) -> str:
-        """Names of other machines are refused: a web page could let its own name point to this one (DNS rebinding)."""
+        """Refuse host names of other machines: a web page could point its own host name to this one (DNS rebinding)."""
         found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?", hosts[0]) if len(hosts) == 1 else None
         if found is None:
             raise HTTPException(400, "The call names no host, or several.")
@@ -80,14 +80,14 @@ class Guard:
             if not hmac.compare_digest(token.encode(), self.token.encode()):
                 sentence = "The address has no token, or a wrong one. Use the one that label_server.py printed."
                 raise HTTPException(403, sentence)
-            if not slash:  # from such an address, the page's own addresses would not work
+            if not slash:  # without it, the page's relative addresses would not work
                 raise HTTPException(307, "The address ends with a slash.", {"Location": f"/{self.token}/"})
             path = slash + rest
         return path if path == "/" else path.removesuffix("/")
 
 
 def check_origin(headers: Headers, host: str, path: str) -> None:
-    """Calls that another page makes in the user's browser are refused; a link to this page is not."""
+    """Refuse calls that another page makes in the user's browser, but not a link to this page."""
     own = all(origin.lower() in (f"http://{host}", f"https://{host}") for origin in headers.getlist("origin"))
     linked = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document" and path == "/"
     if not own or not (linked or set(headers.getlist("sec-fetch-site")) <= {"same-origin", "none"}):
@@ -95,7 +95,7 @@ def check_origin(headers: Headers, host: str, path: str) -> None:
 
 
 def canonical(query: bytes) -> bytes:
-    """A query without empty parameters, which are the same as none."""
+    """Return a query without empty parameters, which mean the same as missing ones."""
     try:
         pairs = parse_qsl(query.decode("ascii"), strict_parsing=bool(query), max_num_fields=16, errors="strict")
     except ValueError:
@@ -106,7 +106,7 @@ def canonical(query: bytes) -> bytes:
 
 
 def limited(receive: Receive, limit: int) -> Receive:
-    """Receives so many bytes at most. What is longer is read for a while, so that the client gets the answer."""
+    """Receive at most ``limit`` bytes. A longer body is read on for a while, so that the client gets the answer."""
     size = 0
 
     async def receive_limited() -> Message:
@@ -126,7 +126,7 @@ def limited(receive: Receive, limit: int) -> Receive:
 
 
 async def whole(receive: Receive) -> Receive:
-    """Receives what has come to its end already, so that a slow client keeps no other one waiting."""
+    """Receive the whole body first, so that a slow client does not keep others waiting."""
     messages: list[Message] = []
     while not messages or messages[-1].get("more_body"):
         messages.append(await receive())
@@ -138,7 +138,7 @@ async def whole(receive: Receive) -> Receive:
 
 
 def secured(send: Send) -> Send:
-    """Every answer has the headers by which browsers keep other pages away."""
+    """Add to every answer the headers by which browsers keep other pages away."""
 
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":

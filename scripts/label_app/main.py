@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The MONAI Label app that scripts/label_server.py starts: the bundle in ``model/`` beside this file.
+The MONAI Label app that scripts/label_server.py starts. It serves the bundle in ``model/`` beside this file.
 
-MONAI Label's own ``monaibundle`` app serves the same bundle. This one adds polygons for CVAT, the next image by
-uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
+MONAI Label's own ``monaibundle`` app serves the same bundle. This app adds polygons for CVAT, the choice of the next
+image by uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
 import logging
@@ -42,7 +42,7 @@ PATIENCE = 20  # seconds that the page waits for a prediction while others are c
 
 
 class ParsedTask(BundleInferTask):
-    """Parses the config once for the same options: it takes a third of a prediction, and two threads would collide."""
+    """Parse the config once for the same options: parsing takes a third of a prediction, and threads would collide."""
 
     def __init__(self, path, conf, **options):
         self.parsing = threading.Lock()  # a request's options are written into the parsed config
@@ -50,7 +50,7 @@ class ParsedTask(BundleInferTask):
         super().__init__(path, conf, **options)
 
     def kept(self, data) -> tuple:
-        """Transforms and inferer for the options of a request."""
+        """Return the transforms and the inferer for the options of a request."""
         key = tuple(str(data.get(name)) for name in ("device", *self.displayable_configs))
         with self.parsing:
             if key not in self.parts:
@@ -69,7 +69,7 @@ class ParsedTask(BundleInferTask):
 
 
 class InferTask(ParsedTask):
-    """Masks as files; for ``{"output": "json"}`` polygons, which CVAT draws. One image at a time."""
+    """Predict one image at a time, as a mask file or, for ``{"output": "json"}``, as polygons, which CVAT draws."""
 
     def __init__(self, path, conf):
         self.turn = threading.Lock()
@@ -79,7 +79,7 @@ class InferTask(ParsedTask):
         try:
             with self.turn:
                 return super().__call__(request, callbacks)
-        except (OSError, RuntimeError) as error:  # readers raise the one, MONAI's transforms the other
+        except (OSError, RuntimeError) as error:  # readers raise OSError, MONAI's transforms RuntimeError
             logger.exception("inference failed")
             cause = str(error.__cause__ or error).splitlines()[0]
             name = os.path.basename(str(request.get("image")))
@@ -100,7 +100,7 @@ class InferTask(ParsedTask):
         return super().writer(data, extension, dtype)
 
     def nifti(self, data) -> str:
-        """A label with the header of its image, as ``run inference`` writes it; MONAI Label's own header differs."""
+        """Write a label with the header of its image, as ``run inference`` does; MONAI Label's own header differs."""
         handle, path = tempfile.mkstemp(suffix=data["result_extension"])
         os.close(handle)
         writer = LabelWriter(output_dtype=np.dtype(data["result_dtype"]))
@@ -112,7 +112,7 @@ class InferTask(ParsedTask):
 
 
 class DropoutTask(ParsedTask):
-    """Passes that differ by dropout alone: batch normalisation keeps its statistics, as in a prediction."""
+    """Run passes that differ by dropout alone: batch normalisation uses its stored statistics, as in a prediction."""
 
     def _get_network(self, device, data):
         network = super()._get_network(device, data)
@@ -123,7 +123,7 @@ class DropoutTask(ParsedTask):
 
 
 class TrainTask(BundleTrainTask):
-    """Training on all labels but those that are held out for good."""
+    """Train on all labels but those that are always held out."""
 
     def __init__(self, path, conf, store):
         super().__init__(path, conf)
@@ -140,7 +140,7 @@ class TrainTask(BundleTrainTask):
 
     def _update_overrides(self, overrides):
         overrides["overwrite"] = True  # each training replaces the one before
-        if not overrides.get("validate#dataset#data", True):  # no best epoch: keep the last
+        if not overrides.get("validate#dataset#data", True):  # no validation, hence no best epoch: keep the last
             saver: dict = {"_target_": "CheckpointSaver", "save_dir": "@ckpt_dir", "save_dict": {"model": "@network"}}
             saver |= {"save_final": True, "final_filename": "model.pt"}
             overrides["train#handlers"] = [*overrides["train#handlers"], saver]
@@ -154,7 +154,7 @@ class TrainTask(BundleTrainTask):
 
 
 class Scoring(EpistemicScoring):
-    """The uncertainty of each image; one that cannot be read has none, and does not keep the others from theirs."""
+    """Compute the uncertainty of each image. An image that cannot be read is skipped, and does not stop the others."""
 
     def run_scoring(self, image_id, simulation_size, model_ts, datastore):
         try:
@@ -171,7 +171,7 @@ class LabelApp(MONAILabelApp):
         self.model, self.bundle = configs.parent.name, str(configs.parent)
         self.labelling = Labelling(Path(app_dir).parent / "labelling.json")
         super().__init__(app_dir, studies, conf, name="U-Net v2", description="U-Net v2 by MONAI Label")
-        # scores change with the weights: MONAI Label would score anew for every next image as well
+        # scores change only with the weights, but MONAI Label would also score anew for every next image
         self.scores_itself: bool = self._auto_update_scoring
         self._auto_update_scoring: bool = False
         self.task: InferTask = self._infers[self.model]
@@ -184,15 +184,15 @@ class LabelApp(MONAILabelApp):
         return {**super().info(), "train_stats": {self.model: self.trainings.stats()}}
 
     def prediction_of(self, image: str) -> dict[str, str]:
-        """What a prediction of an image is kept with: it counts until the weights or the image change."""
+        """Return the versions of weights and image that a prediction is stored with. It is valid for these only."""
         return {"weights": changed(self.task.get_path()), "image": changed(self._datastore.get_image_uri(image))}
 
     def predicted(self, image: str) -> bool:
-        """Whether there is a prediction by these weights of the image as it is now."""
+        """Tell whether there is a stored prediction of the present image by the present weights."""
         return self._datastore.get_label_info(image, "original").items() >= self.prediction_of(image).items()
 
     def prediction(self, image: str) -> bytes:
-        """PNG of class indices. Raises HTTPException (503) when others keep the server busy."""
+        """Return a PNG of class indices. Raises HTTPException (503) when other calls keep the server busy."""
         if not self.predicting.acquire(timeout=PATIENCE):
             raise HTTPException(503, "The server is busy. Try again in a moment.")
         try:
@@ -206,7 +206,7 @@ class LabelApp(MONAILabelApp):
             self.predicting.release()
 
     def segmented(self, path: str) -> np.ndarray:
-        """Class indices of an image of two dimensions: rows, columns. The same computation as ``POST /infer``."""
+        """Return the class indices of an image, in rows and columns, computed as by ``POST /infer``."""
         _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
         return np.asarray(data[self.task.key_pred].cpu()).astype(np.uint8).T
 
@@ -238,7 +238,7 @@ class LabelApp(MONAILabelApp):
     def on_init_complete(self):
         super().on_init_complete()
         store = self.datastore()
-        self.labelling.note("order", *sorted(store.get_labeled_images()))  # those that came by hand keep a place too
+        self.labelling.note("order", *sorted(store.get_labeled_images()))  # labels added by hand get a place too
         self.trainings.recover()
         if not self.volumes:  # load the network before anybody waits for it
             with suppress(Exception):

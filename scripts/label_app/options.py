@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Types of the values in requests. Some of these values become parts of a config, which is code. So each of them has a
-type and a range, and no string is free but the ids of images, which are names of the user's files.
+Types of the values in requests. Some of these values become parts of a config, and a config can run code. So each value
+has a type and a range. Only ids of images are free strings, since they are names of the user's files.
 """
 
 import json
@@ -30,7 +30,7 @@ def known_image(name: str) -> str:
 
 
 def new_id(name: str) -> str:
-    """The id of an image that is uploaded."""
+    """Check the id of an image that is uploaded, and return it."""
     if not NEW_ID.fullmatch(name) or name.endswith("."):
         sentence = "An id is letters, digits, spaces and . _ -, at most 128, and begins with a letter or a digit."
         raise HTTPException(422, sentence)
@@ -52,7 +52,7 @@ def plain(text: str) -> str:
 
 
 def from_text(value: Any) -> Any:
-    """Queries and some clients spell true and false as text."""
+    """Convert the texts "true" and "false" to bool. Queries and some clients send them."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
@@ -79,7 +79,7 @@ class Options(BaseModel):
 
 
 class Computing(Options):
-    """Options of what computes. A list stands for its first entry: ``/info/`` states choices, clients send them."""
+    """Options of calls that compute. A list stands for its first entry: clients send back the choices of ``/info/``."""
 
     device: Device = "cuda"
 
@@ -90,7 +90,7 @@ class Computing(Options):
 
 
 class Background(Computing):
-    """Options of what computes in a process of its own."""
+    """Options of calls that compute in a process of their own."""
 
     multi_gpu: Flag = True
     gpus: Annotated[str, Field(pattern=r"^(all|\d{1,2}(,\d{1,2}){0,15})$")] | None = None
@@ -108,7 +108,7 @@ class Infer(Computing):
 
 
 class Train(Background):
-    """Options of a training. The last ones take MONAI Label's defaults only, and are not passed on."""
+    """Options of a training. Those with ``exclude=True`` accept MONAI Label's defaults only, and are not passed on."""
 
     max_epochs: Epochs = 50
     val_split: Annotated[float, Field(strict=True, ge=0, le=0.9, allow_inf_nan=False)] = 0.2
@@ -143,7 +143,7 @@ class LabelSaved(Options):
 
 
 class Next(Options):
-    """What the page asks for: the next image, but none of those that were skipped."""
+    """Options of the page's call for the next image: the ids that were skipped."""
 
     skip: list[str] = []
 
@@ -154,8 +154,8 @@ class NewTraining(Options):
 
 def checked(model: type[BaseModel], text: str | bytes) -> dict[str, Any]:
     """
-    Those options of a JSON text (empty: none) that are given and passed on. Raises HTTPException (400) for what is no
-    JSON or has a key twice or too much depth, and RequestValidationError for what the model refuses.
+    Return the options in a JSON text that are passed on; an empty text has none. Raises HTTPException (400) for invalid
+    JSON, a repeated key or deep nesting, and RequestValidationError for what the model refuses.
     """
     try:
         given = json.loads(text or "{}", object_pairs_hook=unique_keys)
@@ -174,5 +174,5 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def printable(text: str) -> str:
-    """A text of a request for a sentence: short, and without what cannot be printed."""
+    """Return a request's text for use in a message: shortened, and without unprintable characters."""
     return "".join(c if c.isprintable() else "?" for c in text[:60]) + "..." * (len(text) > 60)

@@ -19,11 +19,11 @@ from unetv2_monai import to_mask
 from unetv2_monai.data.checks import image_size
 
 FOLDER = Path(__file__).parent / "page"
-# the first ones stand out from mucosa and skin
+# the first colours stand out from mucosa and skin
 COLORS = ("#00e5ff", "#7dff3c", "#e45cff", "#ffe600", "#4d7dff", "#ff7b1c", "#00c08b", "#ff4040")
 UPRIGHT = (None, 1)  # EXIF orientations
 ORIENTATION = 0x0112
-OTHERWISE_SHOWN = {"icc_profile", "gamma", "transparency", "chromaticity"}  # of a file: browsers heed them
+OTHERWISE_SHOWN = {"icc_profile", "gamma", "transparency", "chromaticity"}  # metadata that browsers apply
 
 router = APIRouter()
 
@@ -62,7 +62,7 @@ def uncertainty(entry: dict[str, Any]) -> float | None:
 
 @router.get("/page/image")
 def image(id: ImageId) -> Response:
-    """The file itself where every browser shows it as the bundle reads it, else a PNG for the eye."""
+    """Return the file itself if every browser shows it as the bundle reads it, else a PNG for display."""
     path = Path(path_of(id))
     try:
         with Image.open(path) as opened:
@@ -86,7 +86,7 @@ def prediction(id: ImageId) -> Response:
 @router.get("/page/label")
 def get_label(id: ImageId) -> Response:
     store = app_instance().datastore()
-    version = store.version(id)  # before the file is read: of an older one, saving is refused, of a newer one not
+    version = store.version(id)  # read before the file: an outdated version makes saving fail, a too new one would not
     if version == "none":
         raise HTTPException(404, "There is no label of this image yet.")
     with Image.open(store.get_label_uri(id, "final")) as opened:
@@ -104,7 +104,7 @@ async def png_body(request: Request) -> bytes:
 def put_label(
     id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version | None = None
 ) -> dict[str, Any]:
-    """Refused (409) where the label is not of the version that the query says it replaces."""
+    """Save a label; refuse it (409) if the stored label is not the version that ``replaces`` names."""
     app = app_instance()
     store = app.datastore()
     label = check_png(body, image_size(path_of(id)), len(app.task.labels))
@@ -121,7 +121,7 @@ def withdraw_label(id: ImageId) -> dict[str, Any]:
 
 @router.post("/page/next")
 def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
-    """The most uncertain one, or the first as long as none has an uncertainty."""
+    """Return the most uncertain image without a label, or the first one if none has an uncertainty."""
     objects, skipped = app_instance().datastore().json()["objects"], given.get("skip", ())
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
     return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}

@@ -31,7 +31,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 def refuse_unknown(request: Request) -> None:
-    """Unknown parameters of the query are refused, as unknown options are."""
+    """Refuse unknown parameters of the query, as unknown options are."""
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
@@ -44,7 +44,7 @@ def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
 
 
 def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """The first value that is refused, and why."""
+    """Return the first value that is refused, and why."""
     first = error.errors()[0]
     name = printable(" ".join(str(part) for part in first["loc"] if part not in ("query", "body", "path")) or "body")
     sentence = f"No option '{name}'" if first["type"] == "extra_forbidden" else f"'{name}': {first['msg']}"
@@ -55,7 +55,7 @@ def failed(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "The server failed at this call; its log has the cause."}, 500)
 
 
-os.environ["UNETV2_LABEL_SERVER"] = str(os.getpid())  # other processes have the app too
+os.environ["UNETV2_LABEL_SERVER"] = str(os.getpid())  # marks this process for the app, which other processes load too
 calls_of_both = FastAPI(
     openapi_url=None,
     redirect_slashes=False,

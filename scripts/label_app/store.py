@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of images and labels, of which nothing of the user's is removed or overwritten, and the order of them."""
+"""The folder of images and labels, and the order of labelling. The user's files are never removed or overwritten."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from monailabel.utils.others.generic import file_ext
 
 from unetv2_monai.core.files import write_atomic
 
-EVERY, FIRST = 5, 2  # of the labels in their order, the third, the eighth, ... are held out of training
+EVERY, FIRST = 5, 2  # in the order of labelling, the third, the eighth, ... label are held out of training
 
 
 def changed(path: str) -> str:
-    """Changes with a file. Empty where there is none."""
+    """Return a text that changes whenever a file changes; empty if there is no file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -31,18 +31,18 @@ def changed(path: str) -> str:
 
 
 class Labelling:
-    """A file of the order in which images were labelled, and the trainings so far."""
+    """A file that stores the order in which images were labelled, and the trainings so far."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.lock = threading.Lock()
 
     def read(self) -> dict[str, Any]:
-        """``{"order": [ids], "history": [trainings]}``"""
+        """Read ``{"order": [ids], "history": [trainings]}``."""
         return json.loads(self.path.read_text()) if self.path.exists() else {"order": [], "history": []}
 
     def note(self, key: str, *entries: Any) -> None:
-        """Append to ``order`` or ``history``; what is there keeps its place."""
+        """Append new entries to ``order`` or ``history``; existing entries keep their place."""
         with self.lock:
             found = self.read()
             if new := [entry for entry in entries if entry not in found[key]]:
@@ -50,7 +50,7 @@ class Labelling:
                 write_atomic(self.path, json.dumps(found, indent=1))
 
     def held_out(self, labelled: Collection[str]) -> list[str]:
-        """Those of the labelled images that training never learns from, so that Dice on them can be compared."""
+        """Return the labelled images that training never learns from, so that Dice on them can be compared."""
         order = self.read()["order"]
         order += sorted(set(labelled) - set(order))  # labels that were in the folder before
         return [image for image in order[FIRST::EVERY] if image in labelled]
@@ -58,14 +58,14 @@ class Labelling:
 
 class ImageStore(LocalDatastore):
     """
-    MONAI Label's folder of images. Other processes of this server (training, scoring) write its list too: here it is
-    read again before each change, and whenever it is asked for.
+    MONAI Label's folder of images. Other processes of this server (training, scoring) write the list of images too. So
+    the list is read again before each change, and whenever it is asked for.
 
     Args:
-        folder: of images and ``labels/``.
+        folder: the folder of images and ``labels/``.
         labelling: the order in which images were labelled.
-        extensions: ``*`` and an ending in lower case, of the files that are images and labels.
-        withdrawn: the folder that withdrawn labels are moved to; None: labels are files of the user's and stay.
+        extensions: endings of images and labels in lower case, each after ``*``.
+        withdrawn: the folder that withdrawn labels are moved to. None: labels are the user's files, and are not moved.
     """
 
     def __init__(self, folder: str, labelling: Labelling, extensions: list[str], withdrawn: Path | None) -> None:
@@ -73,7 +73,7 @@ class ImageStore(LocalDatastore):
         super().__init__(folder, extensions=extensions, auto_reload=False)
 
     def _to_id(self, file: str) -> tuple[str, str]:
-        """Endings in any case, and only the end is cut: ``scan.png_old.Png`` is ``scan.png_old``."""
+        """Split a name into id and ending in any case: the id of ``scan.png_old.Png`` is ``scan.png_old``."""
         found = [pattern for pattern in self._extensions if file.lower().endswith(pattern[1:])]
         cut = len(file) - len(max(found, key=len)[1:] if found else file_ext(file))
         return file[:cut], file[cut:]
@@ -99,7 +99,7 @@ class ImageStore(LocalDatastore):
         return self
 
     def held_out(self) -> list[str]:
-        """The labelled images that training does not learn from."""
+        """Return the labelled images that training does not learn from."""
         return self.labelling.held_out(self.get_labeled_images())
 
     def _read(self) -> None:
@@ -111,7 +111,7 @@ class ImageStore(LocalDatastore):
             self._datastore, self._config_ts = model, written
 
     def _update_datastore_file(self, lock: bool = True) -> None:
-        """Atomic: MONAI Label empties the list first, and a server that was killed then would not start again."""
+        """Write the list atomically. MONAI Label empties it first: a server killed then would not start again."""
         with FileLock(self._lock_file) if lock else nullcontext():
             listed = self._datastore.model_dump(exclude={"base_path"})
             write_atomic(Path(self._datastore_config_path), json.dumps(listed, indent=2, default=str))
@@ -119,7 +119,7 @@ class ImageStore(LocalDatastore):
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ImageLabelModel]]:
-        """What the list holds of each image. At the end the list is written, unless an error came up."""
+        """Yield the list's entry of each image, and write the list at the end, unless an error was raised."""
         with FileLock(self._lock_file):
             self._read()
             yield self._datastore.objects
@@ -142,7 +142,7 @@ class ImageStore(LocalDatastore):
         return image_id
 
     def version(self, image_id: str) -> str:
-        """Of the image's own label: another one whenever its file has changed; ``"none"`` where there is none."""
+        """Return the version of the image's own label, which changes with its file; ``"none"`` if there is no label."""
         return changed(self.get_label_uri(image_id, "final")) or "none"
 
     def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
@@ -154,8 +154,8 @@ class ImageStore(LocalDatastore):
         self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces: str | None = None
     ) -> str:
         """
-        Save a label. A link of the file's name is replaced, not followed. Returns the version of the image's own label
-        then, which others may replace at once.
+        Save a label. A symbolic link of the file's name is replaced, not followed. Returns the new version of the
+        image's own label. Other clients may replace the label at once.
 
         Args:
             replaces: version of the label that may be replaced; for another one, HTTPException (409) is raised.
@@ -169,7 +169,7 @@ class ImageStore(LocalDatastore):
             write_atomic(target, content)
             if tag == "final":
                 self._move_others(target)
-                # label_server.py compares it at the next start
+                # label_server.py compares this hash at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
             images[image_id].labels[tag] = DataModel(info=info, ext=ending)
             version = self.version(image_id)
@@ -191,14 +191,14 @@ class ImageStore(LocalDatastore):
         return moved
 
     def _move_others(self, label: Path) -> None:
-        """Move files of the same id with other endings away: one of them would be the label at a later start."""
+        """Move away files of the same id with other endings: one of them would be the label at a later start."""
         image_id = self._to_id(label.name)[0]
         for name in self._list_files(str(label.parent), self._extensions) if self.withdrawn else []:
             if name != label.name and self._to_id(name)[0] == image_id:
                 self._move_away(label.parent / name)
 
     def _move_away(self, label: Path) -> Path:
-        """Move a label to those that were withdrawn. Returns its new path."""
+        """Move a label to the folder of withdrawn labels. Returns its new path."""
         assert self.withdrawn is not None
         self.withdrawn.mkdir(mode=0o700, exist_ok=True)
         image_id, ending = self._to_id(label.name)

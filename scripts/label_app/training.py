@@ -33,36 +33,36 @@ EPOCH = re.compile(r"Epoch\[(\d+)\] Complete|Epoch: (\d+)/\d+")
 
 @dataclass
 class Training:
-    """The state of the last training, as GET page/train answers it; the history is added there."""
+    """The state of the last training. GET page/train returns it together with the history."""
 
     status: str = "idle"  # idle, running, done, stopped or failed
     epoch: int = 0  # epochs that have ended
     max_epochs: int = 0  # epochs that were asked for
     detail: str = ""  # why it failed
     held_out: int = 0  # labels that training does not learn from
-    # those of them that equal the prediction of the weights before: their Dice before is 1 by construction, so that
-    # they are left out of both means
+    # held-out labels that equal the prediction of the previous weights. Their Dice before is 1 by construction, so they
+    # are left out of both means
     unchanged: int = 0
-    dice_before: float | None = None  # mean over the others with the weights before; None where there are none
+    dice_before: float | None = None  # mean over the other held-out labels with the previous weights, or None
     dice_after: float | None = None  # the same with the weights that the training has written
-    previous_kept: bool = False  # the weights after are worse, so that those before were put back
+    previous_kept: bool = False  # the new weights are worse, so the previous ones were restored
 
 
 class Trainings:
-    """One training at a time, in MONAI Label's own process for it, whoever asked for it."""
+    """Run one training at a time, in MONAI Label's own training process, whichever client asked for it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
         self.weights = Path(app.task.get_path())
-        self.previous = self.weights.with_name("previous_weights")  # the weights before, while a training runs
-        self.turn = threading.Lock()  # of what runs in the background
-        self.lock = threading.Lock()  # of what follows
+        self.previous = self.weights.with_name("previous_weights")  # the previous weights, while a training runs
+        self.turn = threading.Lock()  # one background step runs at a time
+        self.lock = threading.Lock()  # for the attributes that follow
         self.current = Training()
         self.task: dict[str, Any] | None = None  # MONAI Label's own record of the current training
         self.stopping = False
 
     def recover(self) -> None:
-        """A training that ended with its server counts for nothing: nobody has compared its weights."""
+        """Undo a training that was cut off with its server, since its weights were not compared."""
         if self.previous.is_file():
             logger.warning("A training was cut off. The weights before it are back.")
             os.replace(self.previous, self.weights)
@@ -71,7 +71,7 @@ class Trainings:
         return {**asdict(self.current), "history": self.app.labelling.read()["history"]}
 
     def stats(self) -> dict[str, float]:
-        """Of the last training, as 3D Slicer shows it: epochs, and the best Dice of the labels that are held out."""
+        """Return what 3D Slicer shows of the last training: epochs, and the best Dice of the held-out labels."""
         if self.current.status == "idle":
             return {}
         found: dict[str, float] = {"epoch": max(1, self.current.epoch), "total_epochs": self.current.max_epochs}
@@ -80,7 +80,7 @@ class Trainings:
         return found
 
     def start(self, max_epochs: int) -> None:
-        """Raises HTTPException (409) while a training runs, or without labels."""
+        """Start a training. Raises HTTPException (409) while one runs, or without labels."""
         store = self.app.datastore()
         labelled = store.get_labeled_images()
         with self.lock:
@@ -88,7 +88,7 @@ class Trainings:
                 raise HTTPException(409, "A training is running already.")
             if not labelled:
                 raise HTTPException(409, "There is no label yet: correct and save an image first.")
-            self.app.labelling.note("order", *sorted(labelled))  # those that were in the folder before
+            self.app.labelling.note("order", *sorted(labelled))  # labels that were in the folder before
             held_out = len(store.held_out())
             if held_out == len(labelled):
                 raise HTTPException(409, "All labels are held out: correct and save another image first.")
@@ -124,7 +124,7 @@ class Trainings:
         except Exception as error:
             logger.exception("training failed")
             try:
-                self.recover()  # weights that nobody has compared
+                self.recover()  # the new weights were not compared
             finally:
                 self.current.detail = str(error).splitlines()[0] if str(error) else "failed"
                 self.current.status = "failed"
@@ -138,7 +138,7 @@ class Trainings:
             current.status = "stopped"
             return
         partial = self.previous.with_suffix(".partial")
-        shutil.copy2(self.weights, partial)  # with its time, by which predictions are known
+        shutil.copy2(self.weights, partial)  # keeps the time stamp, by which predictions are recognised
         os.replace(partial, self.previous)
         with self.lock:
             params = {"max_epochs": current.max_epochs, "multi_gpu": False}
@@ -153,8 +153,8 @@ class Trainings:
 
     def _follow(self, task: dict[str, Any], before: dict[Label, float] | None = None) -> None:
         """
-        Wait for the end of a training, and compare its weights by the labels that have a Dice with the weights before;
-        without these, the new weights are kept.
+        Wait for the end of a training, and compare its weights with the previous ones. ``before`` has the Dice of
+        labels with the previous weights; without it, the new weights are kept.
         """
         current = self.current
         while task["status"] in RUNNING:
@@ -179,7 +179,7 @@ class Trainings:
         current.status = status
 
     def _compare(self, before: dict[Label, float]) -> None:
-        """Dice with the new weights; where it is lower than before, the weights before are put back."""
+        """Compute Dice with the new weights. If it is lower than before, restore the previous weights."""
         current = self.current
         if changed(str(self.weights)) == changed(str(self.previous)):  # stopped before weights were written
             self.previous.unlink()
@@ -201,14 +201,14 @@ class Trainings:
         self.app.labelling.note("history", {**noted, "time": now})
 
     def _scores(self, images: Collection[str]) -> dict[Label, float]:
-        """Dice of each of these labels with the present weights, at native size. Of volumes: none."""
+        """Compute Dice of each of these images' labels with the present weights, at native size. Skip volumes."""
         store, scores = self.app.datastore(), {}
         for image in [] if self.app.volumes else images:
             version = store.version(image)  # before the file is read
             with Image.open(store.get_label_uri(image, "final")) as opened:
                 label = np.asarray(to_mask(opened, self.app.out_channels))
             prediction, classes = self.app.segmented(store.get_image_uri(image)), self.app.task.labels.values()
-            # 1 for a class that neither holds
+            # a class that neither mask holds counts 1
             scores[image, version] = fmean(mask_dice(prediction == value, label == value) for value in classes)
         return scores
 
@@ -219,7 +219,7 @@ def mean(values: Iterable[float]) -> float | None:
 
 
 def failure(task: dict[str, Any]) -> str:
-    """The line of a failed training's output that says why."""
+    """Return the line of a failed training's output that says why."""
     lines = [line.strip() for line in task.get("details", ()) if line.strip()]
     errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error:", line)]
     return (errors or lines or ["The training failed; the server's log has the cause."])[-1][:300]

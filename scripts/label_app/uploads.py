@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that come with a call: they are decoded, and compared with their image, before anything is stored."""
+"""Uploaded files. They are decoded, and compared with their image, before anything is stored."""
 
 import shutil
 import tempfile
@@ -19,19 +19,19 @@ from unetv2_monai import InputError
 from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 from unetv2_monai.data.volumes import read_volume
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # others of Pillow's are not read: one of them starts a program
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # Pillow's other formats are not read: one of them starts a program
 
 
 def name_of(file: UploadFile) -> str:
-    """The name that the client gave the file, without its folder."""
+    """Return the name that the client gave the file, without its folder."""
     return Path((file.filename or "").replace("\\", "/")).name
 
 
 @contextmanager
 def received(file: UploadFile, volumes: bool) -> Iterator[Path]:
     """
-    The file under a plain name, in the server's own folder of temporary files, for as long as the context lasts. Raises
-    HTTPException when it is no volume, or else no image, by its ending and beginning, and for an InputError in it.
+    Keep the file under a plain name in the server's temporary folder while the context lasts. Raises HTTPException if
+    ending or header are not those of a volume (or image), and for an InputError within the context.
     """
     name, known = name_of(file), VOLUME_ENDINGS if volumes else IMAGE_ENDINGS
     ending = next((ending for ending in known if name.lower().endswith(ending)), None)
@@ -63,13 +63,13 @@ def refuse_other_formats(path: Path) -> None:
 
 def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> None:
     """
-    Give the file of a label volume the values of the server's classes. 3D Slicer numbers segments in their order in its
-    list, which its user can change. Raises InputError for a value of no segment, or a segment that is no class.
+    Change the values in a label volume to those of the server's classes. 3D Slicer numbers segments by their order in
+    its list, which the user can change. Raises InputError for a value without segment or a segment without class.
 
     Args:
-        path: of the label.
-        segments: the client's, ``{"name": ..., "idx": value in the file}``.
-        classes: values by names, which are in lower case.
+        path: the file of the label.
+        segments: the client's segments, each ``{"name": ..., "idx": value in the file}``.
+        classes: the value of each class by its name in lower case.
     """
     names = {segment["idx"]: segment["name"] for segment in segments}
     values = read_volume(str(path))
@@ -89,8 +89,8 @@ def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping
 
 def check_png(content: bytes, size: tuple[int, ...], classes: int) -> Image.Image:
     """
-    Decode a label of the page, to mode L: PNG of the image's size, class indices in its only or its red channel. Raises
-    HTTPException for anything else.
+    Decode a label of the page, to mode L. It must be a PNG of the image's size, with class indices in its only or its
+    red channel. Raises HTTPException for anything else.
     """
     try:
         with Image.open(BytesIO(content), formats=("PNG",)) as opened:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What a labelling server starts with: its images, whether they fit and where MONAI Label finds them, and its app, which
-is its code and the bundle with its weights.
+Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its app,
+which is its code and the bundle with its weights.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from unetv2_monai import InputError, list_images
 from unetv2_monai.core.listing import is_volume, list_files
 
 CODE = Path(__file__).resolve().parents[1] / "label_app"
-FINE_TUNING_RATE = 0.0003  # learning rate from trained weights, which 0.001 makes worse on few labels
+FINE_TUNING_RATE = 0.0003  # learning rate for trained weights: on few labels, 0.001 makes them worse
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:
-    """The images, each of which has been decoded."""
+    """Decode each image once, and return the paths of all."""
     found = [Path(item["image"]) for item in list_images(str(arguments.images))]
-    return found if arguments.in_place else [path.resolve() for path in found]  # which the links lead to
+    return found if arguments.in_place else [path.resolve() for path in found]  # the targets of the links
 
 
 def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
-    """The folder that MONAI Label reads all images from and writes labels into."""
+    """Return the folder that MONAI Label reads all images from and writes labels into."""
     if not arguments.in_place:
         return arguments.work_dir / "images"
     folder = images[0].parent.resolve()
@@ -46,7 +46,7 @@ def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
 
 
 def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
-    """A label belongs to the content of its image, of which the server keeps the hash."""
+    """Refuse images that changed after they were labelled. The server keeps a hash of each labelled image."""
     path = studies / "datastore_v2.json"
     try:
         listed = json.loads(path.read_text())["objects"] if path.is_file() else {}
@@ -69,7 +69,7 @@ def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
 
 
 def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
-    """A network of two dimensions takes no volumes, and one of three takes nothing else, with its channels."""
+    """Refuse volumes for a 2D network. For a 3D network, refuse images, and volumes with another number of channels."""
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
     taken_image = metadata["network_data_format"]["inputs"]["image"]
     three, channels = len(taken_image["spatial_shape"]) == 3, taken_image["num_channels"]
@@ -85,7 +85,7 @@ def refuse_other_kind(images: Sequence[Path], bundle: Path) -> None:
 
 
 def link_images(studies: Path, images: Sequence[Path]) -> None:
-    """Links to the images in the folder that MONAI Label reads and writes its labels into."""
+    """Link the images into the folder where MONAI Label reads images and writes labels."""
     studies.mkdir(exist_ok=True)
     for path in images:
         link = studies / path.name
@@ -97,8 +97,8 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
     """
-    Put the bundle and its weights into the app's folder, unless they are there, and the app's code beside it. Returns a
-    sentence about the weights. Raises InputError, and writes nothing, when images or weights do not fit the network.
+    Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns a
+    sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
     """
     app, unfinished = arguments.work_dir / "app", arguments.work_dir / "app.unfinished"
     bundle = app / "model" / NAME
@@ -120,7 +120,7 @@ def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
 
 
 def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> str:
-    """The bundle with its weights in a new folder. Returns a sentence about the weights."""
+    """Put the bundle with its weights into a new folder. Returns a sentence about the weights."""
     refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
     options, recipe, trained = values_of(arguments.set), arguments.recipe, arguments.checkpoint
     if not (trained or options or recipe) and SHIPPED.is_file():

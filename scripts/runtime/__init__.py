@@ -2,5 +2,5 @@
 """
 Parts of segment.py. They import neither torch nor MONAI nor SciPy.
 
-What they compute is what inference.json computes; tests/scripts/test_segment.py compares the masks.
+They compute the same masks as inference.json; tests/scripts/test_segment.py compares the two.
 """

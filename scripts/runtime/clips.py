@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A video from file or camera to overlay video, table and masks."""
+"""Segment a video file or a camera into an overlay video, a table and masks."""
 
 import os
 from contextlib import closing
@@ -20,9 +20,9 @@ def segment_video(source: str, path: Path, network: Network, settings: Settings,
     """
     Write the table of a video or camera, its overlay video and, if asked for, the masks of its frames.
 
-    Until the end, table and overlay video have ``_incomplete`` in their names, and if the video breaks off they keep
-    it; ``broken`` gets a sentence then. After an error they are deleted, as those of an earlier run are at the start.
-    Returns the number of frames written.
+    Until the end, table and overlay video have ``_incomplete`` in their names. If the video breaks off, they keep these
+    names, and ``broken`` gets a sentence. Those of an earlier run are deleted at the start, those of this run after an
+    error. Returns the number of frames written.
     """
     overlay, is_camera = _overlay(path), source.startswith(CAMERA)
     if settings.skip_finished and not is_camera and path.is_file() and (settings.no_overlays or overlay.is_file()):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames: images with their names, and work on them in threads."""
+"""Frames, which are images with names, and work on them in threads."""
 
 import itertools
 from collections import deque
@@ -14,13 +14,13 @@ import numpy as np
 S = TypeVar("S")
 T = TypeVar("T")
 
-CAMERA = "camera:"  # before the number of one
-AHEAD = 4  # results that wait for whoever takes them
+CAMERA = "camera:"  # prefix of a camera's number
+AHEAD = 4  # results that are computed before they are asked for
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image (height, width, 3) of 0 to 255, its file or number, and its time in the time base of its video."""
+    """A file name or frame number, an image (height, width, 3) of 0 to 255, and its time in the video's time base."""
 
     name: str
     image: np.ndarray
@@ -28,7 +28,7 @@ class Frame:
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1) -> Generator[T, None, None]:
-    """Apply a function in threads to a few more items than were asked for; results keep the order of the items."""
+    """Apply a function to items in threads, and yield the results in order. A few are computed ahead."""
     with ThreadPoolExecutor(threads) as pool:
         made: deque[Future[T]] = deque()
         try:
@@ -43,7 +43,7 @@ def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1)
 
 
 def ahead(items: Iterable[T]) -> Generator[T, None, None]:
-    """The same items in order; an iterator makes them in a thread, a few more than were asked for."""
+    """Take items in a thread, a few ahead, and yield them in order."""
     iterator, end = iter(items), object()
     with closing(in_threads(lambda _: next(iterator, end), itertools.repeat(None))) as made:
         for item in made:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported network in OpenVINO: what it says about itself, and a frame through it."""
+"""Run an exported network on frames in OpenVINO, and read its description."""
 
 import dataclasses
 import queue
@@ -30,7 +30,7 @@ class Output:
 
     @property
     def highest(self) -> float:
-        """The largest probability of a class other than background."""
+        """Return the largest probability of a class other than background."""
         return float(self.probability[..., min(1, self.probability.shape[2] - 1) :].max())
 
 
@@ -38,9 +38,9 @@ class Network:
     """
     An exported network, ready to run.
 
-    ``precision``: "f32" or "bf16", which is float32 on a processor without it (a line on stderr says so). ``several``:
-    images go through the network side by side. ``certainty`` takes the place of the one in the file. Raises InputError
-    when the file is none of scripts/export.py, or does not take RGB images.
+    ``precision``: "f32" or "bf16". On a processor without bfloat16, "bf16" computes in float32 and prints a line on
+    stderr. ``several``: images are computed in parallel. ``certainty`` replaces the one in the file. Raises InputError
+    when the file is not from scripts/export.py, or does not take RGB images.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Network:
         self.requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(self.threads):
             request = compiled.create_infer_request()
-            # here, not in the threads: two that ask for `data` for the first time may wait for each other forever
+            # not in the threads: two threads that ask for `data` for the first time may wait for each other forever
             self.requests.put((request, request.get_input_tensor(0).data[0]))
 
     def infer(self, frame: Frame) -> Output:
-        """Prepare a frame and take its probabilities; in as many threads as ``threads``."""
+        """Preprocess a frame and compute its probabilities. At most ``threads`` threads may call this at once."""
         request, image = self.requests.get()
         try:
             _prepare(frame.image, self.description, out=image)
@@ -88,7 +88,7 @@ def _prepare(image: np.ndarray, description: Description, out: np.ndarray) -> No
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """From logits (channels, height, width) by a sigmoid for one channel, else by a softmax."""
+    """Compute probabilities of logits (channels, height, width): by a sigmoid for one channel, else by a softmax."""
     values = logits.transpose(1, 2, 0)
     if values.shape[2] == 1:
         return 1 / (1 + np.exp(-np.clip(values, -80, 80)))

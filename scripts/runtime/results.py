@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-From frames to masks, overlays and rows of the table. A frame is decoded, prepared, inferred, thresholded, measured,
+Turn frames into masks, overlays and rows of the table. A frame is decoded, prepared, inferred, thresholded, measured,
 drawn and written.
 
 Threads work at the same time, each on other frames: one decodes, some prepare and wait for the network (which has
-threads of its own), one makes masks and overlays, and the main one writes.
+threads of its own), one makes masks and overlays, and the main thread writes.
 """
 
 from collections.abc import Generator, Iterable, Iterator
@@ -44,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """A frame, its class indices (height, width), the image with the mask on it if asked for, and its table cells."""
+    """A frame, its mask of class indices (height, width), its overlay if asked for, and its cells of the table."""
 
     frame: Frame
     mask: np.ndarray
@@ -53,7 +53,7 @@ class Result:
 
 
 def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Generator[Result, None, None]:
-    """Segment frames, and return one result for each in order; smoothing and presence are for those of one video."""
+    """Segment frames, and yield one result for each in order. Smoothing and presence need the frames of one video."""
 
     def draw(found: tuple[Output, bool]) -> Result:
         output, present = found
@@ -79,7 +79,7 @@ def _smoothed(outputs: Iterable[Output], smoothing: float) -> Iterator[Output]:
 
 
 def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None) -> Iterator[tuple[Output, bool]]:
-    """With whether a lesion is there: from the first limit on until it falls below the second; without limits, yes."""
+    """Add whether a lesion is present: from the first limit on, until the probability falls below the second."""
     present = limits is None
     for output in outputs:
         if limits is not None:
@@ -88,18 +88,18 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
 
 
 def _threshold(probability: np.ndarray, description: Description, out: np.ndarray) -> None:
-    """Write the class indices of probabilities (height, width, channels) into an empty mask of the image's size."""
+    """Write class indices into an empty mask of the image's size. Probabilities are (height, width, channels)."""
     if description.threshold is None:
         out[:] = resize(probability, out.shape).argmax(2)
         return
     region = _region(probability[..., 0] >= description.threshold, out.shape)
-    if region is not None:  # nothing is interpolated above the threshold elsewhere
+    if region is not None:  # elsewhere no interpolated value reaches the threshold
         values = resize(probability[..., 0], out.shape, region)
         out[region] = hysteresis(values, description.threshold, description.certainty)
 
 
 def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | None:
-    """Rows and columns of the resized image that marked pixels have weight in."""
+    """Return the rows and columns of the resized image that marked pixels contribute to, or None."""
     slices = []
     for axis, target in enumerate(size):
         found = np.flatnonzero(marked.any(1 - axis))
@@ -112,7 +112,7 @@ def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | 
 
 
 def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
-    """Write class indices as a PNG file, atomically: 0 and 255 for one structure."""
+    """Write a mask as a PNG file, atomically: 0 and 255 for one structure, else class indices."""
     values = mask * 255 if description.threshold is not None else mask
     with atomic(path) as partial:
         Image.fromarray(values).save(partial, format="png", compress_level=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The work of segment.py: which inputs there are, and images from file to mask, overlay and table."""
+"""The work of segment.py: find the inputs, and segment image files into masks, overlays and a table."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 
 def segment(settings: Settings) -> None:
-    """Segment all inputs. Raises InputError when one is missing or, after all others, for those that cannot be read."""
+    """Segment all inputs. Raises InputError when one is missing, or at the end for those that cannot be read."""
     images, videos = _find_inputs(settings.inputs)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)
@@ -51,7 +51,7 @@ def segment(settings: Settings) -> None:
 
 
 def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """The images and the videos."""
+    """Return the images and the videos."""
     images: list[Path] = []
     videos: list[str] = []
     for text in inputs:
@@ -77,7 +77,7 @@ def _video_name(video: str) -> str:
 
 
 def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str, Path]], output_dir: Path) -> None:
-    """Neither inputs nor outputs of other inputs are replaced."""
+    """Refuse outputs that would replace inputs, or outputs of other inputs."""
     masks = [(path, output_dir / f"{path.stem}.png") for path in images]
     written: dict[Path, object] = {output_dir / "images.csv": "all images"} if images else {}
     problems = []
@@ -112,7 +112,7 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
                 broken.append(str(error))
 
     todo = [path for path in paths if not (settings.skip_finished and finished(path))]
-    independent = dataclasses.replace(settings, smoothing=0, presence=None)  # which are for videos
+    independent = dataclasses.replace(settings, smoothing=0, presence=None)  # both are for videos
     found = results(read(), network, independent)
     with closing(found), tqdm(total=len(todo), desc="Segmenting", disable=None) as bar:
         for result in found:
@@ -127,7 +127,7 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height of the upright image; None if it cannot be read."""
+    """Return width and height of the upright image; None if it cannot be read."""
     try:
         with Image.open(path) as opened:
             width, height = opened.size

@@ -13,7 +13,7 @@ from unetv2_monai.core.files import atomic, refusing
 
 
 def columns(classes: Sequence[str]) -> list[str]:
-    """The columns that :py:func:`measure` fills; ``classes``: their names, background first."""
+    """Return the columns that :py:func:`measure` fills; ``classes``: the classes' names, background first."""
     each = [f"area {name}" for name in classes[1:]] if len(classes) > 2 else []
     return ["lesion", "area", "probability", "left", "top", "width", "height", "ms", *each]
 
@@ -22,8 +22,8 @@ def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: 
     """
     Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
 
-    Areas are shares of the image. The box is the smallest rectangle that holds all pixels but background, in pixels,
-    and empty where there are none.
+    Areas are shares of the image. The box is the smallest rectangle around all foreground pixels, in pixels. Its cells
+    are empty if there are none.
     """
     marked = mask > 0
     y, x = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
@@ -36,10 +36,10 @@ def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: 
 
 class Table:
     """
-    A CSV file that grows by rows, named by their first cell. Until it is finished it is called ``NAME_incomplete.csv``.
+    A CSV file that grows by rows. A row's first cell is its name. Unfinished, the file is ``NAME_incomplete.csv``.
 
-    ``go_on``: keep the rows that either file has; else a finished file of another run is deleted, whose rows would
-    count as finished after an interruption. Raises InputError when it cannot be written, or holds other columns.
+    ``go_on``: keep the rows of both files. Else a finished file of an earlier run is deleted: its rows would count as
+    finished after an interruption. Raises InputError when the file cannot be written, or has other columns.
     """
 
     def __init__(self, path: Path, columns: list[str], go_on: bool = False) -> None:
@@ -56,24 +56,24 @@ class Table:
             self.opened.flush()
 
     def _read(self, path: Path) -> dict[str, list[str]]:
-        """The rows by their names; of several with one name the last one."""
+        """Return the rows by name. If several have the same name, the last one counts."""
         if not path.is_file():
             return {}
-        with path.open(newline="") as opened:  # line breaks within names stay
+        with path.open(newline="") as opened:  # keeps line breaks within names
             header, *rows = [*csv.reader(opened)] or [self.columns]
         if header != self.columns:
             raise InputError(f"{path} has other columns. Leave out --skip_finished, or name another --output_dir.")
-        return {row[0]: row for row in rows if len(row) == len(header)}  # the last one may be cut off
+        return {row[0]: row for row in rows if len(row) == len(header)}  # the last row may be cut off
 
     def add(self, row: list[str]) -> None:
-        """Write a row, of the cells of all columns."""
+        """Write a row, with a cell for each column."""
         with refusing(self.path):
             self.writer.writerow(row)
             self.opened.flush()
         self.count += 1
 
     def finish(self, order: Iterable[str] = ()) -> None:
-        """Give the file its name; ``order``: names of the rows to keep, in order, or none for all as they are."""
+        """Give the file its final name. ``order``: names of the rows to keep, in order; if empty, keep all."""
         with refusing(self.path):
             self.opened.close()
             if order:

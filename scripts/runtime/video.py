@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Videos and cameras: their frames upright in RGB with their times, and a video of as many frames at the same times."""
+"""Read videos and cameras as upright RGB frames with their times, and write a video of frames at given times."""
 
 import contextlib
 import sys
@@ -27,8 +27,8 @@ class Video:
     """
     A video file, or a camera ``camera:0``.
 
-    ``rate`` is frames a second on average; times are in units of ``time_base``, in seconds; ``expected`` is the number
-    of frames or None. Raises BrokenFile when it cannot be opened, or no codec for it is there.
+    ``rate`` is the average number of frames per second; times are multiples of ``time_base`` seconds; ``expected`` is
+    the number of frames or None. Raises BrokenFile if the source cannot be opened, or no decoder for it is installed.
     """
 
     def __init__(self, source: str) -> None:
@@ -45,7 +45,7 @@ class Video:
         self.stream.thread_type = "AUTO"
         self.rate = self.stream.average_rate or self.stream.guessed_rate or Fraction(25)
         self.time_base: Fraction = self.stream.time_base or 1 / self.rate
-        # what the file announces, 0 if nothing; its duration may be that of another stream
+        # what the file announces, or 0; the container's duration may be that of another stream
         self.announced: int = self.stream.frames
         self.seconds = float((self.stream.duration or 0) * self.time_base)
         if not self.seconds and self.container.duration and len(self.container.streams) == 1:
@@ -54,7 +54,7 @@ class Video:
         self.broken = ""
 
     def frames(self) -> Iterator[Frame]:
-        """The frames in their order of display, with times from 0 that grow; if they break off, ``broken`` says why."""
+        """Yield the frames in display order, with increasing times from 0. If they break off, ``broken`` says why."""
         reformatter = VideoReformatter()  # one for all frames: a new one takes time to set up
         count, first, last, size = 0, None, -1, None
         try:
@@ -90,15 +90,15 @@ class Video:
                 yield from packet.decode()
         except ERRORS as error:
             failure = error
-        if failure is not None:  # the frames that the decoder still holds
+        if failure is not None:  # yield the frames that the decoder still holds
             with contextlib.suppress(*ERRORS):
                 yield from self.stream.codec_context.decode(None)
             raise failure
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
         """
-        Some containers only end where they were cut off. Of an MP4 that was trimmed by an edit list, frames are missing
-        but no time is.
+        Refuse a video that ends before the length that its container announces. An MP4 that was trimmed by an edit list
+        is accepted: frames are missing, but its duration is right.
         """
         missing = self.announced - count if self.announced else 0
         slack = 2 / float(self.rate) if self.announced else max(0.5, 2 / float(self.rate))
@@ -111,10 +111,10 @@ class Video:
 
 class VideoWriter:
     """
-    An H.264 video in MP4, without sound. Frames of odd width or height keep their size: colours are not subsampled
-    then.
+    Write an H.264 video in MP4, without sound. Frames of odd width or height keep their size, since colours are not
+    subsampled then.
 
-    Raises InputError when there is no encoder, or the file cannot be written; so do the methods.
+    The constructor and the methods raise InputError when there is no encoder or the file cannot be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, ...], rate: Fraction, time_base: Fraction) -> None:
@@ -134,7 +134,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = BT709
 
     def add(self, image: np.ndarray, time: int) -> None:
-        """Encode an image (height, width, 3) of 0 to 255 at a time larger than the one before."""
+        """Encode an image (height, width, 3) of 0 to 255. Its time must be later than that of the frame before."""
         shared = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image), format="rgb24")  # not copied
         frame: Any = self.reformatter.reformat(shared, format=self.stream.pix_fmt, dst_colorspace=Colorspace.ITU709)
         frame.pts, frame.time_base = time, self.time_base

@@ -12,7 +12,7 @@ from PIL import Image
 from unetv2_monai.bundle.carried import options_to_carry, take_over
 from unetv2_monai.networks import options_of, read_weights
 
-from ..conftest import draw_pair
+from ..conftest import draw_pairs
 from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, overlays, parsed, read_scores, refusal, run
 
 SLIDING, VOLUMES = overlays("options/sliding"), overlays("recipes/volumes")
@@ -23,8 +23,7 @@ RAISED = {"image_size": [48, 64], "network_def#channels": 8, "out_channels": 1, 
 def weights(tmp_path_factory):
     """Of a training with another size, other channels and another normalisation than the defaults."""
     folder = tmp_path_factory.mktemp("carried")
-    for index in range(4):
-        draw_pair(folder / "data", f"case_{index}", 60, 48, seed=index)
+    draw_pairs(folder / "data", 4)
     files = [*TRAIN, *overlays("recipes/released_isic_inference")]
     options = {**TINY, "image_size": [32, 64], "backbone": "tf_efficientnet_lite0", "max_epochs": 1}
     run(files, "training", dataset_dir=folder / "data", output_dir=folder, **options)
@@ -116,3 +115,10 @@ def test_names_of_the_classes_come_from_the_metadata():
     assert "class_names" not in options_to_carry({"out_channels": 1}, metadata)
     exports = importlib.import_module("common.exports")
     assert exports.describe(carried).classes == ("background", "polyp", "instrument")
+
+
+def test_arguments_of_the_backbone_that_may_shape_weights():
+    """Hiera's table of positions has the size of ``img_size``."""
+    for given, kept in (({"drop_path_rate": 0.1, "img_size": [64, 64]}, {"img_size": [64, 64]}), (None, None)):
+        network = {"_target_": "unetv2_monai.UNetV2", "backbone_args": given}
+        assert options_to_carry({"network_def": network}).get("network_def#backbone_args") == kept

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bundle's configs, run as a user runs them."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from unetv2_monai import UNetV2
 
-from ..conftest import draw_pair
+from ..conftest import draw_pairs, read_table
 from ..data.folders import write_image
 from ..support.workflow import (
     DEFAULT_BACKBONE,
@@ -158,8 +157,7 @@ def test_training_opens_no_test_file(layout, opened_files, tmp_path):
     data, lists = tmp_path / "data", {}
     for split, count in (("train", 5), ("test", 3)):
         folder, names = "." if layout == "names" else split, [f"{split}_{index}" for index in range(count)]
-        for index, name in enumerate(names):
-            draw_pair(data / folder, name, 48, 40, seed=index)
+        draw_pairs(data / folder, count, split)
         lists[split] = [{"image": f"{folder}/images/{n}.png", "label": f"{folder}/masks/{n}.png"} for n in names]
         if layout == "names":
             (data / f"{split}.txt").write_text("\n".join(names))
@@ -242,8 +240,7 @@ def test_several_classes(tmp_path):
     options = {"dataset_dir": tmp_path / "data", "out_channels": 3, **TINY}
     run(TRAIN, "training", output_dir=tmp_path, max_epochs=1, **options)
     run(EVALUATE, "evaluating", output_dir=tmp_path, **options)
-    with (tmp_path / "evaluation" / "scores.csv").open(newline="") as opened:
-        assert [row["class"] for row in csv.DictReader(opened)] == ["1", "2"] * 4
+    assert [row["class"] for row in read_table(tmp_path / "evaluation" / "scores.csv")] == ["1", "2"] * 4
     options = {key: value for key, value in options.items() if key not in ("batch_size", "learning_rate")}
     weights = tmp_path / "models" / "model.pt"
     run(INFERENCE, "inference", output_dir=tmp_path / "masks", checkpoint=weights, **options)

@@ -14,7 +14,7 @@ import torch
 
 from unetv2_monai import UNetV2
 
-from ..conftest import ROOT, draw_pair, script
+from ..conftest import ROOT, draw_pairs, script
 from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, TINY, TRAIN, command, overlays, read_scores, run
 
 MULTI_TRAIN, MULTI_EVALUATE = (str(CONFIGS / f"multi_gpu_{name}.json") for name in ("train", "evaluate"))
@@ -34,8 +34,7 @@ def torchrun(config_files: list[str], run_id: str, **options) -> str:
 def data(tmp_path_factory) -> Path:
     """Seven pairs: three fall to validation, which two processes cannot share evenly."""
     folder = tmp_path_factory.mktemp("distributed") / "data"
-    for index in range(7):
-        draw_pair(folder, f"case_{index}", 60 + 4 * index, 48, seed=index)
+    draw_pairs(folder, 7)
     return folder
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from unetv2_monai import UNetV2
 from unetv2_monai.networks import load_encoder
 
-from ..conftest import draw_pair
+from ..conftest import draw_pairs
 from ..support.workflow import (
     CONFIGS,
     DEFAULT_BACKBONE,
@@ -167,9 +167,8 @@ def test_released_polyp_trains_as_released(pairs, tmp_path):
 
 
 def test_selection_on_test_images_only_where_it_is_asked_for(tmp_path):
-    for split, number in (("train", 4), ("test", 2)):
-        for index in range(number):
-            draw_pair(tmp_path / split, f"{split}{index}", 40, 32, seed=index)
+    draw_pairs(tmp_path / "train", 4)
+    draw_pairs(tmp_path / "test", 2, "other")
     for asked in (False, True):
         data = built("recipes/released_polyp", "validate#dataset", dataset_dir=str(tmp_path), select_on_test=asked).data
         assert {"/test/" in item["image"] for item in data} == {asked}

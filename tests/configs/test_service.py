@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ..conftest import ROOT, draw_pair
+from ..conftest import ROOT, draw_pair, draw_pairs
 from ..support.workflow import CONFIGS, INFERENCE, TINY, TRAIN, command, overlays, run, workflow
 
 BRIGHT = {"network_def": {"_target_": "tests.support.networks.Bright"}, "handlers": []}
@@ -36,8 +36,7 @@ def plant_broken(folder: Path, whole: Path) -> list[str]:
 
 
 def test_broken_files_are_listed_and_the_rest_is_done(tmp_path):
-    for index in range(4):
-        draw_pair(tmp_path, f"case_{index}", 60, 48, seed=index)
+    draw_pairs(tmp_path, 4)
     images, masks = tmp_path / "images", tmp_path / "out"
     names = plant_broken(images, images / "case_0.png")
     options = {"dataset_dir": images, "output_dir": masks, "image_size": 64, "num_workers": 0}

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The recipe for volumes."""
 
-import csv
-
 import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.metrics import SurfaceDiceMetric
 
+from ..conftest import read_table
 from ..data.folders import write_volume
 from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, run
 
@@ -45,8 +44,7 @@ def test_volumes(tmp_path):
     options = {"max_epochs": 12, "batch_size": 2, "val_fraction": 0.25, **small}
     run([*TRAIN, *VOLUMES], "training", output_dir=out, **options)
     run([*TRAIN, *VOLUMES, EVALUATE[1]], "evaluating", output_dir=out, surface_tolerance=1.5, **small)
-    with (out / "evaluation" / "scores.csv").open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_table(out / "evaluation" / "scores.csv")
     assert [row["class"] for row in rows] == ["1", "2"] * 4  # without the background
     options = {**small, "dataset_dir": images, "checkpoint": out / "models" / "model.pt"}
     run([*INFERENCE, *VOLUMES], "inference", output_dir=out, **options)

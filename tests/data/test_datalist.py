@@ -9,7 +9,7 @@ from PIL import Image
 from unetv2_monai import load_datalist
 from unetv2_monai.data import find_pairs
 
-from ..conftest import draw_pair
+from ..conftest import draw_pair, draw_pairs
 from ..support.workflow import refusal
 from .folders import names, touch
 
@@ -142,10 +142,9 @@ def test_nothing_in_a_folder(tmp_path, file, content):
 
 
 def test_pairs_that_are_left_to_train_on(tmp_path):
-    draw_pair(tmp_path, "case_0", 8, 8)
+    draw_pairs(tmp_path, 1)
     assert "one pair only" in refusal(load_datalist, str(tmp_path))
-    for index in (1, 2):
-        draw_pair(tmp_path, f"case_{index}", 8, 8, seed=index)
+    draw_pairs(tmp_path, 3)
     assert [len(items) for items in load_datalist(str(tmp_path), val_fraction=0.9).values()] == [1, 2]
 
 

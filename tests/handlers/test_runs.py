@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long runs: killed, resumed, stopped, watched."""
 
-import csv
 import json
 import math
 import multiprocessing
@@ -25,7 +24,7 @@ from monai.transforms import Compose, RandFlip
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.handlers.runs import EpochSeed
 
-from ..conftest import draw_pair
+from ..conftest import draw_pairs, read_table
 from ..support.workflow import TINY, TRAIN, command, overlays, refusal, run
 
 SPAWN = multiprocessing.get_context("forkserver")
@@ -64,10 +63,8 @@ def same(one, two) -> bool:
 
 def metrics(folder: Path) -> list[dict[str, str]]:
     """Rows of metrics.csv, without the times; none before it exists."""
-    if not (folder / "metrics.csv").exists():
-        return []
-    with (folder / "metrics.csv").open(newline="") as opened:
-        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(opened)]
+    rows = read_table(folder / "metrics.csv") if (folder / "metrics.csv").exists() else []
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
 @pytest.fixture
@@ -99,8 +96,7 @@ def test_a_run_killed_many_times_ends_as_one_left_alone(names, kills, options, t
     process = start(files, {**options, "output_dir": alone}, tmp_path / "alone.log")
     process.join()
     assert process.exitcode == 0, (tmp_path / "alone.log").read_text()[-2000:]
-    with (alone / "metrics.csv").open(newline="") as opened:
-        per_epoch = np.mean([float(row["seconds"]) for row in csv.DictReader(opened)])
+    per_epoch = np.mean([float(row["seconds"]) for row in read_table(alone / "metrics.csv")])
 
     done = 0
     for _ in range(10 * kills):
@@ -288,8 +284,7 @@ def test_mlflow(options, tmp_path):
 def test_a_run_is_resumed_with_as_many_images(trained, resumed, tmp_path):
     """Else its epochs would have the steps of the old images."""
     shutil.copytree(trained[0], tmp_path / "data")
-    for index in range(9):
-        draw_pair(tmp_path / "data", f"more_{index}", 48, 48, seed=index)
+    draw_pairs(tmp_path / "data", 9, "more")
     message = refusal(run, TRAIN, "training", **{**resumed, "dataset_dir": tmp_path / "data"})
     assert re.search(r"has epochs of \d+ steps, which would now be \d+: dataset_dir has other", message)
     assert same(load(trained[1], "last.pt"), load(tmp_path / "out", "last.pt"))

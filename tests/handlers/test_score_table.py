@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handler that scores an evaluation, against values computed by hand."""
 
-import csv
 import json
 
 import numpy as np
@@ -13,7 +12,7 @@ from unetv2_monai import UNetV2
 from unetv2_monai.handlers.score_table import table
 from unetv2_monai.released import released_scores
 
-from ..conftest import draw_pair
+from ..conftest import draw_pair, draw_pairs, read_table
 from ..data.folders import write_image
 from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, overlays, run
 
@@ -23,8 +22,7 @@ def score(weights, data, out, *names, **options) -> list[dict[str, str]]:
     files = [EVALUATE[0], *overlays(*names), EVALUATE[1]]
     options = {"image_size": 64, "network_def#channels": 8, "num_workers": 0, **options}
     run(files, "evaluating", dataset_dir=data, output_dir=out, checkpoint=weights, **options)
-    with (out / "evaluation" / "scores.csv").open(newline="") as opened:
-        return list(csv.DictReader(opened))
+    return read_table(out / "evaluation" / "scores.csv")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +30,7 @@ def evaluated(tmp_path_factory):
     """Two data sets below test/, scored by an untrained network."""
     folder = tmp_path_factory.mktemp("scores")
     for name, size in (("a", (60, 44)), ("b", (48, 80))):
-        for index in range(2):
-            draw_pair(folder / "data" / "test" / name, f"{name}{index}", *size, seed=index)
+        draw_pairs(folder / "data" / "test" / name, 2, name, *size)
     torch.manual_seed(0)
     network = UNetV2(backbone=DEFAULT_BACKBONE, channels=8)
     for head in network.heads:

@@ -19,14 +19,10 @@ from unetv2_monai import InputError, UNetV2, convert_released_state_dict
 from .. import golden
 from ..conftest import script
 from ..support.exported import exports_onnx
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, INFERENCE, root_error, run
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, refusal, run
 
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
 pytestmark = [pytest.mark.slow, exports_onnx]
-
-
-def overlay(runtime: str) -> str:
-    return str(CONFIGS / "options" / f"inference_{runtime}.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
     options = {"dataset_dir": str(pairs), "image_size": 64}
     run(INFERENCE, "inference", checkpoint=str(folder / "model.pt"), output_dir=str(tmp_path / "eager"), **options)
     options |= {"checkpoint": str(folder / FILES[runtime]), "output_dir": str(tmp_path / "exported")}
-    run([*INFERENCE, overlay(runtime)], "inference", **options)
+    run([*INFERENCE, *overlays(f"options/inference_{runtime}")], "inference", **options)
     for path in (tmp_path / "eager").iterdir():
         with Image.open(path) as eager, Image.open(tmp_path / "exported" / path.name) as found:
             expected = np.asarray(eager)
@@ -92,9 +88,8 @@ def test_same_outputs_as_the_released_network(tmp_path):
 @pytest.mark.parametrize("runtime", FILES)
 def test_missing_file(runtime, pairs, tmp_path):
     options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "checkpoint": "absent.model"}
-    with pytest.raises(Exception) as info:  # noqa: PT011
-        run([*INFERENCE, overlay(runtime)], "inference", **options)
-    assert "no exported network at absent.model" in str(root_error(info))
+    files = [*INFERENCE, *overlays(f"options/inference_{runtime}")]
+    assert "no exported network at absent.model" in refusal(run, files, "inference", **options)
 
 
 def test_torchscript_carries_configs_and_metadata(exported):
@@ -107,7 +102,8 @@ def test_torchscript_carries_configs_and_metadata(exported):
 
 def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
     """Not run here: that takes an NVIDIA GPU with torch_tensorrt."""
-    trt, torchscript = (ConfigParser.load_config_file(overlay(name)) for name in ("trt", "torchscript"))
+    files = overlays("options/inference_trt", "options/inference_torchscript")
+    trt, torchscript = map(ConfigParser.load_config_file, files)
     assert trt.pop("+imports") == ["$import torch_tensorrt"]
     assert trt.pop("evaluator#amp") is False
     assert trt.pop("checkpoint").endswith("model_trt.ts'")

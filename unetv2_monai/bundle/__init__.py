@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the bundle's configs do around training: options, what weights carry, the folder of a run."""
+"""These modules check the options of the configs, store options with weights, and prepare the folder of a run."""

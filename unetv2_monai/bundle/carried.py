@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The options that weights carry: written into ``model.pt`` by training, taken over by whatever loads it.
+Weights carry options: training writes them into ``model.pt``, and whatever loads that file takes them over.
 
-Weights are right only with the preprocessing and the network that they were trained with. What is carried is a part of
-the config, so that nothing else has to know it.
+Weights give right results only with the preprocessing and the network that they were trained with. The carried options
+are entries of the config, so no other code has to know them.
 """
 
 import logging
@@ -17,31 +17,29 @@ from ..core.errors import InputError
 from ..core.places import bundle_dir
 from .context import is_computed
 
-__all__ = ["options_to_carry", "take_over"]
-
 logger = logging.getLogger(__name__)
 
-# keys of the configs with plain values
+# carried keys of the configs that hold values, not components
 OPTIONS = (
     *("spatial_dims", "in_channels", "out_channels", "backbone", "image_size"),
     *("spacing", "intensity", "window_level", "window_width"),
 )
-# steps of the preprocessing that recipes and options replace
+# carried steps of the preprocessing, which recipes and options replace
 STEPS = ("transforms#resize", "transforms#normalize")
-# arguments of the network that change no weight
+# arguments of the network that weights do not carry
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
-# what the network can do otherwise than in training, if the command line says so
+# options that the command line may set to other values than in training
 FREE_OPTIONS = {"image_size"}
-# where the bundle's own values are, which are no wish of the user
+# configs whose values are the bundle's defaults, not choices of the user
 DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
 
 def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
-    Pick from the config of a training what its weights carry, by keys such as ``network_def#channels``.
+    Return the options that the weights of a training carry, under keys such as ``network_def#channels``.
 
-    Those are options, arguments of the network, and steps of the preprocessing; not what the config computes. The names
-    of the classes come from metadata.json, if it names as many as there are.
+    They are options, arguments of the network and preprocessing steps from the config, without values that it computes.
+    The names of the classes come from metadata.json, if it names as many classes as the network has.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
     outputs, channels = (metadata or {}).get("network_data_format", {}).get("outputs", {}), found.get("out_channels")
@@ -52,24 +50,25 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
         part = config.get(key)
         if isinstance(part, Mapping):
             found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
+            arguments = part.get("backbone_args") or {}
+            if shaping := {name: value for name, value in arguments.items() if name != "drop_path_rate"}:
+                found[f"{key}#backbone_args"] = shaping
     transforms = config.get("transforms", {})
     found |= {key: _plain(transforms[key.split("#")[1]]) for key in STEPS if key.split("#")[1] in transforms}
     resize = found.get("transforms#resize")
-    if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # windows at the image's own scale
+    if isinstance(resize, Mapping) and resize["_target_"] == "SpatialPadd":  # sliding windows, without resizing
         found["inferer"] = config["inferer"]
     return {key: value for key, value in found.items() if not is_computed(value)}
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
     """
-    Put the options that weights carry into a config; ``given`` are the user's own, such as ``network_def#channels``.
+    Put the options that weights carry into a config. ``given`` names the options that the user has set.
 
-    Raises:
-        InputError: when an option of the user contradicts them, or they are for volumes and the config is for images,
-            or the reverse.
+    Raise InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
     """
     wanted = parser.get("spatial_dims", 2)
-    dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry nothing
+    dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry no options
     if dims != wanted:
         of, advice = ("volumes", "Add") if dims == 3 else ("images", "Leave out")
         raise InputError(f"the weights in {path} are for {of}. {advice} recipes/volumes.yaml.")
@@ -98,11 +97,11 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
 
 
 def _own_values(key: str) -> list[Any]:
-    """What the bundle's configs say of an option."""
+    """Return the values that the bundle's configs give to an option."""
     files = [bundle_dir() / "configs" / name for name in DEFAULTS]
     return [ConfigParser.load_config_file(file).get(key) for file in files if file.is_file()]
 
 
 def _plain(part: Any) -> Any:
-    """A part of the config without its description."""
+    """Return a part of the config without its description."""
     return {key: value for key, value in part.items() if key != "_desc_"} if isinstance(part, Mapping) else part

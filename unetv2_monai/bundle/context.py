@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Which config is being run. MONAI builds a config's components without telling them; this is the only search of the call
-stack in the package. (The configs' own ``bundle_dir`` searches for the file of the config in the same way, before this
-package can be imported.)
+Find the config that is being run. MONAI does not tell components which config builds them, so this module searches the
+call stack. No other module of the package does so. (``bundle_dir`` in the configs finds the config's file in the same
+way, because it runs before this package can be imported.)
 """
 
 import traceback
@@ -10,27 +10,25 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["in_federation", "is_computed", "running_config", "running_parser"]
-
 
 def running_parser() -> ConfigParser | None:
-    """The nearest ``ConfigParser`` on the call stack, which builds the caller; None outside of a config."""
+    """Return the nearest ``ConfigParser`` on the call stack, which is building the caller; None if there is none."""
     callers = (frame.f_locals.get("self") for frame, _ in traceback.walk_stack(None))
     return next((found for found in callers if isinstance(found, ConfigParser)), None)
 
 
 def running_config() -> dict[str, Any]:
-    """The config that builds the caller, with overlays and options, expressions as written; empty outside of one."""
+    """Return the config that is building the caller, with expressions not evaluated; an empty dict if there is none."""
     parser = running_parser()
     return {} if parser is None else {key: value for key, value in parser.get().items() if key != "_meta_"}
 
 
 def is_computed(value: Any) -> bool:
-    """Whether a config computes a value, by an expression or a reference."""
+    """Tell whether a value of a config is an expression or a reference."""
     return isinstance(value, str) and value.startswith(("$", "@", "%"))
 
 
 def in_federation() -> bool:
-    """Whether ``monai.fl`` builds the caller, which initialises a config before it takes the loading of weights out."""
+    """Tell whether ``monai.fl`` builds the caller. It initialises a config before it disables loading of weights."""
     names = (frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_stack(None))
     return any(name.startswith("monai.fl.") for name in names)

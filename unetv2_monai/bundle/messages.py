@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-From what the library says to what a user of the configs types.
+Translate the library's error messages for users of the configs.
 
-Networks, data, losses and handlers know neither a command line nor recipes: their messages name arguments. Here the
-arguments become options, and some messages get the file that helps.
+The messages of networks, data, losses and handlers name Python arguments. This module writes these arguments as options
+of the command line. It also appends hints to some messages, such as the config file that helps.
 """
 
 import re
 from collections.abc import Collection
 
-__all__ = ["as_options"]
-
-# what a message says -> what to add to it
+# pattern in a message -> hint to append
 HINTS = {
     r"holds 1 channel, but the network takes 3\.": "If it is a volume, add recipes/volumes.yaml.",
     r"RandLesionFreed is for images": "Leave out options/lesion_free.yaml.",
@@ -29,9 +27,9 @@ HINTS = {
 
 
 def as_options(message: str, options: Collection[str]) -> str:
-    """Write the names of options in a message as on the command line, and append the hints that help."""
+    """Write the option names in a message as on the command line (``--name``), and append the hints that match."""
     hints = [hint for pattern, hint in HINTS.items() if re.search(pattern, message)]
     text = " ".join([message, *hints])
-    # not within a path, a longer name or an option, and only names that are no words of English
+    # skip names within a path, a longer name or an option, and names without _, which may be English words
     names = "|".join(sorted((re.escape(name) for name in options if "_" in name), key=len, reverse=True))
     return re.sub(rf"(?<![\w/.#-])({names})(?![\w/=]|\.\w)", r"--\1", text) if names else text

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The options of the configs in one table: type, range and meaning. ``check_options`` refuses other values, and
-``scripts/document_options.py`` writes docs/reference/options.md from it.
+This table gives the type, range and meaning of the configs' options. ``check_options`` refuses other values, and
+``scripts/document_options.py`` writes docs/reference/options.md from the table.
 """
 
 import math
@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 
-__all__ = ["DEVICE", "OPTIONS", "Kind", "Option"]
-
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value: its name for messages, such as "a positive integer", and whether a value is of it."""
+    """A kind of value: its name in messages, such as "a positive integer", and a test whether a value is of it."""
 
     name: str
     accepts: Callable[[Any], bool]
@@ -24,12 +22,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Option:
-    """What a value may be, and what the reference says of it, in Markdown."""
+    """The kind of an option's value, and the option's meaning, in Markdown for the reference."""
 
     kind: Kind
     meaning: str
-    default: str = ""  # where the config computes it
-    files: tuple[str, ...] = ()  # the overlays that have it, if it is one of overlays
+    default: str = ""  # in words, if the config computes it
+    files: tuple[str, ...] = ()  # the overlays that define it; empty if the main configs do
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:
@@ -71,82 +69,82 @@ AXIS = Kind("an axis from 0 to 2", lambda value: is_integer(value, 0) and value 
 AXES = Kind("a list of different axes from 0 to 2", lambda value: is_list(value, AXIS) and len({*value}) == len(value))
 
 DATA = Option(PATH, "the data set, see [your own data](../how-to/data.md)")
-WORKERS = Option(NATURAL, "processes that load and augment images", "4 with a GPU, else 0")
+WORKERS = Option(NATURAL, "number of processes that load and augment images", "4 with a GPU, else 0")
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
-CHANNELS = Option(POSITIVE, "channels of an image: 3, since all images are converted to RGB; others for volumes only")
+CHANNELS = Option(POSITIVE, "channels of an image. Images are converted to RGB, hence 3; only volumes may have others")
 
 VOLUMES, LESION_FREE = ("recipes/volumes",), ("options/lesion_free",)
 CERTAINTY = Option(
     SHARE,
-    "a marked region is kept only if its probability reaches this somewhere; 0.5 keeps all. For one structure only",
+    "a region is kept only if its probability reaches this value somewhere; 0.5 keeps all. For one structure only",
 )
 
-# config -> option, in the order of the config
+# config -> name of an option -> option, in the order of the config
 OPTIONS: dict[str, dict[str, Option]] = {
     "train": {
         "bundle_root": Option(
             PATH,
-            "the bundle's folder. Where it is set, as MONAI Label does, training writes its weights to "
-            "`<bundle_root>/models/` and replaces those that are there",
+            "the bundle's folder. If it is set, as by MONAI Label, training writes its weights to "
+            "`<bundle_root>/models/` and replaces existing ones",
         ),
         "dataset_dir": DATA,
-        "output_dir": Option(PATH, "everything that a run writes", "`<bundle_root>/output`"),
+        "output_dir": Option(PATH, "folder for everything that a run writes", "`<bundle_root>/output`"),
         "ckpt_dir": Option(
-            PATH, "`model.pt` (best validation Dice) and `last.pt` (to resume)", "`<output_dir>/models`"
+            PATH, "folder for `model.pt` (best validation Dice) and `last.pt` (to resume)", "`<output_dir>/models`"
         ),
-        "log_dir": Option(PATH, "curves and images for TensorBoard", "`<output_dir>/tensorboard`"),
+        "log_dir": Option(PATH, "folder for the curves and images of TensorBoard", "`<output_dir>/tensorboard`"),
         "backbone": Option(BACKBONE, "any timm model with a feature pyramid; `pvt_v2_b2` is the paper's"),
         "pretrained": Option(
             WEIGHTS,
-            "what the encoder starts from. `auto`: the ImageNet weights in `bundle/models/<backbone>.safetensors` if "
-            "there are some, else random ones; the log says which. `true`: the library's, which are downloaded. "
-            "`false`: random ones. Or a file of weights",
+            "initial weights of the encoder. `auto`: the ImageNet weights in `bundle/models/<backbone>.safetensors`, "
+            "else random ones; the log says which. `true`: the library's weights, which are downloaded. "
+            "`false`: random weights. A path: the weights in that file",
         ),
         "in_channels": CHANNELS,
         "out_channels": Option(POSITIVE, "1 for one structure; for several the number of classes, background included"),
-        "image_size": Option(SIZE, "images are resized to it; `[height, width]` for other than square"),
+        "image_size": Option(SIZE, "images are resized to this size; `[height, width]` if it is not square"),
         "certainty": CERTAINTY,
         "max_epochs": Option(POSITIVE, "epochs to train"),
         "batch_size": Option(POSITIVE, "images of one step, in each process"),
-        "learning_rate": Option(RATE, "of AdamW, falling to 0 by a polynomial of power 0.9"),
+        "learning_rate": Option(RATE, "initial learning rate of AdamW; it falls to 0 by a polynomial of power 0.9"),
         "encoder_lr_factor": Option(
             RATE,
-            "the encoder learns at `learning_rate` times this; 0.1 is usual for a pretrained one. A network without an "
-            "`encoder` learns at it as a whole; recipes with an optimiser of their own do not have this option",
+            "the encoder's learning rate is `learning_rate` times this; 0.1 is usual for a pretrained encoder. "
+            "Without an `encoder`, it is for the whole network. Recipes with an optimiser of their own do not have it",
         ),
-        "val_interval": Option(POSITIVE, "epochs between validations; without one there is no `model.pt`"),
-        "val_fraction": Option(PART, "share of the training pairs held out where there is no validation split"),
-        "max_train_images": Option(or_null(POSITIVE), "train on a subset of so many images, drawn by `seed`"),
+        "val_interval": Option(POSITIVE, "epochs between validations; without a validation, no `model.pt` is written"),
+        "val_fraction": Option(PART, "share of the training pairs to hold out if there is no validation split"),
+        "max_train_images": Option(or_null(POSITIVE), "train on so many images, chosen at random by `seed`"),
         "check_data": Option(FLAG, "decode every file before training and report all problems together"),
-        "cache_rate": Option(SHARE, "share of the loaded and resized images kept in memory"),
+        "cache_rate": Option(SHARE, "share of the loaded and resized images that is kept in memory"),
         "num_workers": WORKERS,
         "compile": Option(FLAG, "train through `torch.compile`, which takes minutes to start"),
-        "seed": Option(NATURAL, "of weights, augmentation, order and splits"),
+        "seed": Option(NATURAL, "random seed of weights, augmentation, order and splits"),
         "deterministic": Option(
             FLAG,
-            "`false` lets cuDNN choose its fastest kernels and keeps loader processes from epoch to epoch: faster, but "
-            "a run is no longer repeated exactly",
+            "`false` lets cuDNN choose its fastest kernels and keeps loader processes from epoch to epoch. This is "
+            "faster, but a run is no longer repeated exactly",
         ),
-        "overwrite": Option(FLAG, "replace a run that is in `output_dir`; without it training refuses"),
+        "overwrite": Option(FLAG, "replace an existing run in `output_dir`; `false`: training refuses to start there"),
         "resume": Option(FLAG, "continue the run in `output_dir`"),
         "device": ON,
     },
     "evaluate": {
-        "eval_section": Option(SECTION, "which pairs to score; a plain folder of pairs is all test"),
+        "eval_section": Option(SECTION, "which pairs to score; in a plain folder of pairs, all are test pairs"),
         "eval_dir": Option(
             PATH,
-            "`scores.csv` with a row per image, `summary.json` with means, medians and intervals per data set, "
-            "`config.json` as run",
+            "folder for `scores.csv` with a row per image, `summary.json` with means, medians and intervals per data "
+            "set, and `config.json`, the config of the run",
             "`<output_dir>/evaluation`",
         ),
-        "surface_tolerance": Option(RATE, "mm that outlines of volumes may be apart for the surface Dice"),
+        "surface_tolerance": Option(RATE, "tolerance of the surface Dice of volumes, in mm"),
         "checkpoint": Option(PATH, "the weights", "`<ckpt_dir>/model.pt`"),
     },
     "inference": {
         "bundle_root": Option(PATH, "the bundle's folder"),
         "dataset_dir": Option(PATH, "a folder of images (or its `images/`), or one image"),
         "output_dir": Option(
-            PATH, "one PNG per image, of its name and size: 0 and 255, or class indices", "`<bundle_root>/output/masks`"
+            PATH, "one PNG per image, same name and size: 0 and 255, or class indices", "`<bundle_root>/output/masks`"
         ),
         "checkpoint": Option(PATH, "the weights", "`<bundle_dir>/models/model.pt`"),
         "backbone": Option(BACKBONE, "as trained"),
@@ -154,10 +152,10 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "out_channels": Option(POSITIVE, "as trained"),
         "image_size": Option(SIZE, "as trained"),
         "certainty": CERTAINTY,
-        "check_data": Option(FLAG, "decode every image first: broken ones are left out"),
-        "skip_finished": Option(FLAG, "leave out images that have a complete mask of their size in `output_dir`"),
+        "check_data": Option(FLAG, "decode every image first, and skip broken ones"),
+        "skip_finished": Option(FLAG, "skip images that have a complete mask of their size in `output_dir`"),
         "save_probabilities": Option(
-            FLAG, "also write `NAME_prob.png`, 16 bits, 65535 for probability 1 (one structure only)"
+            FLAG, "also write the probabilities to `NAME_prob.png`, 65535 for 1, 16 bits (one structure only)"
         ),
         "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
         "device": ON,
@@ -169,7 +167,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "max_hours": Option(RATE, "hours before training stops", files=("options/time_limit",)),
         "swa_start": Option(
-            POSITIVE, "the first epoch of the mean", "three quarters of `max_epochs`", files=("options/swa",)
+            POSITIVE, "the first epoch that the mean includes", "three quarters of `max_epochs`", files=("options/swa",)
         ),
         "lesion_free_crops": Option(SHARE, "share of the training images cropped beside the lesion", files=LESION_FREE),
         "lesion_free_covers": Option(SHARE, "share of the training images whose lesion is covered", files=LESION_FREE),
@@ -181,42 +179,42 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(
             FLAG,
-            "weight the cross-entropy near outlines, as the papers mean",
+            "give pixels near outlines more weight in the cross-entropy, as the papers intend",
             files=("options/loss_structure", "recipes/released_polyp"),
         ),
         "spacing": Option(
             or_null(SPACING),
-            "mm along left to right, back to front and below to above, to which volumes are resampled; null keeps each "
+            "voxel spacing of resampled volumes in mm: left to right, back to front, below to above; null keeps each "
             "volume's own",
             files=VOLUMES,
         ),
         "intensity": Option(
             Kind("mr or ct", lambda value: value in ("mr", "ct")),
-            "`mr`: each volume to mean 0 and standard deviation 1 (z-score); `ct`: the window below to -1 to 1",
+            "`mr` scales each volume to mean 0 and standard deviation 1 (z-score); `ct` the window below to -1 to 1",
             files=VOLUMES,
         ),
         "window_level": Option(NUMBER, "middle of the CT window, in Hounsfield units", files=VOLUMES),
         "window_width": Option(ABOVE_ZERO, "width of the CT window, in Hounsfield units", files=VOLUMES),
         "flip_axes": Option(
             or_null(AXES),
-            "dimensions along which images are flipped, alone and in all combinations; null: all. 0 flips images up "
-            "and down, volumes left and right",
+            "axes along which images are flipped, singly and in all combinations; null: all axes. 0 flips images up "
+            "and down, and volumes left and right",
             "`[0]` for volumes, else null",
             files=("options/tta", "options/inference_tta"),
         ),
         "precision": Option(
             Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),
-            "of the computation",
+            "number format of the computation",
             files=("options/inference_openvino",),
         ),
-        "weight_decay": Option(RATE, "of the optimiser", files=("recipes/recommended",)),
+        "weight_decay": Option(RATE, "weight decay of the optimiser", files=("recipes/recommended",)),
         "warmup_epochs": Option(RATE, "epochs in which the learning rate rises", files=("recipes/recommended",)),
         "select_on_test": Option(
-            FLAG, "choose the best epoch on the test images, as released", files=("recipes/released_polyp",)
+            FLAG, "choose the best epoch on test images, as in the released code", files=("recipes/released_polyp",)
         ),
         "gradient_clamp": Option(
-            ABOVE_ZERO, "each gradient is cut to plus or minus this", files=("recipes/released_polyp",)
+            ABOVE_ZERO, "gradients are clamped to plus or minus this", files=("recipes/released_polyp",)
         ),
-        "gradient_norm": Option(ABOVE_ZERO, "longer gradients are shortened to this", files=("recipes/released_isic",)),
+        "gradient_norm": Option(ABOVE_ZERO, "gradients are scaled down to this norm", files=("recipes/released_isic",)),
     },
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options are checked before anything is loaded: their names, and their values by the table of options."""
+"""Check the names and the values of options by the table of options, before anything is loaded."""
 
 import difflib
 import importlib.util
@@ -19,17 +19,15 @@ from ..core.errors import InputError
 from .context import is_computed
 from .option_table import DEVICE, OPTIONS
 
-__all__ = ["check_options"]
-
 REFERENCE = "docs/reference/options.md"
 
 
 def check_options(parser: ConfigParser) -> list[str]:
     """
-    Check the options of a config before anything of it is built: InputError; return those of the command line.
+    Check the options of a config before any component is built, or raise InputError; return those of the command line.
 
-    On the command line the words true, false and null become the values that they mean, which Fire, the parser of
-    ``monai.bundle``, would leave as text. A single ``image_size`` becomes a list of one number per dimension.
+    The words true, false and null on the command line become Python values; Fire, the parser of ``monai.bundle``, would
+    leave them as text. A single ``image_size`` becomes a list with one number for each dimension.
     """
     given = options_given()
     words = {"true": True, "false": False, "null": None}
@@ -42,7 +40,7 @@ def check_options(parser: ConfigParser) -> list[str]:
     for section, table in OPTIONS.items():
         for name, option in table.items():
             if name not in config or (section == "overlays" and name not in given):
-                continue  # own files may use the names of overlays otherwise
+                continue  # a user's own config may use the name of an overlay's option for something else
             if not is_computed(config[name]) and not option.kind.accepts(config[name]):
                 raise InputError(f"--{name} must be {option.kind.name}, got {config[name]!r}.")
     if "image_size" in config:
@@ -56,7 +54,7 @@ def check_options(parser: ConfigParser) -> list[str]:
 
 
 def full_size(config: dict[str, Any]) -> Any:
-    """``image_size`` with one number for each dimension of the network."""
+    """Return ``image_size`` with one number for each dimension of the network."""
     size, dims = config["image_size"], config.get("spatial_dims", 2)
     if isinstance(size, int):
         return [size] * dims
@@ -66,10 +64,10 @@ def full_size(config: dict[str, Any]) -> Any:
 
 
 def options_given() -> list[str]:
-    """Paths of the options on the command line, such as ``network_def#dropout``."""
+    """Return the paths of the options on the command line, such as ``network_def#dropout``."""
     own = set(inspect.signature(monai.bundle.run).parameters)
     words = [re.match(r"--?([A-Za-z_][^=]*)", word) for word in sys.argv[1:]]
-    # Fire takes - for _ in names, and MONAI :: for #
+    # in names, Fire accepts - for _, and MONAI accepts :: for #
     paths = [word[1].replace("::", "#").replace("-", "_") for word in words if word]
     return [path for path in paths if path.split("#")[0] not in own]
 
@@ -98,12 +96,12 @@ def check_name(config: dict[str, Any], path: str) -> None:
 
 
 def references(content: Any) -> set[str]:
-    """Paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
+    """Return the paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
     return set(re.findall(r"[@%]([\w#]+)", json.dumps(content, default=str).replace("::", "#")))
 
 
 def parameters_of(component: dict[str, Any]) -> set[str] | None:
-    """Names of the arguments that a component of a config takes; None where it takes any."""
+    """Return the names of the arguments that a component of a config takes; None if it takes any."""
     if "_target_" not in component:
         return None
     target: Any = component["_target_"]
@@ -128,7 +126,7 @@ def unknown(path: str, wrong: str, known: set[str]) -> InputError:
 
 
 def check_device(device: Any) -> None:
-    """Refuse a device that is not there."""
+    """Refuse a device that this machine does not have."""
     if device is None or is_computed(device):
         return
     try:

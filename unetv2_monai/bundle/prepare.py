@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first step of the configs."""
+"""Run the first step of the configs."""
 
 from functools import partial
 
@@ -12,8 +12,6 @@ from .messages import as_options
 from .option_table import OPTIONS
 from .options import check_options
 
-__all__ = ["prepare"]
-
 NAMES = {name for table in OPTIONS.values() for name in table}
 
 
@@ -21,11 +19,11 @@ def prepare() -> None:
     """
     Check the options of the config that is being run, and take over those that its weights carry.
 
-    Runs in ``initialize``, before anything else of the config is built. Errors are then printed as one sentence, and
-    memory that tensors free is kept for the next ones.
+    The configs call this function in ``initialize``, before they build any component. From then on, an InputError is
+    printed without a traceback, and memory that tensors free is kept for later tensors.
 
     Raises:
-        InputError: when an option is wrong or contradicts the weights, or these are missing or of another network.
+        InputError: when an option is wrong or contradicts the weights, or if they are missing or of another network.
     """
     keep_memory()
     parser = running_parser()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a run, and what was run in it."""
+"""Prepare the folder of a run, and record what was run in it."""
 
 import json
 import logging
@@ -19,11 +19,9 @@ from ..core.errors import InputError
 from ..core.files import write_atomic
 from .context import running_config
 
-__all__ = ["record_start", "start_run"]
-
 logger = logging.getLogger(__name__)
 
-# what a resumed run may have otherwise than before: where and how it runs, not what is trained
+# options that a resumed run may change: they say where and how it runs, not what it trains
 FREE = {
     *("bundle_root", "bundle_dir", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data", "cache_rate"),
     *("num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval", "max_epochs"),
@@ -41,19 +39,19 @@ def start_run(
     deterministic: bool = True,
 ) -> None:
     """
-    Take a folder for one run, and seed all random numbers.
+    Prepare the folder of a run, and seed all random number generators.
 
     Args:
-        output_dir: of the run; made if need be.
-        ckpt_dir: of its checkpoints.
-        resume: the run in it goes on. Defaults to False.
-        overwrite: start anew where there is a run. Defaults to False.
-        seed: each process adds its rank. Defaults to 0.
-        deterministic: cuDNN computes the same every time, instead of choosing its fastest kernels. Defaults to True.
+        output_dir: folder of the run, which is made if it does not exist.
+        ckpt_dir: folder of the run's checkpoints.
+        resume: continue the run in ``output_dir``. Defaults to False.
+        overwrite: start a new run even if ``output_dir`` holds a run. Defaults to False.
+        seed: seed of the run, to which each process adds its rank. Defaults to 0.
+        deterministic: make cuDNN use deterministic kernels instead of choosing its fastest ones. Defaults to True.
 
     Raises:
-        InputError: when the folder has another run's checkpoint, or cannot be made; when a run to resume is not there,
-            or was begun with other options.
+        InputError: when the folder holds another run or cannot be made, or when the run to resume is missing or was
+            begun with other options.
     """
     rank = int(os.environ.get("RANK", 0))
     set_determinism(seed=seed + rank)
@@ -78,7 +76,7 @@ def start_run(
 
 
 def check_checkpoint(path: Path) -> None:
-    """Refuse to resume from a file that is missing, or is no checkpoint."""
+    """Refuse to resume from a file that is missing or is not a checkpoint of a run."""
     what = "" if path.exists() else "does not exist"
     try:
         if not what and "trainer" not in torch.load(path, map_location="cpu", weights_only=True, mmap=True):
@@ -92,7 +90,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def refuse_other_options(path: Path) -> None:
-    """Refuse to go on with the run in ``run.json`` by other options than it was begun with."""
+    """Refuse to resume the run in ``run.json`` with other options than it was begun with."""
     before, now = flat(json.loads(path.read_text())["config"]), flat(running_config())
     differs = [
         f"{key} {before.get(key)!r}, now {now.get(key)!r}"
@@ -113,7 +111,7 @@ def refuse_other_options(path: Path) -> None:
 
 
 def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
-    """Note in ``run.json`` the command, versions, git state and config of a start; if resumed, beside earlier ones."""
+    """Write the config and a record of this start to ``run.json``. A resumed run keeps records of earlier starts."""
     starts = json.loads(path.read_text())["starts"] if resumed and path.exists() else []
     start = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -128,7 +126,7 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:
-    """Values, and lists of numbers, under their paths in the config: ``{"optimizer#lr": 0.1}``."""
+    """Return a config's values by their paths, such as ``{"optimizer#lr": 0.1}``. A list of numbers is one value."""
     if not isinstance(content, dict | list):
         return {path: content}
     if path and not any(isinstance(one, dict | list | str) for one in content):
@@ -139,7 +137,7 @@ def flat(content: Any, path: str = "") -> dict[str, Any]:
 
 
 def git_state() -> str | None:
-    """Commit of this package's working tree, marked where files differ from it; None outside of one."""
+    """Return the git commit of this package, with ``-dirty`` if files differ from it; None outside of a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     try:
         return subprocess.check_output(command, cwd=Path(__file__).parent, text=True, stderr=subprocess.DEVNULL).strip()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What needs NumPy and Pillow alone: errors, files, images, masks, overlays. The configs, segment.py and the label server
-use the same functions; nothing here imports torch or MONAI.
+These modules handle errors, files, images, masks and overlays. The configs, segment.py and the label server share them.
+They need only NumPy and Pillow, and import neither torch nor MONAI.
 """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-What an exported file says about itself, so that it can be run without the configs.
+Describe an exported network in its own file, so that it can be run without the configs.
 
-Only the standard library is imported: segment.py runs where there is no torch.
+This module imports only the standard library, since segment.py runs where torch is not installed.
 """
 
 import dataclasses
@@ -10,27 +10,25 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["KEY", "Description"]
-
-KEY = "unetv2_monai"  # of ONNX's metadata_props, which OpenVINO keeps in rt_info below "framework"
+KEY = "unetv2_monai"  # the key in ONNX's metadata_props; OpenVINO keeps it in rt_info below "framework"
 NORMALIZATION = "(pixel - mean) / std by channel, of RGB from 0 to 255 that was resized"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What is needed to run an exported file."""
+    """The values that are needed to run an exported network."""
 
     version: str  # of the package that exported it
-    weights_sha256: str  # empty if they came from no file
+    weights_sha256: str  # empty if the weights did not come from a file
     backbone: str
     in_channels: int
-    out_channels: int  # 1 is one structure by a sigmoid, more are classes by a softmax
+    out_channels: int  # 1: one structure, with a sigmoid; more: classes, with a softmax
     image_size: tuple[int, int]  # height and width that images are resized to (bilinear, without antialiasing)
     mean: tuple[float, ...]  # of each channel, 0 to 255
     std: tuple[float, ...]
     classes: tuple[str, ...]  # background first
-    threshold: float | None  # of the probability of one structure; None for several classes
-    certainty: float  # a region is kept if its probability reaches this; up to the threshold all are kept
+    threshold: float | None  # probability from which a pixel of one structure is marked; None for several classes
+    certainty: float  # a region is kept if its highest probability reaches this; values up to the threshold keep all
     normalization: str = NORMALIZATION
 
     def to_json(self) -> str:
@@ -38,7 +36,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str) -> "Description":
-        """Read a description; ValueError when the text is none."""
+        """Read a description; raise ValueError when the text is not one."""
         try:
             found = json.loads(text)
             values: dict[str, Any] = {field.name: found[field.name] for field in dataclasses.fields(cls)}

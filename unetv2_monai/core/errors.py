@@ -7,32 +7,27 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["BrokenFile", "InputError", "concise_errors", "input_error_behind"]
-
 
 class InputError(ValueError):
     """A file, folder or option that was given cannot be used; the message names it and says what to do."""
 
 
 class BrokenFile(InputError):
-    """A file cannot be read, or not to its end. The others can still be used."""
+    """A file cannot be read, or cannot be read to its end. Other files can still be used."""
 
 
 def input_error_behind(error: BaseException | None) -> InputError | None:
-    """The InputError that an error, such as MONAI's of a config, was raised for; None if there is none."""
+    """Return the InputError that caused an error, such as an error of MONAI's config parser; None if there is none."""
     while error is not None and not isinstance(error, InputError):
-        error = error.__cause__  # not __context__: an error that was handled is not the reason of a later one
+        error = error.__cause__  # not __context__: an error that was handled is not the cause of a later one
     return error
 
 
 def concise_errors(rewrite: Callable[[str], str] = str) -> None:
     """
-    Where an :py:class:`InputError` ends ``python -m monai.bundle``, print its message alone.
+    Make ``python -m monai.bundle`` print an InputError as its message alone, changed by ``rewrite``.
 
-    It is a step of ``initialize`` in the configs. In other programs it does nothing.
-
-    Args:
-        rewrite: makes the printed text of the message. Defaults to the message itself.
+    The configs call it in ``initialize``. In other programs it does nothing.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
         sys.excepthook = partial(_print_message_alone, rewrite)

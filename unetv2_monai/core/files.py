@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are written atomically, or must be there."""
+"""Write files atomically, and check that files exist."""
 
 import csv
 import io
@@ -11,12 +11,10 @@ from typing import Any, BinaryIO
 
 from .errors import InputError
 
-__all__ = ["atomic", "existing_file", "refusing", "write_atomic", "write_csv"]
-
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Turn errors of writing (no space, no right) into an InputError that names the file."""
+    """Turn a write error, such as a full disk or a missing permission, into an InputError that names the file."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # torch.save raises RuntimeError when the disk is full
@@ -28,7 +26,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Write a file and its folder so that at any moment the old or the new content is there; errors as ``refusing``."""
+    """Make the folder, and yield a temporary path that finally replaces ``path``. Write errors become InputErrors."""
     partial = path.with_name(path.name + ".partial")
     try:
         with refusing(path):
@@ -40,7 +38,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]) -> None:
-    """Write text, bytes, or what a function writes to the opened file, as ``atomic``; wait until the disk has it."""
+    """Write a file atomically and flush it to the disk. A function as content gets the opened file and writes to it."""
     with atomic(path) as partial, partial.open("wb") as opened:
         if callable(content):
             content(opened)
@@ -51,7 +49,7 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Write the columns of rows, with their names above, as ``write_atomic``; other entries are left out."""
+    """Write the given columns of rows, with a header, as a CSV file, atomically. Other entries are left out."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
@@ -60,7 +58,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
 
 
 def existing_file(path: str) -> str:
-    """Return the path of an exported network; where there is none, a library's error would be unclear: InputError."""
+    """Return the path of an exported network; raise a clear InputError if the file does not exist."""
     if not Path(path).is_file():
         raise InputError(f"no exported network at {path}. Export the weights, or name a file that is there.")
     return path

@@ -1,33 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From probabilities to masks by a threshold with hysteresis."""
+"""Convert probabilities to masks by a threshold with hysteresis."""
 
 import itertools
 
 import numpy as np
 
-__all__ = ["hysteresis"]
-
 
 def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     """
-    Threshold probabilities, and keep a connected component only if it is certain somewhere.
+    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep only the connected components that are certain.
 
-    Pixels that touch at a corner are connected. The threshold is that of J. Canny, "A computational approach to edge
-    detection", IEEE TPAMI 8(6), 1986, section VIII. Components are found by runs of marked pixels in a row: of masks
-    with few and large components a fraction of the time of ``scipy.ndimage.label``, of pure noise several times as
-    long.
-
-    Args:
-        probability: (dim_0, dim_1[, dim_2]), 0 to 1.
-        low: a pixel is marked from this probability on, 0 to 1.
-        high: a component is kept if one of its probabilities reaches this. Up to ``low`` all are kept.
-
-    Returns:
-        The mask, boolean, of the same shape.
+    A pixel is marked if it reaches ``low``. A component is kept if it reaches ``high``; if ``high`` is at most ``low``,
+    all are kept. Pixels that touch at a corner are connected. The method is that of J. Canny, "A computational approach
+    to edge detection", IEEE TPAMI 8(6), 1986, section VIII. With few large components it takes a fraction of the time
+    of ``scipy.ndimage.label``, in pure noise several times as long.
     """
     if high <= low:
         return probability >= low
-    padded = np.pad(probability, 1, constant_values=-1)  # so that rows do not touch
+    padded = np.pad(probability, 1, constant_values=-1)  # so that no run continues in the next row
     values = padded.ravel()
     marked = values >= low
     edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
@@ -37,17 +27,17 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     component = _components(starts, stops, [stride // padded.itemsize for stride in padded.strides[:-1]])
     certain = np.zeros(len(starts), dtype=bool)
     certain[component[peaks >= high]] = True
-    kept = np.zeros(len(edges) + 1, dtype=bool)  # of what is before, in, between and after the runs
+    kept = np.zeros(len(edges) + 1, dtype=bool)  # one value before, in, between and after the runs
     kept[1::2] = certain[component]
     mask = np.repeat(kept, np.diff(edges, prepend=0, append=values.size)).reshape(padded.shape)
     return mask[(slice(1, -1),) * mask.ndim]
 
 
 def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:
-    """For every run the smallest index of a run that it is connected to; ``rows``: distances of rows in each axis."""
+    """Return for every run the smallest index of the runs connected to it; ``rows`` has the strides between rows."""
     upper, lower = [], []
     for step in itertools.product((-1, 0, 1), repeat=len(rows)):
-        if step > (0,) * len(rows):  # neighbours are looked for in one direction
+        if step > (0,) * len(rows):  # one direction is enough to find each pair of neighbours once
             distance = int(np.dot(step, rows))
             first = np.searchsorted(stops, starts + distance, "left")
             count = np.searchsorted(starts, stops + distance, "right") - first

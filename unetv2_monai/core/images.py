@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images: from files to upright RGB, and resized."""
+"""Read image files as upright RGB, and resize images."""
 
 from pathlib import Path
 
@@ -7,8 +7,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import BrokenFile, InputError
-
-__all__ = ["read_image", "resize", "to_rgb", "upright"]
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -31,7 +29,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """
-    Bring an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB, 0 to 255.
+    Convert an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB with values from 0 to 255.
 
     Its EXIF orientation is applied, and transparency is dropped, not blended. InputError when it has several pages.
     """
@@ -42,7 +40,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read a file of any mode as RGB of shape (height, width, 3), 0 to 255; BrokenFile when it cannot be read."""
+    """Read an image file as uint8 RGB of shape (height, width, 3); raise BrokenFile if it cannot be read."""
     try:
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened))
@@ -54,20 +52,20 @@ def read_image(path: Path) -> np.ndarray:
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
     """
-    Resize (height, width[, channels]) to float32 as ``torch.nn.functional.interpolate(mode="bilinear")`` does.
+    Resize to float32 as PyTorch's ``interpolate(mode="bilinear")``; ``image`` has shape (height, width[, channels]).
 
-    Half-pixel centres, no antialiasing. Only ``region`` of the result, rows and columns, is computed; None is all.
+    It uses half-pixel centres and no antialiasing. Only the rows and columns in ``region`` are computed; None: all.
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))
     if image.shape[:2] == size:
         return image[rows, columns].astype(np.float32)
     top, bottom, down = _neighbours(image.shape[0], size[0], rows)
     left, right, across = _neighbours(image.shape[1], size[1], columns)
-    flat = image.reshape(len(image), -1)  # channels are columns, too
+    flat = image.reshape(len(image), -1)  # every channel of a pixel becomes a column
     channels = flat.shape[1] // image.shape[1]
     left, right = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (left, right))
     across = across.repeat(channels)
-    if bottom[-1] - top[0] < len(top):  # fewer rows in the image than in the result: across first
+    if bottom[-1] - top[0] < len(top):  # the image has fewer rows than the result: interpolate within rows first
         near = flat[top[0] : bottom[-1] + 1]
         wide = _between(near.take(left, 1), near.take(right, 1), across)
         upper, lower = wide.take(top - top[0], 0), wide.take(bottom - top[0], 0)
@@ -80,9 +78,9 @@ def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice]
 
 
 def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each index in a part of the target: the two indices of the source, and the weight of the second."""
+    """Return two source indices, and the weight of the second, for each index in a part of the target."""
     scale = float(np.float32(source) / np.float32(target))
-    # in one step, as a fused multiply-add rounds it
+    # rounded to float32 only once, as by a fused multiply-add
     position = ((np.arange(part.start, part.stop) + 0.5) * scale - 0.5).clip(0).astype(np.float32)
     first = np.minimum(position.astype(np.int64), source - 1)
     second = np.minimum(first + 1, source - 1)
@@ -90,7 +88,7 @@ def _neighbours(source: int, target: int, part: slice) -> tuple[np.ndarray, np.n
 
 
 def _between(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Linear interpolation in float32."""
+    """Interpolate linearly between two arrays, in float32."""
     start, way = one.astype(np.float32, copy=False), other.astype(np.float32)
     way -= start
     way *= weight

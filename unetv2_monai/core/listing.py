@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image and volume files of a folder: their names, which of them are masks, and of which image."""
+"""List the image and volume files of a folder, tell masks from images, and pair them."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ VOLUME_ENDINGS = (".nii", ".nii.gz")
 ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
 
 MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
-# names of folders, as plain_name makes them
+# names of folders in the form that plain_name returns
 IMAGE_FOLDERS = ("images", "image")
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "gt", "groundtruth"),
@@ -25,38 +25,36 @@ MASK_FOLDERS = (
 
 
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """The images and volumes of a folder, sorted, without hidden files and sub-folders."""
+    """Return the images and volumes of a folder, sorted, without hidden files and sub-folders."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
     return [folder / name for name in sorted(names)]
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """The sub-folders of a folder, sorted, without hidden ones."""
+    """Return the sub-folders of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
     return [folder / name for name in sorted(names)]
 
 
 def plain_name(folder: Path) -> str:
-    """The name of a folder in lower case, without spaces, ``_`` and ``-``."""
+    """Return the name of a folder in lower case, without spaces, ``_`` and ``-``."""
     return re.sub("[ _-]", "", folder.name.lower())
 
 
 def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The sub-folders whose plain name is one of ``names``, in the order of the names."""
+    """Return the sub-folders whose plain name is one of ``names``, in the order of the names."""
     parts = list_folders(folder)
     return [part for name in names for part in parts if plain_name(part) == name]
 
 
 def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """
-    List the images of a folder that exists, or of ``images/`` (or ``image/``) in it, sorted.
+    List the images of an existing folder, or of its sub-folder ``images/`` or ``image/``, sorted.
 
-    If every image has one mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
-
-    Raises:
-        InputError: when there is no image, or when both ``images/`` and ``image/`` hold some.
+    If every image has one mask beside it, such as ``a_mask.png`` for ``a.jpg``, the masks are left out. Raise
+    InputError when there is no image, or when both ``images/`` and ``image/`` hold images.
     """
     named = named_folders(folder, IMAGE_FOLDERS)
     filled = [part for part in named if list_files(part, endings)]
@@ -78,18 +76,18 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
 
 
 def is_volume(path: str | Path) -> bool:
-    """Whether a file has the ending of no image, and is read as a volume."""
+    """Tell whether a file is read as a volume, because its name does not end like that of an image."""
     return not str(path).lower().endswith(IMAGE_ENDINGS)
 
 
 def stem(path: Path) -> str:
-    """The name of a file without the ending of an image or volume."""
+    """Return the name of a file without the ending of an image or volume."""
     ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
     return path.name[: len(path.name) - len(ending)]
 
 
 def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
-    """Files by their stems, and a sentence for every file whose stem another one has."""
+    """Return the files by their stems, and an error sentence for every file whose stem is taken by another file."""
     found: dict[str, Path] = {}
     problems = []
     for path in paths:
@@ -100,9 +98,9 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
 
 def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
     """
-    Tell images from masks in one folder of both, all by their stems, where ``a_mask.png`` is the mask of ``a.jpg``.
+    Split the files of one folder, by their stems, into images and masks: ``a_mask.png`` is the mask of ``a.jpg``.
 
-    A file named like a mask is an image if it has a mask and no image: ``b_seg.png`` beside ``b_seg_mask.png``.
+    A file named like a mask is an image if it has a mask but no image, as ``b_seg.png`` beside ``b_seg_mask.png``.
     """
     bases = {name: set(_bases(name)) - {name} for name in files}
     with_mask = {base for name in files for base in bases[name] if base in files}
@@ -116,7 +114,7 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
 def pair_files(
     images: Mapping[str, Path], masks: Mapping[str, Path], where: str = "beside it"
 ) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Pair images with masks of their stem, with or without a suffix; a sentence for every file that stays alone."""
+    """Pair images with masks of the same stem or with a suffix; also return an error sentence per unpaired file."""
     found: dict[str, Path] = {}
     problems = []
     for name, path in masks.items():
@@ -132,5 +130,5 @@ def pair_files(
 
 
 def _bases(name: str) -> list[str]:
-    """The names that the image of a mask may have: the mask's own, and without its suffix."""
+    """Return the stems that the image of a mask may have: the mask's own stem, and that stem without its suffix."""
     return [name] + [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]

@@ -13,15 +13,13 @@ from PIL import Image, ImageColor
 from .errors import InputError
 from .images import upright
 
-__all__ = ["to_mask"]
-
 REACH = 8  # pixels around an outline in which a lossy or smoothed mask may have any value: a block of JPEG
 NOISE = 8 / 255  # share of white by which black and white of a lossy mask may be off elsewhere
 
 
 def to_mask(image: Image.Image, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> Image.Image:
     """
-    Bring a mask to class indices.
+    Convert a mask to class indices.
 
     Args:
         image: an opened mask of one page, whose EXIF orientation is applied. For one structure: 0 and 1; 0 and 255 (of

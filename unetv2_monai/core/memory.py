@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How this process holds the memory of its tensors."""
+"""Keep the memory of freed tensors in this process."""
 
 import ctypes
-
-__all__ = ["keep_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def keep_memory() -> bool:
     """
-    Keep the memory that tensors on the CPU free for the next ones; return False where the C library cannot (not glibc).
+    Keep the memory that CPU tensors free for later tensors; return False if the C library is not glibc.
 
-    glibc gives large blocks back at once, so that each forward pass has its pages mapped and zeroed again, up to half
-    of
-    its time. The cost is a peak that is higher by up to a third, and held to the end (docs/results/performance.md).
+    Without this, glibc returns large blocks to the system at once, so every forward pass maps and zeroes its pages
+    again. That takes up to half of its time. The cost is a peak of memory that is up to a third higher and is held
+    until the process ends (docs/results/performance.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images with outlined masks, side by side and one above the other."""
+"""Draw outlined masks on images, and arrange images in rows and columns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,19 +9,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from .files import atomic
 
-__all__ = ["MASK_COLOR", "PREDICTION_COLOR", "outlined", "save_overlay", "side_by_side", "stacked"]
-
 MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
 TITLE_HEIGHT, GAP = 18, 4  # pixels
 
 
 def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], opacity: float = 0.3) -> np.ndarray:
-    """Draw a mask (boolean) on a copy of an image (height, width, 3): its outline, and a tint of ``opacity`` inside."""
+    """Draw the outline of a boolean mask, and a tint inside it, on a copy of an image of shape (height, width, 3)."""
     out = image.copy()
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) == 0:
         return out
-    # no further than the mask reaches, and one pixel around it to tell its outline from the image's edge
+    # the mask's bounding box, and one pixel around it to tell the mask's outline from the image's edge
     box = slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
     filled, steps = mask[box], max(1, min(mask.shape) // 150)
     inside = np.pad(filled, steps, mode="edge")
@@ -39,13 +37,13 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
 
 
 def save_overlay(image: np.ndarray, path: Path) -> None:
-    """Write an image, (height, width, 3), as a JPEG file, atomically."""
+    """Write an image of shape (height, width, 3) as a JPEG file, atomically."""
     with atomic(path) as partial:
         Image.fromarray(image).save(partial, format="jpeg", quality=92)
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:
-    """Put images of one size in a row, each ``height`` pixels high, with titles above; one title may reach over all."""
+    """Put images of one size in a row, scaled to ``height`` pixels, with titles above. One title may span the row."""
     width = round(height * panels[0].shape[1] / panels[0].shape[0])
     row = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + TITLE_HEIGHT), "white")
     for index, panel in enumerate(panels):
@@ -57,7 +55,7 @@ def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: in
 
 
 def stacked(rows: Sequence[Image.Image]) -> Image.Image:
-    """One image of several, each below the one before."""
+    """Stack several images vertically in one image."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
     top = 0
     for row in rows:

@@ -1,23 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bundle of this package is, and its scripts."""
+"""Find the bundle and the scripts of this package."""
 
 from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["bundle_dir", "scripts_dir"]
-
 PACKAGE = Path(__file__).resolve().parents[1]
-IN_WHEEL = "bundle_files"  # the folder of the package that holds the bundle where it was installed from a wheel
+IN_WHEEL = "bundle_files"  # the package's folder for the bundle, if the package was installed from a wheel
 
 
 def bundle_dir(package: Path = PACKAGE) -> Path:
-    """
-    Find the bundle that belongs to this package: in it (wheel), around it (packed bundle) or beside it (repository).
-
-    Raises:
-        InputError: when none of these folders has ``configs/train.json``.
-    """
+    """Find the bundle in the package (wheel), around it (packed bundle) or beside it (repository), else InputError."""
     places = [package / IN_WHEEL, package.parent, package.parent / "bundle"]
     for place in places:
         if (place / "configs" / "train.json").is_file():
@@ -29,7 +22,7 @@ def bundle_dir(package: Path = PACKAGE) -> Path:
 
 
 def scripts_dir(package: Path = PACKAGE) -> Path:
-    """Find the scripts: in the package (wheel) or beside it; InputError where they are not (packed bundle)."""
+    """Find the scripts in the package (wheel) or beside it (repository); raise InputError in a packed bundle."""
     for place in (package / "scripts", package.parent / "scripts"):
         if (place / "report.py").is_file():
             return place

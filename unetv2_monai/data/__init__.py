@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From folders to lists of files, images and masks."""
+"""Find, check and augment the images and masks of a data set."""
 
 from ..postprocessing import SaveOverlayd
 from .augmentation import MultiScaleBatch, RandLesionFreed

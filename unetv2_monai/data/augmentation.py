@@ -13,12 +13,10 @@ from torch.nn import functional as F
 
 from ..core.errors import InputError
 
-__all__ = ["MultiScaleBatch", "RandLesionFreed"]
-
-TRIALS = 20  # draws of a place before an image is left as it is
-DARK = 40  # of 255: the frame around what an endoscope sees is darker
-LIT = 0.6  # least share of a crop that is not dark
-COVERABLE = 0.3  # of the image: larger lesions are not covered
+TRIALS = 20  # random places to try before an image is left unchanged
+DARK = 40  # of 255; the black frame around an endoscope's view is darker
+LIT = 0.6  # minimum share of a crop that is not dark
+COVERABLE = 0.3  # share of the image; larger lesions are not covered
 RIM = 6  # pixels around a lesion that are covered with it
 
 Sample = tuple[torch.Tensor, torch.Tensor]  # image and mask
@@ -28,19 +26,19 @@ class RandLesionFreed(Randomizable, MapTransform):
     """
     Make some images lesion-free.
 
-    The result is a crop beside the lesion, resized to the size of the image, or the full image with its lesion covered
-    by another part of it. Neither the resizing nor the seam may tell lesion-free images, so the same share of images
-    is cropped anywhere, or has a place beside the lesion covered. An image without room for what was drawn stays.
+    A lesion-free image is either a crop beside the lesion, resized to the size of the image, or the full image with its
+    lesion covered by another part of it. Neither resizing nor seams may reveal lesion-free images. So as many others
+    are cropped anywhere, or covered beside the lesion. An image without room for the chosen change is left unchanged.
 
     Args:
-        keys: of the image (channels, height, width), uint8, and of the mask (1, height, width), in this order.
-        crop: share of images to crop beside the lesion, and of others to crop anywhere. Defaults to 0.1.
-        cover: share of images whose lesion is covered, and of others with another place covered. Defaults to 0.05.
-        size: range of the height and width of crops, as shares of those of the image. Defaults to (0.4, 0.8).
+        keys: keys of the uint8 image (channels, height, width) and of the mask (1, height, width), in this order.
+        crop: share of images cropped beside the lesion; the same share of others is cropped anywhere. Defaults to 0.1.
+        cover: share of images whose lesion is covered; the same share of others is covered elsewhere. Defaults to 0.05.
+        size: range of the crops' height and width, as shares of the image's height and width. Defaults to (0.4, 0.8).
 
     Raises:
-        InputError: when ``crop`` and ``cover`` are not shares, or together more than a half; when called, for a volume
-            or an image of another type than uint8.
+        InputError: when ``crop`` or ``cover`` is negative, or their sum is above 0.5. When called, for a volume or an
+            image of another type than uint8.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class RandLesionFreed(Randomizable, MapTransform):
         if not mask.any() or lesion.float().mean() > COVERABLE:
             return None
         lit = image.amax(0, keepdim=True) > DARK
-        # not the lesion itself: a place of its shape that does not touch it
+        # to keep the lesion visible, cover a place of its shape that does not touch it
         to = (0, 0) if lesion_free else self._shift(lesion, lambda place: not (place & lesion).any())
         if to is None:
             return None
@@ -104,7 +102,7 @@ class RandLesionFreed(Randomizable, MapTransform):
         return mixed.clamp(0, 255).round().to(image.dtype), torch.zeros_like(mask) if lesion_free else mask
 
     def _shift(self, lesion: torch.Tensor, fits: Callable[[torch.Tensor], Any]) -> tuple[int, int] | None:
-        """Draw by how many rows and columns to shift the lesion's shape, within the image, until the place fits."""
+        """Return a random shift (rows, columns) that moves the lesion's shape to a place that fits, or None."""
         height, width = lesion.shape[1:]
         rows, columns = (lesion[0].any(dim).nonzero() for dim in (1, 0))
         for _ in range(TRIALS):
@@ -116,7 +114,7 @@ class RandLesionFreed(Randomizable, MapTransform):
 
 
 def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    """Put ``patch`` on the place, as bright as its surroundings, with a seam that fades over some pixels."""
+    """Put ``patch`` on the place, adapt its brightness to the surroundings, and fade its edge over some pixels."""
     weight = place.float()
     for _ in range(3):
         weight = F.avg_pool2d(weight, 7, stride=1, padding=3)
@@ -129,18 +127,18 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
 
 class MultiScaleBatch:
     """
-    ``prepare_batch`` of a MONAI trainer that resizes each batch by one of several factors, drawn by torch's seed.
+    Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
 
-    Images and masks are resized alike, bilinearly as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks
-    become soft at their outlines; masks of several classes, which cannot be mixed, by the nearest pixel.
+    Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
+    soft at their outlines. Masks of several classes cannot be mixed, so they are resized by the nearest pixel.
 
     Args:
         scales: factors of the images' size.
-        divisor: sizes are rounded to multiples of it, the encoder's largest stride. Defaults to 32.
-        out_channels: of the network; above 1 masks hold class indices. Defaults to 1.
+        divisor: sizes are rounded to multiples of this, the encoder's largest stride. Defaults to 32.
+        out_channels: output channels of the network; if above 1, masks hold class indices. Defaults to 1.
 
     Returns:
-        When called, images and masks of shape (Batch, channels, height, width). InputError for volumes.
+        When called, images and masks of shape (Batch, channels, height, width). Volumes raise an InputError.
     """
 
     def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:

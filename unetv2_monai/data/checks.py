@@ -15,13 +15,11 @@ from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .volumes import check_grids, check_label_values, read_volume
 
-__all__ = ["MAX_LISTED", "check_each", "check_pair", "image_size", "list_problems", "mask_size", "palette_problems"]
-
 MAX_LISTED = 200  # problems in one message
 
 
 def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
-    """For every item the sentence of the InputError that a check raises, or None. Shows a progress bar."""
+    """Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each."""
 
     def error_of(item: dict[str, str]) -> str | None:
         try:
@@ -40,7 +38,7 @@ def check_pair(
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
 ) -> None:
-    """Decode an image and its mask; InputError where their sizes differ, or of volumes their grids."""
+    """Decode an image and its mask; raise InputError if their sizes, or the grids of volumes, differ."""
     image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels, colors)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
@@ -79,9 +77,9 @@ def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image or a volume; return width and height in pixels, or the size in voxels, without channels.
+    Decode an image or a volume; return its width and height in pixels, or its size in voxels without channels.
 
-    InputError when the file cannot be read, or has not ``in_channels`` channels (None: any); images have 3, as RGB.
+    Raise InputError if the file cannot be read or does not have ``in_channels`` (None: any). Images have 3, as RGB.
     """
     if not is_volume(path):
         if in_channels not in (None, 3):
@@ -100,7 +98,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 
 def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
-    """Decode a mask whose values fit ``out_channels`` (None: any); return its size, without a fourth dimension of 1."""
+    """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
     if not is_volume(path):
         channels = out_channels
         return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
@@ -111,7 +109,7 @@ def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, i
 
 
 def list_problems(root: Path, problems: Sequence[str]) -> str:
-    """One message for all problems of a folder."""
+    """Return one message for all problems of a folder."""
     more = [f"... and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
     lines = "\n  ".join([*problems[:MAX_LISTED], *more])
     return f"{len(problems)} problem{'s'[: len(problems) > 1]} in {root}:\n  {lines}\nFix or remove these files."

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-A folder or its datalist.json -> MONAI data lists of {"image": path, "label": path}, checked before use.
+Turn a folder or its datalist.json into MONAI data lists of {"image": path, "label": path}, and check them.
 
-Each step takes the value of the one before: ``layouts`` lists the files of a folder, recognises its layout and pairs
-them; ``sections`` says which pairs are for what; ``hold_out`` makes a missing split; ``checks`` decodes the files.
+There are four steps. ``layouts`` recognises the layout of a folder and pairs its files. ``sections`` assigns the pairs
+to training, validation or test. ``hold_out`` makes a missing validation split. ``checks`` decodes the files.
 """
 
 import logging
@@ -19,8 +19,6 @@ from .checks import check_each, check_pair, list_problems, palette_problems
 from .layouts import Item
 from .sections import PLAIN, SPLITS, lacking, read_sections
 
-__all__ = ["find_pairs", "load_datalist"]
-
 logger = logging.getLogger(__name__)
 
 
@@ -32,13 +30,13 @@ def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
         dataset_dir: the folder; docs/how-to/data.md states the layouts.
 
     Returns:
-        The pairs of every section found, ``"training"``, ``"validation"`` and ``"test"``, or of ``"plain"`` where
-        nothing says which pairs are for what. A pair is ``{"image": path, "label": path}`` with the name of its
-        ``"dataset"`` where ``datalist.json`` or a folder below a split states it, and of its ``"patient"`` where every
+        A dictionary from section to pairs. Its keys are those of ``"training"``, ``"validation"`` and ``"test"`` that
+        were found, or ``"plain"`` if nothing assigns the pairs. A pair is ``{"image": path, "label": path}``. It also
+        has a ``"dataset"`` if ``datalist.json`` or a folder below a split names it, and a ``"patient"`` if every
         patient has a folder.
 
     Raises:
-        InputError: when the folder has no known layout, or for all files without a partner together.
+        InputError: when the folder has no known layout, or when files are unpaired; it names all of them.
     """
     root = Path(dataset_dir)
     found, problems = read_sections(root, SPLITS.keys())
@@ -61,27 +59,27 @@ def load_datalist(
     """
     Find the image and mask pairs of a data set.
 
-    Without a validation split, a seeded share of the training pairs is held out: of whole patients where every patient
-    has a folder. A folder without any split is all training data for training, and all test data for evaluation.
+    Without a validation split, a random share of the training pairs is held out. It consists of whole patients if every
+    patient has a folder. Without any split, all pairs are training data in training, and test data in evaluation.
 
     Args:
         dataset_dir: the folder; docs/how-to/data.md states the layouts.
         sections: which of "training", "validation", "test" to return. No file of another section is opened.
-        val_fraction: share of the training pairs held out where there is no validation split. Defaults to 0.1.
-        seed: draws the held-out pairs and the subset of ``max_train_images``. Defaults to 0.
-        max_train_images: use so many training pairs, drawn after the hold-out. Defaults to None: all.
-        out_channels: of the network, which decide the values that a mask may have. Defaults to 1.
-        check: decode every file first: readable, one size per pair, mask values known. Defaults to True.
-        in_channels: that volumes must have if files are checked. Defaults to None: any number.
-        mask_colors: for masks in colours, the class of each, see :py:func:`unetv2_monai.to_mask`. Defaults to None.
+        val_fraction: share of the training pairs to hold out if there is no validation split. Defaults to 0.1.
+        seed: seed for choosing the held-out pairs and the ``max_train_images`` pairs. Defaults to 0.
+        max_train_images: use only this many training pairs, chosen after the hold-out. Defaults to None: all.
+        out_channels: output channels of the network; they decide which values a mask may have. Defaults to 1.
+        check: decode every file first, and check the size of each mask and its values. Defaults to True.
+        in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
+        mask_colors: the class of each colour, for masks in colours, see ``to_mask``. Defaults to None.
 
     Returns:
-        For every section a list of ``{"image": path, "label": path}`` in the order of the paths, with the name of its
-        ``"dataset"`` where ``datalist.json`` or a folder below a split states it.
+        For every section a list of ``{"image": path, "label": path}``, sorted by image. A pair also has a ``"dataset"``
+        if ``datalist.json`` or a folder below a split names it.
 
     Raises:
-        InputError: when the folder has no known layout or lacks a section, or for all unpaired, unreadable and
-            contradictory files together, each with its name.
+        InputError: when the folder has no known layout or lacks a section, or when files are unpaired, unreadable or
+            contradictory; one message then names all of them.
     """
     root = Path(dataset_dir)
     found, problems = read_sections(root, {*sections, "training"} if "validation" in sections else {*sections})
@@ -98,7 +96,7 @@ def load_datalist(
         found["training"] = partition_dataset(training, ratios=ratios, shuffle=True, seed=seed)[0]
     lists = {section: sorted(found.get(section, []), key=itemgetter("image")) for section in sections}
     for pair in (pair for pairs in lists.values() for pair in pairs):
-        pair.pop("patient", None)  # was for the hold-out alone: a batch needs the same keys in all of its items
+        pair.pop("patient", None)  # only the hold-out needs it, and all items of a batch need the same keys
     logger.info(f"{root}: " + ", ".join(f"{len(pairs)} {section}" for section, pairs in lists.items()) + " pairs.")
     if check:
         pairs = [pair for some in lists.values() for pair in some]
@@ -112,7 +110,7 @@ def load_datalist(
 
 
 def hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> dict[str, list[Item]]:
-    """Draw pairs for validation; where pairs have a patient, draw patients with all of their pairs."""
+    """Choose pairs for validation at random; if pairs have a patient, choose whole patients."""
     groups: dict[str | int, list[Item]] = {}
     for index, pair in enumerate(pairs):
         groups.setdefault(pair.get("patient", index), []).append(pair)

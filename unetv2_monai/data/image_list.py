@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder of images -> the list that inference takes, checked before use; with the report at its end."""
+"""List the images of a folder for inference, check them before use, and report at the end."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,18 +9,16 @@ from ..core.errors import InputError
 from .checks import check_each, image_size, list_problems, mask_size
 from .layouts import Item
 
-__all__ = ["ImageList", "list_images"]
-
 
 class ImageList(list[Item]):
-    """The images to segment, as the data of a MONAI ``Dataset``; ``broken`` says why each other one was left out."""
+    """The images to segment, as data of a MONAI ``Dataset``; ``broken`` has an error message for each broken image."""
 
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = ()) -> None:
         super().__init__(items)
         self.broken = list(broken)
 
     def report(self, output_dir: str) -> None:
-        """Say at the end how inference went; InputError where files were broken: which, and why."""
+        """Print how many masks were written; if files were broken, raise an InputError with their reasons."""
         print(len(self), "masks written to", output_dir)
         if self.broken:
             files, lines = "file" if len(self.broken) == 1 else "files", "\n  ".join(self.broken)
@@ -38,23 +36,23 @@ def list_images(
     """
     Find the images to segment: those in ``dataset_dir/images`` (or ``image``) if it exists, else in ``dataset_dir``.
 
-    If every image there has a mask beside it, such as ``a_mask.png`` of ``a.jpg``, the masks are left out.
+    If every image there has a mask beside it, such as ``a_mask.png`` for ``a.jpg``, the masks are left out.
 
     Args:
         dataset_dir: the folder, or a single image.
         check: decode every file first. Defaults to True.
-        output_dir: of the masks, which have the same names: must be another folder. Defaults to None.
-        skip_broken: leave out files that cannot be used, and state them in ``broken`` of the list. False raises for
-            them. Defaults to False.
-        skip_finished: leave out images whose mask is in ``output_dir``, complete and of their size. Defaults to False.
-        in_channels: that volumes must have if files are checked. Defaults to None: any number.
+        output_dir: folder of the masks, which have the images' names. It must be another folder. Defaults to None.
+        skip_broken: leave out files that cannot be used, and list them in ``broken``. If False, they raise an
+            InputError. Defaults to False.
+        skip_finished: leave out images that have a complete mask of their size in ``output_dir``. Defaults to False.
+        in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
 
     Returns:
         A list of ``{"image": path}``, sorted.
 
     Raises:
-        InputError: when there is no image, when two would give a mask of the same name, when masks would overwrite
-            images, or for all files that cannot be used.
+        InputError: when there is no image, when two images would give masks of the same name, when masks would
+            overwrite images, or when files cannot be used; one message then names all of them.
     """
     root = Path(dataset_dir)
     if not root.exists():
@@ -79,7 +77,7 @@ def list_images(
 
 
 def _check_mask(image: Path, output_dir: Path) -> None:
-    """Look for the mask that inference wrote for an image; InputError if there is none of its size that can be read."""
+    """Raise InputError unless inference has written a readable mask of the image's size."""
     masks = [output_dir / f"{listing.stem(image)}{ending}" for ending in (".png", ".nii.gz")]
     mask = next((path for path in masks if path.is_file()), None)
     if mask is None or mask_size(str(mask)) != image_size(str(image)):

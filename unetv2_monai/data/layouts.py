@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts of folders: which files are images, which are their masks, and which belong to one patient."""
+"""Recognise the layout of a folder: which files are images, which are masks, and which belong to one patient."""
 
 import os
 import re
@@ -11,13 +11,11 @@ from pathlib import Path
 from ..core import listing
 from ..core.listing import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, list_files, list_folders, named_folders
 
-__all__ = ["Item", "Layout", "explain", "read_folder", "read_sub_folders"]
-
 Item = dict[str, str]
 
 DECATHLON = (("imagestr",), ("labelstr",))  # names of folders in the Medical Segmentation Decathlon
 IMAGE_NAMES, MASK_NAMES = IMAGE_FOLDERS + DECATHLON[0], MASK_FOLDERS + DECATHLON[1]
-# not a year
+# the number of a patient, but not a year
 NUMBERED = re.compile(r"(?!(19|20)\d\d$)(patient|pat|case|subject|subj|sub|p|s|id|)[ _-]*\d+", re.IGNORECASE)
 SPLIT_LIKE = re.compile(r"train|test|valid|(^|[^a-z])(val|dev|eval)([^a-z]|$)", re.IGNORECASE)
 
@@ -28,7 +26,7 @@ PER_PATIENT = "one folder per patient with images/ and masks/, or with a.jpg and
 
 @dataclass(frozen=True)
 class Layout:
-    """The pairs of a folder."""
+    """A layout of a folder, and the pairs found by it."""
 
     name: str = ""  # the layout in words
     pairs: list[Item] = field(default_factory=list)  # {"image": path, "label": path} in the order of the images
@@ -37,12 +35,12 @@ class Layout:
 
     @property
     def fits(self) -> bool:
-        """Whether the folder has this layout, if only in part."""
+        """Whether the folder has this layout, at least in part."""
         return bool(self.pairs or (self.problems and not self.mixed))
 
 
 def read_folder(folder: Path) -> Layout:
-    """The layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
+    """Return the layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
     layouts = [layout for layout in (pair_folders(*places) for places in recognise(folder)) if layout.fits]
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout()
@@ -52,7 +50,7 @@ def read_folder(folder: Path) -> Layout:
 
 
 def recognise(folder: Path) -> list[tuple[Path, Path]]:
-    """Where images and masks may be, by the names of folders: in two folders, or twice the same one."""
+    """Return pairs of folders that may hold images and masks, by their names. A pair may be one folder for both."""
     couples = [
         (images, masks)
         for image_names, mask_names in ((IMAGE_FOLDERS, MASK_FOLDERS), DECATHLON)
@@ -66,7 +64,7 @@ def recognise(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def pair_folders(images: Path, masks: Path) -> Layout:
-    """Pair the files of a folder of images and one of masks. In one folder of both, suffixes tell the masks."""
+    """Pair the files of two folders, or of one folder that holds both. In one folder, a suffix marks the masks."""
     mixed = images == masks
     files, problems = listing.unique_stems(list_files(images))
     if mixed:
@@ -84,13 +82,12 @@ def pair_folders(images: Path, masks: Path) -> Layout:
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
     """
-    Find the pairs in the sub-folders of a folder: one per patient, or in a split also one per data set.
+    Find the pairs in the sub-folders of a folder. Each is a patient or, in a split, possibly a data set.
 
-    In a split (train/, val/ or test/), a sub-folder of ``images/`` and ``masks/`` is a data set, and pairs have its
-    name
-    as ``"dataset"``. It is also a patient if all are called by a number, such as ``patient1``. Every other sub-folder
-    is a
-    patient, and pairs have its name as ``"patient"``. Sub-folders named in ``skip``, in lower case, are left out.
+    In a split (train/, val/ or test/), a sub-folder that holds ``images/`` and ``masks/`` is a data set, and its pairs
+    get its name as ``"dataset"``. It is also a patient if the names of all sub-folders are numbered, such as
+    ``patient1``. Every other sub-folder is a patient, and its pairs get its name as ``"patient"``. Sub-folders are left
+    out if their names, in lower case, are in ``skip``.
     """
     found = {part: read_folder(part) for part in _other_folders(folder) if part.name.lower() not in skip}
     fitting = {part: layout for part, layout in found.items() if layout.fits}
@@ -116,7 +113,7 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
 
 
 def explain(folder: Path) -> str:
-    """Why no layout fits a folder, as a clause: what it holds, and the two layouts that are nearest to that."""
+    """Return a clause that says why no layout fits a folder: what it holds, and the two nearest layouts."""
     images, masks, loose = named_folders(folder, IMAGE_NAMES), named_folders(folder, MASK_NAMES), list_files(folder)
     others = list(filter(_holds_images, _other_folders(folder)))
     nearest = f"expected {TWO_FOLDERS}, or {ONE_FOLDER}"
@@ -134,17 +131,17 @@ def explain(folder: Path) -> str:
 
 
 def _is_kind(folder: Path) -> bool:
-    """Whether a folder is called like one of images or masks."""
+    """Tell whether a folder is named like a folder of images or of masks."""
     return listing.plain_name(folder) in IMAGE_NAMES + MASK_NAMES
 
 
 def _other_folders(folder: Path) -> list[Path]:
-    """The readable sub-folders that are not called like one of images or masks."""
+    """Return the readable sub-folders that are not named like a folder of images or of masks."""
     return [part for part in list_folders(folder) if not _is_kind(part) and os.access(part, os.R_OK | os.X_OK)]
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether images lie in a folder, or in its folders of images or masks."""
+    """Tell whether a folder, or a sub-folder named like a folder of images or of masks, holds images."""
     return any(list_files(part) for part in (folder, *filter(_is_kind, list_folders(folder))))
 
 

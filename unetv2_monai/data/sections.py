@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sections of a data set: which pairs are for training, for validation and for the test."""
+"""Assign the pairs of a data set to its sections: training, validation and test."""
 
 import json
 import logging
@@ -13,28 +13,26 @@ from ..core.errors import InputError
 from ..core.listing import list_folders, stem
 from .layouts import Item, Layout, explain, read_folder, read_sub_folders
 
-__all__ = ["PLAIN", "SPLITS", "lacking", "read_sections"]
-
 logger = logging.getLogger(__name__)
 
 SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
-PLAIN = "plain"  # the section of pairs where nothing says what they are for
+PLAIN = "plain"  # the section of pairs that nothing assigns to another section
 LIST = "datalist.json"
 EXPECTED = """Expected one of
   DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
   DIR/images, DIR/masks               pairs of one name; train.txt, val.txt, test.txt beside them may list names
   DIR/train/images, DIR/train/masks   and the same below DIR/val, DIR/test"""
 
-Parts = list[tuple[str, Layout]]  # sections, and pairs of them
+Parts = list[tuple[str, Layout]]  # sections, each with a layout that holds its pairs
 
 
 def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
     """
-    Find the pairs of every section by ``datalist.json``, split folders, or else the folder's own layout and split
+    Find the pairs of every section by ``datalist.json``, by split folders, or else by the folder's own layout and split
     files.
 
-    Pairs are in ``"plain"`` where nothing says what they are for. With them comes a sentence for every problem in a
-    wanted section. InputError when there is no such folder, or nothing in it that would say why.
+    Pairs that nothing assigns to a section are in ``"plain"``. The second value has an error sentence for every problem
+    in a wanted section. Raise InputError if the folder does not exist, or holds neither pairs nor such a problem.
     """
     if not root.is_dir():
         raise InputError(f"dataset_dir {root} does not exist.\n{EXPECTED}")
@@ -62,19 +60,19 @@ def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
 
 
 def lacking(root: Path, section: str, found: Mapping[str, list[Item]]) -> str:
-    """Say that a section has no pairs, which others have some, and what was seen in the folders of the section."""
+    """Return a message that a section has no pairs, which sections have some, and what the section's folders hold."""
     has = ", ".join(f"{key} ({len(pairs)})" for key, pairs in found.items()) or "nothing"
     return f"dataset_dir {root} has no {section} pairs; it has {has}.\n{_seen(root, section)}{EXPECTED}"
 
 
 def _seen(root: Path, section: str | None = None) -> str:
-    """A line for each split folder, or for those of a section: what was seen in it, and the nearest layouts."""
+    """Return a line for each split folder, of one section or of all: what it holds, and the nearest layouts."""
     folders = [] if (root / LIST).is_file() else _split_folders(root)
     return "".join(f"In {folder}: {explain(folder)}.\n" for name, folder in folders if section in (None, name))
 
 
 def _read_list(path: Path) -> Parts:
-    """Read ``datalist.json``: paths are relative to its folder."""
+    """Read ``datalist.json``, whose paths are relative to its own folder."""
     try:
         content = json.loads(path.read_text())
         found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
@@ -91,13 +89,13 @@ def _read_list(path: Path) -> Parts:
 
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
-    """One entry of ``datalist.json``; what it states beside image, label and dataset is for people."""
+    """Return the image, label and dataset of one entry of ``datalist.json``; other keys are ignored."""
     paths = {key: str(root / item[key]) for key in ("image", "label")}
     return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
 
 def _read_split_folders(root: Path) -> Parts:
-    """Read train/, val/ and test/, and sub-folders of theirs."""
+    """Read train/, val/ and test/, and their sub-folders."""
     return [
         (section, replace(layout, name=f"{folder.name}/: {layout.name}"))
         for section, folder in _split_folders(root)
@@ -117,7 +115,7 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def _read_plain_folder(root: Path) -> Parts:
-    """Read a folder without split folders, or its patients, and sort the pairs by its split files if it has some."""
+    """Read a folder without split folders, or the folders of its patients. Split files, if any, assign the pairs."""
     split_names = {name for names in SPLITS.values() for name in names}
     layout, patients = read_folder(root), read_sub_folders(root, skip=split_names)
     if layout.fits and patients.pairs:
@@ -127,14 +125,14 @@ def _read_plain_folder(root: Path) -> Parts:
     listings = [(section, path) for section, path in listings if path.is_file()]
     if not listings:
         return [(PLAIN, layout)]
-    if any("patient" in pair for pair in layout.pairs):  # names repeat
+    if any("patient" in pair for pair in layout.pairs):  # patients may have files of the same name
         problem = f"{listings[0][1]}: cannot list names in folders of patients; write a {LIST} instead"
         return [(PLAIN, Layout(problems=[*layout.problems, problem]))]
     return [(PLAIN, replace(layout, pairs=[])), *((section, _listed(path, layout)) for section, path in listings)]
 
 
 def _listed(path: Path, layout: Layout) -> Layout:
-    """The pairs whose names a split file lists."""
+    """Return the pairs whose names a split file lists."""
     by_stem = {stem(Path(pair["image"])): pair for pair in layout.pairs}
     names = [stem(Path(line.strip())) for line in path.read_text().splitlines() if line.strip()]
     problems = [f"{path}: no pair named {name}" for name in names if name not in by_stem]

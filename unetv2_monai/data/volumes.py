@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NIfTI volumes: read and compared before they are used, and labels written on the grid of their image."""
+"""Read and check NIfTI volumes, and write labels on the grid of their image."""
 
 import itertools
 import math
@@ -14,19 +14,17 @@ from monai.utils import ImageMetaKey
 
 from ..core.errors import InputError
 
-__all__ = ["MAX_VOXELS", "LabelWriter", "check_grids", "check_label_values", "read_volume"]
-
 MAX_VOXELS = 2**29  # images have Pillow's own limit, 179 million pixels
-MAX_SHIFT = 0.1  # voxels that the grids of an image and its label may be apart
+MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label may be
 
 
 def read_volume(path: str) -> np.ndarray:
     """
-    Decode a volume to values of shape (dim_0, dim_1, dim_2[, channels]), scaled by the header's slope and intercept.
+    Decode a volume, scale it as its header states, and return it in the shape (dim_0, dim_1, dim_2[, channels]).
 
     Raises:
-        InputError: when the file cannot be read, is too large, has fewer than three or more than four dimensions,
-            values that are not finite numbers, or voxels without a size.
+        InputError: when the file cannot be read or is too large, when it has fewer than three or more than four
+            dimensions, when a value is not a finite real number, or when the affine gives voxels no size.
     """
     try:
         opened: Any = nibabel.load(path)
@@ -52,7 +50,7 @@ def read_volume(path: str) -> np.ndarray:
 
 
 def check_grids(image: str, label: str) -> None:
-    """Refuse an image and a label of one size whose grids have corners more than a tenth of a voxel apart."""
+    """Refuse an image and a label of one size if corners of their grids are more than a tenth of a voxel apart."""
     opened: list[Any] = [nibabel.load(path) for path in (image, label)]
     corners = np.array(list(itertools.product(*((0, n - 1) for n in opened[0].shape[:3]))))
     to_image = np.linalg.solve(opened[0].affine, opened[1].affine)
@@ -67,14 +65,14 @@ def check_grids(image: str, label: str) -> None:
 
 
 def _place(affine: np.ndarray) -> str:
-    """Orientation, size of a voxel and origin in words."""
+    """Describe the orientation, the voxel size and the origin of an affine."""
     spacing = " x ".join(f"{size:.3g}" for size in nibabel.affines.voxel_sizes(affine))
     origin = ", ".join(f"{place:.1f}" for place in affine[:3, 3])
     return f"{''.join(nibabel.aff2axcodes(affine))}, {spacing} mm, origin {origin}"
 
 
 def check_label_values(path: str, values: np.ndarray, out_channels: int) -> None:
-    """Refuse labels other than 0 to ``out_channels - 1``, or 0 and 1 for one channel: InputError."""
+    """Raise InputError for label values other than 0 to ``out_channels - 1``, or 0 and 1 for one channel."""
     highest = max(out_channels, 2) - 1
     if np.isin(values, range(highest + 1)).all():
         return
@@ -92,13 +90,13 @@ class LabelWriter(NibabelWriter):
     """
     Write labels as NIfTI on the grid of their image, for ``SaveImaged``.
 
-    A label has the shape of its image without channels, and from the image's header sform, qform, their codes and the
-    units. MONAI's own writer drops trailing dimensions of size 1, so that a volume of one slice becomes an image, and
-    writes qform as sform.
+    A label has the shape of its image without channels. Its sform, qform, their codes and the units come from the
+    image's header. MONAI's own writer drops trailing dimensions of size 1, so a volume of one slice becomes an image.
+    It also writes a qform as sform.
 
     Args:
         output_dtype: type of the values in the file. Defaults to ``numpy.uint8``.
-        kwargs: of :py:class:`monai.data.NibabelWriter`.
+        kwargs: further arguments of :py:class:`monai.data.NibabelWriter`.
     """
 
     def __init__(self, output_dtype: Any = np.uint8, **kwargs: Any) -> None:
@@ -108,12 +106,12 @@ class LabelWriter(NibabelWriter):
     def set_data_array(
         self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
     ) -> None:
-        """Take labels of shape (1, dim_0, dim_1, dim_2). The channel is left out, and no other dimension."""
+        """Take labels of shape (1, dim_0, dim_1, dim_2), and drop the channel but no other dimension."""
         super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
         self.data_obj = self.data_obj[..., 0]
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
-        """Take the metadata of the image, with the path of its file."""
+        """Take the metadata of the image, including the path of its file."""
         super().set_metadata(meta_dict, resample, **options)
         self.image = str((meta_dict or {})[ImageMetaKey.FILENAME_OR_OBJ])
 
@@ -125,6 +123,6 @@ class LabelWriter(NibabelWriter):
         label.set_sform(*image.get_sform(coded=True))
         try:
             label.set_qform(*image.get_qform(coded=True))
-        except ValueError:  # a quaternion that is none; the sform says where the voxels are
+        except ValueError:  # the quaternion is invalid; the sform gives the positions
             label.set_qform(None, 0)
         nibabel.save(label, filename)

@@ -21,13 +21,13 @@ __all__ = ["AtomicCheckpointSaver", "WholeCheckpointSaver"]
 
 class AtomicCheckpointSaver(CheckpointSaver):
     """
-    MONAI's ``CheckpointSaver``, which replaces a file in one step: a process killed at any moment, or a full disk,
-    leaves the last good one. A file of weights alone carries the options that they were trained with.
+    MONAI's ``CheckpointSaver``, but it replaces a file in one step: after a kill at any moment, or on a full disk, the
+    last good file is still there. A file that holds only weights also carries the options of their training.
 
     Args:
         save_dir: folder of the files.
         save_dict: what to save, by name.
-        interval_filename: one file for all saves of ``save_interval``, each replacing the one before.
+        interval_filename: name of one file, which every save of ``save_interval`` replaces.
         kwargs: other arguments of :py:class:`monai.handlers.CheckpointSaver`.
 
     Raises:
@@ -50,18 +50,18 @@ class AtomicCheckpointSaver(CheckpointSaver):
                 saver.save_handler = _AtomicSaveHandler(Path(save_dir), filename, options)
 
     def attach(self, engine: Engine) -> None:
-        """Watch an engine, whose metric or epochs decide."""
+        """Attach to an engine, whose metric or epochs decide when to save."""
         self.engine = engine
         super().attach(engine)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
+        """Return the best metric so far, which ``load_state_dict`` takes back when a run is resumed."""
         assert self._key_metric_checkpoint is not None
         best = {key: getattr(self.engine.state, key) for key in ("best_metric", "best_metric_epoch")}
         return {**self._key_metric_checkpoint.state_dict(), **best}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Also for the engine, which logs it."""
+        """Restore the best metric, also in the state of the engine, which logs it."""
         super().load_state_dict(state_dict)
         for key in ("best_metric", "best_metric_epoch"):
             setattr(self.engine.state, key, state_dict[key])
@@ -83,4 +83,4 @@ class _AtomicSaveHandler(BaseSaveHandler):
             (self.folder / filename).unlink(missing_ok=True)
 
 
-WholeCheckpointSaver = AtomicCheckpointSaver  # its former name, in the config.json of evaluations that report.py reads
+WholeCheckpointSaver = AtomicCheckpointSaver  # former name, which report.py may find in config.json

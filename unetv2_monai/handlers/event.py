@@ -7,7 +7,7 @@ from ignite.engine import Engine
 
 
 class OnEvent:
-    """A handler that is called at its ``event`` of the engine that it is attached to."""
+    """A handler for one event: the engine that it is attached to calls it at ``event``."""
 
     event: Any
 

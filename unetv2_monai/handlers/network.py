@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training does to its network beside the steps of the optimiser: averages, limits of gradients, buffers."""
+"""Handlers that act on the network in training: averages of weights, limits of gradients, equal buffers."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class MovingAverage(OnEvent):
 
     Args:
         average: a :py:class:`timm.utils.ModelEmaV3`.
-        network: whose weights are averaged.
+        network: the network whose weights are averaged.
     """
 
     event = Events.ITERATION_COMPLETED
@@ -33,15 +33,15 @@ class MovingAverage(OnEvent):
 
 class EpochMean(OnEvent):
     """
-    Keep the plain mean of the weights at the end of each epoch from ``start`` on; before, the last weights.
+    Average the weights at the ends of all epochs from ``start`` on. Until then, keep a copy of the latest weights.
 
     Args:
         average: a :py:class:`torch.optim.swa_utils.AveragedModel`.
-        network: whose weights are averaged.
+        network: the network whose weights are averaged.
         start: the first epoch that counts, from 1.
     """
 
-    event = Events.ITERATION_COMPLETED  # the last one of an epoch, since validation comes first at the epoch's end
+    event = Events.ITERATION_COMPLETED  # EPOCH_COMPLETED would come after the validation
 
     def __init__(self, average: Any, network: nn.Module, start: int) -> None:
         self.average = average
@@ -59,13 +59,13 @@ class EpochMean(OnEvent):
 
 class BroadcastBuffers(OnEvent):
     """
-    Give all processes the buffers of the first one before validation, so that each scores the same network.
+    Send the buffers of the first process to all others before validation, so that each scores the same network.
 
-    ``DistributedDataParallel`` does so before a forward pass of training only; statistics of batch norms differ after
-    the last one.
+    ``DistributedDataParallel`` does so only before a forward pass of training, so batch-norm statistics differ after
+    the last pass.
 
     Args:
-        network: that is scored, which may be an average of the trained one.
+        network: the network that is scored, which may be an average of the trained one.
     """
 
     event = Events.STARTED  # of the validation
@@ -83,9 +83,9 @@ class ClipGradients(OnEvent):
     Limit the gradients of every iteration, before the optimiser uses them.
 
     Args:
-        network: whose gradients are limited.
-        max_norm: the Euclidean norm of all gradients together is scaled down to it. Defaults to None: any.
-        max_value: every entry is clamped to plus or minus it. Defaults to None: any.
+        network: the network whose gradients are limited.
+        max_norm: limit of the Euclidean norm of all gradients together. Defaults to None: no limit.
+        max_value: every entry is clamped to plus or minus this value. Defaults to None: no limit.
     """
 
     event = IterationEvents.BACKWARD_COMPLETED

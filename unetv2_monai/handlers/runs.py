@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long runs: resumed exactly, with metrics per epoch and clean stops."""
+"""Resume long runs exactly, write their metrics per epoch, and stop them cleanly."""
 
 import csv
 import logging
@@ -32,11 +32,11 @@ logger = logging.getLogger(__name__)
 
 class EpochSeed(OnEvent):
     """
-    Draw all randomness of an epoch from the run's seed and the number of the epoch.
+    Seed all random number generators in every epoch, from the run's seed and the number of the epoch.
 
-    So a resumed run goes on exactly as it would have, and random states need not be saved. Workers of a data loader are
-    seeded when they start, so they must start anew with each epoch (``persistent_workers: false``). Processes draw
-    different numbers by their rank. ``transform`` has random transforms, which keep states of their own.
+    So a resumed run continues exactly, and random states need not be saved. The workers of a data loader are seeded
+    when they start, so each epoch must start them again (``persistent_workers: false``). Processes of different rank
+    get different seeds. ``transform`` contains random transforms, which have random states of their own.
     """
 
     event = Events.EPOCH_STARTED
@@ -57,8 +57,8 @@ class EpochSeed(OnEvent):
 
 class EpochLog:
     """
-    Keep ``metrics.csv``: a row per epoch with the learning rate at its start, its seconds, and all metrics of training
-    and, in the epochs that it ran in, of the validator. Rows after the epoch from which a run was resumed are replaced.
+    Write one row per epoch to ``metrics.csv``: the learning rate at its start, its seconds, the metrics of training,
+    and those of validation if it ran. A resumed run replaces the rows of the epochs that it repeats.
     """
 
     def __init__(self, output_dir: Path, validator: Engine) -> None:
@@ -68,7 +68,7 @@ class EpochLog:
         self.learning_rate = float("nan")
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer, after the handler that runs the validator; only rank 0 writes."""
+        """Attach to the trainer, after the handler that runs the validator. Only rank 0 writes."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_STARTED, self._start)
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
@@ -92,7 +92,7 @@ class EpochLog:
 
 
 class NaNGuard(OnEvent):
-    """Stop by an InputError when the loss is no number, before it changes the weights, and keep its batch in a file."""
+    """Raise InputError when the loss is not finite, before it changes the weights, and save the batch in a file."""
 
     event = IterationEvents.LOSS_COMPLETED
 
@@ -118,11 +118,11 @@ class NaNGuard(OnEvent):
 
 class OwnSchedule:
     """
-    Let a resumed run follow the schedule of its config where that has another length than before.
+    Make a resumed run follow the learning-rate schedule of its config if the length of the schedule has changed.
 
-    A checkpoint holds the length of the old schedule too, at whose end the learning rate is 0. Where nothing changed,
-    nothing is done, so that a run goes on with exactly the rates that it would have had. To be made before the
-    checkpoint is loaded into the schedule.
+    A checkpoint also holds the old length, at whose end the learning rate is 0. If the length is unchanged, nothing is
+    done, so the run continues with exactly the same rates as without a stop. Create this object before the checkpoint
+    is loaded into the schedule.
     """
 
     PROGRESS = ("last_epoch", "_step_count")
@@ -133,14 +133,14 @@ class OwnSchedule:
         self.own = {k: v for k, v in state.items() if isinstance(v, int | float) and k not in self.PROGRESS}
 
     def apply(self) -> None:
-        """Set the schedule's own length again, after the checkpoint was loaded into it."""
+        """Restore the length from the config, after the checkpoint was loaded into the schedule."""
         scheduler = self.lr_scheduler
         loaded = {key: getattr(scheduler, key) for key in self.own}
         if loaded == self.own:
             return
         for key, value in self.own.items():
             setattr(scheduler, key, value)
-        # PolynomialLR multiplies the last rate, which may be 0, but knows the rate of an epoch too; others compute it
+        # get_lr of PolynomialLR multiplies the last rate, which may be 0, so its closed form is used
         rates = getattr(scheduler, "_get_closed_form_lr", scheduler.get_lr)()
         for group, rate in zip(scheduler.optimizer.param_groups, rates):
             group["lr"] = rate
@@ -148,11 +148,11 @@ class OwnSchedule:
 
 class StopOnSignal:
     """
-    End the run after the current iteration on SIGTERM, which clusters send before they kill, and on Ctrl-C (SIGINT).
+    End the run after the current iteration on SIGTERM, which clusters send before they kill, or on SIGINT (Ctrl-C).
 
     ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. A resumed run
-    repeats the epoch that was begun, exactly. Several processes end in the same iteration, for a signal or a time limit
-    of any of them: else the others would wait for its gradients.
+    repeats the interrupted epoch exactly. If a signal or a time limit stops one of several processes, all of them end
+    in the same iteration. Otherwise the others would wait for its gradients.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -162,7 +162,7 @@ class StopOnSignal:
         self.before: dict[signal.Signals, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Listen to a trainer that starts now, after handlers that may end it; signals only in the main thread."""
+        """Attach to a starting trainer, after handlers that may end it. Signals are caught only in the main thread."""
         engine.state.exit_status = 0  # type: ignore[attr-defined]
         if threading.current_thread() is threading.main_thread():
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
@@ -194,27 +194,27 @@ class StopOnSignal:
 
 class TrainingRun:
     """
-    Keep a training in its folder, and resume it exactly.
+    Record a training in its folder, and resume it exactly.
 
     - ``run.json`` notes each start: command, versions, commit, config. ``metrics.csv`` has a row per epoch.
-    - ``last.pt`` holds all that goes on: network, optimiser, schedule, best score, epoch.
+    - ``last.pt`` holds all that a resumed run needs: network, optimiser, schedule, best score, epoch.
     - The random numbers of an epoch depend on the seed and the epoch alone, so that a resumed run repeats them.
     - SIGTERM and Ctrl-C end the run after the current iteration; ``engine.state.exit_status`` is then 143 or 130.
-    - A loss that is not a number ends it too, before it changes the weights; the batch is kept in ``nan_batch.pt``.
+    - A loss that is not finite ends the run before it changes the weights; the batch is saved in ``nan_batch.pt``.
 
     Args:
         output_dir: folder of the run.
         ckpt_dir: folder of ``last.pt``.
-        state: what ``last.pt`` holds beside the trainer and its gradient scaler, by name, each with ``state_dict`` and
-            ``load_state_dict``. With ``"lr_scheduler"``.
+        state: objects, by name, that ``last.pt`` holds beside the trainer and its gradient scaler. Each has
+            ``state_dict`` and ``load_state_dict``. ``"lr_scheduler"`` is required.
         validator: the engine of the validation.
-        transform: of the training data, whose random transforms are seeded.
-        seed: of the run. Defaults to 0.
+        transform: transform of the training data, whose random transforms are seeded.
+        seed: seed of the run. Defaults to 0.
         resume: load ``last.pt`` first. Defaults to False.
 
     Raises:
-        InputError: in training, when a file cannot be written, the loss is not a number, or the epochs of a resumed run
-            have another number of steps.
+        InputError: in training, when a file cannot be written, when the loss is not finite, or when the epochs of a
+            resumed run have another number of steps than before.
     """
 
     def __init__(
@@ -235,14 +235,14 @@ class TrainingRun:
         self.parts = (seeds, NaNGuard(self.output_dir), EpochLog(self.output_dir, validator))
 
     def attach(self, engine: Engine) -> None:
-        """Listen to the trainer, after the handler that runs the validator."""
+        """Attach to the trainer, after the handler that runs the validator."""
         for part in self.parts:
             part.attach(engine)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self._report)
 
     def _start(self, engine: Any) -> None:
-        """Once the trainer is complete, and all other handlers are attached."""
+        """Start or resume the run, once the trainer is complete and all other handlers are attached."""
         if self.started:  # federated learning starts a trainer again and again
             return
         self.started = True

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores of an evaluation: one row per image in ``scores.csv``, one summary per data set, printed and written."""
+"""Score the images of an evaluation: write a row per image, and write and print a summary per data set."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ __all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over images: its key in ``summary.json``, and how it is shown; some are of volumes alone."""
+    """A mean over images: its key in ``summary.json``, and how it is shown. Some means exist only for volumes."""
 
     key: str
     title: str
@@ -45,21 +45,21 @@ RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_i
 
 class ScoreTable:
     """
-    Score every image at native size; write ``scores.csv`` (a row per image and class), ``summary.json`` and the
-    ``config.json`` as run, and print a table with one column per data set. Works in several processes.
+    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``summary.json`` and the
+    config as ``config.json``, and print a table with one column per data set. Several processes may share the images.
 
-    Per image, at probability 0.5 (of several classes the most probable one): Dice, IoU, precision, recall, 95 %
-    Hausdorff distance (``hd95``, in pixels, or mm for volumes; over images where mask and prediction both have pixels),
-    and the mean absolute error of the probability (``mae``). For volumes also the surface Dice (``surface_dice``). For
-    one class also the released code's own scoring, see :py:func:`unetv2_monai.released.released_scores`; networks other
-    than UNetV2 are scored that way by their one output. Of UNetV2 it is left out where an image takes several forward
-    passes (windows, flips).
+    The scores of an image are Dice, IoU, precision, recall, the 95 % Hausdorff distance (``hd95``) and the mean
+    absolute error of the probability (``mae``). The predicted mask is the output ``pred`` of the evaluator. ``hd95`` is
+    in pixels, or in mm for volumes, and exists only if mask and prediction both have pixels. Volumes also get the
+    surface Dice (``surface_dice``). One class is also scored as in the released code, see
+    :py:func:`unetv2_monai.released.released_scores`. For networks other than UNetV2 this uses their one output. For
+    UNetV2 it is left out if an image takes several forward passes (windows, flips).
 
     Args:
         output_dir: folder to write to.
-        dataset: name of the data set of items without a ``dataset`` of their own.
-        out_channels: of the network; classes above 0 are scored. Defaults to 1.
-        surface_tolerance: of the surface Dice of volumes, in mm. Defaults to 1.0.
+        dataset: name of the data set for items that have no ``dataset``.
+        out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
+        surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
 
     Raises:
         InputError: when ``output_dir`` cannot be written.
@@ -76,7 +76,7 @@ class ScoreTable:
         self.heads: TwoFinestHeads | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Listen to an evaluator whose output has ``pred``, ``prob`` and ``label``."""
+        """Attach to an evaluator whose output has ``pred``, ``prob`` and ``label``."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
         engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._score_as_released)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
@@ -86,10 +86,10 @@ class ScoreTable:
         self.rows = []
         if self.heads is None and self.out_channels == 1:
             network: Any = engine.network  # type: ignore[attr-defined]
-            self.heads = TwoFinestHeads(getattr(network, "module", network))  # in DistributedDataParallel
+            self.heads = TwoFinestHeads(getattr(network, "module", network))  # the network in DistributedDataParallel
 
     def _score_as_released(self, engine: Engine) -> None:
-        """Before postprocessing, where logits and the unchanged mask have the same orientation."""
+        """Score before postprocessing, where logits and the unchanged mask have the same orientation."""
         output: Any = engine.state.output
         labels = output["label"]
         self.released = [{} for _ in labels]
@@ -136,7 +136,7 @@ class ScoreTable:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The summaries as text, one column per data set: means over images with their 95 % intervals, then the rest."""
+    """Return the summaries as text with one column per data set: means with 95 % intervals, then other scores."""
     columns = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
     titles = dict.fromkeys(title for column in columns.values() for title in column)
     cells = [["", *columns], *([title, *(column.get(title, "-") for column in columns.values())] for title in titles)]
@@ -145,7 +145,7 @@ def table(summary: Mapping[str, Any]) -> str:
 
 
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
-    """The scores of a summary as text by their titles, ``"-"`` for missing ones; of images without those of volumes."""
+    """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
 
     def mean(score: Score) -> str:
         value = one.get(score.key)
@@ -164,7 +164,7 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
 
 
 def group_name(row: Mapping[str, Any], several: bool) -> str:
-    """Name of the group that a row is summarised in: its data set, and its class where there are several."""
+    """Return the name of the group that a row is summarised in: its data set, and its class if there are several."""
     return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
 
 

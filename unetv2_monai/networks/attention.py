@@ -12,7 +12,7 @@ class ChannelAttention(nn.Module):
     """
     Weight every channel by its mean and its maximum over the image: ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.
 
-    ``mlp`` is a bottleneck of two 1x1 convolutions, shared by both.
+    ``mlp`` is a bottleneck of two 1x1 convolutions. Mean and maximum share it.
 
     Args:
         spatial_dims: 2 or 3.
@@ -33,17 +33,17 @@ class ChannelAttention(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Weight features of shape (Batch, in_channels, dim_0, dim_1[, dim_2]); the shape stays."""
+        """Weight features of shape (Batch, in_channels, dim_0, dim_1[, dim_2]); the shape is unchanged."""
         return x * torch.sigmoid(self.mlp(self.avg_pool(x)) + self.mlp(self.max_pool(x)))
 
 
 class SpatialAttention(nn.Module):
     """
-    Weight every position by mean and maximum over the channels around it: ``x * sigmoid(conv([mean(x), max(x)]))``.
+    Weight every position by channel mean and maximum in its neighbourhood: ``x * sigmoid(conv([mean(x), max(x)]))``.
 
     Args:
         spatial_dims: 2 or 3.
-        kernel_size: of the convolution, odd. Defaults to 7.
+        kernel_size: odd kernel size of the convolution. Defaults to 7.
     """
 
     def __init__(self, spatial_dims: int, kernel_size: int = 7) -> None:
@@ -51,6 +51,6 @@ class SpatialAttention(nn.Module):
         self.conv = Conv[Conv.CONV, spatial_dims](2, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Weight features of shape (Batch, channels, dim_0, dim_1[, dim_2]); the shape stays."""
+        """Weight features of shape (Batch, channels, dim_0, dim_1[, dim_2]); the shape is unchanged."""
         pooled = torch.cat([x.mean(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)], dim=1)
         return x * torch.sigmoid(self.conv(pooled))

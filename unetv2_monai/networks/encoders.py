@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders from three sources: timm (two-dimensional), MONAI (two- and three-dimensional), and modules of one's own."""
+"""Build encoders from timm (two-dimensional), from MONAI (two- or three-dimensional), or from a user's module."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -20,22 +20,22 @@ from .weights import imagenet_weights, load_encoder
 
 __all__ = ["Encoder", "build_encoder", "prune_unused"]
 
-LEVELS = 4  # of the paper
-SIZE = 64  # of the image that a module is measured with; strides divide it
+LEVELS = 4  # feature levels in the paper
+SIZE = 64  # of the image that a module's strides are measured with; they must divide it
 MONAI = "monai:"
 
 
 class Encoder(nn.Module):
     """
-    Give the feature maps of a backbone that the network uses, channels first.
+    Return those feature maps of a backbone that the network uses, channels first.
 
-    ``channels`` and ``strides`` have one entry for each of them, finest first.
+    ``channels`` and ``strides`` have one entry for each used feature map, finest first.
 
     Args:
         model: takes an image and returns a list of feature maps, finest first.
-        channels, strides: of each of them.
-        out_indices: which of them to use, rising. Defaults to None: the coarsest four.
-        channels_last: whether they have the shape (Batch, height, width, channels). Defaults to False.
+        channels, strides: channels and stride of each feature map of the model.
+        out_indices: indices of the feature maps to use, ascending. Defaults to None: the coarsest four.
+        channels_last: whether the feature maps have the shape (Batch, height, width, channels). Defaults to False.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         self.channels_last = channels_last
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Compute one tensor per level, finest first, of images whose size is a multiple of the largest stride."""
+        """Return one tensor per level, finest first. The image size must be a multiple of the largest stride."""
         features = self.model(x)
         used = [features[i] for i in self.out_indices]
         if self.channels_last:
@@ -71,22 +71,22 @@ def build_encoder(
     **kwargs: Any,
 ) -> Encoder:
     """
-    Make an encoder of the name of a backbone or of a module.
+    Build an encoder from the name of a backbone or from a module.
 
     Args:
-        backbone: a timm model ("pvt_v2_b2"), see ``timm.list_models()``; one of the backbones that MONAI keeps for
-            FlexibleUNet, written with a prefix ("monai:resnet18"); or a module whose ``forward`` returns a list of
-            feature maps, finest first. The module is used as it is, see also :py:func:`prune_unused`.
-        spatial_dims: timm's models have two. Defaults to 2.
-        in_channels: of the image. Defaults to 3.
+        backbone: name of a timm model ("pvt_v2_b2"), see ``timm.list_models()``; name of a MONAI backbone for
+            FlexibleUNet with a prefix ("monai:resnet18"); or a module whose ``forward`` returns a list of feature maps,
+            finest first. A module is used unchanged, see also :py:func:`prune_unused`.
+        spatial_dims: 2 or 3; timm's models take only 2. Defaults to 2.
+        in_channels: channels of the image. Defaults to 3.
         pretrained: see :py:class:`UNetV2`. Not for a module. Defaults to False.
-        out_indices: which levels to use, rising. Defaults to None: the coarsest four.
-        kwargs: further arguments of the backbone, for example ``drop_path_rate=0.1``; not for a module. For sizes
-            other than it was made for, Swin needs ``strict_img_size=False`` and Hiera ``img_size``.
+        out_indices: indices of the levels to use, ascending. Defaults to None: the coarsest four.
+        kwargs: further arguments of the backbone, for example ``drop_path_rate=0.1``; not for a module. For image sizes
+            other than their own, Swin needs ``strict_img_size=False``, and Hiera needs ``img_size``.
 
     Raises:
-        InputError: when there is no such backbone, it has no weights or no feature pyramid, or it cannot do what is
-            asked.
+        InputError: when there is no such backbone, when it has no weights or no feature pyramid, or when it does not
+            support the arguments.
     """
     if pretrained == "auto":
         pretrained = imagenet_weights(backbone)
@@ -124,16 +124,16 @@ def prune_unused(
     model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
 ) -> nn.Module:
     """
-    Replace layers that no used feature map depends on, such as those of a classifier, by identities, and return the
-    module.
+    Replace the layers that no used feature map depends on, such as those of a classifier, by identities. Return the
+    changed module.
 
-    ``DistributedDataParallel`` would wait for their gradients, and files of weights are smaller without them.
+    ``DistributedDataParallel`` would wait for these layers' gradients, and files of weights are smaller without them.
 
     Args:
-        model: takes an image and returns a list of feature maps, finest first. It is changed.
+        model: takes an image and returns a list of feature maps, finest first. It is changed in place.
         spatial_dims: 2 or 3.
-        in_channels: of the image.
-        out_indices: which feature maps are used. Defaults to None: the last four.
+        in_channels: channels of the image.
+        out_indices: indices of the feature maps that are used. Defaults to None: the last four.
     """
     features, parameters = _features_on_meta(model, spatial_dims, in_channels)
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
@@ -160,9 +160,9 @@ def _features_on_meta(
     model: nn.Module, spatial_dims: int, in_channels: int
 ) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
-    The feature maps of an image of size ``SIZE``, and the parameters they come from, on PyTorch's meta device.
+    Return the feature maps for an image of size ``SIZE``, and the model's parameters, on PyTorch's meta device.
 
-    Tensors there have shapes and gradients but no values, so that this costs nothing. The module stays as it is.
+    Meta tensors have shapes and gradients but no values, so this costs nothing. The module is left unchanged.
     """
     parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
     buffers = {name: value.to("meta") for name, value in model.named_buffers()}
@@ -171,7 +171,7 @@ def _features_on_meta(
 
 
 def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
-    """Make an encoder of a module, whose channels and strides are read off the shapes of its feature maps."""
+    """Build an encoder from a module. The shapes of the feature maps give its channels and strides."""
     features, _ = _features_on_meta(model, spatial_dims, in_channels)
     sizes = [tuple(feature.shape[2:]) for feature in features]
     used = [sizes[i] for i in _used_levels(len(features), out_indices)]
@@ -228,7 +228,7 @@ def _timm_encoder(
 
 
 def _refuse_other_sizes(encoder: Encoder, backbone: str, hiera: Any) -> None:
-    """Let an encoder refuse images of a size other than Hiera's, which adds a table of positions of one size."""
+    """Make an encoder refuse images whose size does not fit the fixed position embedding of its Hiera model."""
     height, width = (count * stride for count, stride in zip(hiera.tokens_spatial_shape, hiera.patch_stride))
 
     def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
@@ -246,11 +246,11 @@ class ConstantSameConv2d(nn.Conv2d):
     """
     A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
 
-    timm's ``Conv2dSame``, whose weights it shares, computes that padding from the input's size at run time, which
-    ``torch.export`` cannot save. For multiples of the stride it is a constant, the smaller half of it before the image.
+    It shares the weights of timm's ``Conv2dSame``, which computes the padding from the input's size at run time.
+    ``torch.export`` cannot save that. Here the padding is constant, and its smaller half is before the image.
     """
 
-    def __init__(self, source: Any) -> None:  # a Conv2dSame, whose sizes are typed too widely
+    def __init__(self, source: Any) -> None:  # a Conv2dSame; its own type declares the sizes too widely
         super().__init__(
             source.in_channels, source.out_channels, source.kernel_size, source.stride, 0, source.dilation,
             source.groups, source.bias is not None, device="meta",

@@ -20,22 +20,22 @@ class SDI(nn.Module):
     """
     Give every level of a feature pyramid the semantics of all coarser and the details of all finer levels.
 
-    For level i every level j is brought to the size of level i (average pooling if j is finer, linear interpolation
-    if j is coarser), smoothed by a 3x3 convolution of its own, and all of them are fused, in the paper by the
-    Hadamard (element-wise) product.
+    For level i, every level j is resized to the size of level i: by average pooling if j is finer, by linear
+    interpolation if j is coarser. Then a 3x3 convolution for this pair (i, j) smooths it. Finally all levels j are
+    fused, in the paper by the Hadamard (element-wise) product.
 
     Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
     https://arxiv.org/abs/2311.17791, section 2.2.
 
     Args:
         spatial_dims: 2 or 3.
-        channels: the same at all levels, of the inputs and of the outputs.
-        strides: by how much every level is smaller than the image, finest first, for example ``(4, 8, 16, 32)``.
+        channels: channels of the inputs and of the outputs, the same at all levels.
+        strides: factor by which each level is smaller than the image, finest first, for example ``(4, 8, 16, 32)``.
         fusion: ``"mul"``, the product of the paper; ``"add"``, a sum; or ``"cat"``, concatenation and a 1x1 convolution
             back to ``channels``. Defaults to ``"mul"``.
 
     Raises:
-        InputError: when ``strides`` do not rise by whole factors, or ``fusion`` is not one of the three.
+        InputError: when a stride is not a larger multiple of the one before, or ``fusion`` is not one of the three.
 
     Example::
 
@@ -75,7 +75,7 @@ class SDI(nn.Module):
 
 
 class SDILevel(nn.Module):
-    """Resize, smooth and fuse all levels for one of them, at its size."""
+    """Resize all levels to the size of one level, smooth them, and fuse them."""
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], level: int, fusion: str) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class SDILevel(nn.Module):
         self.smooth = nn.ModuleList(smooth)
         self.project = conv(len(strides) * channels, channels, kernel_size=1) if fusion == "cat" else nn.Identity()
         if fusion == "mul":
-            # a product of small random numbers starves the gradient: the other levels start close to one
+            # the gradients of a product of small random numbers vanish, so the other levels start close to one
             for j, other in enumerate(smooth):
                 if j != level:
                     nn.init.normal_(other.weight, std=0.01)
@@ -106,7 +106,7 @@ class SDILevel(nn.Module):
 
 
 def _resize(spatial_dims: int, stride: int, target: int) -> nn.Module:
-    """Bring a level of ``stride`` to ``target``, by a constant factor, which exports with dynamic sizes need."""
+    """Resize a level from ``stride`` to ``target`` by a constant factor, as exports with dynamic sizes need."""
     if stride < target:
         return Pool[Pool.AVG, spatial_dims](target // stride)
     if stride > target:

@@ -34,42 +34,41 @@ class UNetV2(nn.Module):
     convolution to ``channels`` channels. SDI multiplies it with the smoothed features of all other levels. The decoder
     adds the levels up from coarse to fine, and each decoded level has a head, a 1x1 convolution.
 
-    With the defaults this is the network that the authors released, without its one unused layer;
-    ``convert_released_state_dict`` converts their weights. Only the initial weights of SDI differ.
+    With the defaults this is the network that the authors released, without its one unused layer. Only the initial
+    weights of SDI differ. ``convert_released_state_dict`` converts the authors' weights.
 
     Based on: "U-Net v2: Rethinking the Skip Connections of U-Net for Medical Image Segmentation",
     https://arxiv.org/abs/2311.17791.
 
     Args:
         spatial_dims: 2 or 3. Defaults to 2.
-        in_channels: of the image. Defaults to 3.
+        in_channels: channels of the image. Defaults to 3.
         out_channels: 1 for one structure with a sigmoid, or the number of classes, background included, with a softmax.
             Defaults to 1.
         backbone: name of a timm model with a feature pyramid (``"pvt_v2_b0"``, ``"convnextv2_tiny"``, ``"resnet34"``),
             or of a MONAI backbone, also three-dimensional (``"monai:resnet18"``, ``"monai:efficientnet-b0"``); or a
             module that returns a list of feature maps, finest first. Defaults to ``"pvt_v2_b2"``, the paper's.
-        channels: of all levels after the encoder, ``c`` in the paper. Defaults to 32.
+        channels: channels of all levels after the encoder, ``c`` in the paper. Defaults to 32.
         deep_supervision: return the outputs of all heads while training. The state dict is the same either way.
             Defaults to False.
         dropout: probability that a channel is zeroed before the heads. Defaults to 0.0.
-        pretrained: weights that the encoder starts from: True for its library's, which are downloaded unless cached;
-            a file of them, for PVTv2 also the authors' own; ``"auto"`` for the ImageNet weights that the bundle has of
-            this backbone, or random ones if it has none; False for random ones. Defaults to False.
+        pretrained: initial weights of the encoder. True: weights of the backbone's library, downloaded unless cached. A
+            path: a file of them, for PVTv2 also the authors' own. ``"auto"``: the bundle's ImageNet weights for this
+            backbone, or random ones if it has none. False: random ones. Defaults to False.
         attention: order of the two attentions at every level: ``"channel_first"`` (the released code),
             ``"spatial_first"`` (the paper's equation) or ``"none"``. Defaults to ``"channel_first"``.
-        sdi: whether there is SDI; without it there are plain skip connections, the paper's "U-Net (PVT)". Defaults to
-            True.
+        sdi: whether to use SDI. False gives plain skip connections, the paper's "U-Net (PVT)". Defaults to True.
         fusion: how SDI fuses the levels: ``"mul"`` (the paper), ``"add"`` or ``"cat"``. Defaults to ``"mul"``.
         upsample: how the decoder upsamples: ``"deconv"`` (the released code) or ``"interp"``, linear interpolation
             without weights. Defaults to ``"deconv"``.
-        norm: normalisation after the 1x1 convolutions, a MONAI layer or (layer, arguments). Defaults to ``"batch"``.
-        out_indices: which levels of the backbone to use, rising. Defaults to None: its coarsest four.
+        norm: normalisation after the 1x1 convolutions: a MONAI layer or (layer, arguments). Defaults to ``"batch"``.
+        out_indices: indices of the backbone's levels to use, ascending. Defaults to None: the coarsest four.
         backbone_args: further arguments of the backbone, for example ``{"drop_path_rate": 0.1}``, which the released
             code trains with. Defaults to None.
-        freeze_encoder: whether the encoder keeps its weights: they have no gradients, and its normalisation layers stay
-            in eval mode (in a scripted network they leave it on ``train()``). Defaults to False.
-        grad_checkpointing: whether the backward pass computes the activations of a timm encoder again, which saves
-            memory. Defaults to False.
+        freeze_encoder: whether to freeze the encoder: its weights have no gradients, and its normalisation layers stay
+            in eval mode. In a scripted network, ``train()`` ends this eval mode. Defaults to False.
+        grad_checkpointing: whether the backward pass recomputes the activations of a timm encoder, which saves memory.
+            Defaults to False.
 
     Raises:
         InputError: (a ValueError) when an argument has a value that is not allowed, the backbone has no feature
@@ -151,13 +150,13 @@ class UNetV2(nn.Module):
         )
         self.enlarge_logits = nn.Upsample(scale_factor=self.strides[0], mode=LINEAR[spatial_dims], align_corners=False)
         if not deep_supervision:
-            # kept, so that both forms share their weights, but frozen: DistributedDataParallel waits for every gradient
+            # kept for an equal state dict, but frozen, since DistributedDataParallel waits for every gradient
             self.heads[1:].requires_grad_(False)
 
     @classmethod
     def from_pretrained(cls, weights: str | Path, device: str = "cpu") -> PretrainedUNetV2:
         """Build a trained network with ``predict(image)``; see :py:func:`unetv2_monai.pretrained.load_pretrained`."""
-        from ..pretrained import load_pretrained  # reads the bundle's configs, which name this class
+        from ..pretrained import load_pretrained  # imported late: it imports this class
 
         return load_pretrained(weights, device)
 
@@ -166,15 +165,15 @@ class UNetV2(nn.Module):
         Segment images of any size.
 
         Args:
-            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are no multiple of the encoder's
-                largest stride are padded with zeros at the end of each dimension, and the output is cropped.
+            x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are not a multiple of the
+                encoder's largest stride are padded with zeros at the end of each dimension, and the output is cropped.
 
         Returns:
             Raw logits (no activation) of shape (Batch, out_channels, dim_0, dim_1[, dim_2]). While training with
-            ``deep_supervision`` a list of them, finest first, where head i is smaller by
-            ``strides[i] / strides[0]``, rounded up.
+            ``deep_supervision``, a list of logits, finest first. The size of head i is divided by
+            ``strides[i] / strides[0]`` and rounded up.
         """
-        # written for TorchScript: loops that append, and lists of tensors indexed, not zipped
+        # TorchScript needs loops that append, and lists of tensors that are indexed, not zipped
         sizes = list(x.shape[2:])
         stride = self.strides[-1]
         features = self.encoder(_fit(x, [(size + stride - 1) // stride * stride for size in sizes]))
@@ -198,7 +197,7 @@ class UNetV2(nn.Module):
         return outputs[0]
 
     def train(self, mode: bool = True) -> UNetV2:
-        """Switch between training and evaluation, where a frozen encoder stays in evaluation."""
+        """Switch between training and eval mode; a frozen encoder stays in eval mode."""
         super().train(mode)
         if self.freeze_encoder:
             self.encoder.eval()
@@ -236,10 +235,10 @@ class Decoder(nn.Module):
 
 
 def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn.Module:
-    """One step of the decoder, see :py:class:`UNetV2`."""
+    """Return the layer that upsamples in one step of the decoder, see :py:class:`UNetV2`."""
     if upsample == "interp":
         return nn.Upsample(scale_factor=factor, mode=LINEAR[spatial_dims], align_corners=False)
-    # the kernel is twice the factor, as released, so that neighbouring inputs overlap
+    # as in the released code, the kernel is twice the factor, so that neighbouring inputs overlap
     return Conv[Conv.CONVTRANS, spatial_dims](
         channels,
         channels,
@@ -252,7 +251,7 @@ def _enlarge(spatial_dims: int, channels: int, factor: int, upsample: str) -> nn
 
 
 def _gate(spatial_dims: int, channels: int, attention: str) -> nn.Module:
-    """The attention of one level, see :py:class:`UNetV2`."""
+    """Return the attention of one level, see :py:class:`UNetV2`."""
     if attention not in ATTENTIONS:
         raise InputError(f"attention must be one of {ATTENTIONS}, got {attention!r}.")
     if attention == "none":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights in files: whole networks, with the options that they were trained with, and encoders to start from."""
+"""Read weights of networks and of pretrained encoders from files, and attach the options of the training."""
 
 import json
 import logging
@@ -17,18 +17,17 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
-OPTIONS = "unetv2_monai: options"  # no module has such a name: PyTorch's entries of the metadata are modules' names
+OPTIONS = "unetv2_monai: options"  # PyTorch's own keys of the metadata are names of modules, never this
 
 logger = logging.getLogger(__name__)
 
 
 def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> OrderedDict[str, torch.Tensor]:
     """
-    Attach to weights the options that they were trained with, so that ``torch.save`` writes both into one file.
+    Attach the options of a training to its weights, so that ``torch.save`` writes both into one file.
 
-    The options become one more entry of ``_metadata``, the attribute in which a state dict carries the versions of its
-    modules: whatever loads the plain state dict loads this one. JSON must be able to hold them. A ``dict()`` loses
-    them.
+    The options become an entry of ``_metadata``, the attribute in which a state dict keeps the versions of its modules.
+    So code that loads a plain state dict loads this one too. JSON must be able to hold them. ``dict()`` loses them.
     """
     result: Any = OrderedDict(state_dict)
     result._metadata = OrderedDict(getattr(state_dict, "_metadata", {}))
@@ -37,16 +36,16 @@ def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, A
 
 
 def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Read the options that :py:func:`with_options` attached to weights; empty in a file of plain tensors."""
+    """Read the options that :py:func:`with_options` attached to weights; return an empty dict if there are none."""
     return dict(getattr(state_dict, "_metadata", {}).get(OPTIONS, {}))
 
 
 def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
     """
-    Read onto the CPU the state dict in a file, or the one under ``key`` in it, as training leaves them.
+    Read a state dict from a file onto the CPU. Checkpoints of training hold it under ``key``.
 
     Raises:
-        InputError: when there is no such file, when it holds no weights, or those of another network than the given.
+        InputError: when there is no such file, or it holds no weights, or weights of another network than ``network``.
     """
     if not Path(path).is_file():
         raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
@@ -54,7 +53,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
         content = torch.load(path, map_location="cpu", weights_only=True)
         state_dict = content.get(key, content)
         for value in state_dict.values():
-            tuple(value.shape)  # what is no tensor has none
+            tuple(value.shape)  # fails for anything but a tensor
     except Exception as error:  # unpickling raises almost anything
         raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
     if network is not None:
@@ -63,7 +62,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
 
 
 def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, path: str | Path) -> None:
-    """Refuse weights of another network than the given one, naming the first entries that differ and their file."""
+    """Refuse weights that do not fit a network. The message names the file and the first entries that differ."""
     found, wanted = (
         {name: tuple(value.shape) for name, value in one.items()} for one in (state_dict, network.state_dict())
     )
@@ -84,12 +83,12 @@ def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, pa
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
-    """Load a file of weights into a network, on any device; see :py:func:`read_weights` for files and errors."""
+    """Load a file of weights into a network on any device; see :py:func:`read_weights` for files and errors."""
     network.load_state_dict(read_weights(path, network))
 
 
 def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None) -> str | Literal[False]:
-    """Find and log the bundle's ``<backbone>.safetensors``, ImageNet weights of a backbone; False if there are none."""
+    """Return the path of the bundle's ImageNet weights for a backbone, or False if there are none; log the choice."""
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
     path = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
     if path.is_file():
@@ -102,13 +101,13 @@ def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None
 
 def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | None = None, **kwargs: Any) -> None:
     """
-    Load pretrained weights into an encoder: all of its weights, or an error.
+    Load pretrained weights into an encoder; raise an error if any of its weights is missing.
 
     Args:
         encoder: one of MONAI's backbones, or ``timm.create_model(backbone, features_only=True)``.
-        pretrained: see :py:class:`UNetV2`. A file may hold more than the encoder needs. True is for timm's alone.
-        backbone: name of the timm model, for files of timm (.safetensors, .pth) or, where timm converts them, of the
-            model's authors. Defaults to None: the file has the names of the encoder.
+        pretrained: see :py:class:`UNetV2`. A file may hold more than the encoder needs. True works only with timm.
+        backbone: name of the timm model, if the file is timm's (.safetensors, .pth), or its authors' and timm converts
+            it. Defaults to None: the file uses the encoder's own names.
         kwargs: further arguments that the timm model was made with.
 
     Raises:
@@ -153,7 +152,7 @@ def _read_encoder_file(path: str) -> dict[str, torch.Tensor]:
 
 
 def _in_names_of_timm(state_dict: dict[str, torch.Tensor], classifier: Any) -> dict[str, torch.Tensor]:
-    """As timm would read a file: with the names and, in the first convolution, the input channels of its model."""
+    """Convert weights as timm does: rename them, and adapt the first convolution to the input channels."""
     convert = getattr(sys.modules[type(classifier).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         state_dict = convert(state_dict, classifier)

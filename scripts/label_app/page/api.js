@@ -11,7 +11,7 @@ export class CallError extends Error {
     /**
      * @param {string} message
      * @param {number} status of HTTP; 0: no answer
-     * @param {string|null} version of the label that is there, where the call was refused for it
+     * @param {string|null} version of the stored label, if the call was refused because of it
      */
     constructor(message, status, version = null) {
         super(message);
@@ -27,7 +27,7 @@ async function sentence(response) {
             return detail;
         }
     } catch {
-        // not JSON: not from this server's own checks
+        // the answer is not JSON, so it is not from this server's own checks
     }
     return `The server refused with status ${response.status}.`;
 }
@@ -64,7 +64,7 @@ async function body(response, kind) {
         if (error.name === "AbortError") {
             throw error;
         }
-        throw new CallError(GONE, 0); // the connection broke amid the answer
+        throw new CallError(GONE, 0); // the connection broke during the answer
     }
 }
 
@@ -77,10 +77,10 @@ async function mask(path, id, signal) {
     return { mask: await decode(await body(response, "arrayBuffer")), version: response.headers.get("label-version") };
 }
 
-/** Model, classes, images and training. */
+/** Get the state of model, classes, images and training. */
 export const getState = () => json("state");
 
-/** @returns {Promise<{file: ArrayBuffer, note: string}>} what is shown; how it differs from what the network gets */
+/** @returns {Promise<{file: ArrayBuffer, note: string}>} the image to show; how it differs from the network's input */
 export async function getImage(id, signal) {
     const response = await call("image", { id, signal });
     return { file: await body(response, "arrayBuffer"), note: response.headers.get("page-note") ?? "" };
@@ -97,7 +97,7 @@ export const getLabel = (id, signal) => mask("label", id, signal);
  *
  * @param {string} id
  * @param {import("./mask.js").Mask} saved
- * @param {string} replaces the label's version, or "none"; the server refuses where it has another
+ * @param {string} replaces the label's version, or "none"; the server refuses if it has another version
  * @returns {Promise<{version: string}>}
  */
 export async function putLabel(id, saved, replaces) {
@@ -105,14 +105,14 @@ export async function putLabel(id, saved, replaces) {
     return json("label", { id, replaces, method: "PUT", body: await encode(saved), headers });
 }
 
-/** Take an image's label back. @returns {Promise<{file: string}>} where the server has moved it */
+/** Withdraw an image's label. @returns {Promise<{file: string}>} where the server has moved it */
 export const deleteLabel = (id) => json("label", { id, method: "DELETE" });
 
 /** @returns {Promise<string|null>} the id of the most uncertain image that has no label; null: none is left */
 export const nextImage = async (skip) =>
     (await json("next", { method: "POST", json: { skip } })).id;
 
-/** The training's state. */
+/** Get the training's state. */
 export const getTraining = () => json("train");
 
 /** Start a training. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Puts the page together: the parts, the commands, and what each change shows. */
+/** Connects the parts of the page, its commands, and the display of each change. */
 
 import { getState } from "./api.js";
 import { ClassChoice } from "./classes.js";
@@ -17,7 +17,7 @@ import { View } from "./view.js";
 import { Workspace } from "./workspace.js";
 
 const SETTINGS = "label settings";
-const OUTLINE = 2; // width in pixels of the screen
+const OUTLINE = 2; // width in screen pixels
 
 const part = (selector) => document.querySelector(selector);
 const settings = { size: 15, opacity: 45, outline: false, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
@@ -33,7 +33,7 @@ const training = new TrainingPanel(part("#training"));
 const workspace = new Workspace(stage, { view, editor, tools, list, loader });
 let hidden = false;
 let shownId = null; // the image for which the mask was shown or hidden
-let withdraws = false; // the server moves saved labels away on demand
+let withdraws = false; // whether the server can withdraw saved labels
 
 function keepSettings(changes) {
     Object.assign(settings, changes);
@@ -50,7 +50,7 @@ function button(command, { disabled, pressed }) {
     }
 }
 
-/** Paint what has changed before the next frame, all of it together. */
+/** Collect all changes, and paint them together before the next frame. */
 const paint = (() => {
     let dirty = null;
     return (rect) => {
@@ -64,7 +64,7 @@ const paint = (() => {
     };
 })();
 
-/** Outlines are as wide on the screen at any zoom. */
+/** Keep outlines equally wide on the screen at any zoom. */
 function fitOutline() {
     const width = settings.outline ? Math.min(Math.max(Math.round(OUTLINE / view.zoom), 1), 12) : 0;
     if (width !== overlay.outline) {
@@ -76,7 +76,7 @@ function fitOutline() {
 }
 
 function showMask() {
-    // thin lines need more of it
+    // thin lines need more opacity
     const opacity = Math.min((settings.opacity / 100) * (settings.outline ? 2 : 1), 1);
     part("#mask").style.opacity = hidden ? 0 : opacity;
     part("#opacity").value = settings.opacity;
@@ -163,7 +163,7 @@ const openNeighbour = (step) => {
         workspace.open(id);
     }
 };
-// larger brushes change by larger steps
+// the size of larger brushes changes by larger steps
 const resize = (sign) => tools.set({ size: tools.size + sign * 2 * Math.max(1, Math.round(tools.size / 20)) });
 
 const actions = {
@@ -213,7 +213,7 @@ const actions = {
 function connect() {
     editor.addEventListener("paint", (event) => {
         paint(event.detail);
-        unhide(); // nobody changes what is not seen
+        unhide(); // a hidden mask must not be changed
     });
     editor.addEventListener("step", () => {
         if (overlay.mask !== editor.mask) {
@@ -247,7 +247,7 @@ function connect() {
             workspace.prefetch();
         }
     });
-    workspace.addEventListener("labels", () => refresh().catch(() => {})); // what is wrong shows at the next call
+    workspace.addEventListener("labels", () => refresh().catch(() => {})); // an error shows at the next call
     training.addEventListener("finished", afterTraining);
     part("#size").addEventListener("input", (event) => tools.set({ size: Number(event.target.value) }));
     part("#opacity").addEventListener("input", (event) => setOpacity(Number(event.target.value)));
@@ -258,7 +258,7 @@ function connect() {
     writeHelp(part("#help_keys"));
     addEventListener("beforeunload", (event) => {
         if (tools.drawsPolygon || (editor.unsaved && !workspace.drafts)) {
-            event.preventDefault(); // nothing else keeps them
+            event.preventDefault(); // these strokes are stored nowhere else
         }
     });
 }

@@ -9,7 +9,7 @@
 import { Mask } from "./mask.js";
 
 const STORE = "drafts";
-const DAYS = 30; // until a draft that nobody came back to is removed
+const DAYS = 30; // after which an unused draft is removed
 
 /** A short hash of an image's file. */
 export function fingerprint(buffer) {
@@ -39,10 +39,10 @@ function finished(transaction) {
 /** The drafts of this server's address (the browser keeps a database for each host and port). */
 export class Drafts {
     #database;
-    #waiting = new Map(); // what comes after the write under way; later writes of a draft replace earlier ones
+    #waiting = new Map(); // writes that wait for the current one; later writes of a draft replace earlier ones
     #writing = null;
 
-    /** @returns {Promise<Drafts>} fails where the browser keeps nothing */
+    /** @returns {Promise<Drafts>} fails if the browser stores no data */
     static async open() {
         const request = indexedDB.open("unetv2-label", 1);
         request.onupgradeneeded = () =>
@@ -52,7 +52,7 @@ export class Drafts {
         return drafts;
     }
 
-    /** @returns {Promise<Set<string>>} ids of the images that have one; too old ones are removed */
+    /** @returns {Promise<Set<string>>} ids of the images that have a draft; old drafts are removed */
     async ids() {
         const store = this.#database.transaction(STORE, "readwrite").objectStore(STORE);
         const old = IDBKeyRange.upperBound(Date.now() - DAYS * 86400e3);
@@ -71,7 +71,7 @@ export class Drafts {
     }
 
     /**
-     * Keep a mask, or remove what is kept.
+     * Store a draft, or remove the stored draft if the mask is null.
      *
      * @param {string} id
      * @param {string} image the image's fingerprint

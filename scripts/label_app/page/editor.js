@@ -9,7 +9,7 @@ export class Editor extends EventTarget {
     mask = null;
     #history = null;
     #open = null; // the rectangle of the stroke that is being drawn
-    #saved = 0; // the state of the history that needs no saving; -1: each does
+    #saved = 0; // the state of the history that is saved; -1: none is
 
     /**
      * Start on another mask.
@@ -29,7 +29,7 @@ export class Editor extends EventTarget {
         return this.#history !== null && this.#history.state !== this.#saved;
     }
 
-    /** Nothing differs from what was loaded or saved, and no stroke is under way. */
+    /** Whether the mask equals the loaded or saved one, and no stroke is being drawn. */
     get untouched() {
         return !this.unsaved && !this.#open;
     }
@@ -42,12 +42,12 @@ export class Editor extends EventTarget {
         return this.#history?.canRedo ?? false;
     }
 
-    /** A line of the brush, part of a stroke that `finish` ends. */
+    /** Draw a line with the brush, as part of a stroke that `finish` ends. */
     line(start, end, diameter, value) {
         this.#change(drawLine(this.mask, start, end, diameter, value));
     }
 
-    /** End the stroke: one step of undo. */
+    /** End the stroke, which is one step of undo. */
     finish() {
         if (this.#open && this.#history.commit(this.#open)) {
             this.#step();
@@ -55,7 +55,7 @@ export class Editor extends EventTarget {
         this.#open = null;
     }
 
-    /** Give the stroke up. */
+    /** Cancel the stroke. */
     cancel() {
         if (this.#open) {
             this.#history.revert(this.#open);
@@ -64,13 +64,13 @@ export class Editor extends EventTarget {
         }
     }
 
-    /** Fill a polygon: one step of undo. */
+    /** Fill a polygon, which is one step of undo. */
     polygon(corners, value) {
         this.#change(fillPolygon(this.mask, corners, value));
         this.finish();
     }
 
-    /** Put other values in: one step of undo. */
+    /** Replace the values of the mask, which is one step of undo. */
     replace(mask) {
         this.cancel();
         this.mask.data.set(mask.data);
@@ -88,7 +88,7 @@ export class Editor extends EventTarget {
         this.#moved(this.#history?.redo());
     }
 
-    /** What is drawn now, and a function to call when the server has it. */
+    /** The present mask, and a function to call once the server has saved it. */
     snapshot() {
         this.finish();
         const history = this.#history;

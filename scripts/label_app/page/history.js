@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Undo and redo of a mask, as the rectangles that changed. */
+/** Undo and redo for a mask. A step stores the rectangle that changed. */
 
 import { crop, difference, paste } from "./mask.js";
 
-/** Steps of one mask. Memory is bounded: the oldest steps are given up first. */
+/** Steps of one mask. Memory is bounded: the oldest steps are dropped first. */
 export class History {
     #shadow; // the mask as of the last step
     #done = [];
@@ -38,9 +38,9 @@ export class History {
     start = 0;
 
     /**
-     * Make a step of what has changed inside a rectangle since the last one.
+     * Store the changes inside a rectangle since the last step as a new step.
      *
-     * @returns {boolean} whether anything has
+     * @returns {boolean} whether anything has changed
      */
     commit(rect) {
         const changed = difference(this.mask, this.#shadow, rect);
@@ -61,7 +61,7 @@ export class History {
         return true;
     }
 
-    /** Give up what has changed inside a rectangle since the last step. */
+    /** Revert the changes inside a rectangle since the last step. */
     revert(rect) {
         paste(this.mask, rect, crop(this.#shadow, rect));
     }
@@ -81,7 +81,7 @@ export class History {
         if (!step) {
             return null;
         }
-        // one buffer serves both ways: it holds what the mask does not
+        // undo and redo exchange the values of the step with those of the mask
         const values = crop(this.mask, step.rect);
         paste(this.mask, step.rect, step.values);
         paste(this.#shadow, step.rect, step.values);

@@ -31,7 +31,7 @@ export class ImageList extends EventTarget {
         );
     }
 
-    /** Take states from the server; rows that are there already stay. */
+    /** Take the states from the server; existing rows are kept. */
     set(images) {
         const ids = new Set(images.map(({ id }) => id));
         for (const [id, { element }] of this.#rows) {
@@ -143,7 +143,7 @@ export class ImageList extends EventTarget {
         const counts = { all: this.#rows.size, new: 0, predicted: 0, corrected: 0 };
         for (const [id, { image, element }] of this.#rows) {
             counts[image.state]++;
-            // the open image stays in sight when its state leaves the filter
+            // the open image is listed even if the filter excludes its state
             element.hidden = !this.#matches(id) && id !== this.#current;
         }
         for (const button of this.#filters) {

@@ -57,7 +57,7 @@ const shown = (key) =>
 /** The name of a pressed key as in the table. */
 function nameOf(event) {
     const control = event.ctrlKey || event.metaKey;
-    // "?" and "+" need Shift on many keyboards: it counts for letters with Ctrl and for Enter alone
+    // "?" and "+" need Shift on many keyboards, so Shift counts only for letters with Ctrl and for Enter
     const shift = event.shiftKey && (control || event.key === "Enter");
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     return `${control ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key}`;
@@ -84,7 +84,7 @@ export function bindCommands(actions, chooseClass, holdHand) {
         }
         button.addEventListener("click", (event) => {
             if (event.detail) {
-                button.blur(); // clicked, not pressed by key: Space and Enter are the image's again
+                button.blur(); // after a mouse click, Space and Enter are for the image again
             }
             actions[button.dataset.command]();
         });

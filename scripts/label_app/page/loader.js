@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/** Images and masks from the server, those that were loaded last or ahead kept for a moment. */
+/** Loads images and masks from the server, and keeps the last ones and those loaded ahead. */
 
 import { CallError, getImage, getLabel, getPrediction } from "./api.js";
 import { fingerprint } from "./drafts.js";
@@ -36,12 +36,12 @@ export class Loader {
         return getLabel(id);
     }
 
-    /** Load what will be opened next; failures show when it is opened. */
+    /** Load the image that will be opened next; errors show when it is opened. */
     ahead(id) {
         Promise.all([this.image(id), this.prediction(id)]).catch(() => {});
     }
 
-    /** Give up what other images still wait for, so that the server is free for this one. */
+    /** Cancel the pending calls of other images, so that the server is free for this one. */
     giveUpAllBut(id) {
         for (const kept of [this.#images, this.#predictions]) {
             for (const [other, entry] of kept) {
@@ -53,14 +53,14 @@ export class Loader {
         }
     }
 
-    /** The weights have changed. */
+    /** Drop what is outdated because the weights have changed. */
     forgetPredictions() {
         this.#predictions.clear();
     }
 
     #get(kept, id, load) {
         let entry = kept.get(id);
-        kept.delete(id); // to the end: the oldest go first
+        kept.delete(id); // it moves to the end, since the oldest are dropped first
         if (!entry) {
             const controller = new AbortController();
             entry = { controller, done: false, promise: load(id, controller.signal) };

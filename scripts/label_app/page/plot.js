@@ -14,7 +14,7 @@ function add(parent, name, attributes, text) {
     return element;
 }
 
-/** Round numbers from 0 to a largest one or the first above it, at most five. */
+/** At most five round numbers, from 0 to the largest value or the first round number above it. */
 function ticks(largest) {
     const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
     const step = steps.find((each) => largest / each <= 4) ?? 10000;

@@ -2,7 +2,7 @@
 /**
  * Masks as PNG files with one byte per pixel.
  *
- * Not by way of a canvas: browsers that hinder tracking change the values that are read from one.
+ * No canvas is used, since browsers that hinder tracking change the values that are read from a canvas.
  */
 
 import { Mask } from "./mask.js";

@@ -47,13 +47,13 @@ export class Polygon {
         return Math.hypot(first.x - place.x, first.y - place.y) <= NEAR;
     }
 
-    /** Take the last corner back. */
+    /** Remove the last corner. */
     back() {
         this.corners.pop();
         this.draw();
     }
 
-    /** End it. @returns {{x: number, y: number}[]} its corners */
+    /** End the polygon. @returns {{x: number, y: number}[]} its corners */
     take() {
         const corners = this.corners;
         this.corners = [];
@@ -61,7 +61,7 @@ export class Polygon {
         return corners;
     }
 
-    /** Draw it, with a line to the pointer. */
+    /** Draw the polygon, with a line to the pointer. */
     draw(client = this.#pointer) {
         this.#pointer = client;
         const places = this.corners.map((corner) => this.#view.toStage(corner));

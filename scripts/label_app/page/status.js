@@ -18,7 +18,7 @@ export function say(sentence, kind = "info") {
     }
 }
 
-/** Say what went wrong; a call that was given up is no news. */
+/** Show what went wrong; a cancelled call is not an error. */
 export function sayError(error, before = "") {
     if (error.name !== "AbortError") {
         say(`${before}${error.message}`, "error");

@@ -56,7 +56,7 @@ export class Tools extends EventTarget {
         Object.assign(this, changes);
         this.size = Math.min(Math.max(this.size, 1), LARGEST_BRUSH) | 1;
         if (this.tool !== "polygon") {
-            this.closePolygon(); // what it encloses is not lost: undo takes it back
+            this.closePolygon(); // the polygon is filled, not lost; undo removes it
         }
         this.#stage.dataset.tool = this.#handHeld ? "pan" : this.tool;
         this.#drawCursor();
@@ -70,7 +70,7 @@ export class Tools extends EventTarget {
         this.#drawCursor();
     }
 
-    /** A polygon is being drawn that encloses something. */
+    /** Whether a polygon is being drawn that encloses something. */
     get drawsPolygon() {
         return this.polygon.corners.length > 2;
     }
@@ -87,7 +87,7 @@ export class Tools extends EventTarget {
         return true;
     }
 
-    /** Give up what is being drawn. */
+    /** Cancel what is being drawn. */
     cancel() {
         this.#action = null;
         this.#editor.cancel();
@@ -96,7 +96,7 @@ export class Tools extends EventTarget {
 
     #down(event) {
         if (document.activeElement instanceof HTMLElement) {
-            document.activeElement.blur(); // keys are the image's now
+            document.activeElement.blur(); // keys are for the image now
         }
         event.preventDefault();
         if (event.isTrusted) {
@@ -181,7 +181,7 @@ export class Tools extends EventTarget {
         };
     }
 
-    /** A click adds a corner; a drag adds corners all along. */
+    /** Add a corner at a click, or corners along a drag. */
     #corner(first) {
         if (this.polygon.closes({ x: first.clientX, y: first.clientY })) {
             this.closePolygon(first.shiftKey);
@@ -208,7 +208,7 @@ export class Tools extends EventTarget {
     #wheel(event) {
         event.preventDefault();
         const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 33 : 1);
-        // trackpads send pinches as small steps with ctrlKey
+        // trackpads send a pinch as small wheel steps with ctrlKey
         const factor = Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.0015));
         this.#view.zoomBy(factor, { x: event.clientX, y: event.clientY });
         this.#hover(event);

@@ -5,7 +5,7 @@ import { getTraining, startTraining, stopTraining } from "./api.js";
 import { drawPlot } from "./plot.js";
 import { say, sayError } from "./status.js";
 
-const POLL = 1000; // milliseconds between two questions while a training runs
+const POLL = 1000; // milliseconds between two requests while a training runs
 const POLL_GONE = 4000; // the same while the server does not answer
 
 const number = (dice) => dice.toFixed(3);
@@ -18,7 +18,7 @@ export class TrainingPanel extends EventTarget {
     #root;
     #timer = 0;
     #running = false;
-    #gone = false; // the server did not answer the last question
+    #gone = false; // the server did not answer the last request
     #labelled = 0;
 
     /** @param {HTMLElement} root */
@@ -129,7 +129,7 @@ export class TrainingPanel extends EventTarget {
         }
     }
 
-    /** Of this training, or of the last one before the server was started again. */
+    /** The result of this training, or of the last one before the server was restarted. */
     #diceOf(training) {
         const last = training.status === "idle" ? training.history.at(-1) : null;
         const { dice_before: before, dice_after: after, held_out: heldOut, unchanged = 0 } = last ?? training;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Zoom and pan: where the image is on the screen. The browser scales the canvases; nothing is drawn anew. */
 
-const LARGEST = 64; // pixels of the screen for one of the image
+const LARGEST = 64; // screen pixels for one image pixel
 const MARGIN = 16; // around a fitted image
 
 /** Event `change`: the image has moved, or its scale has changed. */
@@ -9,7 +9,7 @@ export class View extends EventTarget {
     #stage;
     #layers;
     #size = null; // of the image
-    #box; // of the stage; asking for it at every move of the pointer would lay the page out each time
+    #box; // of the stage; measuring it at every move of the pointer would cause a layout each time
     #fitted = true;
     scale = 1; // CSS pixels for one pixel of the image
     x = 0; // of the image's top left corner in the stage, in CSS pixels
@@ -27,7 +27,7 @@ export class View extends EventTarget {
         new ResizeObserver(() => this.#resized()).observe(stage);
     }
 
-    /** An image of another size. The same size keeps scale and place. */
+    /** Set the size of the image. The same size keeps scale and place. */
     setSize(width, height) {
         const same = this.#size?.width === width && this.#size?.height === height;
         this.#size = { width, height };
@@ -40,7 +40,7 @@ export class View extends EventTarget {
         }
     }
 
-    /** Pixels of the screen for one of the image. */
+    /** Screen pixels for one image pixel. */
     get zoom() {
         return this.scale * devicePixelRatio;
     }
@@ -60,7 +60,7 @@ export class View extends EventTarget {
         this.#apply();
     }
 
-    /** One pixel of the image on one of the screen, around the middle of the stage. */
+    /** Show one image pixel on one screen pixel, around the middle of the stage. */
     actualSize() {
         this.zoomBy(1 / this.zoom);
     }
@@ -109,7 +109,7 @@ export class View extends EventTarget {
 
     #apply() {
         if (this.#size) {
-            // at least a corner of the image stays in sight; whole pixels keep it sharp
+            // at least a corner of the image remains visible; whole pixels keep it sharp
             const { clientWidth, clientHeight } = this.#stage;
             const keep = 48;
             const { width, height } = this.#size;

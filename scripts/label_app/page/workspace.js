@@ -8,7 +8,7 @@ import { say, sayError } from "./status.js";
 const RETRY = 2000; // milliseconds until a busy server is asked for a prediction again
 const AHEAD = 500; // milliseconds that an image stays open before the next one is loaded
 const SKIPPED = `skipped ${location.pathname}`;
-const NONE = "none"; // version of a label that there is not
+const NONE = "none"; // the version if there is no label
 
 const sentences = (...parts) => parts.filter(Boolean).join(" ");
 const nextFrame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -19,7 +19,7 @@ export class Workspace extends EventTarget {
     #stage;
     #notice;
     #canvas;
-    #ticket = 0; // of the latest call of `open`: earlier ones stop when they see another
+    #ticket = 0; // number of the latest call of `open`; earlier calls stop when it has changed
     #saving = null;
     #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
@@ -28,9 +28,9 @@ export class Workspace extends EventTarget {
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
     id = null;
     size = null;
-    note = ""; // how what is shown differs from the image
+    note = ""; // how the display differs from the network's input
     foundNothing = false; // the prediction that is shown marks nothing
-    classes = []; // their names
+    classes = []; // names of the classes
     drafts = null; // set when the browser's database is open
 
     /**
@@ -56,7 +56,7 @@ export class Workspace extends EventTarget {
      *
      * @param {string} id
      * @param {{news?: string, back?: boolean}} [how] news: a sentence that stays in the status bar, defaults to none;
-     *     back: the image that is left is not one to go back to, defaults to false
+     *     back: `back` does not return to the image that is left, defaults to false
      */
     async open(id, { news = "", back = false } = {}) {
         const { editor, tools, list, loader } = this.#parts;
@@ -149,7 +149,7 @@ export class Workspace extends EventTarget {
         }
     }
 
-    /** Not corrected after all: take the saved label back, and show the prediction again. */
+    /** Withdraw the saved label, and show the prediction again. */
     async withdraw() {
         const { list, tools } = this.#parts;
         const id = this.id;
@@ -187,7 +187,7 @@ export class Workspace extends EventTarget {
         }
     }
 
-    /** Put the prediction in place of what is drawn. */
+    /** Replace what is drawn by the prediction. */
     async usePrediction() {
         const { editor } = this.#parts;
         const ticket = this.#ticket;
@@ -214,7 +214,7 @@ export class Workspace extends EventTarget {
         }
     }
 
-    /** Say something in place of an image. */
+    /** Show a message in place of an image. */
     notify(sentence) {
         this.#notice.textContent = sentence;
         this.#notice.hidden = false;
@@ -264,7 +264,7 @@ export class Workspace extends EventTarget {
         return { mask: await this.#parts.loader.prediction(id), version: NONE };
     }
 
-    /** A mask and its version once they have come, if they are still wanted and the mask has the image's size. */
+    /** Wait for a mask and its version. Throws if another image was opened meanwhile, or if the sizes differ. */
     async #fitting(promise, ticket) {
         const { mask, version } = await promise;
         if (ticket !== this.#ticket) {
@@ -340,7 +340,7 @@ export class Workspace extends EventTarget {
         } catch (error) {
             const elsewhere = error.status === 409;
             if (elsewhere) {
-                this.#version = error.version ?? NONE; // the user knows of this one now
+                this.#version = error.version ?? NONE; // the user knows of this version now
                 this.dispatchEvent(new Event("labels"));
             }
             const again = elsewhere ? "Save again to replace that mask with yours." : "";
@@ -375,7 +375,7 @@ export class Workspace extends EventTarget {
                 this.#parts.loader.ahead(id);
             }
         } catch {
-            // whatever is wrong shows when it is asked for
+            // an error shows when the image is opened
         }
     }
 }
