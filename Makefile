@@ -32,7 +32,7 @@ test: setup style
 
 # the slow ones too, and those that need the extras
 test-all: setup lint .venv/extras
-	UNETV2_FUZZ=1000 $(BIN)/python -m pytest -m ""
+	UNETV2_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -n auto --maxprocesses 4 --dist loadfile
 
 .venv/extras: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,tracking]"

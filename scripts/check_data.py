@@ -220,7 +220,7 @@ def name_groups(facts: Sequence[Facts], firsts: np.ndarray) -> list[Entry]:
 
 
 def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
-    """Return the classes that no mask of a split has."""
+    """Return, for each split, the classes that none of its masks has."""
     names = []
     for split in dict.fromkeys(fact.split for fact in facts):
         values = frozenset().union(*(fact.values for fact in facts if fact.split == split))

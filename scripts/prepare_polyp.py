@@ -8,8 +8,8 @@ licence and the SHA-256 of every file. Name the folders as they are after unpack
 
 The split is that of the usual benchmark. Kvasir-SEG and CVC-ClinicDB give 1450 pairs for training, and 100 and 62 for
 testing. A tenth of the training pairs is held out for validation, in CVC-ClinicDB in blocks of 20 neighbouring video
-frames. ETIS, CVC-ColonDB and CVC-300 are test sets only. Instead of these five, --joint takes the folder of PraNet and
-later papers, with TrainDataset/ and TestDataset/.
+frames. ETIS, CVC-ColonDB and CVC-300 are test sets only. --joint takes, instead of these five folders,
+the one that PraNet and later papers share, with TrainDataset/ and TestDataset/.
 
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """

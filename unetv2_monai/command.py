@@ -79,7 +79,7 @@ def overlay_file(name: str, for_inference: bool) -> Path:
 
 
 def weights_file(name: str) -> tuple[Path, str | None]:
-    """Find shipped weights by their key, or a file of weights; return the file and the recipe it needs, or None."""
+    """Find shipped weights by their key, or a file; return the file, and its recipe or None if it needs none."""
     if name in entry_keys():
         entry = read_entry(name)
         return entry.weights, entry.recipe

@@ -25,8 +25,8 @@ class PlainInferer(Inferer):
     """
     Pass plain tensors to the network.
 
-    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which runs Python code for every operation of the network. On a CPU
-    this takes a third of the time of a small network (docs/results/performance.md).
+    ``SimpleInferer`` passes MONAI's ``MetaTensor``, which runs Python code for every operation of the network. That
+    slows a small network on a CPU (docs/results/performance.md).
     """
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:

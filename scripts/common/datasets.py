@@ -35,7 +35,7 @@ def match_pairs(
     root: Path, images: Sequence[str], masks: Sequence[str], image_stem: Callable[[str], str] = str
 ) -> list[Pair]:
     """
-    Pair all images of one folder below ``root`` with the masks of another, in the order of names and numbers.
+    Pair the images of one folder below ``root`` with the masks of another by name; shorter names come first.
 
     ``images`` and ``masks`` are possible folders; the first existing one is taken. ``image_stem`` maps a mask's name to
     its image's name. A suffix such as ``_segmentation`` is always ignored. Raises InputError if no folder exists, or

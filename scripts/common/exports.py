@@ -31,7 +31,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """A network in eval mode, and its file's description; ``calibration``: preprocessed training images for int8."""
+    """What to export: a network in eval mode, and its description; ``calibration``: preprocessed images for int8."""
 
     network: torch.nn.Module
     options: Options

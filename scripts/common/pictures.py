@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draw images and volumes with their masks, for pages. A volume is shown as three orthogonal slices."""
+"""Read images and volumes with their masks, as HTML reports show them. A volume is shown as three orthogonal slices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,9 +22,10 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     are axial, coronal and sagittal, from top to bottom. Masks are boolean. Their axes are rows and columns, or those of
     the volume's file.
 
-    Slices are shown as radiologists see them: anterior or superior at the top, the patient's right, or anterior, at the
-    left. A pixel has the same size in mm in all slices: the shortest side of a voxel, divided by a whole number in
-    small volumes. The slices are those with most of the first mask that is not empty. Only the first channel is shown.
+    Slices are shown as radiologists see them. At the top is anterior (axial slice) or superior (the others), at the
+    left the patient's right or, in the sagittal slice, anterior. A pixel has the same size in mm in all slices: the
+    shortest side of a voxel, divided by a whole number in small volumes. The slices are those with most of the first
+    mask that is not empty. Only the first channel is shown.
     """
     if not is_volume(path):
         with Image.open(path) as opened:

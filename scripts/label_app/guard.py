@@ -28,13 +28,11 @@ HEADERS = {
 
 class Guard:
     """
-    An ASGI application around another one. Calls that pass the checks reach the inner application, without the token in
-    their path and without a slash at its end.
+    An ASGI application around another one. Calls that pass the checks are forwarded to the inner application; the token
+    and a final slash are cut from their path.
 
-    Args:
-        token: first part of every path; empty: no token is asked for.
-        host: the address that the server listens on. Calls may name the server by it.
-        max_upload: the largest size of an uploaded file in bytes.
+    ``token`` is the first part of every path; if it is empty, none is asked for. Calls may name the server by ``host``,
+    the address that it listens on. ``max_upload`` is the largest size of an uploaded file in bytes.
     """
 
     def __init__(self, app: ASGIApp, token: str, host: str, max_upload: int) -> None:

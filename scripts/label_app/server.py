@@ -38,12 +38,12 @@ def refuse_unknown(request: Request) -> None:
             raise HTTPException(422, f"No parameter '{printable(name)}'. There is: {', '.join(known) or 'none'}.")
 
 
-def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
+async def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
     sentence = SENTENCES.get(error.detail, error.detail)
     return JSONResponse({"detail": sentence}, error.status_code, error.headers)
 
 
-def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     """Return the first value that is refused, and why."""
     first = error.errors()[0]
     name = printable(" ".join(str(part) for part in first["loc"] if part not in ("query", "body", "path")) or "body")
@@ -51,7 +51,7 @@ def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     return JSONResponse({"detail": f"{sentence}."}, 422)
 
 
-def failed(_: Request, __: Exception) -> JSONResponse:
+async def failed(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "The server failed at this call; its log has the cause."}, 500)
 
 

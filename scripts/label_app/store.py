@@ -178,7 +178,7 @@ class ImageStore(LocalDatastore):
         return version
 
     def withdraw(self, image_id: str) -> Path:
-        """Move an image's own label out of the labels. Returns its new path."""
+        """Move an image's final label to the folder of withdrawn labels. Returns its new path."""
         if self.withdrawn is None:
             raise HTTPException(409, "With --in_place, labels are files of your own folder: remove the file yourself.")
         with self._changing() as images:

@@ -34,7 +34,7 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:
-    """Return for every run the smallest index of the runs connected to it; ``rows`` has the strides between rows."""
+    """Label each run (marked pixels in a row) by the smallest index in its component; ``rows``: strides of the axes."""
     upper, lower = [], []
     for step in itertools.product((-1, 0, 1), repeat=len(rows)):
         if step > (0,) * len(rows):  # one direction is enough to find each pair of neighbours once

@@ -141,7 +141,7 @@ def _other_folders(folder: Path) -> list[Path]:
 
 
 def _holds_images(folder: Path) -> bool:
-    """Tell whether a folder, or a sub-folder named like a folder of images or of masks, holds images."""
+    """Tell whether image files lie in a folder, or in a sub-folder that is named like one of images or masks."""
     return any(list_files(part) for part in (folder, *filter(_is_kind, list_folders(folder))))
 
 
