@@ -269,3 +269,16 @@ def test_weights_of_another_network(files, run_id, pairs, tmp_path):
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
     options = {"dataset_dir": pairs, "checkpoint": tmp_path / "model.pt", "output_dir": tmp_path, "num_workers": 0}
     assert "holds weights of another network" in refusal(run, files, run_id, **options)
+
+
+@pytest.mark.parametrize("size", [288, 704, 1056, 1920])
+def test_training_masks_lie_where_their_images_do(size):
+    """Dice of a resized mask with the true shape, a lesion of 20 pixels: "nearest" shifts it, and gives .949 to .960."""
+
+    def disc(size: int) -> np.ndarray:
+        place = (np.arange(size) + 0.5) * 256 / size
+        return np.hypot(place[:, None] - 100.3, place - 120.7) <= 10
+
+    resize = parsed(TRAIN).get_parsed_content("transforms#resize_label")
+    found, truth = np.asarray(resize({"label": disc(size)[None].astype(np.float32)})["label"][0]) > 0.5, disc(256)
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.975
