@@ -49,7 +49,7 @@ wheel: setup
 
 # the lowest versions that requirements.txt allows, in an environment of their own
 test-min: .venv-min/installed
-	.venv-min/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .venv-min/installed: requirements.txt pyproject.toml
 	@test -x .venv-min/bin/python || $(PYTHON) -m venv .venv-min
