@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [Scored.from_row(line, several) for line in lines]
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
-    items = {item["image"]: item for item in content_of(parser, "datalist")[section]}
+    items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
 
     images = {"calibration": calibration(summary)}
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]

@@ -36,7 +36,7 @@ def predicted(folder: Path, numbers: tuple[int, ...] = (1,)) -> dict:
     """What report.py shows of every scored image and class: RGB, mask and prediction."""
     module = script("report")
     parser = module.parsed(json.loads((folder / "evaluation" / "config.json").read_text()))
-    items = parser.get_parsed_content("datalist")["test"]
+    items = parser.get_parsed_content("eval_datalist")["test"]
     return module.predict(parser, {(item["image"], number): item for item in items for number in numbers})
 
 
