@@ -18,7 +18,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data import find_pairs
-from unetv2_monai.data.checks import check_pair
+from unetv2_monai.data.checks import check_pair, palette_problems
 from unetv2_monai.data.volumes import read_volume
 
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
@@ -101,25 +101,25 @@ class Facts:
         return f"{self.split}: {self.image}"
 
 
-def examine(split: str, item: dict[str, str], out_channels: int) -> Facts | str:
+def examine(split: str, item: dict[str, str], reading: Mapping[str, Any]) -> Facts | str:
     """Return the facts of one pair, or why training refuses it."""
     image, label = item["image"], item["label"]
     try:
-        check_pair(item, out_channels)
+        check_pair(item, **reading)
     except InputError as error:
         return str(error)
-    mask = read_mask(label, out_channels)
+    mask = read_mask(label, reading)
     about = about_volume(image) if is_volume(image) else about_image(image)
     return Facts(split, image, label, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
 
 
-def read_mask(path: str, out_channels: int) -> np.ndarray:
+def read_mask(path: str, reading: Mapping[str, Any]) -> np.ndarray:
     """Return the class indices. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
     if is_volume(path):
         values = read_volume(path)
         return values.reshape(values.shape[:3])
     with Image.open(path) as opened:
-        return np.asarray(to_mask(opened, out_channels))
+        return np.asarray(to_mask(opened, **reading))
 
 
 def about_image(path: str) -> dict[str, Any]:
@@ -258,9 +258,9 @@ def summarise(facts: Sequence[Facts]) -> dict[str, str]:
     return row
 
 
-def thumbnail(facts: Facts, out_channels: int) -> dict[str, str]:
+def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
-    image, (mask,) = picture(facts.image, read_mask(facts.label, out_channels) > 0)
+    image, (mask,) = picture(facts.image, read_mask(facts.label, reading) > 0)
     shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
     shown.thumbnail((200, 480))
     buffer = io.BytesIO()
@@ -273,16 +273,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for report.html and report.json")
     parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
+    parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
     out_channels = arguments.out_channels
+    reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
 
     lists = read_lists(arguments.dataset_dir, out_channels)
-    pairs = [(split, item, out_channels) for split, items in lists.items() for item in items]
+    pairs = [(split, item, reading) for split, items in lists.items() for item in items]
     examined = thread_map(examine, *zip(*pairs), max_workers=8, desc="Checking data", disable=None)
     facts = [result for result in examined if isinstance(result, Facts)]
     found = find_all(facts, arguments.near, out_channels)
-    found["refused"] = [([problem], []) for problem in examined if isinstance(problem, str)]
+    problems = [result for result in examined if isinstance(result, str)]
+    if arguments.mask_colors is None:
+        problems += palette_problems([item["label"] for items in lists.values() for item in items], out_channels)
+    found["refused"] = [([problem], []) for problem in problems]
     found = {kind: found[kind] for kind in MEANINGS if found.get(kind)}
     entries = {kind: [entry for entry, _ in some] for kind, some in found.items()}
     shown = {kind: [fact for _, example in some for fact in example] for kind, some in found.items()}
@@ -300,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=rows,
         meanings=MEANINGS,
         findings=entries,
-        pictures={kind: [thumbnail(fact, out_channels) for fact in some[:MOST_SHOWN]] for kind, some in shown.items()},
+        pictures={kind: [thumbnail(fact, reading) for fact in some[:MOST_SHOWN]] for kind, some in shown.items()},
     )
     write_atomic(arguments.output_dir / "report.html", page)
 

@@ -8,8 +8,8 @@ from monai.data import MetaTensor
 from PIL import Image
 from scipy import ndimage
 
+from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import read_image
-from unetv2_monai.core.masks import hysteresis
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from unetv2_monai.postprocessing import HysteresisThresholdd, SaveOverlayd
 

@@ -10,8 +10,8 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
 from .core.errors import InputError
+from .core.hysteresis import hysteresis
 from .core.images import read_image
-from .core.masks import hysteresis
 from .core.overlay import PREDICTION_COLOR, outlined, save_overlay
 
 __all__ = ["HysteresisThresholdd", "SaveOverlayd"]
@@ -21,7 +21,7 @@ class HysteresisThresholdd(MapTransform):
     """
     Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
-    See :py:func:`unetv2_monai.core.masks.hysteresis`. The masks hold 0 and 1, in the type of the probabilities.
+    See :py:func:`unetv2_monai.core.hysteresis.hysteresis`. The masks hold 0 and 1, in the type of the probabilities.
 
     Args:
         keys: keys of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Several channels are left unchanged.

@@ -16,8 +16,8 @@ from PIL import Image
 
 from unetv2_monai.core.description import Description
 from unetv2_monai.core.files import atomic
+from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import resize
-from unetv2_monai.core.masks import hysteresis
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 
 from .frames import Frame, ahead, in_threads

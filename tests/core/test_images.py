@@ -10,25 +10,13 @@ from unetv2_monai import to_mask, to_rgb
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.images import read_image, resize
 
-from ..support.workflow import refusal
-
 GREY = np.array([[0, 100, 255]], np.uint8)
-SQUARE = np.zeros((200, 200), np.uint8)
-SQUARE[50:90, 50:90] = 255
-WITH_GREY = SQUARE.copy()
-WITH_GREY[100:110, 100:110] = 128
 
 
 def reopened(image: Image.Image, format: str, **options) -> Image.Image:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return Image.open(buffer)
-
-
-def palette(values: list[int], colors: list[int]) -> Image.Image:
-    image = Image.fromarray(np.array([values], np.uint8), "P")
-    image.putpalette(colors)
-    return reopened(image, "PNG")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "I;16", "I"])
@@ -70,59 +58,3 @@ def test_resize_is_that_of_torch(source, target):
     region = (slice(1, 4), slice(0, 1))
     np.testing.assert_allclose(resize(image, target, region), expected[region], atol=5e-3)
     np.testing.assert_allclose(resize(image[..., 1], target, region), expected[region][..., 1], atol=5e-3)
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0, 1, 1], [0, 1, 1]),
-        ([0, 255, 255], [0, 1, 1]),
-        ([1, 254, 255], [0, 1, 1]),
-        ([0, 0, 0], [0, 0, 0]),
-        ([1, 1, 1], [1, 1, 1]),
-    ],
-)
-def test_one_class_accepts_0_1_and_0_255(values, expected):
-    mask = np.array([values], np.uint8)
-    assert np.asarray(to_mask(Image.fromarray(mask))).tolist() == [expected]
-    assert np.asarray(to_mask(Image.fromarray(mask).convert("RGB"))).tolist() == [expected]
-
-
-def test_palettes_of_one_class():
-    voc, usual = [0, 0, 0, 128, 0, 0], [0, 0, 0, 255, 255, 255]
-    inverse = [255, 255, 255, 0, 0, 0]  # as a saved 0/255 mask may be, to make the file small
-    found = [np.asarray(to_mask(palette([0, 1, 1], colors))).tolist() for colors in (voc, usual, inverse)]
-    assert found == [[[0, 1, 1]], [[0, 1, 1]], [[1, 0, 0]]]
-
-
-@pytest.mark.parametrize("truth", [SQUARE, np.zeros_like(SQUARE)], ids=["square", "empty"])
-def test_jpeg_noise_is_cut_at_half(truth):
-    noise = np.random.default_rng(0).integers(0, 20, truth.shape).astype(np.uint8)
-    lossy = reopened(Image.fromarray(np.maximum(truth, noise)).convert("RGB"), "JPEG", quality=60)
-    assert len(np.unique(np.asarray(lossy))) > 2
-    np.testing.assert_array_equal(np.asarray(to_mask(lossy)), truth // 255)
-
-
-@pytest.mark.parametrize(
-    ("values", "shown"),
-    [
-        ([[0, 127, 0]], "0, 127"),
-        ([[0, 1, 2]], "0, 1, 2"),
-        ([[0, 127, 255]], "0, 127, 255"),
-        ([[0, 2, 0]], "0, 2"),
-        (WITH_GREY, "0, 128, 255"),  # 0.25 % of the pixels: more than noise
-        ([range(10, 20)], "10, 11, 12, 13, 14, 15, 16, 17, ... (10 different)"),
-    ],
-)
-def test_one_class_refuses_other_values(values, shown):
-    message = refusal(to_mask, Image.fromarray(np.array(values, np.uint8)))
-    assert f"mask values {shown}, but" in message
-    assert " out_channels" in message
-
-
-def test_classes_from_grey_values_and_palettes():
-    for mask in (Image.fromarray(np.array([[0, 1, 2]], np.uint8)), palette([0, 1, 2], [0, 0, 0, 255, 0, 0, 0, 255, 0])):
-        assert np.asarray(to_mask(mask, out_channels=3)).tolist() == [[0, 1, 2]]
-    message = refusal(to_mask, Image.fromarray(np.array([[0, 3]], np.uint8)), out_channels=3)
-    assert "mask values 0, 3" in message
-    assert "out_channels 3 only 0 to 2" in message

@@ -6,9 +6,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from unetv2_monai import InputError, load_datalist
-from unetv2_monai.data.checks import check_each, check_pair, list_problems
+from unetv2_monai.data.checks import check_each, check_pair, list_problems, palette_problems
 from unetv2_monai.data.volumes import check_label_values, read_volume
 
 from ..support.workflow import refusal
@@ -138,3 +139,24 @@ def test_long_lists_of_problems_are_cut():
     message = list_problems(Path("data"), [f"{index}.png: cannot be read" for index in range(203)])
     assert message.startswith("203 problems in data:\n  0.png: cannot be read\n  1.png")
     assert message.endswith("199.png: cannot be read\n  ... and 3 more\nFix or remove these files.")
+
+
+def test_palettes_are_judged_as_a_whole(tmp_path):
+    """A program that writes the fewest colours numbers them anew in each file: class 3 would become class 2."""
+    labels = []
+    for name, entries, colors in (
+        ("a", [0, 1, 2, 3], [0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255]),
+        ("b", [0, 1, 2, 2], [0, 0, 0, 255, 0, 0, 0, 0, 255]),  # without class 2
+        ("c", [0, 1, 0, 1], [0, 0, 0, 255, 0, 0]),
+    ):
+        mask = Image.fromarray(np.array([entries], np.uint8))
+        mask.putpalette(colors)
+        mask.save(tmp_path / f"{name}_mask.png")
+        Image.new("RGB", (4, 1)).save(tmp_path / f"{name}.jpg")
+        labels.append(str(tmp_path / f"{name}_mask.png"))
+    (problem,) = palette_problems(labels, 4)
+    assert "b_mask.png: palette entry 2 is (0, 0, 255), but (0, 255, 0) in a_mask.png" in problem
+    assert palette_problems(labels, 1) == palette_problems([labels[0], labels[2]], 4) == []
+    assert problem in refusal(load_datalist, str(tmp_path), ["training"], out_channels=4)
+    table = {"black": 0, "red": 1, "lime": 2, "blue": 3}
+    assert len(load_datalist(str(tmp_path), ["training"], out_channels=4, mask_colors=table)["training"]) == 3

@@ -171,6 +171,11 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "lesion_free_crops": Option(SHARE, "share of the training images cropped beside the lesion", files=LESION_FREE),
         "lesion_free_covers": Option(SHARE, "share of the training images whose lesion is covered", files=LESION_FREE),
+        "mask_colors": Option(
+            Kind("a table of classes by colour", lambda value: isinstance(value, dict) and bool(value)),
+            'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
+            files=("options/mask_colors",),
+        ),
         "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(
             FLAG,

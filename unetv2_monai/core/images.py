@@ -6,16 +6,34 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from .errors import BrokenFile
+from .errors import BrokenFile, InputError
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """
+    Turn an opened image by its EXIF orientation. Black is 0 in it, also where the file has 16 bits and says otherwise.
+
+    Raises:
+        InputError: when the file holds several pages or frames; the second picture of a phone's MPO is none.
+    """
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "MPO":
+        name = getattr(image, "filename", "") or "image"
+        raise InputError(f"{name}: holds {pages} pages or frames. Save the one that is meant as a file of its own.")
+    white_is_zero = getattr(image, "tag_v2", {}).get(262) == 0  # Pillow inverts 1 and 8 bits alone
+    turned = ImageOps.exif_transpose(image)
+    if white_is_zero and turned.mode.startswith("I;16"):
+        turned = Image.fromarray(65535 - np.asarray(turned).astype(np.uint16))
+    return turned
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """
     Convert an image of any mode (RGB, RGBA, grey, palette, 1 or 16 bits) to upright RGB with values from 0 to 255.
 
-    The EXIF orientation is applied; transparency is dropped, not blended.
+    Its EXIF orientation is applied, and transparency is dropped, not blended. InputError when it has several pages.
     """
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip, not scale
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image.convert("RGB")
@@ -26,6 +44,8 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened))
+    except InputError as error:
+        raise BrokenFile(str(error)) from error
     except Exception as error:  # image decoders raise almost anything
         raise BrokenFile(f"{path}: cannot be read ({error})") from error
 

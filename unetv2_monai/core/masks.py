@@ -1,114 +1,185 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert mask files to class indices, and probabilities to masks by a threshold with hysteresis."""
+"""
+Masks: from the values that a file holds to class indices.
 
-import itertools
+Every value is judged as it is in the file, before any conversion, and what is none of the documented forms is refused.
+"""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor
 
 from .errors import InputError
+from .images import upright
 
-DARK, BRIGHT = 32, 223  # a 0/255 mask has no values between these ...
-MAX_BETWEEN, MAX_BETWEEN_LOSSY = 0.001, 0.02  # ... except in this share of its pixels, on the outline
+REACH = 8  # pixels around an outline in which a lossy or smoothed mask may have any value: a block of JPEG
+NOISE = 8 / 255  # share of white by which black and white of a lossy mask may be off elsewhere
 
 
-def to_mask(image: Image.Image, out_channels: int = 1) -> Image.Image:
+def to_mask(image: Image.Image, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> Image.Image:
     """
     Convert a mask to class indices.
 
     Args:
-        image: an opened mask. For one class it holds 0/1, 0/255, or the palette entries 0 (black) and 1. Lossy values
-            between 0 and 255 (JPEG, smoothed outlines) are thresholded at half. For several classes it holds grey
-            values or palette entries from 0 to ``out_channels - 1``.
-        out_channels: output channels of the network. 1 means one class with a sigmoid. Defaults to 1.
+        image: an opened mask of one page, whose EXIF orientation is applied. For one structure: 0 and 1; 0 and 255 (of
+            16 bits also 65535), where other values may stand within 8 pixels of the outline and are cut at half; or
+            palette entries 0 (black) and 1. For several classes: grey values or palette entries 0, 1, ...,
+            ``out_channels - 1``. Floating-point numbers that are integers count as these.
+        out_channels: number of output channels of the network. 1 means one structure with a sigmoid. Defaults to 1.
+        colors: for masks in colours, the class of each, such as ``{"black": 0, "#ff0000": 1, "224,224,192": 0}``.
+            Defaults to None: colours are refused.
 
     Returns:
         The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
 
     Raises:
-        InputError: when the mask has other values; the message states them.
+        InputError: when the mask has other values, colours or transparency; the message states them.
     """
-    lossy = image.format == "JPEG"
-    name = getattr(image, "filename", "") or "mask"
-    image = ImageOps.exif_transpose(image)
-    if out_channels > 1:
-        values = np.asarray(image if image.mode in ("P", "L", "I", "I;16") else image.convert("L"))
-        if values.max() >= out_channels:
-            raise InputError(
-                f"{name}: mask values {_shown(values)}, but with out_channels {out_channels} only "
-                f"0 to {out_channels - 1} are classes. Map the values, or raise out_channels."
-            )
-        return Image.fromarray(values.astype(np.uint8))
+    name, lossy = getattr(image, "filename", "") or "mask", image.format in ("JPEG", "MPO")
+    turned = upright(image)
+    if colors is not None:
+        classes = _by_color(turned, colors, max(out_channels, 2), name)
+    elif turned.mode == "P":
+        classes = _by_palette(turned, out_channels, name)
+    elif out_channels == 1:
+        classes = _one_structure(_grey(turned, name), lossy, name)
+    else:
+        classes = _several_classes(_grey(turned, name), out_channels, lossy, name)
+    return Image.fromarray(classes.astype(np.uint8))
 
-    if image.mode == "P" and (image.getpalette() or [])[:3] == [0, 0, 0]:
-        entries = np.asarray(image)
-        if entries.max() <= 1:  # the class may have any colour in the palette, as in VOC
-            return Image.fromarray(entries)
-    values = np.asarray(image.convert("L"))
-    highest = values.max()
-    if highest <= 1:
-        return Image.fromarray(values)
-    if highest <= DARK and lossy:  # an empty mask with compression noise
-        return Image.fromarray(np.zeros_like(values))
-    between = np.mean((values > DARK) & (values < BRIGHT))
-    if highest < BRIGHT or between > (MAX_BETWEEN_LOSSY if lossy else MAX_BETWEEN):
+
+def _grey(image: Image.Image, name: str) -> np.ndarray:
+    """The integers that a mask in grey holds, of shape (height, width) and in the file's own type."""
+    values = np.asarray(image)
+    if image.mode not in ("1", "L", "LA", "I", "F", "RGB", "RGBA") and not image.mode.startswith("I;16"):
+        raise InputError(f"{name}: a mask in {image.mode}. Save it in grey.")
+    if image.mode in ("LA", "RGBA"):
+        if (values[..., -1] != 255).any():
+            raise InputError(
+                f"{name}: a mask with transparency: its colours may not be the classes. Save it opaque, in grey."
+            )
+        values = values[..., :-1]
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            found = [tuple(color) for color in np.unique(values.reshape(-1, 3), axis=0).tolist()]
+            raise InputError(
+                f"{name}: a mask in colours, {_listed(found)}. Save the class indices as grey values, or name the "
+                "class of each colour by mask_colors."
+            )
+        values = values[..., 0]
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all() or (values != np.round(values)).any():
+            raise InputError(
+                f"{name}: mask values {_shown(values)}, which are no integers. Threshold probabilities, or save the "
+                "class indices in 8 bits."
+            )
+        values = values.astype(np.int64)
+    return values.astype(np.uint8) if values.dtype.kind == "b" else values
+
+
+def _one_structure(values: np.ndarray, lossy: bool, name: str) -> np.ndarray:
+    """0 and 1 of the values of one structure."""
+    found = np.unique(values)
+    if set(found.tolist()) <= {0, 1} and not (lossy and found[-1]):  # of a JPEG, 1 may be noise
+        return values
+    white = 65535 if found[-1] > 255 else 255
+    if set(found.tolist()) <= {0, white} or (0 <= found[0] <= found[-1] <= white and _smoothed(values, white, lossy)):
+        return values > white // 2
+    jpeg = " JPEG changes values: save it as PNG." if lossy else ""
+    raise InputError(
+        f"{name}: mask values {_shown(found)}, but a mask of one class holds 0 and 1, or 0 and 255 (and values between "
+        f"at the outline alone).{jpeg} Map the values, or for several classes set out_channels to their number, "
+        "background included."
+    )
+
+
+def _smoothed(values: np.ndarray, white: int, lossy: bool) -> bool:
+    """
+    Whether values are those of a mask of 0 and white after lossy compression or smoothing.
+
+    Away from its outline such a mask has one dark and one bright value. A few values in all may be as many classes.
+    """
+    marked = values > white // 2
+    window = 2 * REACH + 1
+    total = np.pad(np.pad(marked, REACH, mode="edge").astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    count = total[window:, window:] - total[:-window, window:] - total[window:, :-window] + total[:-window, :-window]
+    dark, bright = np.unique(values[count == 0]), np.unique(values[count == window**2])
+    plain = len(dark) <= 1 and all(dark <= NOISE * white) and len(bright) <= 1 and all(bright >= white - NOISE * white)
+    return plain and bool(marked.any()) and len(np.unique(values)) > (3 if lossy else 8)
+
+
+def _several_classes(values: np.ndarray, out_channels: int, lossy: bool, name: str) -> np.ndarray:
+    """The values themselves, if they are class indices."""
+    if lossy and values.max() > 0:
+        raise InputError(f"{name}: JPEG changes class indices. Save masks of several classes as PNG.")
+    if values.min() < 0 or values.max() >= out_channels:
         raise InputError(
-            f"{name}: mask values {_shown(values)}, but a mask of one class holds 0 and 1, or 0 and 255. "
-            "Map the values, or for several classes set out_channels to their number, background included."
+            f"{name}: mask values {_shown(values)}, but with out_channels {out_channels} only 0 to {out_channels - 1} "
+            "are classes. Map the values, or set out_channels to the number of classes, background included."
         )
-    return Image.fromarray((values > 127).astype(np.uint8))
+    return values
+
+
+def _by_palette(image: Image.Image, out_channels: int, name: str) -> np.ndarray:
+    """Class indices of a mask with a palette: its entries, or black and white of one structure."""
+    entries = np.asarray(image)
+    palette = np.reshape(image.getpalette() or [], (-1, 3))
+    used = np.unique(entries)
+    colors, greys = palette[used], palette[used, 0]
+    is_grey = (colors == greys[:, None]).all()
+    shown = _listed([f"{entry} {tuple(color)}" for entry, color in zip(used.tolist(), colors.tolist())])
+    if out_channels == 1:
+        if is_grey and set(greys.tolist()) <= {0, 255}:
+            return palette[entries, 0] > 0
+        if used[-1] <= 1 and not palette[0].any():  # whichever colour the palette has for the class, as VOC's
+            return entries
+        raise InputError(
+            f"{name}: palette entries {shown}, but a mask of one class holds black and white, or the entries 0 (black) "
+            "and 1. Save it in grey as 0 and 255, or name the class of each colour by mask_colors."
+        )
+    if is_grey and greys.max() < out_channels and (greys != used).any():
+        raise InputError(
+            f"{name}: palette entries {shown}, of which the numbers or the greys may be the classes. Save the class "
+            "indices as grey values, without a palette."
+        )
+    return _several_classes(entries, out_channels, False, name)
+
+
+def _by_color(image: Image.Image, colors: Mapping[str, int], classes: int, name: str) -> np.ndarray:
+    """Class indices by a table of colours."""
+    table = color_table(colors, classes)
+    found, places = np.unique(np.asarray(image.convert("RGB")) @ np.array([65536, 256, 1]), return_inverse=True)
+    if unknown := [(color >> 16, color >> 8 & 255, color & 255) for color in found.tolist() if color not in table]:
+        raise InputError(
+            f"{name}: the colours {_listed(unknown)} are not in mask_colors. Add them, with the class of each, or save "
+            "masks without lossy compression."
+        )
+    return np.array([table[color] for color in found.tolist()])[places].reshape(image.size[::-1])
+
+
+def color_table(colors: Mapping[str, int], classes: int) -> dict[int, int]:
+    """
+    Read a table of classes by colour; its keys become 65536 red + 256 green + blue.
+
+    Raises:
+        InputError: when a class is not among 0 to ``classes - 1``, or a colour is none.
+    """
+    table: dict[int, int] = {}
+    for color, index in colors.items():
+        try:
+            red, green, blue = map(int, color.split(",")) if "," in color else ImageColor.getrgb(color)[:3]
+        except ValueError as error:
+            raise InputError(f"mask_colors: {color!r} is no colour such as red, #ff0000 or 255,0,0.") from error
+        if index not in range(classes):
+            raise InputError(f"mask_colors: {color} is class {index}, but classes are 0 to {classes - 1}.")
+        table[65536 * red + 256 * green + blue] = index
+    return table
 
 
 def _shown(values: np.ndarray) -> str:
-    found = np.unique(values)
+    return _listed([f"{value:.4g}" if isinstance(value, float) else value for value in np.unique(values).tolist()])
+
+
+def _listed(found: Sequence[object]) -> str:
     return ", ".join(map(str, found[:8])) + (f", ... ({len(found)} different)" if len(found) > 8 else "")
-
-
-def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
-    """
-    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep only the connected components that are certain.
-
-    A pixel is marked if it reaches ``low``. A component is kept if it reaches ``high``; if ``high`` is at most ``low``,
-    all are kept. Pixels that touch at a corner are connected. The method is that of J. Canny, "A computational approach
-    to edge detection", IEEE TPAMI 8(6), 1986, section VIII. With few large components it takes a fraction of the time
-    of ``scipy.ndimage.label``, in pure noise several times as long.
-    """
-    if high <= low:
-        return probability >= low
-    padded = np.pad(probability, 1, constant_values=-1)  # so that no run continues in the next row
-    values = padded.ravel()
-    marked = values >= low
-    edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
-    starts, stops = edges[::2], edges[1::2]
-    peaks = np.maximum.reduceat(values, edges)[::2]
-
-    component = _components(starts, stops, [stride // padded.itemsize for stride in padded.strides[:-1]])
-    certain = np.zeros(len(starts), dtype=bool)
-    certain[component[peaks >= high]] = True
-    kept = np.zeros(len(edges) + 1, dtype=bool)  # one value before, in, between and after the runs
-    kept[1::2] = certain[component]
-    mask = np.repeat(kept, np.diff(edges, prepend=0, append=values.size)).reshape(padded.shape)
-    return mask[(slice(1, -1),) * mask.ndim]
-
-
-def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:
-    """Label each run (marked pixels in a row) by the smallest index in its component; ``rows``: strides of the axes."""
-    upper, lower = [], []
-    for step in itertools.product((-1, 0, 1), repeat=len(rows)):
-        if step > (0,) * len(rows):  # one direction is enough to find each pair of neighbours once
-            distance = int(np.dot(step, rows))
-            first = np.searchsorted(stops, starts + distance, "left")
-            count = np.searchsorted(starts, stops + distance, "right") - first
-            upper.append(np.repeat(np.arange(len(starts)), count))
-            lower.append(np.arange(count.sum()) + np.repeat(first - np.cumsum(count) + count, count))
-    one, other = np.concatenate(upper), np.concatenate(lower)
-    label = np.arange(len(starts))
-    while len(one):
-        lowest = np.minimum(label[one], label[other])
-        np.minimum.at(label, label[one], lowest)
-        np.minimum.at(label, label[other], lowest)
-        while (label[label] != label).any():
-            label = label[label]
-        apart = label[one] != label[other]
-        one, other = one[apart], other[apart]
-    return label

@@ -77,7 +77,9 @@ class RandLesionFreed(Randomizable, MapTransform):
             if lit[rows, columns].float().mean() > LIT and not (lesion_free and found.any()):
                 part = image[None, :, rows, columns].float()
                 part = F.interpolate(part, (height, width), mode="bilinear", antialias=True)[0]
-                return part.round().to(image.dtype), F.interpolate(found[None], (height, width), mode="nearest")[0]
+                return part.round().to(image.dtype), F.interpolate(found[None], (height, width), mode="nearest-exact")[
+                    0
+                ]
         return None
 
     def _cover(self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool) -> Sample | None:

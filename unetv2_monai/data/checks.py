@@ -3,7 +3,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -32,14 +32,47 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
     return thread_map(error_of, items, max_workers=workers, desc="Checking files", disable=None, leave=False)
 
 
-def check_pair(item: dict[str, str], out_channels: int = 1, in_channels: int | None = None) -> None:
+def check_pair(
+    item: dict[str, str],
+    out_channels: int = 1,
+    in_channels: int | None = None,
+    colors: Mapping[str, int] | None = None,
+) -> None:
     """Decode an image and its mask; raise InputError if their sizes, or the grids of volumes, differ."""
-    image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels)
+    image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels, colors)
     if image != mask:
         by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
         raise InputError(f"{item['label']}: mask of {by}, but {Path(item['image']).name} is {image_by}")
     if is_volume(item["image"]):
         check_grids(item["image"], item["label"])
+
+
+def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
+    """
+    A sentence for every indexed mask that gives a class another colour than the masks before it.
+
+    Programs that write the fewest colours number them anew in each file. No pixel is decoded.
+    """
+    colors: dict[int, tuple[tuple[int, ...], str]] = {}
+    problems = []
+    for path in labels if out_channels > 1 else ():
+        if is_volume(path):
+            continue
+        try:
+            with Image.open(path) as opened:
+                entries = opened.getpalette() or [] if opened.mode == "P" else []
+        except Exception:  # image decoders raise almost anything; check_pair says so
+            continue
+        for index in range(min(out_channels, len(entries) // 3)):
+            color = tuple(entries[3 * index : 3 * index + 3])
+            known, other = colors.setdefault(index, (color, path))
+            if color != known:
+                problems.append(
+                    f"{path}: palette entry {index} is {color}, but {known} in {Path(other).name}: the entries are no "
+                    "classes. Save class indices in grey, or name the class of each colour by mask_colors."
+                )
+                break
+    return problems
 
 
 def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
@@ -64,10 +97,11 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
     return shape[:3]
 
 
-def mask_size(path: str, out_channels: int | None = None) -> tuple[int, ...]:
+def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
     if not is_volume(path):
-        return _decoded_size(path, lambda opened: opened if out_channels is None else to_mask(opened, out_channels))
+        channels = out_channels
+        return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
     values = read_volume(path)
     if out_channels is not None:
         check_label_values(path, values, out_channels)

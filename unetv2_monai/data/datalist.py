@@ -7,14 +7,15 @@ to training, validation or test. ``hold_out`` makes a missing validation split. 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
 from monai.data import partition_dataset
 
 from ..core.errors import InputError
-from .checks import check_each, check_pair, list_problems
+from .checks import check_each, check_pair, list_problems, palette_problems
 from .layouts import Item
 from .sections import PLAIN, SPLITS, lacking, read_sections
 
@@ -53,6 +54,7 @@ def load_datalist(
     out_channels: int = 1,
     check: bool = True,
     in_channels: int | None = None,
+    mask_colors: Mapping[str, int] | None = None,
 ) -> dict[str, list[Item]]:
     """
     Find the image and mask pairs of a data set.
@@ -69,6 +71,7 @@ def load_datalist(
         out_channels: output channels of the network; they decide which values a mask may have. Defaults to 1.
         check: decode every file first, and check the size of each mask and its values. Defaults to True.
         in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
+        mask_colors: the class of each colour, for masks in colours, see ``to_mask``. Defaults to None.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}``, sorted by image. A pair also has a ``"dataset"``
@@ -97,7 +100,10 @@ def load_datalist(
     logger.info(f"{root}: " + ", ".join(f"{len(pairs)} {section}" for section, pairs in lists.items()) + " pairs.")
     if check:
         pairs = [pair for some in lists.values() for pair in some]
-        problems += filter(None, check_each(pairs, lambda pair: check_pair(pair, out_channels, in_channels)))
+        check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
+        problems += filter(None, check_each(pairs, check_one))
+        if mask_colors is None:
+            problems += palette_problems([pair["label"] for pair in pairs], out_channels)
     if problems:
         raise InputError(list_problems(root, problems))
     return lists
