@@ -201,7 +201,11 @@ def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarr
     """Join the groups of ``ones[i]`` and ``others[i]`` for every i; return for each image the first of its group."""
     count = len(firsts)
     ends = np.append(ones, np.arange(count)), np.append(others, firsts)
-    _, labels = connected_components(coo_array((np.ones(len(ends[0])), ends), (count, count)), directed=False)
+    # int32, since SciPy 1.11 gives -9999 for others
+    edges = coo_array(
+        (np.ones(len(ends[0])), tuple(end.astype(np.int32) for end in ends)), (count, count)
+    )  # SciPy 1.11
+    _, labels = connected_components(edges, directed=False)
     _, first_of_label = np.unique(labels, return_index=True)
     return first_of_label[labels]
 
