@@ -35,7 +35,7 @@ from common.options import add_set, plain_option, refuse_unknown, values_of, wit
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, __version__, load_weights
-from unetv2_monai.entries import Entry, entry_keys, read_entry
+from unetv2_monai.entries import Entry, entry_keys, read_entry, recipe_of
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
 NETWORK_MARK = "<!-- the packed network -->"  # in docs/README.md, the model card of a user's own weights
@@ -52,7 +52,7 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
         own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
         refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
         options = {**own.options, **with_carried(values_of(arguments.set), arguments.checkpoint)}
-        recipe = arguments.recipe or own.recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
+        recipe = arguments.recipe or own.recipe or recipe_of(options)
         yield replace(own, weights=arguments.checkpoint, sha256="", recipe=recipe, options=options)
     elif arguments.set or arguments.recipe:
         raise InputError("--set and --recipe are for weights of your own: name these by --checkpoint.")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .core.errors import InputError
 from .core.places import bundle_dir, scripts_dir
-from .entries import entry_keys, read_entry
+from .entries import entry_keys, read_entry, recipe_of
 
 DESCRIPTION = """\
 U-Net v2: segment images with the shipped weights, or train on images of your own.
@@ -89,7 +89,7 @@ def weights_file(name: str) -> tuple[Path, str | None]:
         return Path(name), None
     from .networks import options_of, read_weights  # imported late, since PyTorch takes seconds to import
 
-    return Path(name), "volumes" if options_of(read_weights(name)).get("spatial_dims") == 3 else None
+    return Path(name), recipe_of(options_of(read_weights(name)))
 
 
 def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:

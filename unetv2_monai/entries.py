@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read ``entries/<key>`` of the bundle, which describes one file of shipped weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,11 @@ class Entry:
 def entry_keys() -> list[str]:
     """List the keys of all entries, sorted. A packed bundle has none, since it has only one file of weights."""
     return sorted(path.parent.name for path in bundle_dir().glob("entries/*/entry.yaml"))
+
+
+def recipe_of(options: Mapping[str, Any]) -> str | None:
+    """Return the recipe that weights of one's own need, by the options that they carry; None: train.json alone."""
+    return "volumes" if options.get("spatial_dims") == 3 else None
 
 
 def read_entry(key: str) -> Entry:

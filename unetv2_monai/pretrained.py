@@ -16,7 +16,7 @@ from .bundle.carried import take_over
 from .core.errors import InputError
 from .core.images import to_rgb
 from .core.places import bundle_dir
-from .entries import entry_keys, read_entry
+from .entries import entry_keys, read_entry, recipe_of
 from .networks import UNetV2, check_weights, options_of, read_weights
 
 PLAIN, TRAINED = "unetv2_monai.UNetV2", "unetv2_monai.pretrained.PretrainedUNetV2"
@@ -119,7 +119,7 @@ def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> 
     configs, path, recipe = _files(weights)
     state = read_weights(path)
     carried = options_of(state)
-    recipe = recipe or ("volumes" if carried.get("spatial_dims") == 3 else None)
+    recipe = recipe or recipe_of(carried)
     parser = ConfigParser()
     parser.read_config([configs / "inference.json", *([configs / "recipes" / f"{recipe}.yaml"] if recipe else [])])
     parser.update({"bundle_dir": str(configs.parent), "device": torch.device(device)})

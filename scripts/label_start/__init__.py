@@ -21,6 +21,7 @@ from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network
 
 from unetv2_monai import InputError, list_images
 from unetv2_monai.core.listing import is_volume, list_files
+from unetv2_monai.entries import recipe_of
 
 CODE = Path(__file__).resolve().parents[1] / "label_app"
 FINE_TUNING_RATE = 0.0003  # learning rate for trained weights: on few labels, 0.001 makes them worse
@@ -127,7 +128,7 @@ def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> 
         trained = SHIPPED
     if trained:
         options = {"learning_rate": FINE_TUNING_RATE, **with_carried(options, trained)}
-        recipe = recipe or ("volumes" if options.get("spatial_dims") == 3 else None)
+        recipe = recipe or recipe_of(options)
     copy_bundle(bundle, options, recipe)
     refuse_other_kind(images, bundle)
     from_imagenet = bool(copy_encoder(bundle))

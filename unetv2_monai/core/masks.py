@@ -50,7 +50,7 @@ def to_mask(image: Image.Image, out_channels: int = 1, colors: Mapping[str, int]
 
 
 def _grey(image: Image.Image, name: str) -> np.ndarray:
-    """The integers that a mask in grey holds, of shape (height, width) and in the file's own type."""
+    """Return the integers that a mask in grey holds, of shape (height, width) and in the file's own type."""
     values = np.asarray(image)
     if image.mode not in ("1", "L", "LA", "I", "F", "RGB", "RGBA") and not image.mode.startswith("I;16"):
         raise InputError(f"{name}: a mask in {image.mode}. Save it in grey.")
@@ -79,12 +79,14 @@ def _grey(image: Image.Image, name: str) -> np.ndarray:
 
 
 def _one_structure(values: np.ndarray, lossy: bool, name: str) -> np.ndarray:
-    """0 and 1 of the values of one structure."""
+    """Return 0 and 1 for the values of one structure."""
     found = np.unique(values)
     if set(found.tolist()) <= {0, 1} and not (lossy and found[-1]):  # of a JPEG, 1 may be noise
         return values
     white = 65535 if found[-1] > 255 else 255
-    if set(found.tolist()) <= {0, white} or (0 <= found[0] <= found[-1] <= white and _smoothed(values, white, lossy)):
+    # a few values may be as many classes
+    several = 0 <= found[0] <= found[-1] <= white and len(found) > (3 if lossy else 8)
+    if set(found.tolist()) <= {0, white} or (several and _smoothed(values, white)):
         return values > white // 2
     jpeg = " JPEG changes values: save it as PNG." if lossy else ""
     raise InputError(
@@ -94,11 +96,11 @@ def _one_structure(values: np.ndarray, lossy: bool, name: str) -> np.ndarray:
     )
 
 
-def _smoothed(values: np.ndarray, white: int, lossy: bool) -> bool:
+def _smoothed(values: np.ndarray, white: int) -> bool:
     """
-    Whether values are those of a mask of 0 and white after lossy compression or smoothing.
+    Tell whether values are those of a mask of 0 and white after lossy compression or smoothing.
 
-    Away from its outline such a mask has one dark and one bright value. A few values in all may be as many classes.
+    Away from its outline such a mask has one dark and one bright value.
     """
     marked = values > white // 2
     window = 2 * REACH + 1
@@ -106,11 +108,11 @@ def _smoothed(values: np.ndarray, white: int, lossy: bool) -> bool:
     count = total[window:, window:] - total[:-window, window:] - total[window:, :-window] + total[:-window, :-window]
     dark, bright = np.unique(values[count == 0]), np.unique(values[count == window**2])
     plain = len(dark) <= 1 and all(dark <= NOISE * white) and len(bright) <= 1 and all(bright >= white - NOISE * white)
-    return plain and bool(marked.any()) and len(np.unique(values)) > (3 if lossy else 8)
+    return plain and bool(marked.any())
 
 
 def _several_classes(values: np.ndarray, out_channels: int, lossy: bool, name: str) -> np.ndarray:
-    """The values themselves, if they are class indices."""
+    """Return the values themselves, if they are class indices."""
     if lossy and values.max() > 0:
         raise InputError(f"{name}: JPEG changes class indices. Save masks of several classes as PNG.")
     if values.min() < 0 or values.max() >= out_channels:
@@ -122,7 +124,7 @@ def _several_classes(values: np.ndarray, out_channels: int, lossy: bool, name: s
 
 
 def _by_palette(image: Image.Image, out_channels: int, name: str) -> np.ndarray:
-    """Class indices of a mask with a palette: its entries, or black and white of one structure."""
+    """Return the class indices of a mask with a palette: its entries, or black and white of one structure."""
     entries = np.asarray(image)
     palette = np.reshape(image.getpalette() or [], (-1, 3))
     used = np.unique(entries)
@@ -147,7 +149,7 @@ def _by_palette(image: Image.Image, out_channels: int, name: str) -> np.ndarray:
 
 
 def _by_color(image: Image.Image, colors: Mapping[str, int], classes: int, name: str) -> np.ndarray:
-    """Class indices by a table of colours."""
+    """Return the class indices by a table of colours."""
     table = color_table(colors, classes)
     found, places = np.unique(np.asarray(image.convert("RGB")) @ np.array([65536, 256, 1]), return_inverse=True)
     if unknown := [(color >> 16, color >> 8 & 255, color & 255) for color in found.tolist() if color not in table]:

@@ -49,7 +49,7 @@ def check_pair(
 
 def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
     """
-    A sentence for every indexed mask that gives a class another colour than the masks before it.
+    Return a sentence for every indexed mask that gives a class another colour than the masks before it.
 
     Programs that write the fewest colours number them anew in each file. No pixel is decoded.
     """
