@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := PYTHONWARNINGS=ignore $(BIN)/python -m monai.bundle run
 DEMO := output/demo
+# of pytest; each process has one thread
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: setup demo test test-all test-min package wheel label-env test-label runtime-env style lint bench bench-full
 .DEFAULT_GOAL := setup
@@ -28,11 +30,11 @@ demo: setup
 
 # in several processes of one thread each, a file of tests in one of them
 test: setup style
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # the slow ones too, and those that need the extras
 test-all: setup lint .venv/extras
-	UNETV2_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -n auto --maxprocesses 4 --dist loadfile
+	UNETV2_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" $(PARALLEL)
 
 .venv/extras: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,tracking]"
@@ -49,7 +51,7 @@ wheel: setup
 
 # the lowest versions that requirements.txt allows, in an environment of their own
 test-min: .venv-min/installed
-	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 .venv-min/bin/python -m pytest $(PARALLEL)
 
 .venv-min/installed: requirements.txt pyproject.toml
 	@test -x .venv-min/bin/python || $(PYTHON) -m venv .venv-min

@@ -31,6 +31,7 @@ from common.pages import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights
+from unetv2_monai.core.files import write_csv
 
 # for all processes, since the sites share the cores of one machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -156,10 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, path in weights.items():
         folder = arguments.output_dir / "scores" / name.replace(" ", "_")
         rows.append({"weights": name, **score(path, folder, arguments.test_dir, options)})
-    with (arguments.output_dir / "scores.csv").open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(arguments.output_dir / "scores.csv", rows, list(rows[0]))
     titles = {"dice": "test Dice", "iou": "test IoU"}
     shown = [{"weights": row["weights"], **{titles[key]: f"{row[key]:.4f}" for key in titles}} for row in rows]
     print(f"\n{markdown(shown)}")

@@ -159,7 +159,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
-    names = {str(index): name for index, name in enumerate(options.get("class_names", []))} or names
+    stated = (names.get(str(index), f"class {index}") for index in range(max(channels, 2)))
     mean, std = (
         ensure_tuple_rep(parser.get_parsed_content(f"transforms#normalize#{key}"), parser["in_channels"])
         for key in ("subtrahend", "divisor")
@@ -174,7 +174,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         image_size=(height, width),
         mean=mean,
         std=std,
-        classes=tuple(names.get(str(index), f"class {index}") for index in range(max(channels, 2))),
+        classes=tuple(options.get("class_names", stated)),
         threshold=parser.get_parsed_content("transforms#threshold").low if channels == 1 else None,
         certainty=parser["certainty"],
     )
