@@ -28,20 +28,21 @@ import numpy as np
 from common.command import new_parser, run
 from common.pages import data_uri, render
 from common.pictures import picture
+from monai.utils import ensure_tuple
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm.contrib.concurrent import thread_map
 
-from unetv2_monai import InputError, load_datalist
+from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
-from unetv2_monai.data import find_pairs
 from unetv2_monai.data.checks import check_pair, palette_problems
-from unetv2_monai.data.volumes import read_volume
+from unetv2_monai.data.datalist import divide
+from unetv2_monai.data.volumes import open_volume, read_volume
 
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
@@ -86,7 +87,7 @@ class Facts:
 
     split: str
     image: str
-    label: str
+    labels: Sequence[str]
     values: frozenset[int]
     lesion: float
     size: tuple[int, ...]
@@ -101,25 +102,29 @@ class Facts:
         return f"{self.split}: {self.image}"
 
 
-def examine(split: str, item: dict[str, str], reading: Mapping[str, Any]) -> Facts | str:
+def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Facts | str:
     """Return the facts of one pair, or why training refuses it."""
-    image, label = item["image"], item["label"]
+    images, labels = ensure_tuple(item["image"]), ensure_tuple(item["label"])
     try:
         check_pair(item, **reading)
     except InputError as error:
         return str(error)
-    mask = read_mask(label, reading)
-    about = about_volume(image) if is_volume(image) else about_image(image)
-    return Facts(split, image, label, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
+    mask = read_mask(labels, reading)
+    about = about_volume(images) if is_volume(images[0]) else about_image(images[0])
+    return Facts(split, images[0], labels, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
 
 
-def read_mask(path: str, reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the class indices. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
-    if is_volume(path):
-        values = read_volume(path)
-        return values.reshape(values.shape[:3])
-    with Image.open(path) as opened:
-        return np.asarray(to_mask(opened, **reading))
+def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
+    found = []
+    for path in paths:
+        if is_volume(path):
+            values = read_volume(path)
+            found.append(values.reshape(values.shape[:3]))
+        else:
+            with Image.open(path) as opened:
+                found.append(np.asarray(to_mask(opened, **reading)))
+    return np.max(found, axis=0)
 
 
 def about_image(path: str) -> dict[str, Any]:
@@ -134,9 +139,9 @@ def about_image(path: str) -> dict[str, Any]:
     }
 
 
-def about_volume(path: str) -> dict[str, Any]:
-    opened: Any = nibabel.load(path)
-    values, affine = read_volume(path), opened.affine
+def about_volume(paths: Sequence[str]) -> dict[str, Any]:
+    affine = open_volume(paths[0]).affine
+    values = read_volume(paths[0]) if len(paths) == 1 else np.stack([read_volume(path) for path in paths], axis=-1)
     digest = hashlib.sha256(np.ascontiguousarray(values, dtype=np.float32).tobytes())
     spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(nibabel.orientations.io_orientation(affine)[:, 0])]
     return {
@@ -202,9 +207,7 @@ def joined(firsts: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarr
     count = len(firsts)
     ends = np.append(ones, np.arange(count)), np.append(others, firsts)
     # int32, since SciPy 1.11 gives -9999 for others
-    edges = coo_array(
-        (np.ones(len(ends[0])), tuple(end.astype(np.int32) for end in ends)), (count, count)
-    )  # SciPy 1.11
+    edges = coo_array((np.ones(len(ends[0])), tuple(end.astype(np.int32) for end in ends)), (count, count))
     _, labels = connected_components(edges, directed=False)
     _, first_of_label = np.unique(labels, return_index=True)
     return first_of_label[labels]
@@ -232,20 +235,15 @@ def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
     return names
 
 
-def read_lists(dataset_dir: str, out_channels: int) -> dict[str, list[dict[str, str]]]:
-    """Return the pairs of every existing split, divided as in training and evaluation."""
-    found = find_pairs(dataset_dir).keys()
-    trains = bool(found & {"training", "plain"})  # then pairs for validation are held out, unless a split names them
-    names = ("training", "validation", "test")
-    splits = [name for name in names if name in found or (trains and name != "test")]
-    lists = load_datalist(dataset_dir, splits, out_channels=out_channels, check=False)
-    kinds = {is_volume(item["image"]): item["image"] for items in lists.values() for item in items}
+def refuse_mixture(lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Raise InputError if there are both images and volumes."""
+    paths = [ensure_tuple(item["image"])[0] for items in lists.values() for item in items]
+    kinds = {is_volume(path): path for path in paths}
     if len(kinds) > 1:
         raise InputError(
             f"{kinds[True]} is a volume and {kinds[False]} an image. Training takes one of the two: keep them in "
             "folders of their own."
         )
-    return lists
 
 
 def summarise(facts: Sequence[Facts]) -> dict[str, str]:
@@ -264,7 +262,7 @@ def summarise(facts: Sequence[Facts]) -> dict[str, str]:
 
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
-    image, (mask,) = picture(facts.image, read_mask(facts.label, reading) > 0)
+    image, (mask,) = picture(facts.image, read_mask(facts.labels, reading) > 0)
     shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
     shown.thumbnail((200, 480))
     buffer = io.BytesIO()
@@ -283,14 +281,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     out_channels = arguments.out_channels
     reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
 
-    lists = read_lists(arguments.dataset_dir, out_channels)
+    lists, problems = divide(Path(arguments.dataset_dir))
+    refuse_mixture(lists)
     pairs = [(split, item, reading) for split, items in lists.items() for item in items]
     examined = thread_map(examine, *zip(*pairs), max_workers=8, desc="Checking data", disable=None)
     facts = [result for result in examined if isinstance(result, Facts)]
     found = find_all(facts, arguments.near, out_channels)
-    problems = [result for result in examined if isinstance(result, str)]
+    problems += [result for result in examined if isinstance(result, str)]
     if arguments.mask_colors is None:
-        problems += palette_problems([item["label"] for items in lists.values() for item in items], out_channels)
+        problems += palette_problems([item for items in lists.values() for item in items], out_channels)
     found["refused"] = [([problem], []) for problem in problems]
     found = {kind: found[kind] for kind in MEANINGS if found.get(kind)}
     entries = {kind: [entry for entry, _ in some] for kind, some in found.items()}

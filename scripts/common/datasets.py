@@ -47,11 +47,14 @@ def match_pairs(
     labels, masks_twice = unique_stems(list_files(mask_folder, IMAGE_ENDINGS))
     labels = {image_stem(name): path for name, path in labels.items()}
     pairs, alone = pair_files(found, labels, where=f"in {mask_folder}")
+    alone += [
+        f"{image}: has several masks: {', '.join(mask.name for mask in some)}" for image, some in pairs if some[1:]
+    ]
     if problems := twice + masks_twice + alone:
         raise InputError("\n".join(sorted(problems)))
     if not pairs:
         raise InputError(f"{image_folder} holds no image ({', '.join(IMAGE_ENDINGS)}).")
-    named = [Pair(stem(image), image, mask) for image, mask in pairs]
+    named = [Pair(stem(image), image, mask) for image, (mask,) in pairs]
     return sorted(named, key=lambda pair: (len(pair.name), pair.name))
 
 

@@ -2,7 +2,6 @@
 """Read images and volumes with their masks, as HTML reports show them. A volume is shown as three orthogonal slices."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
+from unetv2_monai.data.volumes import open_volume
 
 GAP = 2  # pixels
 DETAIL = 256  # pixels along the longest side, so that outlines are thin
@@ -30,7 +30,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     if not is_volume(path):
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened)), list(masks)
-    volume: Any = nibabel.load(path)
+    volume = open_volume(path)
     values = np.asanyarray(volume.dataobj).astype(np.float32)
     values = values[..., 0] if values.ndim == 4 else values
     low, high = np.percentile(values, (DARKEST, BRIGHTEST))

@@ -13,13 +13,16 @@ from ..data.folders import touch
     [
         ("a.png b.JPG c.nii.gz", "a.png b.JPG"),
         ("a.jpg a_mask.png b_seg.png b_seg_mask.png", "a.jpg b_seg.png"),
-        ("a.jpg a_mask.png a_seg.png", "a.jpg a_mask.png a_seg.png"),  # two masks of one image
-        ("a.jpg a.png a_mask.png", "a.jpg a.png a_mask.png"),  # or two images of one mask
+        ("a.jpg a_mask.png a_seg.png c.png", "a.jpg c.png"),  # two masks of one image, none of another
+        ("b~(1).png b~(1)_mask.png b~(1)_mask_1.png frame~2.png frame~2~mask.png", "b~(1).png frame~2.png"),
+        ("img_1.png mask_1.png lone_seg.png", "img_1.png lone_seg.png"),
     ],
 )
 def test_images_with_and_without_their_masks(files, listed, tmp_path):
     touch(tmp_path, files)
-    assert [path.name for path in list_images(tmp_path, IMAGE_ENDINGS)] == listed.split()
+    assert [path.name for path in list_images(tmp_path, IMAGE_ENDINGS)] == [
+        name.replace("~", " ") for name in listed.split()
+    ]
 
 
 def test_stems(tmp_path):

@@ -153,7 +153,7 @@ def test_palettes_are_judged_as_a_whole(tmp_path):
         mask.putpalette(colors)
         mask.save(tmp_path / f"{name}_mask.png")
         Image.new("RGB", (4, 1)).save(tmp_path / f"{name}.jpg")
-        labels.append(str(tmp_path / f"{name}_mask.png"))
+        labels.append({"label": str(tmp_path / f"{name}_mask.png")})
     (problem,) = palette_problems(labels, 4)
     assert "b_mask.png: palette entry 2 is (0, 0, 255), but (0, 255, 0) in a_mask.png" in problem
     assert palette_problems(labels, 1) == palette_problems([labels[0], labels[2]], 4) == []

@@ -135,13 +135,13 @@ def test_a_folder_named_like_a_split(tmp_path, name):
     [
         ("images/a.png", "found images/ but no folder of masks; expected", "images/ and masks/, a.jpg and a_mask.png"),
         (
-            "Ground~Truth/a.png Original/a.png",
-            "found Ground Truth/ but no folder of images (images lie also in Original/); expected",
+            "Ground~Truth/a.png Frames/a.png",
+            "found Ground Truth/ but no folder of images (images lie also in Frames/); expected",
             "images/ and masks/, a.jpg and a_mask.png",
         ),
         ("a.png b.png", "found 2 image files, none with a mask", "a.jpg and a_mask.png, images/ and masks/"),
         ("left/a.png x/b.png", "found images in left/, x/ but no masks", "images/ and masks/, one folder per patient"),
-        ("images/x/a.png masks/x/a.png", "found images/, masks/, which hold no pairs", "images/ and masks/, a.jpg"),
+        ("images/x/a.png masks/y/a.png", "found images/, masks/, which hold no pairs", "images/ and masks/, a.jpg"),
         ("notes.txt x/y/z.txt", "found no images; expected", "images/ and masks/, a.jpg and a_mask.png"),
     ],
 )
@@ -207,7 +207,7 @@ def test_numbered_folders_in_a_split_are_patients(tmp_path, name):
 
 def test_a_split_folder_without_pairs_is_no_patient(tmp_path):
     touch(tmp_path, "p0/+a p1/+a p2/+a test/images/b.png VAL/c.png")
-    assert [len(items) for items in load_datalist(str(tmp_path), check=False).values()] == [2, 1]
+    assert [len(items) for items in load_datalist(str(tmp_path), check=False, val_fraction=0.3).values()] == [2, 1]
 
 
 def test_a_folder_goes_before_its_sub_folders(tmp_path, caplog):

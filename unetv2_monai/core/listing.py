@@ -4,30 +4,53 @@
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import InputError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-VOLUME_ENDINGS = (".nii", ".nii.gz")
+IMAGE_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh")
 ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
 
-MASK_SUFFIXES = ("_segmentation", "_mask", "_label", "_seg", "_gt")
+# words at the beginning or the end of a name that say what a file is
+MASK_WORDS = ("segmentation", "mask", "label", "seg", "gt")
+IMAGE_WORDS = ("image", "img", "training", "test")
+_MASK = "|".join((*MASK_WORDS, "manual1"))  # the last is DRIVE's
+_MASK_NAMES = (
+    re.compile(rf"(?P<mask>(?P<base>.+)[ _-]({_MASK}))([ _-]\d+)?", re.IGNORECASE),
+    re.compile(rf"(?P<mask>({_MASK})[ _-](?P<base>.+))", re.IGNORECASE),
+)
+_IMAGE_NAME = re.compile(rf"({'|'.join(IMAGE_WORDS)})[ _-](.+)|(.+)[ _-]({'|'.join(IMAGE_WORDS)})", re.IGNORECASE)
 # names of folders in the form that plain_name returns
-IMAGE_FOLDERS = ("images", "image")
+IMAGE_FOLDERS = ("images", "image", "original")
+# where a data set of vessels has one of these, its mask/ is the field of view
+MANUAL_FOLDERS = ("1stmanual", "manual1")
 MASK_FOLDERS = (
     *("masks", "mask", "labels", "label", "gt", "groundtruth"),
     *("annotations", "annotation", "segmentations", "segmentation"),
+    *MANUAL_FOLDERS,
 )
+MOST_NAMED = 5  # folders of files that are left out
 
 
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """Return the images and volumes of a folder, sorted, without hidden files and sub-folders."""
+    """
+    Return the images and volumes of a folder, sorted, without hidden files and sub-folders.
+
+    Raise InputError for a name that is not in UTF-8, since tables and lists hold names.
+    """
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
+    for name in names:
+        if any("\udc80" <= character <= "\udcff" for character in name):  # as Python marks bytes of other encodings
+            raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not in UTF-8. Rename it.")
     return [folder / name for name in sorted(names)]
 
 
@@ -51,10 +74,10 @@ def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
 
 def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """
-    List the images of an existing folder, or of its sub-folder ``images/`` or ``image/``, sorted.
+    List the images of an existing folder, or of its sub-folder ``images/``, ``image/`` or ``original/``, sorted.
 
-    If every image has one mask beside it, such as ``a_mask.png`` for ``a.jpg``, the masks are left out. Raise
-    InputError when there is no image, or when both ``images/`` and ``image/`` hold images.
+    Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out. Raise InputError when there is no
+    image, or when two of these sub-folders hold images.
     """
     named = named_folders(folder, IMAGE_FOLDERS)
     filled = [part for part in named if list_files(part, endings)]
@@ -67,12 +90,12 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
         deeper = next((path for path in root.rglob("*") if path.name.lower().endswith(endings)), None)
         hint = f" Sub-folders are not read: name one of them, such as {deeper.parent}." if deeper else ""
         raise InputError(f"{root} holds no image ({', '.join(endings)}).{hint}")
-    files, ambiguous = unique_stems(paths)
-    pairs, unpaired = pair_files(*split_by_suffix(files))
-    if not pairs or ambiguous or unpaired:
-        return paths
-    logger.info(f"{root}: {len(pairs)} masks beside their images are left out.")
-    return [image for image, _ in pairs]
+    images, masks = split_by_suffix(unique_stems(paths)[0])
+    owners = _Owners(images)
+    left_out = {path for name, path in masks.items() if owners.of(name)}
+    if left_out:
+        logger.info(f"{root}: {len(left_out)} masks beside their images are left out.")
+    return [path for path in paths if path not in left_out]
 
 
 def is_volume(path: str | Path) -> bool:
@@ -102,7 +125,7 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
 
     A file named like a mask is an image if it has a mask but no image, as ``b_seg.png`` beside ``b_seg_mask.png``.
     """
-    bases = {name: set(_bases(name)) - {name} for name in files}
+    bases = {name: set(_bases(name)) for name in files}
     with_mask = {base for name in files for base in bases[name] if base in files}
     masks = {name for name in files if bases[name] and (with_mask & bases[name] or name not in with_mask)}
     return (
@@ -113,22 +136,64 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
 
 def pair_files(
     images: Mapping[str, Path], masks: Mapping[str, Path], where: str = "beside it"
-) -> tuple[list[tuple[Path, Path]], list[str]]:
-    """Pair images with masks of the same stem or with a suffix; also return an error sentence per unpaired file."""
-    found: dict[str, Path] = {}
-    problems = []
+) -> tuple[list[tuple[Path, list[Path]]], list[str]]:
+    """
+    Pair images with their masks, by names; also return an error sentence for every file without a partner.
+
+    A mask has the name of its image, where words such as ``mask`` and ``img`` at either end do not count. An image has
+    several masks only if they are numbered, as ``a_mask`` and ``a_mask_1``.
+    """
+    owners, found, problems = _Owners(images), dict[str, list[str]](), []
     for name, path in masks.items():
-        image = next((base for base in _bases(name) if base in images), None)
+        image = owners.of(name)
         if image is None:
             problems.append(f"{path}: mask without an image of that name")
-        elif image in found:
-            problems.append(f"{path}: second mask for {images[image].name}, beside {found[image].name}")
+        elif image in found and len({_unnumbered(one) for one in (name, *found[image])}) > 1:
+            other = masks[found[image][0]]
+            problems.append(f"{path}: second mask for {images[image].name}, beside {other.name}")
         else:
-            found[image] = path
+            found.setdefault(image, []).append(name)
     problems += [f"{path}: image without a mask {where}" for name, path in images.items() if name not in found]
-    return [(path, found[name]) for name, path in images.items() if name in found], problems
+    return [(path, [masks[one] for one in found[name]]) for name, path in images.items() if name in found], problems
+
+
+def left_out(root: Path, used: Collection[str]) -> str:
+    """Return a clause that counts the files below a folder that are not used, by folder and ending; or nothing."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        for name in files:
+            if name[0] != "." and name.lower() not in ("thumbs.db", "desktop.ini") and f"{folder}/{name}" not in used:
+                where = Path(folder).relative_to(root).as_posix()
+                counts["" if where == "." else f"{where}/", Path(name).suffix or "no ending"] += 1
+    shown = [f"{count} ({ending})" + (f" in {folder}" if folder else "") for (folder, ending), count in counts.items()]
+    more = sum([*counts.values()][MOST_NAMED:])
+    return ", ".join([*shown[:MOST_NAMED], *[f"{more} elsewhere"][: bool(more)]])
+
+
+class _Owners:
+    """The images of a folder by their stems, to find the one that a mask belongs to."""
+
+    def __init__(self, images: Mapping[str, Path]) -> None:
+        self.images = images
+        plain = {
+            name: next(filter(None, match.group(2, 3))) for name in images if (match := _IMAGE_NAME.fullmatch(name))
+        }
+        several = Counter(plain.values())
+        self.plain = {base: name for name, base in plain.items() if several[base] == 1}
+
+    def of(self, mask: str) -> str | None:
+        """Return the stem of the mask's image, or None."""
+        names = [mask, *_bases(mask)]
+        exact = next((name for name in names if name in self.images), None)
+        return exact or next((self.plain[name] for name in names if name in self.plain), None)
 
 
 def _bases(name: str) -> list[str]:
-    """Return the stems that the image of a mask may have: the mask's own stem, and that stem without its suffix."""
-    return [name] + [name[: -len(suffix)] for suffix in MASK_SUFFIXES if name.lower().endswith(suffix)]
+    """Return the stems that the image of a mask may have, by the words and the number in the mask's name."""
+    return [match["base"] for pattern in _MASK_NAMES if (match := pattern.fullmatch(name))]
+
+
+def _unnumbered(name: str) -> str:
+    """Return the name of a mask without its number."""
+    return match["mask"] if (match := _MASK_NAMES[0].fullmatch(name)) else name

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from monai.utils import ensure_tuple
 from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
@@ -13,15 +15,16 @@ from ..core.errors import InputError
 from ..core.images import to_rgb
 from ..core.listing import is_volume
 from ..core.masks import to_mask
-from .volumes import check_grids, check_label_values, read_volume
+from .layouts import Item
+from .volumes import check_grids, check_label_values, open_volume, read_volume
 
 MAX_LISTED = 200  # problems in one message
 
 
-def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]], object]) -> list[str | None]:
+def check_each(items: Sequence[Item], check: Callable[[Item], object]) -> list[str | None]:
     """Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each."""
 
-    def error_of(item: dict[str, str]) -> str | None:
+    def error_of(item: Item) -> str | None:
         try:
             check(item)
         except InputError as error:
@@ -33,21 +36,30 @@ def check_each(items: Sequence[dict[str, str]], check: Callable[[dict[str, str]]
 
 
 def check_pair(
-    item: dict[str, str],
+    item: Item,
     out_channels: int = 1,
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
 ) -> None:
-    """Decode an image and its mask; raise InputError if their sizes, or the grids of volumes, differ."""
-    image, mask = image_size(item["image"], in_channels), mask_size(item["label"], out_channels, colors)
-    if image != mask:
-        by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
-        raise InputError(f"{item['label']}: mask of {by}, but {Path(item['image']).name} is {image_by}")
-    if is_volume(item["image"]):
-        check_grids(item["image"], item["label"])
+    """Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ."""
+    first, labels = ensure_tuple(item["image"])[0], ensure_tuple(item["label"])
+    if len(labels) > 1 and out_channels > 1:
+        names = ", ".join(Path(label).name for label in labels)
+        raise InputError(
+            f"{first}: has {len(labels)} masks, {names}. They are joined for one class only: save one mask that holds "
+            "the class indices."
+        )
+    image = image_size(item["image"], in_channels)
+    for label in labels:
+        mask = mask_size(label, out_channels, colors)
+        if image != mask:
+            by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
+            raise InputError(f"{label}: mask of {by}, but {Path(first).name} is {image_by}")
+        if is_volume(first):
+            check_grids(first, label)
 
 
-def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
+def palette_problems(items: Sequence[Item], out_channels: int) -> list[str]:
     """
     Return a sentence for every indexed mask that gives a class another colour than the masks before it.
 
@@ -55,7 +67,7 @@ def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
     """
     colors: dict[int, tuple[tuple[int, ...], str]] = {}
     problems = []
-    for path in labels if out_channels > 1 else ():
+    for path in (path for item in items if out_channels > 1 for path in ensure_tuple(item["label"])):
         if is_volume(path):
             continue
         try:
@@ -75,13 +87,18 @@ def palette_problems(labels: Sequence[str], out_channels: int) -> list[str]:
     return problems
 
 
-def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
+def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tuple[int, ...]:
     """
-    Decode an image or a volume; return its width and height in pixels, or its size in voxels without channels.
+    Decode an image or a volume, which may have a file for each channel; return its width and height in pixels, or its
+    size in voxels without channels.
 
-    Raise InputError if the file cannot be read or does not have ``in_channels`` (None: any). Images have 3, as RGB.
+    Raise InputError if a file cannot be read, if files do not fit each other, or if they do not have ``in_channels``
+    (None: any). Images have 3, as RGB.
     """
+    path, *others = ensure_tuple(files)
     if not is_volume(path):
+        if others:
+            raise InputError(f"{path}: an image of {len(others) + 1} files. Save its channels in one file of colours.")
         if in_channels not in (None, 3):
             raise InputError(
                 f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Remove this file if the "
@@ -89,7 +106,11 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
             )
         return _decoded_size(path, to_rgb)
     shape = read_volume(path).shape
-    channels = math.prod(shape[3:])
+    for other in others:
+        found = read_volume(other).shape
+        if found != shape or len(shape) > 3 or not np.allclose(open_volume(other).affine, open_volume(path).affine):
+            raise InputError(f"{other}: cannot be a channel of {Path(path).name}: shape or affine differ.")
+    channels = math.prod(shape[3:]) * (1 + len(others))
     if in_channels is not None and channels != in_channels:
         extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
         holds = f"holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}"

@@ -7,17 +7,18 @@ to training, validation or test. ``hold_out`` makes a missing validation split. 
 """
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 
 from monai.data import partition_dataset
+from monai.utils import ensure_tuple
 
 from ..core.errors import InputError
 from .checks import check_each, check_pair, list_problems, palette_problems
-from .layouts import Item
-from .sections import PLAIN, SPLITS, lacking, read_sections
+from .layouts import SPLITS, Item
+from .sections import LIST, PLAIN, lacking, read_sections
 
 logger = logging.getLogger(__name__)
 
@@ -82,35 +83,60 @@ def load_datalist(
             contradictory; one message then names all of them.
     """
     root = Path(dataset_dir)
-    found, problems = read_sections(root, {*sections, "training"} if "validation" in sections else {*sections})
-    if PLAIN in found:
-        found["test" if "test" in sections else "training"] = found.pop(PLAIN)
-    if not problems:
-        if "validation" in sections and "training" in found and "validation" not in found:
-            found |= hold_out(root, found["training"], val_fraction, seed)
-        for section in sections:
-            if section not in found:
-                raise InputError(lacking(root, section, found))
-    if max_train_images is not None and max_train_images < len(training := found.get("training", [])):
-        ratios = [max_train_images, len(training) - max_train_images]
-        found["training"] = partition_dataset(training, ratios=ratios, shuffle=True, seed=seed)[0]
-    lists = {section: sorted(found.get(section, []), key=itemgetter("image")) for section in sections}
-    for pair in (pair for pairs in lists.values() for pair in pairs):
-        pair.pop("patient", None)  # only the hold-out needs it, and all items of a batch need the same keys
-    logger.info(f"{root}: " + ", ".join(f"{len(pairs)} {section}" for section, pairs in lists.items()) + " pairs.")
+    lists, problems = divide(root, sections, val_fraction, seed, max_train_images)
     if check:
         pairs = [pair for some in lists.values() for pair in some]
         check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
         problems += filter(None, check_each(pairs, check_one))
         if mask_colors is None:
-            problems += palette_problems([pair["label"] for pair in pairs], out_channels)
+            problems += palette_problems(pairs, out_channels)
     if problems:
         raise InputError(list_problems(root, problems))
     return lists
 
 
+def divide(
+    root: Path,
+    sections: Sequence[str] | None = None,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    max_train_images: int | None = None,
+) -> tuple[dict[str, list[Item]], list[str]]:
+    """Return the lists of ``load_datalist``, for None those of all splits, and an error sentence for every problem."""
+    wanted = {*(sections or SPLITS)}
+    found, problems = read_sections(root, wanted | ({"training"} if "validation" in wanted else set()))
+    if PLAIN in found:
+        found["test" if sections and "test" in sections else "training"] = found.pop(PLAIN)
+    if not problems and "validation" in wanted and "training" in found and "validation" not in found:
+        try:
+            found |= hold_out(root, found["training"], val_fraction, seed)
+        except InputError as error:
+            problems.append(str(error))
+    for section in sections or ():
+        if section not in found and not problems:
+            raise InputError(lacking(root, section, found))
+    if max_train_images is not None and max_train_images < len(training := found.get("training", [])):
+        ratios = [max_train_images, len(training) - max_train_images]
+        found["training"] = partition_dataset(training, ratios=ratios, shuffle=True, seed=seed)[0]
+    names = sections or [name for name in SPLITS if name in found]
+    lists = {name: sorted(found.get(name, []), key=lambda pair: ensure_tuple(pair["image"])) for name in names}
+    for pair in (pair for pairs in lists.values() for pair in pairs):
+        for key in ("patient", "group"):  # only the hold-out needs them, and all items of a batch need the same keys
+            pair.pop(key, None)
+    logger.info(f"{root}: " + ", ".join(f"{len(pairs)} {section}" for section, pairs in lists.items()) + " pairs.")
+    return lists, problems
+
+
 def hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> dict[str, list[Item]]:
-    """Choose pairs for validation at random; if pairs have a patient, choose whole patients."""
+    """
+    Choose pairs for validation at random: whole patients if pairs have a patient, and of every class if they have one.
+
+    Raises:
+        InputError: when there is one pair or patient only, when folders may be patients or classes, or when no whole
+            patients come near ``val_fraction``.
+    """
+    if any("group" in pair for pair in pairs):
+        return _hold_out_classes(root, pairs, val_fraction, seed)
     groups: dict[str | int, list[Item]] = {}
     for index, pair in enumerate(pairs):
         groups.setdefault(pair.get("patient", index), []).append(pair)
@@ -122,8 +148,52 @@ def hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> d
     held_out = min(max(1, round(val_fraction * len(groups))), len(groups) - 1)
     ratios = [len(groups) - held_out, held_out]
     parts = partition_dataset(list(groups.values()), ratios=ratios, shuffle=True, seed=seed)
+    if patients:
+        parts = _near_share(parts, val_fraction * len(pairs))
+        held_out = len(parts[1])
     training, validation = ([pair for group in part for pair in group] for part in parts)
-    of_patients = f" ({held_out} of {len(groups)} patients)" if patients else ""
-    shares = f"{len(validation)} of {len(pairs)} training pairs{of_patients}"
+    shares = f"{len(validation)} of {len(pairs)} training pairs"
+    if patients:
+        shares += f" ({held_out} of {len(groups)} patients)"
+        _refuse_guess(root, patients, len(validation) / len(pairs), val_fraction, shares)
     logger.info(f"No validation split: {shares} are held out (seed {seed}).")
     return {"training": training, "validation": validation}
+
+
+def _hold_out_classes(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> dict[str, list[Item]]:
+    """Hold out a share of every class."""
+    found: dict[str, list[Item]] = {"training": [], "validation": []}
+    names = sorted({pair["group"] for pair in pairs})
+    for name in names:
+        members = [{k: v for k, v in pair.items() if k != "group"} for pair in pairs if pair["group"] == name]
+        for section, some in hold_out(root / name, members, val_fraction, seed).items():
+            found[section] += some
+    logger.info(f"{root}: {', '.join(names)} are read as classes of images, not as patients.")
+    return found
+
+
+def _near_share(parts: Sequence[list[list[Item]]], target: float) -> tuple[list[list[Item]], list[list[Item]]]:
+    """Divide shuffled patients again, so that the second part holds about ``target`` pairs, at least one patient's."""
+    order = [*parts[0], *parts[1]]
+    chosen: list[int] = []
+    size = 0
+    for index in reversed(range(len(order))):
+        if abs(size + len(order[index]) - target) <= abs(size - target):
+            chosen.append(index)
+            size += len(order[index])
+    chosen = (chosen or [min(range(len(order)), key=lambda index: len(order[index]))])[: len(order) - 1]
+    rest = [group for index, group in enumerate(order) if index not in chosen]
+    return rest, [order[index] for index in sorted(chosen)]
+
+
+def _refuse_guess(root: Path, patients: Sequence[str], share: float, val_fraction: float, shares: str) -> None:
+    """Refuse to hold out whole folders if they may be no patients, or if they are far from the share asked for."""
+    shown = ", ".join(f"{name}/" for name in patients[:5]) + (", ..." if len(patients) > 5 else "")
+    advice = f"Name the pairs of validation in val/ or {LIST}"
+    if not all(re.search(r"\d", name) for name in patients):
+        raise InputError(f"dataset_dir {root}: are {shown} patients, hospitals or classes of images? {advice}.")
+    if not val_fraction / 2 <= share <= 2 * val_fraction:
+        raise InputError(
+            f"dataset_dir {root}: the folders {shown} are read as patients, and whole patients hold at best {shares}, "
+            f"far from val_fraction {val_fraction}. {advice}, or set val_fraction to {share:.2f}."
+        )

@@ -3,20 +3,32 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core import listing
-from ..core.listing import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIXES, list_files, list_folders, named_folders
+from ..core.listing import (
+    IMAGE_FOLDERS,
+    MANUAL_FOLDERS,
+    MASK_FOLDERS,
+    MASK_WORDS,
+    list_files,
+    list_folders,
+    named_folders,
+)
 
-Item = dict[str, str]
+Item = dict[str, Any]  # "image" and "label": a path each, or several of one image
 
+SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 DECATHLON = (("imagestr",), ("labelstr",))  # names of folders in the Medical Segmentation Decathlon
 IMAGE_NAMES, MASK_NAMES = IMAGE_FOLDERS + DECATHLON[0], MASK_FOLDERS + DECATHLON[1]
 # the number of a patient, but not a year
 NUMBERED = re.compile(r"(?!(19|20)\d\d$)(patient|pat|case|subject|subj|sub|p|s|id|)[ _-]*\d+", re.IGNORECASE)
+CLASS_FOLDERS = ("benign", "malignant", "normal", "abnormal", "positive", "negative", "polyp", "nopolyp", "healthy")
+CHANNEL = re.compile(r"(.+)_\d{4}")  # as nnU-Net names the files of one image
 SPLIT_LIKE = re.compile(r"train|test|valid|(^|[^a-z])(val|dev|eval)([^a-z]|$)", re.IGNORECASE)
 
 TWO_FOLDERS = "images/ and masks/ (or labels/, GT/, ground_truth/, annotations/, segmentations/)"
@@ -29,7 +41,7 @@ class Layout:
     """A layout of a folder, and the pairs found by it."""
 
     name: str = ""  # the layout in words
-    pairs: list[Item] = field(default_factory=list)  # {"image": path, "label": path} in the order of the images
+    pairs: list[Item] = field(default_factory=list)  # {"image": ..., "label": ...} in the order of the images
     problems: list[str] = field(default_factory=list)  # files without a partner, or several ways to read the folder
     mixed: bool = False  # whether images and masks lie in one folder
 
@@ -42,6 +54,9 @@ class Layout:
 def read_folder(folder: Path) -> Layout:
     """Return the layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
     layouts = [layout for layout in (pair_folders(*places) for places in recognise(folder)) if layout.fits]
+    if not layouts:
+        nested = [pair_nested(*places) for places in recognise(folder)]
+        layouts = [layout for layout in nested if layout.fits]
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout()
     names = " and as ".join(layout.name for layout in layouts)
@@ -51,6 +66,9 @@ def read_folder(folder: Path) -> Layout:
 
 def recognise(folder: Path) -> list[tuple[Path, Path]]:
     """Return pairs of folders that may hold images and masks, by their names. A pair may be one folder for both."""
+    if _manual_beside(folder):
+        manual = filter(list_files, named_folders(folder, MANUAL_FOLDERS))
+        return [(images, masks) for images in named_folders(folder, IMAGE_FOLDERS) for masks in manual]
     couples = [
         (images, masks)
         for image_names, mask_names in ((IMAGE_FOLDERS, MASK_FOLDERS), DECATHLON)
@@ -63,21 +81,70 @@ def recognise(folder: Path) -> list[tuple[Path, Path]]:
     return [*(filled or couples[:1]), (folder, folder)]
 
 
+def _manual_beside(folder: Path) -> bool:
+    """Tell whether the folder, or another split, has a folder of vessels; then mask/ is the field of view."""
+    is_split = any(folder.name.lower() in names for names in SPLITS.values())
+    splits = list_folders(folder.parent) if is_split else []
+    return any(named_folders(place, MANUAL_FOLDERS) for place in (folder, *splits))
+
+
 def pair_folders(images: Path, masks: Path) -> Layout:
-    """Pair the files of two folders, or of one folder that holds both. In one folder, a suffix marks the masks."""
+    """Pair the files of two folders, or of one folder that holds both. In one folder, a word marks the masks."""
     mixed = images == masks
     files, problems = listing.unique_stems(list_files(images))
+    channels = {name: [path] for name, path in files.items()}
     if mixed:
         files, mask_files = listing.split_by_suffix(files)
         name = f"images and masks (by suffix) in {images.resolve().name}/"
-        where = f"beside it (its name with {', '.join(MASK_SUFFIXES[:-1])} or {MASK_SUFFIXES[-1]})"
+        where = f"beside it (its name with _{', _'.join(MASK_WORDS[:-1])} or _{MASK_WORDS[-1]})"
     else:
         mask_files, mask_problems = listing.unique_stems(list_files(masks))
         problems += mask_problems
+        files = {name: path for name, path in files.items() if not name.endswith("_superpixels")}  # of ISIC 2017
+        channels = _join_channels(files, mask_files)
+        files = {case: paths[0] for case, paths in channels.items()}
         name, where = f"{images.name}/ + {masks.name}/", f"in {masks.name}/"
     pairs, unpaired = listing.pair_files(files, mask_files, where)
-    items = [{"image": str(image), "label": str(mask)} for image, mask in pairs]
+    names = {path: case for case, path in files.items()}
+    items = [{"image": _paths(channels[names[image]]), "label": _paths(some)} for image, some in pairs]
     return Layout(name, items, problems + unpaired, mixed)
+
+
+def pair_nested(images: Path, masks: Path) -> Layout:
+    """Pair the files of sub-folders of one name in two folders, such as images/p1/ and masks/p1/."""
+    parts, others = ({part.name: part for part in list_folders(folder)} for folder in (images, masks))
+    found = {name: pair_folders(part, others[name]) for name, part in parts.items() if name in others}
+    if images == masks or not any(layout.pairs for layout in found.values()):
+        return Layout()
+    kind = _kind(parts.values())
+    pairs = [{**pair, kind: name} for name, layout in found.items() for pair in layout.pairs]
+    problems = [problem for layout in found.values() for problem in layout.problems]
+    problems += [
+        f"{folder}: no folder of that name in {masks.name}/" for name, folder in parts.items() if name not in others
+    ]
+    problems += [
+        f"{folder}: no folder of that name in {images.name}/" for name, folder in others.items() if name not in parts
+    ]
+    return Layout(f"{images.name}/NAME + {masks.name}/NAME, one folder per {kind}", pairs, problems)
+
+
+def _join_channels(files: Mapping[str, Path], masks: Container[str]) -> dict[str, list[Path]]:
+    """Return the files of each image: one, or its channels ``a_0000``, ``a_0001``, ... for the mask ``a``."""
+    images: dict[str, list[Path]] = {}
+    for name, path in files.items():
+        channel = CHANNEL.fullmatch(name)
+        case = channel[1] if channel and name not in masks and channel[1] in masks else name
+        images.setdefault(case, []).append(path)
+    return images
+
+
+def _paths(files: Sequence[Path]) -> str | list[str]:
+    return str(files[0]) if len(files) == 1 else [str(file) for file in files]
+
+
+def _kind(parts: Iterable[Path]) -> str:
+    """Return what sub-folders stand for: the classes of their images (``"group"``), or else patients."""
+    return "group" if all(listing.plain_name(part) in CLASS_FOLDERS for part in parts) else "patient"
 
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
@@ -86,8 +153,9 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
 
     In a split (train/, val/ or test/), a sub-folder that holds ``images/`` and ``masks/`` is a data set, and its pairs
     get its name as ``"dataset"``. It is also a patient if the names of all sub-folders are numbered, such as
-    ``patient1``. Every other sub-folder is a patient, and its pairs get its name as ``"patient"``. Sub-folders are left
-    out if their names, in lower case, are in ``skip``.
+    ``patient1``. Every other sub-folder is a patient, and its pairs get its name as ``"patient"``, or as ``"group"`` if
+    all are named like classes of images, such as ``benign``. Sub-folders are left out if their names, in lower case,
+    are in ``skip``.
     """
     found = {part: read_folder(part) for part in _other_folders(folder) if part.name.lower() not in skip}
     fitting = {part: layout for part, layout in found.items() if layout.fits}
@@ -95,6 +163,7 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
         return Layout()
     numbered = all(NUMBERED.fullmatch(part.name) for part in fitting)
     of_patients = not in_split or numbered or any(layout.mixed for layout in fitting.values())
+    kind = _kind(fitting)
     pairs: list[Item] = []
     problems: list[str] = []
     for part, layout in found.items():
@@ -104,12 +173,12 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
             problems.append(f"{part}: a patient or a split? Name splits train, val and test, or write a datalist.json")
         else:
             names = {"dataset": part.name} if in_split and not layout.mixed else {}
-            names |= {"patient": part.name} if not in_split or numbered or layout.mixed else {}
+            names |= {kind: part.name} if not in_split or numbered or layout.mixed else {}
             pairs += [{**pair, **names} for pair in layout.pairs]
             problems += layout.problems
-    kinds = sorted({"images and masks (by suffix)" if layout.mixed else layout.name for layout in fitting.values()})
-    kind = "patient" if of_patients else "data set"
-    return Layout(f"folders of one {kind} each ({len(fitting)}) with {' or '.join(kinds)}", pairs, problems)
+    layouts = sorted({"images and masks (by suffix)" if layout.mixed else layout.name for layout in fitting.values()})
+    each = {"group": "class", "patient": "patient"}[kind] if of_patients else "data set"
+    return Layout(f"folders of one {each} each ({len(fitting)}) with {' or '.join(layouts)}", pairs, problems)
 
 
 def explain(folder: Path) -> str:
@@ -117,6 +186,9 @@ def explain(folder: Path) -> str:
     images, masks, loose = named_folders(folder, IMAGE_NAMES), named_folders(folder, MASK_NAMES), list_files(folder)
     others = list(filter(_holds_images, _other_folders(folder)))
     nearest = f"expected {TWO_FOLDERS}, or {ONE_FOLDER}"
+    if images and _manual_beside(folder):
+        field_of_view = "no folder of masks: mask/ is the field of view beside 1st_manual/"
+        return f"found {_names(images + masks)} but {field_of_view}; {nearest}"
     if images and masks:
         return f"found {_names(images + masks)}, which hold no pairs (their sub-folders are not read); {nearest}"
     if images or masks:

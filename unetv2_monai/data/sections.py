@@ -3,21 +3,31 @@
 
 import json
 import logging
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from monai.utils import ensure_tuple
+
 from ..core.errors import InputError
-from ..core.listing import list_folders, stem
-from .layouts import Item, Layout, explain, read_folder, read_sub_folders
+from ..core.listing import left_out, list_folders, stem
+from .layouts import SPLITS, Item, Layout, explain, pair_folders, read_folder, read_sub_folders
 
 logger = logging.getLogger(__name__)
 
-SPLITS = {"training": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+LISTED = [f"{name}.txt" for names in SPLITS.values() for name in names]
 PLAIN = "plain"  # the section of pairs that nothing assigns to another section
 LIST = "datalist.json"
+# folders of the ISIC challenges of 2016 to 2018, of task or part 1
+CHALLENGE = re.compile(r"(ISBI2016_)?ISIC.*_(?P<split>Training|Validation|Test)(_v2)?_(Data|Input)", re.IGNORECASE)
+MASKS_OF_CHALLENGE = re.compile(
+    r"(ISBI2016_)?ISIC(?!.*(Part|Task)[23]).*_(?P<split>Training|Validation|Test)(_v2)?_(Part1_)?GroundTruth",
+    re.IGNORECASE,
+)
 EXPECTED = """Expected one of
   DIR/datalist.json                   {"training": [{"image": "a.jpg", "label": "a.png"}, ...], "test": ...}
   DIR/images, DIR/masks               pairs of one name; train.txt, val.txt, test.txt beside them may list names
@@ -54,6 +64,10 @@ def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
             none = f": its {LIST} has none in the lists {', '.join(SPLITS)}"
         seen = _seen(root) or ("" if none else f"In {root}: {explain(root)}.\n")
         raise InputError(f"dataset_dir {root} holds no images and masks{none}.\n{seen}{EXPECTED}")
+    pairs = [pair for _, layout in parts for pair in layout.pairs]
+    used = {path for pair in pairs for key in ("image", "label") for path in ensure_tuple(pair[key])}
+    if rest := left_out(root, used | {str(root / name) for name in (LIST, *LISTED)}):
+        logger.info(f"{root}: files that are not read: {rest}.")
     if read_as := dict.fromkeys(layout.name for section, layout in parts if section in wanted and layout.pairs):
         logger.info(f"{root}: read as {'; '.join(read_as)}.")
     return {section: pairs for section, pairs in found.items() if pairs}, problems
@@ -74,29 +88,39 @@ def _seen(root: Path, section: str | None = None) -> str:
 def _read_list(path: Path) -> Parts:
     """Read ``datalist.json``, whose paths are relative to its own folder."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{EXPECTED}") from error
     parts = []
     for section, items in found.items():
-        files = [item[key] for item in items for key in ("image", "label")]
-        absent = {file: None for file in files if not Path(file).is_file()}
+        files = [{path for key in ("image", "label") for path in ensure_tuple(item[key])} for item in items]
+        absent = {path: None for some in files for path in sorted(some) if not Path(path).is_file()}
         problems = [f"{file}: listed in {LIST}, no such file" for file in absent]
-        pairs = [item for item in items if item["image"] not in absent and item["label"] not in absent]
+        pairs = [item for item, some in zip(items, files) if not some & absent.keys()]
         parts.append((section, Layout(LIST, pairs, problems)))
     return parts
 
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
-    """Return the image, label and dataset of one entry of ``datalist.json``; other keys are ignored."""
-    paths = {key: str(root / item[key]) for key in ("image", "label")}
+    """Return the images, labels and dataset of one entry of ``datalist.json``; other keys are ignored."""
+    places = {key: [str(root / path) for path in ensure_tuple(item[key])] for key in ("image", "label")}
+    paths = {key: some[0] if len(some) == 1 else some for key, some in places.items()}
     return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
 
 def _read_split_folders(root: Path) -> Parts:
-    """Read train/, val/ and test/, and their sub-folders."""
-    return [
+    """Read train/, val/ and test/, and their sub-folders; or the folders of an ISIC challenge."""
+    folders = list_folders(root)
+    challenge = [
+        (section, pair_folders(images, masks))
+        for section, word in (("training", "training"), ("validation", "validation"), ("test", "test"))
+        for images in folders
+        for masks in folders
+        if (match := CHALLENGE.fullmatch(images.name)) and match["split"].lower() == word
+        if (other := MASKS_OF_CHALLENGE.fullmatch(masks.name)) and other["split"].lower() == word
+    ]
+    return challenge or [
         (section, replace(layout, name=f"{folder.name}/: {layout.name}"))
         for section, folder in _split_folders(root)
         for layout in (read_folder(folder), read_sub_folders(folder, in_split=True))
@@ -133,7 +157,13 @@ def _read_plain_folder(root: Path) -> Parts:
 
 def _listed(path: Path, layout: Layout) -> Layout:
     """Return the pairs whose names a split file lists."""
-    by_stem = {stem(Path(pair["image"])): pair for pair in layout.pairs}
-    names = [stem(Path(line.strip())) for line in path.read_text().splitlines() if line.strip()]
+    # of several channels, the case has the name of its label
+    by_stem = {stem(Path(pair["label" if isinstance(pair["image"], list) else "image"])): pair for pair in layout.pairs}
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError:
+        return Layout(problems=[f"{path}: is not in UTF-8. Save it in UTF-8"])
+    names = [stem(Path(line.strip())) for line in text.splitlines() if line.strip()]
     problems = [f"{path}: no pair named {name}" for name in names if name not in by_stem]
     return Layout(layout.name, [by_stem[name] for name in names if name in by_stem], problems)

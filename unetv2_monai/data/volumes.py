@@ -1,21 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read and check NIfTI volumes, and write labels on the grid of their image."""
 
+import contextlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+from monai.config import KeysCollection
 from monai.data import NibabelWriter
+from monai.data.utils import correct_nifti_header_if_necessary
+from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey
 
 from ..core.errors import InputError
+from ..core.listing import stem
 
 MAX_VOXELS = 2**29  # images have Pillow's own limit, 179 million pixels
 MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label may be
+
+
+def open_volume(path: str) -> Any:
+    """
+    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel is read.
+
+    Raises:
+        InputError: when the file cannot be read.
+    """
+    try:
+        return correct_nifti_header_if_necessary(nibabel.load(path))
+    except Exception as error:  # decoders raise almost anything
+        raise InputError(f"{path}: cannot be read ({error})") from error
 
 
 def read_volume(path: str) -> np.ndarray:
@@ -26,14 +44,14 @@ def read_volume(path: str) -> np.ndarray:
         InputError: when the file cannot be read or is too large, when it has fewer than three or more than four
             dimensions, when a value is not a finite real number, or when the affine gives voxels no size.
     """
+    opened = open_volume(path)
+    voxels = math.prod(opened.shape)
+    if voxels > MAX_VOXELS:
+        raise InputError(f"{path}: {voxels} voxels, more than the limit of {MAX_VOXELS}")
     try:
-        opened: Any = nibabel.load(path)
-        voxels = math.prod(opened.shape)
-        values = np.asanyarray(opened.dataobj) if voxels <= MAX_VOXELS else None
+        values = np.asanyarray(opened.dataobj)
     except Exception as error:  # decoders raise almost anything
         raise InputError(f"{path}: cannot be read ({error})") from error
-    if values is None:
-        raise InputError(f"{path}: {voxels} voxels, more than the limit of {MAX_VOXELS}")
     if values.ndim not in (3, 4) or values.size == 0:
         shape = " x ".join(map(str, values.shape))
         raise InputError(f"{path}: holds {shape} values. Save it with three dimensions, or with channels as a fourth.")
@@ -50,18 +68,59 @@ def read_volume(path: str) -> np.ndarray:
 
 
 def check_grids(image: str, label: str) -> None:
-    """Refuse an image and a label of one size if corners of their grids are more than a tenth of a voxel apart."""
-    opened: list[Any] = [nibabel.load(path) for path in (image, label)]
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in opened[0].shape[:3]))))
-    to_image = np.linalg.solve(opened[0].affine, opened[1].affine)
-    apart = np.abs(nibabel.affines.apply_affine(to_image, corners) - corners).max()
+    """
+    Refuse an image and a label of one size if corners of their grids are more than a tenth of a voxel apart.
+
+    The header of a registered image may state two grids, in sform and qform. Tools take one or the other for labels
+    that are drawn on it, so a label may lie on either.
+    """
+    opened, drawn = open_volume(image), open_volume(label)
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in opened.shape[:3]))))
+    grids = [opened.affine, *(form for form in _forms(opened.header) if abs(np.linalg.det(form)) > 1e-9)]
+    to_image = (np.linalg.solve(grid, drawn.affine) for grid in grids)
+    apart = min(np.abs(nibabel.affines.apply_affine(way, corners) - corners).max() for way in to_image)
     if apart > MAX_SHIFT:
-        image_place, label_place = (_place(each.affine) for each in opened)
+        image_place, label_place = (_place(each.affine) for each in (opened, drawn))
         raise InputError(
             f"{label}: lies elsewhere than {Path(image).name}, by up to {apart:.1f} voxels (label {label_place}; "
             f"image {image_place}). Copy the image's affine to the label if their voxels match, else resample the "
             "label to the image's grid."
         )
+
+
+def _forms(header: Any) -> list[np.ndarray]:
+    """Return the sform and the qform of a header, as far as it has them."""
+    if not isinstance(header, nibabel.Nifti1Header):
+        return []
+    forms = [header.get_sform(coded=True)]
+    with contextlib.suppress(ValueError):  # the quaternion is invalid
+        forms.append(header.get_qform(coded=True))
+    return [affine for affine, code in forms if code > 0]
+
+
+class OnImageGridd(MapTransform):
+    """
+    Give labels the affine of their image, since they may lie on the other of its two grids (sform and qform).
+
+    Args:
+        keys: keys of the labels, MetaTensors of a file.
+        key_image: key of the image. Defaults to "image".
+
+    Raises:
+        InputError: when a label lies on neither grid.
+    """
+
+    def __init__(self, keys: KeysCollection, key_image: str = "image") -> None:
+        super().__init__(keys)
+        self.key_image = key_image
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the data with labels on the grid of their image."""
+        found, image = dict(data), data[self.key_image]
+        for key in self.key_iterator(found):
+            check_grids(*(str(each.meta[ImageMetaKey.FILENAME_OR_OBJ]) for each in (image, found[key])))
+            found[key].affine = image.affine
+        return found
 
 
 def _place(affine: np.ndarray) -> str:
@@ -119,10 +178,18 @@ class LabelWriter(NibabelWriter):
         """Write the file."""
         image: Any = nibabel.load(self.image)
         label = self.create_backend_obj(self.data_obj, self.affine, self.output_dtype, **obj_kwargs)
-        label.header["xyzt_units"] = image.header["xyzt_units"]
-        label.set_sform(*image.get_sform(coded=True))
-        try:
-            label.set_qform(*image.get_qform(coded=True))
-        except ValueError:  # the quaternion is invalid; the sform gives the positions
-            label.set_qform(None, 0)
-        nibabel.save(label, filename)
+        if isinstance(image, nibabel.Nifti1Image):
+            label.header["xyzt_units"] = image.header["xyzt_units"]
+            label.set_sform(*image.get_sform(coded=True))
+            try:
+                label.set_qform(*image.get_qform(coded=True))
+            except ValueError:  # the quaternion is invalid; the sform gives the positions
+                label.set_qform(None, 0)
+        else:  # FreeSurfer's, in mm of the scanner
+            label.header.set_xyzt_units("mm")
+            label.set_sform(image.affine, 1)
+            label.set_qform(image.affine, 1)
+        path, source = Path(filename), Path(self.image)
+        if source.suffix.lower() == ".gz" != source.suffix:  # MONAI takes away .gz alone
+            path = path.with_name(path.name.replace(source.stem, stem(source)))
+        nibabel.save(label, path)

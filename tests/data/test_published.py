@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published data sets are read as they are unpacked. The files are empty: pairing goes by names alone."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from unetv2_monai import list_images, load_datalist
+from unetv2_monai.data import find_pairs
+
+from ..support.workflow import refusal
+from .folders import names, touch
+from .test_layouts import found
+
+ISIC = "ISIC-2017_S_Data/1.jpg ISIC-2017_S_Data/1_superpixels.png ISIC-2017_S_Part1_GroundTruth/1_segmentation.png"
+TASK = "ISIC2018_Task1-2_S_Input/1.jpg ISIC2018_Task1_S_GroundTruth/1_segmentation.png"
+DRIVE = "training/images/21_training.tif training/1st_manual/21_manual1.gif training/mask/21_training_mask.gif"
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (DRIVE, {"training": "training/images/21_training.tif=training/1st_manual/21_manual1.gif"}),
+        (  # where vessels of the test images are published, two people drew them
+            f"{DRIVE} test/images/01_test.tif test/1st_manual/01_manual1.gif test/2nd_manual/01_manual2.gif "
+            "test/mask/01_test_mask.gif",
+            {
+                "training": "training/images/21_training.tif=training/1st_manual/21_manual1.gif",
+                "test": "test/images/01_test.tif=test/1st_manual/01_manual1.gif",
+            },
+        ),
+        (  # HRF
+            "images/01_dr.JPG images/01_g.jpg manual1/01_dr.tif manual1/01_g.tif mask/01_dr_mask.tif",
+            {"plain": "images/01_dr.JPG=manual1/01_dr.tif images/01_g.jpg=manual1/01_g.tif"},
+        ),
+        ("images/cju.jpg masks/cju.jpg kavsir_bboxes.json", {"plain": "images/cju.jpg=masks/cju.jpg"}),
+        ("Original/1.tif Ground~Truth/1.tif", {"plain": "Original/1.tif=Ground Truth/1.tif"}),
+        (
+            " ".join(ISIC.replace("_S_", f"_{split}_") for split in ("Training", "Validation", "Test_v2")),
+            {
+                section: f"ISIC-2017_{split}_Data/1.jpg=ISIC-2017_{split}_Part1_GroundTruth/1_segmentation.png"
+                for section, split in (("training", "Training"), ("validation", "Validation"), ("test", "Test_v2"))
+            },
+        ),
+        (
+            f"{TASK} ISIC2018_Task2_S_GroundTruth_v3/x.png".replace("_S_", "_Test_"),
+            {"test": TASK.replace(" ", "=").replace("_S_", "_Test_")},
+        ),
+        (
+            "imagesTr/la_003.nii.gz labelsTr/la_003.nii.gz imagesTs/la_001.nii.gz dataset.json",
+            {"plain": "imagesTr/la_003.nii.gz=labelsTr/la_003.nii.gz"},
+        ),
+        (  # nnU-Net, one channel
+            "imagesTr/la_003_0000.nii.gz labelsTr/la_003.nii.gz dataset.json",
+            {"plain": "imagesTr/la_003_0000.nii.gz=labelsTr/la_003.nii.gz"},
+        ),
+        (
+            "images/img_1.png images/img_12.png masks/mask_1.png masks/mask_12.png",
+            {"plain": "images/img_1.png=masks/mask_1.png images/img_12.png=masks/mask_12.png"},
+        ),
+        ("frame_1.png frame_1~mask.png", {"plain": "frame_1.png=frame_1 mask.png"}),
+        (
+            "images/p1/a.png images/p2/a.png masks/p1/a.png masks/p2/a.png",
+            {"plain": "images/p1/a.png=masks/p1/a.png images/p2/a.png=masks/p2/a.png"},
+        ),
+    ],
+)
+def test_pairs(tmp_path, paths, expected):
+    assert found(touch(tmp_path, paths)) == expected
+
+
+def test_the_field_of_view_is_no_mask(tmp_path, caplog):
+    """Of the published test images of DRIVE."""
+    touch(tmp_path, f"{DRIVE} test/images/01_test.tif test/mask/01_test_mask.gif")
+    with caplog.at_level(logging.INFO):
+        assert list(found(tmp_path)) == ["training"]
+    left_out = "1 (.tif) in test/images/, 1 (.gif) in test/mask/, 1 (.gif) in training/mask/."
+    assert f"{tmp_path}: files that are not read: {left_out}" in caplog.messages
+    message = refusal(load_datalist, str(tmp_path), ["test"], check=False)
+    assert "found images/, mask/ but no folder of masks: mask/ is the field of view beside 1st_manual/" in message
+
+
+def test_several_files_of_one_image(tmp_path):
+    """Numbered masks are joined, as in BUSI; channels have a file each, as for nnU-Net."""
+    busi = touch(tmp_path / "busi", "b~(1).png b~(1)_mask.png b~(1)_mask_1.png b~(2).png b~(2)_mask.png")
+    (first, second) = find_pairs(str(busi))["plain"]
+    assert first["label"] == [str(busi / "b (1)_mask.png"), str(busi / "b (1)_mask_1.png")]
+    assert second["label"] == str(busi / "b (2)_mask.png")
+    assert names(list_images(str(busi), check=False)) == ["b (1)", "b (2)"]
+    raw = touch(tmp_path / "raw", "imagesTr/a_0000.nii.gz imagesTr/a_0001.nii.gz labelsTr/a.nii.gz")
+    (case,) = find_pairs(str(raw))["plain"]
+    assert case == {
+        "image": [str(raw / f"imagesTr/a_000{channel}.nii.gz") for channel in range(2)],
+        "label": str(raw / "labelsTr/a.nii.gz"),
+    }
+    touch(raw, "imagesTr/b_0000.nii.gz labelsTr/b.nii.gz train.txt")
+    (raw / "train.txt").write_text("a\n")
+    assert find_pairs(str(raw)) == {"training": [case]}
+
+
+def test_a_share_of_every_class_is_held_out(tmp_path, caplog):
+    for name, count in (("benign", 20), ("malignant", 10), ("normal", 10)):
+        touch(tmp_path / name, " ".join(f"{name}~({i}).png {name}~({i})_mask.png" for i in range(count)))
+    with caplog.at_level(logging.INFO):
+        lists = load_datalist(str(tmp_path), check=False)
+    held_out = [Path(item["image"]).parent.name for item in lists["validation"]]
+    assert held_out == ["benign", "benign", "malignant", "normal"]
+    assert len(lists["training"]) == 36
+    assert "group" not in lists["training"][0]
+    assert "benign, malignant, normal are read as classes of images, not as patients." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("folders", "val_fraction", "sentence"),
+    [
+        ("site_A site_B", 0.1, "are site_A/, site_B/ patients, hospitals or classes of images? Name the pairs of"),
+        ("centre1 centre2", 0.1, "whole patients hold at best 3 of 6 training pairs (1 of 2 patients), far from "
+         "val_fraction 0.1. Name the pairs of validation in val/ or datalist.json, or set val_fraction to 0.50."),
+    ],
+)  # fmt: skip
+def test_folders_are_not_guessed_to_be_patients(tmp_path, folders, val_fraction, sentence):
+    for folder in folders.split():
+        touch(tmp_path / folder, "a.png a_mask.png b.png b_mask.png c.png c_mask.png")
+    assert sentence in refusal(load_datalist, str(tmp_path), val_fraction=val_fraction, check=False)
+
+
+def test_patients_of_unequal_size(tmp_path):
+    """The share of pairs counts, not that of patients: 5 of 50 pairs, though p9 has 30."""
+    for index, count in enumerate([2, 2, 2, 3, 3, 2, 2, 2, 2, 30]):
+        touch(tmp_path / f"p{index}", " ".join(f"{i}.png {i}_mask.png" for i in range(count)))
+    for seed in range(5):
+        lists = load_datalist(str(tmp_path), seed=seed, check=False)
+        assert 4 <= len(lists["validation"]) <= 6
+        assert not any("/p9/" in item["image"] for item in lists["validation"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_encodings_of_split_files(tmp_path, encoding):
+    touch(tmp_path, "+ä +b")
+    (tmp_path / "train.txt").write_bytes("ä\n".encode(encoding))
+    (tmp_path / "test.txt").write_text("b")
+    if encoding in ("utf-8-sig", "utf-16"):
+        assert found(tmp_path)["training"] == "images/ä.png=masks/ä.png"
+    else:
+        assert "train.txt: is not in UTF-8" in refusal(load_datalist, str(tmp_path), ["training"], check=False)
