@@ -20,7 +20,10 @@ PLACES = {
     "core.masks": ["to_mask"],
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
-    "data": ["LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "list_images", "load_datalist"],
+    "data": [
+        *("LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "VolumeReader"),
+        *("list_images", "load_datalist"),
+    ],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],

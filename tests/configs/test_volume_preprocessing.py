@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Spacing and intensities of volumes, by the options of the recipe, against values computed by hand."""
 
+import sys
+
 import nibabel
 import numpy as np
 import pytest
+from monai.transforms import EnsureChannelFirstd, LoadImaged
 
-from ..data.folders import write_volume
-from ..support.workflow import INFERENCE, TRAIN, overlays, parsed
+from unetv2_monai import load_datalist
+from unetv2_monai.data.checks import check_pair
+from unetv2_monai.data.volumes import read_volume
+
+from ..data.folders import touch, write_volume
+from ..support.workflow import INFERENCE, TRAIN, overlays, parsed, refusal
 from .test_volume_geometry import SLABS, expected, infer
 
 TRAINING, INFERRING = ([*base, *overlays("recipes/volumes")] for base in (TRAIN, INFERENCE))
@@ -109,3 +116,99 @@ def test_predictions_return_to_the_grid_of_the_file(names, tmp_path):
     finer[..., 1::2] = (values[..., :-1] + values[..., 1:]) / 2
     assert (np.asarray(label.dataobj) == expected(finer)[..., ::2]).mean() > 0.999
     assert (expected(values) != expected(finer)[..., ::2]).mean() > 0.01  # so the finer grid was used
+
+
+TURNED = nibabel.affines.from_matvec(np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]]), (30, -7, 4))  # another valid form
+
+
+@pytest.mark.parametrize(
+    ("qform", "sform", "drawn"),
+    [
+        (np.eye(4), np.diag([2.0, 2, 2, 1]), np.diag([2.0, 2, 2, 1])),  # voxels of 1 mm by pixdim, of 2 mm by the sform
+        (np.eye(4), TURNED, np.eye(4)),  # a registered scan, with a label of ITK's tools, which take the qform
+        (np.eye(4), TURNED, TURNED),
+    ],
+)
+def test_no_class_is_lost_where_a_header_states_two_grids(tmp_path, qform, sform, drawn):
+    values = np.zeros((20, 24, 16), np.uint8)
+    values[4:12, 6:14, 5:9], values[12:18, 6:14, 5:9] = 1, 2
+    image = nibabel.Nifti1Image(values.astype(np.float32), None)
+    image.set_sform(sform, 2)
+    image.set_qform(qform, 1)
+    (tmp_path / "imagesTr").mkdir()
+    nibabel.save(image, tmp_path / "imagesTr" / "a.nii.gz")
+    write_volume(tmp_path / "labelsTr" / "a.nii.gz", values, drawn)
+    (item,) = load_datalist(str(tmp_path), ["test"], out_channels=3)["test"]
+    label = transformed(TRAINING, "transforms#cached", item, image_size=8)["label"]
+    assert [int((label == index).sum()) for index in (1, 2)] == [8 * 8 * 4, 6 * 8 * 4]
+    shifted = nibabel.affines.from_matvec(np.eye(3), (3, 0, 0)) @ drawn
+    item["label"] = write_volume(tmp_path / "elsewhere.nii.gz", values, shifted)
+    assert "lies elsewhere than a.nii.gz" in refusal(check_pair, item, out_channels=3)
+    # also where nothing is checked before
+    assert "lies elsewhere" in refusal(transformed, TRAINING, "transforms#cached", item, image_size=8)
+
+
+def test_nothing_is_added_outside_a_label(tmp_path):
+    """Affines may differ by rounding; the class at the label's border is not drawn out over the image."""
+    values = np.ones((10, 10, 10), np.uint8)
+    item = written(tmp_path, image=np.random.default_rng(0).normal(size=(20, 10, 10)), label=values)
+    parser = parsed(TRAINING)
+    loaded = {key: parser.get_parsed_content(f"transforms#load_{key}") for key in ("image", "label")}
+    image = loaded["image"](item)
+    label = LoadImaged("label", reader="NibabelReader")(item)["label"]
+    pair = EnsureChannelFirstd(["image", "label"])({"image": image["image"], "label": label})
+    assert parser.get_parsed_content("transforms#resample_label")(pair)["label"].sum() == 1000
+
+
+def test_channels_in_files_of_their_own(tmp_path):
+    first, second = np.arange(60.0).reshape(3, 4, 5), np.arange(60.0)[::-1].reshape(3, 4, 5)
+    item = written(tmp_path, COARSE, a_0000=first, a_0001=second, label=np.ones((3, 4, 5), np.uint8))
+    item = {"image": [item["a_0000"], item["a_0001"]], "label": item["label"]}
+    check_pair(item, in_channels=2)
+    image = transformed(INFERRING, "preprocessing", item, in_channels=2)["image"]
+    assert image.shape == (2, 3, 4, 5)
+    assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist()[::-1], abs=1e-5)
+    assert "holds 2 channels, but the network takes 1" in refusal(check_pair, item, in_channels=1)
+    item["image"][1] = write_volume(tmp_path / "b_0001.nii.gz", second)
+    assert "b_0001.nii.gz: cannot be a channel of a_0000.nii.gz" in refusal(check_pair, item)
+
+
+def test_endings_in_capitals_and_of_free_surfer(tmp_path):
+    values = np.random.default_rng(0).normal(0, 50, (12, 10, 9)).astype(np.float32)
+    write_volume(tmp_path / "in" / "UPPER.NII.GZ", values, COARSE)
+    nibabel.save(nibabel.MGHImage(values, COARSE), tmp_path / "in" / "brain.mgz")
+    out = infer(tmp_path)
+    assert sorted(path.name for path in out.iterdir()) == ["UPPER.nii.gz", "brain.nii.gz"]
+    labels = [nibabel.load(out / name) for name in ("UPPER.nii.gz", "brain.nii.gz")]
+    for label in labels:
+        np.testing.assert_allclose(label.affine, COARSE)
+        np.testing.assert_array_equal(np.asarray(label.dataobj), np.asarray(labels[0].dataobj))
+
+
+def test_volumes_that_itk_reads(tmp_path):
+    """MetaImage and NRRD, whose axes point to the left and back, give the labels of the same volume in NIfTI."""
+    itk = pytest.importorskip("itk")
+    values = np.random.default_rng(0).normal(0, 50, (12, 10, 9)).astype(np.float32)
+    affine = nibabel.affines.from_matvec(np.array([[0, -1.5, 0], [1, 0, 0], [0, 0, 2]]), (5, 6, 7))
+    write_volume(tmp_path / "in" / "a.nii.gz", values, affine)
+    image = itk.image_from_array(np.ascontiguousarray(values.T))
+    image.SetSpacing([1.0, 1.5, 2.0])
+    image.SetOrigin([-5.0, -6, 7])
+    image.SetDirection(itk.matrix_from_array(np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]])))
+    for ending in ("mha", "nrrd"):
+        itk.imwrite(image, str(tmp_path / "in" / f"{ending}.{ending}"))
+    out = infer(tmp_path)
+    labels = {path.name: nibabel.load(path) for path in out.iterdir()}
+    assert sorted(labels) == ["a.nii.gz", "mha.nii.gz", "nrrd.nii.gz"]
+    for label in labels.values():
+        np.testing.assert_allclose(label.affine, affine, atol=1e-6)
+        np.testing.assert_array_equal(np.asarray(label.dataobj), np.asarray(labels["a.nii.gz"].dataobj))
+    check_pair({"image": str(tmp_path / "in" / "mha.mha"), "label": str(out / "a.nii.gz")}, out_channels=3)
+
+
+def test_without_itk(tmp_path, monkeypatch):
+    touch(tmp_path, "a.nrrd")
+    monkeypatch.setitem(sys.modules, "itk", None)
+    monkeypatch.setattr("monai.data.image_reader.has_itk", False)
+    message = refusal(read_volume, str(tmp_path / "a.nrrd"))
+    assert "ITK reads this format, and is not installed: pip install itk." in message

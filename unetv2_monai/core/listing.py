@@ -16,7 +16,8 @@ IMAGE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-VOLUME_ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh")
+ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh", *ITK_ENDINGS)
 ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
 
 # words at the beginning or the end of a name that say what a file is

@@ -5,4 +5,4 @@ from ..postprocessing import SaveOverlayd
 from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
-from .volumes import LabelWriter, OnImageGridd
+from .volumes import LabelWriter, OnImageGridd, VolumeReader

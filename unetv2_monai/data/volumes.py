@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read and check NIfTI volumes, and write labels on the grid of their image."""
+"""Read and check volumes, and write labels on the grid of their image."""
 
 import contextlib
 import itertools
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from monai.config import KeysCollection
-from monai.data import NibabelWriter
+from monai.config import KeysCollection, PathLike
+from monai.data import ITKReader, NibabelReader, NibabelWriter
 from monai.data.utils import correct_nifti_header_if_necessary
 from monai.transforms import MapTransform
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, OptionalImportError, ensure_tuple
 
 from ..core.errors import InputError
-from ..core.listing import stem
+from ..core.listing import ITK_ENDINGS, stem
 
 MAX_VOXELS = 2**29  # images have Pillow's own limit, 179 million pixels
 MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label may be
@@ -25,13 +25,19 @@ MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label 
 
 def open_volume(path: str) -> Any:
     """
-    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel is read.
+    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel of NIfTI is read.
 
     Raises:
-        InputError: when the file cannot be read.
+        InputError: when the file cannot be read, or when ITK is not installed, which reads MetaImage and NRRD.
     """
     try:
+        if path.lower().endswith(ITK_ENDINGS):
+            reader = ITKReader()
+            values, meta = reader.get_data(reader.read(path))
+            return nibabel.Nifti1Image(values, meta["affine"], dtype=values.dtype)
         return correct_nifti_header_if_necessary(nibabel.load(path))
+    except OptionalImportError as error:
+        raise InputError(f"{path}: ITK reads this format, and is not installed: pip install itk.") from error
     except Exception as error:  # decoders raise almost anything
         raise InputError(f"{path}: cannot be read ({error})") from error
 
@@ -76,7 +82,7 @@ def check_grids(image: str, label: str) -> None:
     """
     opened, drawn = open_volume(image), open_volume(label)
     corners = np.array(list(itertools.product(*((0, n - 1) for n in opened.shape[:3]))))
-    grids = [opened.affine, *(form for form in _forms(opened.header) if abs(np.linalg.det(form)) > 1e-9)]
+    grids = [opened.affine, *(form for form in _forms(image) if abs(np.linalg.det(form)) > 1e-9)]
     to_image = (np.linalg.solve(grid, drawn.affine) for grid in grids)
     apart = min(np.abs(nibabel.affines.apply_affine(way, corners) - corners).max() for way in to_image)
     if apart > MAX_SHIFT:
@@ -88,14 +94,25 @@ def check_grids(image: str, label: str) -> None:
         )
 
 
-def _forms(header: Any) -> list[np.ndarray]:
-    """Return the sform and the qform of a header, as far as it has them."""
+def _forms(path: str) -> list[np.ndarray]:
+    """Return the sform and the qform of a file's header, as far as it has them."""
+    header: Any = None if path.lower().endswith(ITK_ENDINGS) else nibabel.load(path).header
     if not isinstance(header, nibabel.Nifti1Header):
         return []
     forms = [header.get_sform(coded=True)]
     with contextlib.suppress(ValueError):  # the quaternion is invalid
         forms.append(header.get_qform(coded=True))
     return [affine for affine, code in forms if code > 0]
+
+
+class VolumeReader(NibabelReader):
+    """Read volumes as :py:func:`open_volume` does, for ``LoadImaged``."""
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
+        """Open a file, or the files of the channels."""
+        self.filenames = ensure_tuple(data)
+        opened = [open_volume(str(path)) for path in self.filenames]
+        return opened if len(opened) > 1 else opened[0]
 
 
 class OnImageGridd(MapTransform):
@@ -176,7 +193,7 @@ class LabelWriter(NibabelWriter):
 
     def write(self, filename: Any, verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the file."""
-        image: Any = nibabel.load(self.image)
+        image: Any = open_volume(self.image) if self.image.lower().endswith(ITK_ENDINGS) else nibabel.load(self.image)
         label = self.create_backend_obj(self.data_obj, self.affine, self.output_dtype, **obj_kwargs)
         if isinstance(image, nibabel.Nifti1Image):
             label.header["xyzt_units"] = image.header["xyzt_units"]
