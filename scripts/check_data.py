@@ -275,13 +275,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for report.html and report.json")
     parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
+    parser.add_argument("--images_dir", help="folder of the images, where no layout fits")
+    parser.add_argument("--masks_dir", default="", help="folder of the masks (default: that of the images)")
+    parser.add_argument("--mask_suffix", default="", help="end of the masks' names (default: none)")
     parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
     out_channels = arguments.out_channels
     reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
 
-    lists, problems = divide(Path(arguments.dataset_dir))
+    folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
+    lists, problems = divide(Path(arguments.dataset_dir), folders=folders if arguments.images_dir is not None else None)
     refuse_mixture(lists)
     pairs = [(split, item, reading) for split, items in lists.items() for item in items]
     examined = thread_map(examine, *zip(*pairs), max_workers=8, desc="Checking data", disable=None)

@@ -96,7 +96,9 @@ def test_recipes(names, options, pairs, tmp_path):
 
 def test_every_recipe_is_tested():
     tested = set(re.findall(r"(?:recipes|options)/\w+", str(RECIPES)))
-    elsewhere = "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors"
+    elsewhere = (
+        "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors folders"
+    )
     paths = [path for folder in ("recipes", "options") for path in (CONFIGS / folder).glob("[!i]*.yaml")]
     assert [
         p.stem for p in paths if f"{p.parent.name}/{p.stem}" not in tested and p.stem not in elsewhere.split()

@@ -144,3 +144,20 @@ def test_encodings_of_split_files(tmp_path, encoding):
         assert found(tmp_path)["training"] == "images/ä.png=masks/ä.png"
     else:
         assert "train.txt: is not in UTF-8" in refusal(load_datalist, str(tmp_path), ["training"], check=False)
+
+
+def test_folders_by_name(tmp_path):
+    """Where no layout fits; train.txt still assigns the pairs."""
+    touch(tmp_path, "photo/1.jpg photo/2.jpg drawn/1-x.png drawn/2-x.png drawn/notes.txt drawn/2-y.png")
+    folders = {"images_dir": "photo", "masks_dir": "drawn", "mask_suffix": "-x"}
+    lists = load_datalist(str(tmp_path), ["test"], check=False, folders=folders)["test"]
+    assert lists == [{"image": f"{tmp_path}/photo/{i}.jpg", "label": f"{tmp_path}/drawn/{i}-x.png"} for i in (1, 2)]
+    (tmp_path / "train.txt").write_text("2")
+    assert names(load_datalist(str(tmp_path), ["training"], check=False, folders=folders)["training"]) == ["2"]
+    one = touch(tmp_path / "one", "1.jpg 1-x.png 2.jpg")
+    message = refusal(load_datalist, str(one), ["test"], check=False, folders={"mask_suffix": "-x"})
+    assert f"1 problem in {one}:\n  {one}/2.jpg: image without a mask" in message
+    message = refusal(load_datalist, str(tmp_path), check=False, folders={"images_dir": "photo", "masks_dir": ""})
+    assert "holds images and masks: name the end of the masks' names by mask_suffix." in message
+    message = refusal(load_datalist, str(tmp_path), check=False, folders={"images_dir": "x", "masks_dir": "drawn"})
+    assert "x is no folder. images_dir and masks_dir name folders in dataset_dir" in message

@@ -47,6 +47,7 @@ def or_null(kind: Kind) -> Kind:
 
 
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
+TEXT = Kind("text", lambda value: isinstance(value, str))
 PATH = Kind("a path", lambda value: isinstance(value, str) and bool(value))
 POSITIVE = Kind("a positive integer", lambda value: is_integer(value, 1))
 NATURAL = Kind("an integer of 0 or more", lambda value: is_integer(value, 0))
@@ -171,6 +172,11 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "lesion_free_crops": Option(SHARE, "share of the training images cropped beside the lesion", files=LESION_FREE),
         "lesion_free_covers": Option(SHARE, "share of the training images whose lesion is covered", files=LESION_FREE),
+        "images_dir": Option(TEXT, "the folder of the images in `dataset_dir`", files=("options/folders",)),
+        "masks_dir": Option(
+            TEXT, "the folder of the masks in `dataset_dir`; empty: that of the images", files=("options/folders",)
+        ),
+        "mask_suffix": Option(TEXT, "what a mask's name has after that of its image", files=("options/folders",)),
         "mask_colors": Option(
             Kind("a table of classes by colour", lambda value: isinstance(value, dict) and bool(value)),
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',

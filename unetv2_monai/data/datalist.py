@@ -56,6 +56,7 @@ def load_datalist(
     check: bool = True,
     in_channels: int | None = None,
     mask_colors: Mapping[str, int] | None = None,
+    folders: Mapping[str, str] | None = None,
 ) -> dict[str, list[Item]]:
     """
     Find the image and mask pairs of a data set.
@@ -73,6 +74,7 @@ def load_datalist(
         check: decode every file first, and check the size of each mask and its values. Defaults to True.
         in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
         mask_colors: the class of each colour, for masks in colours, see ``to_mask``. Defaults to None.
+        folders: ``images_dir``, ``masks_dir`` and ``mask_suffix``, for names that no layout has. Defaults to None.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}``, sorted by image. A pair also has a ``"dataset"``
@@ -83,7 +85,7 @@ def load_datalist(
             contradictory; one message then names all of them.
     """
     root = Path(dataset_dir)
-    lists, problems = divide(root, sections, val_fraction, seed, max_train_images)
+    lists, problems = divide(root, sections, val_fraction, seed, max_train_images, folders)
     if check:
         pairs = [pair for some in lists.values() for pair in some]
         check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
@@ -101,10 +103,11 @@ def divide(
     val_fraction: float = 0.1,
     seed: int = 0,
     max_train_images: int | None = None,
+    folders: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, list[Item]], list[str]]:
     """Return the lists of ``load_datalist``, for None those of all splits, and an error sentence for every problem."""
     wanted = {*(sections or SPLITS)}
-    found, problems = read_sections(root, wanted | ({"training"} if "validation" in wanted else set()))
+    found, problems = read_sections(root, wanted | ({"training"} if "validation" in wanted else set()), folders)
     if PLAIN in found:
         found["test" if sections and "test" in sections else "training"] = found.pop(PLAIN)
     if not problems and "validation" in wanted and "training" in found and "validation" not in found:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import listing
+from ..core.errors import InputError
 from ..core.listing import (
     IMAGE_FOLDERS,
     MANUAL_FOLDERS,
@@ -108,6 +109,27 @@ def pair_folders(images: Path, masks: Path) -> Layout:
     names = {path: case for case, path in files.items()}
     items = [{"image": _paths(channels[names[image]]), "label": _paths(some)} for image, some in pairs]
     return Layout(name, items, problems + unpaired, mixed)
+
+
+def pair_named(root: Path, images_dir: str = "", masks_dir: str = "", mask_suffix: str = "") -> Layout:
+    """
+    Pair the files of two named folders, or of one; the name of a mask is that of its image with a suffix.
+
+    Raise InputError if a folder does not exist, or if nothing tells the masks of one folder from its images.
+    """
+    folders = [root / images_dir, root / (masks_dir or images_dir)]
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise InputError(f"{absent[0]} is no folder. images_dir and masks_dir name folders in dataset_dir {root}.")
+    if folders[0] == folders[1] and not mask_suffix:
+        raise InputError(f"{folders[0]} holds images and masks: name the end of the masks' names by mask_suffix.")
+    (files, problems), (masks, masks_twice) = (listing.unique_stems(list_files(folder)) for folder in folders)
+    labels = {name.removesuffix(mask_suffix): path for name, path in masks.items() if name.endswith(mask_suffix)}
+    if folders[0] == folders[1]:
+        files, masks_twice = {name: path for name, path in files.items() if path not in labels.values()}, []
+    problems += masks_twice + [f"{path}: image without a mask" for name, path in files.items() if name not in labels]
+    problems += [f"{path}: mask without an image" for name, path in labels.items() if name not in files]
+    items = [{"image": str(path), "label": str(labels[name])} for name, path in files.items() if name in labels]
+    return Layout(f"{folders[0].name}/ + {folders[1].name}/, as named", items, problems)
 
 
 def pair_nested(images: Path, masks: Path) -> Layout:

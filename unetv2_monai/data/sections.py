@@ -15,7 +15,7 @@ from monai.utils import ensure_tuple
 
 from ..core.errors import InputError
 from ..core.listing import left_out, list_folders, stem
-from .layouts import SPLITS, Item, Layout, explain, pair_folders, read_folder, read_sub_folders
+from .layouts import SPLITS, Item, Layout, explain, pair_folders, pair_named, read_folder, read_sub_folders
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +36,12 @@ EXPECTED = """Expected one of
 Parts = list[tuple[str, Layout]]  # sections, each with a layout that holds its pairs
 
 
-def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[Item]], list[str]]:
+def read_sections(
+    root: Path, wanted: AbstractSet[str], folders: Mapping[str, str] | None = None
+) -> tuple[dict[str, list[Item]], list[str]]:
     """
-    Find the pairs of every section by ``datalist.json``, by split folders, or else by the folder's own layout and split
-    files.
+    Find the pairs of every section in named folders, by ``datalist.json``, by split folders, or else by the folder's own
+    layout and split files.
 
     Pairs that nothing assigns to a section are in ``"plain"``. The second value has an error sentence for every problem
     in a wanted section. Raise InputError if the folder does not exist, or holds neither pairs nor such a problem.
@@ -47,7 +49,9 @@ def read_sections(root: Path, wanted: AbstractSet[str]) -> tuple[dict[str, list[
     if not root.is_dir():
         raise InputError(f"dataset_dir {root} does not exist.\n{EXPECTED}")
     wanted = {*wanted, PLAIN}
-    if (root / LIST).is_file():
+    if folders is not None:
+        parts = _assign(root, pair_named(root, **folders))
+    elif (root / LIST).is_file():
         parts = _read_list(root / LIST)
     else:
         parts = _read_split_folders(root)
@@ -139,12 +143,16 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def _read_plain_folder(root: Path) -> Parts:
-    """Read a folder without split folders, or the folders of its patients. Split files, if any, assign the pairs."""
+    """Read a folder without split folders, or the folders of its patients."""
     split_names = {name for names in SPLITS.values() for name in names}
     layout, patients = read_folder(root), read_sub_folders(root, skip=split_names)
     if layout.fits and patients.pairs:
         logger.warning(f"{root}: read as {layout.name}; pairs in its other sub-folders are left out.")
-    layout = layout if layout.fits else patients
+    return _assign(root, layout if layout.fits else patients)
+
+
+def _assign(root: Path, layout: Layout) -> Parts:
+    """Assign the pairs of a folder by its split files, if it has some."""
     listings = [(section, root / f"{name}.txt") for section, names in SPLITS.items() for name in names]
     listings = [(section, path) for section, path in listings if path.is_file()]
     if not listings:
