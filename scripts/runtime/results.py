@@ -40,6 +40,7 @@ class Settings:
     certainty: float | None = None
     smoothing: float = 0.0
     presence: tuple[float, float] | None = None
+    color_matrix: str | None = None
 
 
 @dataclass(frozen=True)
