@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+from PIL import Image
+
 from .errors import InputError
 
 
@@ -46,6 +49,13 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
             opened.write(content.encode() if isinstance(content, str) else content)
         opened.flush()
         os.fsync(opened.fileno())
+
+
+def write_image(path: Path, image: np.ndarray, form: str, **options: int) -> None:
+    """Encode an image and write it atomically. On a full disk, Pillow itself tears JPEG files without an error."""
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, form, **options)
+    write_atomic(path, encoded.getvalue())
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
