@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from unetv2_monai.core.description import Description
 from unetv2_monai.core.files import write_image
@@ -114,4 +115,4 @@ def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | 
 def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
     """Write a mask as a PNG file, atomically: 0 and 255 for one structure, else class indices."""
     values = mask * 255 if description.threshold is not None else mask
-    write_image(path, values, "png", compress_level=1)
+    write_image(path, Image.fromarray(values), "png", compress_level=1)

@@ -18,7 +18,7 @@ from av.video.reformatter import Colorspace, VideoReformatter
 from tqdm import tqdm
 
 from unetv2_monai.core.errors import BrokenFile, InputError
-from unetv2_monai.core.files import refusing
+from unetv2_monai.core.files import refuse_waiting, refusing
 from unetv2_monai.core.listing import IMAGE_ENDINGS
 
 from .frames import CAMERA, Frame
@@ -49,6 +49,8 @@ class Video:
 
     def __init__(self, source: str, matrix: str | None = None) -> None:
         self.source, self.matrix = source, matrix
+        if not source.startswith(CAMERA):
+            refuse_waiting(source)
         try:
             self.container: Any = _open_camera(source) if source.startswith(CAMERA) else _open_file(source)
         except ERRORS as error:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What segment.py makes of containers, interlaced frames and colours; files that are no videos."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -104,7 +105,8 @@ def test_what_is_no_video(model, tmp_path):
     write_video(tmp_path / "part.ts", pictures(5))
     (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n")
     Image.fromarray(picture(0)).save(tmp_path / "image.webp")
-    names = ("text.txt", "live.m3u8", "image.webp")
-    title, *lines = refused(model, *(tmp_path / name for name in names), "--output_dir", tmp_path / "out")
-    assert title == f"error: {len(names)} files could not be read, the others are done:"
-    assert [name in line and "no MP4" in line for name, line in zip(names, lines)] == [True] * 3
+    os.mkfifo(tmp_path / "pipe.mp4")
+    reasons = dict.fromkeys(("text.txt", "live.m3u8", "image.webp"), "no MP4") | {"pipe.mp4": "a pipe"}
+    title, *lines = refused(model, *(tmp_path / name for name in reasons), "--output_dir", tmp_path / "out")
+    assert title == "error: 4 files could not be read, the others are done:"
+    assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 4

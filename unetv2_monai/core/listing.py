@@ -27,15 +27,19 @@ MASK_FOLDERS = (
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     """Return the images and volumes of a folder, sorted, without hidden files and sub-folders."""
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
+        names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not _is_folder(e)]
     return [folder / name for name in sorted(names)]
 
 
 def list_folders(folder: Path) -> list[Path]:
     """Return the sub-folders of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+        names = [entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
     return [folder / name for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()  # is_dir raises for a loop of links
 
 
 def plain_name(folder: Path) -> str:

@@ -38,7 +38,7 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
 
 def save_overlay(image: np.ndarray, path: Path) -> None:
     """Write an image of shape (height, width, 3) as a JPEG file, atomically."""
-    write_image(path, image, "jpeg", quality=92)
+    write_image(path, Image.fromarray(image), "jpeg", quality=92)
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:

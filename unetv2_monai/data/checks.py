@@ -10,6 +10,7 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from ..core.errors import InputError
+from ..core.files import refuse_waiting
 from ..core.images import to_rgb
 from ..core.listing import is_volume
 from ..core.masks import to_mask
@@ -81,6 +82,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
     Raise InputError if the file cannot be read or does not have ``in_channels`` (None: any). Images have 3, as RGB.
     """
+    refuse_waiting(path)
     if not is_volume(path):
         if in_channels not in (None, 3):
             raise InputError(
@@ -99,6 +101,7 @@ def image_size(path: str, in_channels: int | None = None) -> tuple[int, ...]:
 
 def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
+    refuse_waiting(path)
     if not is_volume(path):
         channels = out_channels
         return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
