@@ -8,7 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -130,17 +130,18 @@ class Video:
         for _, group in groupby(frames, lambda frame: (frame.width, frame.height, frame.format.name)):
             graph: Any = None  # of one format: filters may crash when it changes
             waiting: deque[Any] = deque()
-            for frame in group:
-                if graph is None and frame.interlaced_frame:
+            for frame in chain(group, [None]):
+                if graph is None and frame and frame.interlaced_frame:
                     graph = _deinterlacer(frame, self.time_base)
                     tqdm.write(f"{self.source} is interlaced. Its frames are deinterlaced.", file=sys.stderr)
                 if graph is None:
-                    yield frame, frame
-                else:
-                    waiting.append(frame)
-                    yield from _filtered(graph, frame, waiting)
-            if graph is not None:
-                yield from _filtered(graph, None, waiting)
+                    yield from [(frame, frame)] if frame else []
+                    continue
+                waiting.append(frame)
+                graph.push(frame)  # None: the end
+                with contextlib.suppress(av.BlockingIOError, av.EOFError):  # it waits for the next frame, or has ended
+                    while made := graph.pull():
+                        yield waiting.popleft(), made
 
     def _matrix(self, frame: Any) -> Colorspace | None:
         """Return the colour matrix of a video that states none, chosen as players do; None if it states one."""
@@ -262,12 +263,3 @@ def _deinterlacer(frame: Any, time_base: Fraction) -> Any:
     graph.link_nodes(source, graph.add("bwdif", "mode=send_frame:deint=interlaced"), graph.add("buffersink"))
     graph.configure()
     return graph
-
-
-def _filtered(graph: Any, frame: Any, waiting: deque[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pass a frame to a filter, None at the end. Yield each frame that waits, in order, with what became of it."""
-    graph.push(frame)
-    with contextlib.suppress(av.BlockingIOError, av.EOFError):
-        while True:
-            made = graph.pull()
-            yield waiting.popleft(), made
