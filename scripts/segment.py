@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--presence", type=share, nargs=2, metavar=("ON", "OFF"),
         help="in a video: a lesion is present from probability ON on, until it falls below OFF (default: not used)",
     )  # fmt: skip
+    parser.add_argument(
+        "--color_matrix", choices=("bt601", "bt709"),
+        help="of videos that state none (default: bt709 from a width of 1280 or a height of 577 on, else bt601)",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     use_runtime_environment()
 

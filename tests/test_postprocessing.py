@@ -76,7 +76,10 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
     Image.fromarray(bright).convert("RGB").save(tmp_path / "images" / "turned.jpg", quality=95, exif=exif)
     files = [*INFERENCE, *overlays(*["options/inference_overlays"] * wanted)]
     options = {"dataset_dir": tmp_path / "images", "output_dir": tmp_path / "masks", "image_size": 128}
-    run(files, "inference", network_def=BRIGHT, handlers=[], num_workers=0, **options)
+    options |= {"network_def": BRIGHT, "handlers": [], "num_workers": 0, "skip_finished": True}
+    run(files, "inference", **options)
+    (tmp_path / "masks" / "overlays" / "grey.jpg").unlink(missing_ok=True)  # as if killed before it was written
+    run(files, "inference", **options)
     found = sorted((tmp_path / "masks" / "overlays").glob("*"))
     assert [path.name for path in found] == (["grey.jpg", "turned.jpg"] if wanted else [])
     for path, source in zip(found, ("grey.png", "turned.jpg")):

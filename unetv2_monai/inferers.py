@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .bfloat16 import has_bfloat16
+from .core.description import refuse_other_bin
 from .core.errors import InputError
 
 __all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
@@ -203,6 +204,7 @@ class OpenVINONetwork(nn.Module):
         shape = tuple(inputs.shape)
         if shape not in self.compiled:
             model = self.core.read_model(self.path)
+            refuse_other_bin(model, self.path)
             model.reshape(shape)
             self.compiled[shape] = self.core.compile_model(model, "CPU", self.options)
         return torch.as_tensor(self.compiled[shape](inputs.cpu().numpy())[0])

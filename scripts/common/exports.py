@@ -16,7 +16,7 @@ from monai.metrics import DiceMetric
 from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, __version__
-from unetv2_monai.core.description import KEY, Description
+from unetv2_monai.core.description import BIN_KEY, KEY, Description
 
 from .bundle import CONFIGS, read_config
 from .quantisation import quantise
@@ -116,6 +116,9 @@ def export_openvino(job: Job, target: Path) -> str:
         model = openvino.Core().read_model(Path(folder) / "model.xml")
         model = quantise(model, job.calibration) if job.calibration else model
         openvino.save_model(model, target, compress_to_fp16=False)
+        sha256 = hashlib.sha256(target.with_suffix(".bin").read_bytes()).hexdigest()
+        model.set_rt_info(sha256, ["framework", BIN_KEY])
+        openvino.save_model(model, target, compress_to_fp16=False)  # the same .bin
     return opset
 
 

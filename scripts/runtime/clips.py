@@ -28,7 +28,7 @@ def segment_video(source: str, path: Path, network: Network, settings: Settings,
     if settings.skip_finished and not is_camera and path.is_file() and (settings.no_overlays or overlay.is_file()):
         return 0
     try:
-        video = Video(source)
+        video = Video(source, settings.color_matrix)
     except BrokenFile as error:
         broken.append(str(error))
         return 0
@@ -43,7 +43,7 @@ def segment_video(source: str, path: Path, network: Network, settings: Settings,
                 for result in found:
                     if result.overlay is not None:
                         size = result.mask.shape
-                        writer = writer or VideoWriter(incomplete, size, video.rate, video.time_base)
+                        writer = writer or VideoWriter(incomplete, size, video.rate, video.time_base, video.aspect)
                         writer.add(result.overlay, result.frame.time)
                     if settings.video_masks:
                         name = f"{int(result.frame.name):06d}.png"

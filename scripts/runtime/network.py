@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from unetv2_monai.core.description import KEY, Description
+from unetv2_monai.core.description import KEY, Description, refuse_other_bin
 from unetv2_monai.core.errors import InputError
 from unetv2_monai.core.files import existing_file
 from unetv2_monai.core.images import resize
@@ -105,9 +105,11 @@ def _read(core: openvino.Core, path: Path) -> Any:
     if path.suffix.lower() == ".xml" and not weights.is_file():
         raise InputError(f"{path}: its weights, {weights.name}, are missing beside it.")
     try:
-        return core.read_model(path)
+        model = core.read_model(path)
     except RuntimeError as error:
         raise InputError(f"{path}: cannot be read as ONNX or OpenVINO (.onnx, .xml).") from error
+    refuse_other_bin(model, path)
+    return model
 
 
 def _describe(path: Path, model: Any) -> Description:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from unetv2_monai.core.description import Description
-from unetv2_monai.core.files import atomic
+from unetv2_monai.core.files import write_image
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import resize
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
@@ -40,6 +40,7 @@ class Settings:
     certainty: float | None = None
     smoothing: float = 0.0
     presence: tuple[float, float] | None = None
+    color_matrix: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,5 +115,4 @@ def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | 
 def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
     """Write a mask as a PNG file, atomically: 0 and 255 for one structure, else class indices."""
     values = mask * 255 if description.threshold is not None else mask
-    with atomic(path) as partial:
-        Image.fromarray(values).save(partial, format="png", compress_level=1)
+    write_image(path, Image.fromarray(values), "png", compress_level=1)

@@ -2,8 +2,10 @@
 """The work of segment.py: find the inputs, and segment image files into masks, overlays and a table."""
 
 import dataclasses
+import fcntl
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -39,15 +41,35 @@ def segment(settings: Settings) -> None:
     several = len(images) > 1 or bool(videos)
     network = Network(settings.model, settings.precision, several, settings.certainty)
     broken: list[str] = []
-    if images:
-        count = _segment_images(images, network, settings, broken)
-        print(count, "masks written to", settings.output_dir)
-    for video, path in tables:
-        if count := segment_video(video, path, network, settings, broken):
-            print(f"{count} frames of {video} written to {settings.output_dir}")
+    with _alone(settings.output_dir):
+        if images:
+            count = _segment_images(images, network, settings, broken)
+            print(count, "masks written to", settings.output_dir)
+        for video, path in tables:
+            if count := segment_video(video, path, network, settings, broken):
+                print(f"{count} frames of {video} written to {settings.output_dir}")
     if broken:
         files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
         raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make a folder, and lock it while this process works in it: two would replace each other's rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    locked = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"another segment.py writes to {folder}. Wait for it, or name another --output_dir."
+        ) from error
+    except OSError:
+        pass  # some network file systems lock no folders
+    try:
+        yield
+    finally:
+        os.close(locked)
 
 
 def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
+import os
 import pickle
 
 import pytest
@@ -101,3 +102,24 @@ def test_finished_volumes_are_compared_without_channels(tmp_path):
     write_volume(tmp_path / "out" / "b.nii.gz", (5, 6, 8))  # of another size
     images = list_images(str(tmp_path / "in"), output_dir=str(tmp_path / "out"), skip_finished=True, in_channels=2)
     assert names(images) == ["b.nii"]
+
+
+def test_overlays_belong_to_what_is_finished(tmp_path):
+    """A run was killed between the mask and the overlay of b."""
+    for name in ("in/a.png", "in/b.png", "out/a.png", "out/b.png", "out/overlays/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 6)).save(tmp_path / name)
+    options = {"output_dir": str(tmp_path / "out"), "skip_finished": True}
+    assert names(list_images(str(tmp_path / "in"), **options)) == []
+    assert names(list_images(str(tmp_path / "in"), overlay_dir=str(tmp_path / "out/overlays"), **options)) == ["b"]
+
+
+def test_pipes_and_loops_of_links_are_named(tmp_path):
+    """Whoever opens a pipe waits."""
+    Image.new("L", (8, 6)).save(tmp_path / "a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for name in ("pipe.png", "volume.nii"):
+        os.mkfifo(tmp_path / name)
+    images = list_images(str(tmp_path), skip_broken=True)
+    assert (names(images), len(images.broken)) == (["a"], 3)
+    assert all("is no regular file" in line for line in images.broken)

@@ -2,6 +2,7 @@
 """Exported files: as equal as scripts/export.py says, and run by the inference config through their overlays."""
 
 import contextlib
+import hashlib
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2, convert_released_state_dict
+from unetv2_monai.core.description import BIN_KEY
 
 from .. import golden
 from ..conftest import script
@@ -41,7 +43,7 @@ def exported(tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_table(exported):
-    _, printed = exported
+    folder, printed = exported
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line.startswith("|")]
     assert [row[1].strip("`") for row in rows[2:]] == list(FILES.values())
     largest = float(re.search(r"as large as ([\d.]+\d)", printed)[1])
@@ -52,6 +54,8 @@ def test_table(exported):
         assert float(row[5]) > 0.999
         assert row[6] == "yes"
     assert [row[3] != "-" for row in rows[2:]] == [False, False, True, True]
+    sha256 = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
+    assert f'<{BIN_KEY} value="{sha256}"' in (folder / "model.xml").read_text()
 
 
 @pytest.mark.parametrize("runtime", FILES)

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """segment.py on images: the masks of ``run inference``, tables, broken files, stopped and resumed runs."""
 
-import errno
+import fcntl
+import hashlib
 import itertools
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from unetv2_monai import OpenVINONetwork
-from unetv2_monai.core.description import Description
+from unetv2_monai import InputError, OpenVINONetwork
+from unetv2_monai.core.description import BIN_KEY, Description
 
 from ..conftest import ROOT, read_table, script
 from ..support.exported import RGB, description, exports_onnx, write_bright
@@ -115,9 +117,13 @@ def test_broken_files_are_listed_and_the_rest_is_done(model, tmp_path):
     folder = draw_cases(tmp_path / "images", 3)
     (folder / "cut.png").write_bytes((folder / "case_0.png").read_bytes()[:300])
     (folder / "empty.png").write_bytes(b"")
+    (folder / "loop.png").symlink_to("loop.png")
+    Image.fromarray(np.array([[0, np.nan]], np.float32)).save(folder / "nan.tif")
+    os.mkfifo(folder / "pipe.png")  # whoever opens it waits
     title, *lines = refused(model, folder, "--output_dir", tmp_path / "out")
-    assert title == "error: 2 files could not be read, the others are done:"
-    assert [Path(line.strip().split(": ")[0]).name for line in lines] == ["cut.png", "empty.png"]
+    assert title == "error: 5 files could not be read, the others are done:"
+    names = ["cut.png", "empty.png", "loop.png", "nan.tif", "pipe.png"]
+    assert [Path(line.strip().split(": ")[0]).name for line in lines] == names
     done = [f"case_{index}.png" for index in range(3)]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == done
     assert [row["file"] for row in read_table(tmp_path / "out" / "images.csv")] == done
@@ -188,17 +194,39 @@ def test_resumed_rows_are_of_one_run(tmp_path, monkeypatch):
         assert (out / path.name).read_bytes() == path.read_bytes()
 
 
-def test_full_disk(model, tmp_path, monkeypatch):
-    blobs(40, 30, 0).save(tmp_path / "a.png")
+def test_full_disk(model, tmp_path):
+    """A limit on the size of files cuts the last write short, as a full disk does."""
+    image = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3)).astype(np.uint8)).save(image)
+    segment(model, image, "--output_dir", tmp_path / "out")
+    for kind, path in {"overlay": "overlays/a.jpg", "mask": "a.png"}.items():
+        size, out = (tmp_path / "out" / path).stat().st_size - 100, tmp_path / kind
+        limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))"
+        done = segment_apart(model, image, "--output_dir", out, before=limit)
+        assert f"{path} cannot be written (File too large)" in done.stderr
+        assert [file.name for file in out.rglob("a.*")] == (["a.png"] if kind == "overlay" else [])
 
-    def full(self, path, **options):
-        Path(path).write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
-    (line,) = refused(model, tmp_path / "a.png", "--output_dir", tmp_path / "out")
-    assert "a.png cannot be written (No space left on device)" in line
-    assert not list((tmp_path / "out").glob("*.png"))
+def test_two_runs_in_one_folder(model, tmp_path):
+    folder, out = draw_cases(tmp_path / "images", 2), tmp_path / "out"
+    out.mkdir()
+    held = os.open(out, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    assert "another segment.py writes to" in refused(model, folder, "--output_dir", out)[0]
+    os.close(held)
+    segment(model, folder, "--output_dir", out)
+    assert len(read_table(out / "images.csv")) == 2
+
+
+def test_weights_of_another_export(model, tmp_path):
+    path, image = write_bright(tmp_path / "model.xml", description()), draw_cases(tmp_path / "images", 1)
+    sha256 = hashlib.sha256(path.with_suffix(".bin").read_bytes()).hexdigest()
+    path.write_text(path.read_text().replace("<framework>", f'<framework><{BIN_KEY} value="{sha256}" />'))
+    segment(path, image, "--output_dir", tmp_path / "out")
+    write_bright(tmp_path / "other.xml", description(), 0.1).with_suffix(".bin").rename(tmp_path / "model.bin")
+    assert "model.bin beside it is of another export" in refused(path, image, "--output_dir", tmp_path / "out")[0]
+    with pytest.raises(InputError, match="of another export"):
+        OpenVINONetwork(str(path))(torch.zeros(1, 3, 64, 64))
 
 
 @pytest.mark.parametrize(("capabilities", "warned"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])

@@ -49,19 +49,25 @@ def write_video(
     times: Sequence[int] = (),
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
+    aspect: Fraction = Fraction(1),
+    lasting: int = 0,
     **options: str,
 ) -> Path:
-    """Of 25 frames a second; ``times`` are in units of 1 / 25 s."""
+    """Of 25 frames a second; ``times`` are in units of 1 / 25 s, ``lasting`` that of the last frame."""
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25, options={"crf": "8"} if codec == "libx264" else {})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt, stream.bit_rate = pix_fmt, 4_000_000  # libx264 goes by its crf
         stream.codec_context.time_base = Fraction(1, 25)
+        stream.codec_context.sample_aspect_ratio = aspect
+        packets = []
         for image, at in zip(images, times or range(len(images))):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = at, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        packets[-1].duration = lasting or packets[-1].duration
+        container.mux(packets)
     return path
 
 
@@ -123,20 +129,33 @@ def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tm
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip", "clip.csv", "clip_overlay.mp4"]
 
 
-@pytest.mark.parametrize(("degrees", "rotation"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))])
-def test_rotation_is_applied(degrees, rotation, tmp_path):
-    """As a telephone marks it: a matrix in the head of the track, here by ``degrees`` clockwise."""
-    video = write_video(tmp_path / "clip.mp4", pictures(4))
-    a, b, c, d = rotation
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),  # clockwise
+        ((-1, 0, 0, -1), lambda image: image[::-1, ::-1]),
+        ((0, -1, 1, 0), np.rot90),
+        ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud),
+        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((0, -1, -1, 0), lambda image: np.rot90(image, 2).swapaxes(0, 1)),
+    ],
+)
+def test_frames_are_turned_and_mirrored(matrix, shown, tmp_path):
+    """As a telephone marks it: a matrix in the head of the track. Pixels are 4/3 as wide as high, or upright 3/4."""
+    video = write_video(tmp_path / "clip.mp4", pictures(4), aspect=Fraction(4, 3))
+    a, b, c, d = matrix
     matrix = struct.pack(">9i", *(value << 16 for value in (a, b, 0, c, d, 0, 0, 0, 1 << 14)))
     head, found, rest = video.read_bytes().partition(b"tkhd")
     video.write_bytes(head + found + rest[:40] + matrix + rest[76:])
-    expected = np.rot90(picture(3), -degrees // 90)
+    expected = shown(picture(3))
     model = write_bright(tmp_path / "model.xml", description(expected.shape[:2]))
     table, images, _ = segment_clip(model, video)
     assert images[3].shape == expected.shape
     rows, columns = np.nonzero(expected[..., 0] > 128)
     assert [int(table[3]["left"]), int(table[3]["top"])] == pytest.approx([columns.min(), rows.min()], abs=1)
+    with av.open(str(tmp_path / "out" / "clip_overlay.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3) ** (-1 if b else 1)
 
 
 @pytest.mark.parametrize(

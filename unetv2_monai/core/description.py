@@ -6,11 +6,16 @@ This module imports only the standard library, since segment.py runs where torch
 """
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from .errors import InputError
+
 KEY = "unetv2_monai"  # the key in ONNX's metadata_props; OpenVINO keeps it in rt_info below "framework"
+BIN_KEY = f"{KEY}_bin_sha256"  # in an .xml file of OpenVINO: SHA-256 of the .bin file beside it
 NORMALIZATION = "(pixel - mean) / std by channel, of RGB from 0 to 255 that was resized"
 
 
@@ -44,3 +49,11 @@ class Description:
             raise ValueError(f"it lacks {error}") from error
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**values)
+
+
+def refuse_other_bin(model: Any, xml: str | Path) -> None:
+    """Raise InputError if an ``.xml`` file states the SHA-256 of its ``.bin`` file, and the one beside it differs."""
+    place, weights = ["framework", BIN_KEY], Path(xml).with_suffix(".bin")
+    stated = model.get_rt_info(place).astype(str) if model.has_rt_info(place) else None
+    if stated and stated != hashlib.sha256(weights.read_bytes()).hexdigest():
+        raise InputError(f"{xml}: {weights.name} beside it is of another export. Copy both files of one export.")

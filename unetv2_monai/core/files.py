@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import InputError
+from PIL import Image
+
+from .errors import BrokenFile, InputError
 
 
 @contextmanager
@@ -48,6 +50,13 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
         os.fsync(opened.fileno())
 
 
+def write_image(path: Path, image: Image.Image, form: str, **options: int) -> None:
+    """Encode an image and write it atomically. On a full disk, Pillow itself tears JPEG files without an error."""
+    encoded = io.BytesIO()
+    image.save(encoded, form, **options)
+    write_atomic(path, encoded.getvalue())
+
+
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Write the given columns of rows, with a header, as a CSV file, atomically. Other entries are left out."""
     text = io.StringIO()
@@ -55,6 +64,12 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def refuse_waiting(path: str | Path) -> None:
+    """Raise BrokenFile for what is no regular file: a pipe would be waited for, a device may never end."""
+    if not Path(path).is_file():
+        raise BrokenFile(f"{path}: is no regular file, but a pipe, a device or a link that leads nowhere")
 
 
 def existing_file(path: str) -> str:

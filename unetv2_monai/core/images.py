@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import BrokenFile, InputError
+from .files import refuse_waiting
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -33,6 +34,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     Its EXIF orientation is applied, and transparency is dropped, not blended. InputError when it has several pages.
     """
+    if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+        name = getattr(image, "filename", "") or "image"
+        raise InputError(f"{name}: holds pixels that are no numbers (NaN or infinite). Replace them by a colour.")
     image = upright(image)
     if image.mode.startswith("I;16") or image.mode == "I":  # Pillow would clip, not scale
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
@@ -41,6 +45,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def read_image(path: Path) -> np.ndarray:
     """Read an image file as uint8 RGB of shape (height, width, 3); raise BrokenFile if it cannot be read."""
+    refuse_waiting(path)
     try:
         with Image.open(path) as opened:
             return np.asarray(to_rgb(opened))

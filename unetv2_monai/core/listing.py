@@ -48,7 +48,7 @@ def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     Raise InputError for a name that is not in UTF-8, since tables and lists hold names.
     """
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not e.is_dir()]
+        names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not _is_folder(e)]
     for name in names:
         if any("\udc80" <= character <= "\udcff" for character in name):  # as Python marks bytes of other encodings
             raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not in UTF-8. Rename it.")
@@ -58,8 +58,12 @@ def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
 def list_folders(folder: Path) -> list[Path]:
     """Return the sub-folders of a folder, sorted, without hidden ones."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+        names = [entry.name for entry in entries if entry.name[0] != "." and _is_folder(entry)]
     return [folder / name for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()  # is_dir raises for a loop of links
 
 
 def plain_name(folder: Path) -> str:

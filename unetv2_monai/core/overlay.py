@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .files import atomic
+from .files import write_image
 
 MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
 TITLE_HEIGHT, GAP = 18, 4  # pixels
@@ -38,8 +38,7 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
 
 def save_overlay(image: np.ndarray, path: Path) -> None:
     """Write an image of shape (height, width, 3) as a JPEG file, atomically."""
-    with atomic(path) as partial:
-        Image.fromarray(image).save(partial, format="jpeg", quality=92)
+    write_image(path, Image.fromarray(image), "jpeg", quality=92)
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:

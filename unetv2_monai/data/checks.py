@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
 from ..core.errors import InputError
+from ..core.files import refuse_waiting
 from ..core.images import to_rgb
 from ..core.listing import is_volume
 from ..core.masks import to_mask
@@ -96,6 +97,8 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
     (None: any). Images have 3, as RGB.
     """
     path, *others = ensure_tuple(files)
+    for each in (path, *others):
+        refuse_waiting(each)
     if not is_volume(path):
         if others:
             raise InputError(f"{path}: an image of {len(others) + 1} files. Save its channels in one file of colours.")
@@ -120,6 +123,8 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
 
 def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
+    for each in (path, *others):
+        refuse_waiting(each)
     if not is_volume(path):
         channels = out_channels
         return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))

@@ -32,6 +32,7 @@ def list_images(
     skip_broken: bool = False,
     skip_finished: bool = False,
     in_channels: int | None = None,
+    overlay_dir: str | None = None,
 ) -> ImageList:
     """
     Find the images to segment: those in ``dataset_dir/images`` (or ``image``) if it exists, else in ``dataset_dir``.
@@ -46,6 +47,7 @@ def list_images(
             InputError. Defaults to False.
         skip_finished: leave out images that have a complete mask of their size in ``output_dir``. Defaults to False.
         in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
+        overlay_dir: folder of overlays; ``skip_finished`` then takes both a mask and an overlay. Defaults to None.
 
     Returns:
         A list of ``{"image": path}``, sorted.
@@ -71,14 +73,16 @@ def list_images(
     if broken and not skip_broken:
         raise InputError(list_problems(paths[0].parent, broken))
     if skip_finished and output_dir is not None:
-        unfinished = check_each(items, lambda item: _check_mask(Path(item["image"]), Path(output_dir)))
+        unfinished = check_each(items, lambda item: _check_outputs(Path(item["image"]), Path(output_dir), overlay_dir))
         items = [item for item, reason in zip(items, unfinished) if reason]
     return ImageList(items, broken)
 
 
-def _check_mask(image: Path, output_dir: Path) -> None:
-    """Raise InputError unless inference has written a readable mask of the image's size."""
+def _check_outputs(image: Path, output_dir: Path, overlay_dir: str | None) -> None:
+    """Raise InputError unless inference has written a readable mask of the image's size, and such an overlay."""
     masks = [output_dir / f"{listing.stem(image)}{ending}" for ending in (".png", ".nii.gz")]
     mask = next((path for path in masks if path.is_file()), None)
     if mask is None or mask_size(str(mask)) != image_size(str(image)):
         raise InputError(f"{image}: no mask yet")
+    if overlay_dir and image_size(f"{overlay_dir}/{image.stem}.jpg") != image_size(str(image)):
+        raise InputError(f"{image}: no overlay yet")

@@ -40,8 +40,8 @@ def read_sections(
     root: Path, wanted: AbstractSet[str], folders: Mapping[str, str] | None = None
 ) -> tuple[dict[str, list[Item]], list[str]]:
     """
-    Find the pairs of every section in named folders, by ``datalist.json``, by split folders, or else by the folder's own
-    layout and split files.
+    Find the pairs of every section in named folders, by ``datalist.json``, by split folders, or else by the folder's
+    own layout and split files.
 
     Pairs that nothing assigns to a section are in ``"plain"``. The second value has an error sentence for every problem
     in a wanted section. Raise InputError if the folder does not exist, or holds neither pairs nor such a problem.
