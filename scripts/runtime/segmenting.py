@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from unetv2_monai.core.errors import BrokenFile, InputError
 from unetv2_monai.core.images import read_image
-from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images
+from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
 from unetv2_monai.core.overlay import save_overlay
 
@@ -87,10 +87,7 @@ def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
         else:
             videos.append(text)
     for text in (*map(str, images), *videos):
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{text!r} is not in UTF-8, as names in tables must be: rename it.") from error
+        refuse_other_encoding(text)
     return images, videos
 
 

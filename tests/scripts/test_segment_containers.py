@@ -104,9 +104,9 @@ def test_what_is_no_video(model, tmp_path):
     (tmp_path / "text.txt").write_text("a line of text\n" * 2000)
     write_video(tmp_path / "part.ts", pictures(5))
     (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n")
-    Image.fromarray(picture(0)).save(tmp_path / "image.webp")
+    Image.fromarray(picture(0)).save(tmp_path / "image.avif")
     os.mkfifo(tmp_path / "pipe.mp4")
-    reasons = dict.fromkeys(("text.txt", "live.m3u8", "image.webp"), "no MP4") | {"pipe.mp4": "a pipe"}
+    reasons = dict.fromkeys(("text.txt", "live.m3u8", "image.avif"), "no MP4") | {"pipe.mp4": "a pipe"}
     title, *lines = refused(model, *(tmp_path / name for name in reasons), "--output_dir", tmp_path / "out")
     assert title == "error: 4 files could not be read, the others are done:"
     assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 4

@@ -50,9 +50,16 @@ def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not _is_folder(e)]
     for name in names:
-        if any("\udc80" <= character <= "\udcff" for character in name):  # as Python marks bytes of other encodings
-            raise InputError(f"{folder}: the name {os.fsencode(name)!r} is not in UTF-8. Rename it.")
+        refuse_other_encoding(folder / name)
     return [folder / name for name in sorted(names)]
+
+
+def refuse_other_encoding(path: str | Path) -> None:
+    """Raise InputError if a name is not in UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!r} is not in UTF-8, as names in tables must be: rename it.") from error
 
 
 def list_folders(folder: Path) -> list[Path]:

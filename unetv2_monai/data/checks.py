@@ -123,8 +123,7 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
 
 def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
-    for each in (path, *others):
-        refuse_waiting(each)
+    refuse_waiting(path)
     if not is_volume(path):
         channels = out_channels
         return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
