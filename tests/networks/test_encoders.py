@@ -206,7 +206,7 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
 def test_backbone_of_one_size_says_what_to_set():
     net = UNetV2(backbone="hiera_tiny_224", channels=8).eval()
     message = refusal(net, torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
-    assert "built for images of 224 x 224, got 96 x 128" in message
+    assert "images of 96 x 128 (its position embedding is of 224 x 224)" in message
     assert "'img_size': [96, 128]" in message
     other = UNetV2(backbone="hiera_tiny_224", channels=8, backbone_args={"img_size": [96, 128]}).eval()
     assert other(torch.rand(1, 3, 90, 128)).shape == (1, 1, 90, 128)
