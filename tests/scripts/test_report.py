@@ -182,7 +182,7 @@ def test_several_classes(tmp_path, monkeypatch):
     assert "data class 1 (2)" in page
     assert "where each pixel has its most probable class" in page
     assert "at probability 0.5" not in page
-    _, first, second, poor = re.split("<h3>(?:data class [12]|Dice below 0.5)</h3>", page)
+    _, first, second, poor = re.split("<h3>(?:data class [12]|All, from worst to best)</h3>", page)
     for part, large, empty in ((first, 2, 0), (second, 1, 1)):
         assert f"<td>large: over 10 %</td><td>{large}</td>" in part
         assert f"Images with an empty mask: {empty};" in part

@@ -31,6 +31,7 @@ HINTS = {
     r"overlays are drawn on images": "Leave out options/inference_overlays.yaml.",
     r"crop and cover must be shares": "They are lesion_free_crops and lesion_free_covers.",
     r"does not take (images of|backbone_args)": "On the command line they are --network_def#backbone_args.",
+    r"\.(mp4|mov|avi|mkv|webm|m4v|mpe?g|wmv): cannot be read": "\nFor videos, run scripts/segment.py.",
     r"could not be downloaded|no pretrained weights at": "pretrained auto takes the bundle's own.",
     r"for volumes, the network is for images": "Add recipes/volumes.yaml.",
     r"for images, the network is for volumes": "Leave out recipes/volumes.yaml.",

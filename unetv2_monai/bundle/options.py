@@ -18,6 +18,7 @@ import torch
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from ..core.errors import InputError
 from ..core.places import bundle_dir
@@ -123,8 +124,12 @@ def unknown_key(path: str, known: set[str], files: Sequence[str] = ()) -> InputE
 
 @cache
 def bundle_keys() -> set[str]:
-    """Return the keys of the bundle's config files, but for the overlays' options, and the keys of their sections."""
-    found: set[str] = set()
+    """
+    Return the keys of the bundle's config files and of their sections, without the options of overlays. Keys that MONAI
+    adds by itself are among them.
+    """
+    tracking: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
+    found = {*inspect.signature(monai.bundle.run).parameters, *tracking}
     for path in (bundle_dir() / "configs").rglob("*.[jy][sa]*"):
         for key, content in config_file(path).items():
             first, *deeper = key.lstrip("+").replace("::", "#").split("#")
