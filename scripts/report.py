@@ -7,7 +7,8 @@ with outlines, all images from the worst on, failures by size of the lesion, cal
     python scripts/report.py output
 
 reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the images
-that it shows, at most 200, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
+that it shows, the worst 200 at most. Then it writes `output/report.html`, which needs no other file, and its images to
+`output/report/`.
 """
 
 import copy
@@ -101,7 +102,7 @@ def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and all from the worst on."""
+    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and all rows."""
     groups = {}
     for name, group in grouped(rows).items():
         by_size: list[Cells] = []
