@@ -8,8 +8,9 @@ numbers of channels.
 
     python scripts/check_data.py --dataset_dir data/polyp --output_dir output/check
 
-writes report.html, which shows the images in question, and report.json. Errors are data that training refuses, and
-images that are in two splits. The exit status is 1 if there is an error. All other findings are warnings.
+writes report.html, which shows pairs of each split and the images in question, and report.json. Errors are data that
+training refuses, and images that are in two splits. The exit status is 1 if there is an error. All other findings are
+warnings.
 """
 
 import hashlib
@@ -52,7 +53,7 @@ DUPLICATES = (
     "nearly the same image twice in a split", "nearly the same image in two splits",
 )  # fmt: skip
 MOST_NAMED = 3  # images of a split in a group of duplicates
-MOST_SHOWN = 12  # thumbnails of a finding
+MOST_SHOWN = 12  # thumbnails of a finding, and of a split
 MOST_PRINTED = 10  # entries of an error
 ERRORS = {
     "refused": "training refuses these files",
@@ -260,6 +261,12 @@ def summarise(facts: Sequence[Facts]) -> dict[str, str]:
     return row
 
 
+def spread(facts: Sequence[Facts]) -> list[Facts]:
+    """Choose up to ``MOST_SHOWN`` pairs at equal distances."""
+    count = min(len(facts), MOST_SHOWN)
+    return [facts[index * len(facts) // count] for index in range(count)]
+
+
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
     image, (mask,) = picture(facts.image, read_mask(facts.labels, reading) > 0)
@@ -312,6 +319,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows=rows,
         meanings=MEANINGS,
         findings=entries,
+        examples={
+            f"{some[0].split}: {len(spread(some))} of {len(some)} pairs": [
+                thumbnail(one, reading) for one in spread(some)
+            ]
+            for some in by_split
+            if some
+        },
         pictures={kind: [thumbnail(fact, reading) for fact in some[:MOST_SHOWN]] for kind, some in shown.items()},
     )
     write_atomic(arguments.output_dir / "report.html", page)

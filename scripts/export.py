@@ -50,6 +50,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("int8 takes training images: name their folder by --calibrate.")
     refuse_unknown(arguments.set, inference_config({}))
     options = with_carried(values_of(arguments.set), arguments.checkpoint)
+    if options.get("spatial_dims") == 3:
+        raise InputError(
+            f"the weights in {arguments.checkpoint} are for volumes, and export takes networks for images only. For "
+            "TorchScript of volumes, run monai.bundle ckpt_export (docs/how-to/export.md)."
+        )
     config = inference_config(options)
     network = config.get_parsed_content("network_def").eval()
     load_weights(network, arguments.checkpoint)

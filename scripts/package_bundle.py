@@ -53,6 +53,9 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
         refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
         options = {**own.options, **with_carried(values_of(arguments.set), arguments.checkpoint)}
         recipe = arguments.recipe or own.recipe or recipe_of(options)
+        if recipe == "volumes" and not entry and (count := options.get("out_channels", 3)) > 1:
+            # the recipe's metadata name the parts of the hippocampus
+            options = {"class_names": ["background", *(f"class_{index}" for index in range(1, count))], **options}
         yield replace(own, weights=arguments.checkpoint, sha256="", recipe=recipe, options=options)
     elif arguments.set or arguments.recipe:
         raise InputError("--set and --recipe are for weights of your own: name these by --checkpoint.")

@@ -2,19 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
-with outlines, failures by size of the lesion, calibration, the data and the config.
+with outlines, all images from the worst on, failures by size of the lesion, calibration, the data and the config.
 
     python scripts/report.py output
 
-reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the few
-images that it shows, then writes `output/report.html`, which needs no other file, and its images to `output/report/`.
+reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the images
+that it shows, the worst 200 at most. Then it writes `output/report.html`, which needs no other file, and its images to
+`output/report/`.
 """
 
 import copy
 import csv
 import io
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, load_weights
+from unetv2_monai.bundle.run_folder import pairs_of_run, trained_among
 from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
@@ -40,7 +42,8 @@ CURVES = {
     "loss": {"train_mean_loss": "training"},
     "mean Dice": {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
 }
-POOR, MOST_LISTED = 0.5, 50  # images with a lower Dice are poor; most images that are listed
+POOR = 0.5  # images with a lower Dice are poor
+MOST_SHOWN, THUMBNAIL = 200, 150  # images that are shown from the worst on; pixels in height
 SIZES = {  # share of the image: above the first number, up to the second
     "small: up to 2 % of the image": (0, 0.02),
     "medium: 2 to 10 %": (0.02, 0.1),
@@ -99,7 +102,7 @@ def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and by image."""
+    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and all rows."""
     groups = {}
     for name, group in grouped(rows).items():
         by_size: list[Cells] = []
@@ -110,12 +113,17 @@ def failures(rows: Sequence[Scored]) -> dict[str, Any]:
             by_size.append([title, len(alike), dice, poor, missed])
         empty = [row for row in group if row.lesion == 0]
         groups[name] = {"by_size": by_size, "empty": len(empty), "marked": sum(row.fp > 0 for row in empty)}
-    worst = sorted((row for row in rows if row.dice < POOR), key=lambda row: row.dice)
     listed: list[Cells] = []
-    for row in worst[:MOST_LISTED]:
-        what = "empty mask, marked" if row.lesion == 0 else "missed" if row.tp == 0 else "partly found"
+    for row in from_worst(rows):
+        what = "missed" if row.tp == 0 else "partly found" if row.dice < POOR else "found"
+        if row.lesion == 0:
+            what = "empty mask, marked" if row.fp else "empty mask, left empty"
         listed.append([row.group, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", what])
-    return {"limit": POOR, "groups": groups, "poor": listed, "more": len(worst) - len(listed)}
+    return {"limit": POOR, "groups": groups, "listed": listed}
+
+
+def from_worst(rows: Sequence[Scored]) -> list[Scored]:
+    return sorted(rows, key=lambda row: row.dice)
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
@@ -137,13 +145,20 @@ def content_of(parser: ConfigParser, key: str) -> Any:
         raise input_error_behind(error) or error from None
 
 
-def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[Case, Segmented]:
-    """Segment the cases in ``items`` at native size. For volumes, keep the slices with most of the mask."""
+def predict(
+    parser: ConfigParser,
+    items: Mapping[Case, dict[str, str]],
+    kept: Callable[[Case, Segmented], Any] = lambda case, segmented: segmented,
+) -> dict[Case, Any]:
+    """
+    Segment the cases in ``items`` at native size, volumes as the slices with most of the mask. Return for each what
+    ``kept`` makes of it, so that not all images are in memory.
+    """
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
     evaluator = parser.get_parsed_content("validate#evaluator")
-    found: dict[Case, Segmented] = {}
+    found: dict[Case, Any] = {}
 
     def keep(engine: Any) -> None:
         for item, output in zip(engine.state.batch, engine.state.output):
@@ -152,7 +167,7 @@ def predict(parser: ConfigParser, items: Mapping[Case, dict[str, str]]) -> dict[
                 channel = index if len(output["pred"]) > 1 else 0  # one channel has no background
                 masks = [output[key][channel].cpu().numpy() > 0 for key in ("label", "pred")]
                 image, (mask, pred) = picture(path, *(mask.T if mask.ndim == 2 else mask for mask in masks))
-                found[path, index] = image, mask, pred
+                found[path, index] = kept((path, index), (image, mask, pred))
 
     evaluator.add_event_handler("ITERATION_COMPLETED", keep)
     evaluator.run()
@@ -164,6 +179,16 @@ def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
     return side_by_side(panels, [title], height)
+
+
+def thumbnail(segmented: Segmented) -> str:
+    """Return a small image with the outlines of mask and prediction, as a data URI."""
+    image, mask, pred = segmented
+    shown = Image.fromarray(outlined(outlined(image, mask, MASK_COLOR, 0), pred, PREDICTION_COLOR, 0))
+    shown.thumbnail((2 * THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=80)
+    return data_uri(buffer.getvalue(), "jpeg")
 
 
 def curves(epochs: Sequence[dict[str, str]]) -> bytes:
@@ -203,19 +228,21 @@ def score_rows(summary: dict[str, Any]) -> list[Cells]:
     return [["data set (images)", *titles], *rows]
 
 
-def about_training(noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Container[str]) -> list[Cells]:
+def about_training(
+    folder: Path, noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Iterable[str]
+) -> list[Cells]:
     """Return what run.json and metrics.csv say of the training, and whether scored images were trained on."""
     start = noted["starts"][-1]
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
     best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
     about: list[Cells] = []
     try:
-        lists = content_of(parsed(noted["config"]), "datalist")
+        lists = pairs_of_run(noted["config"])
     except InputError:  # the data was moved; the scores do not need it
         about.append(["WARNING", "training data not found: overlap with the scored images not checked"])
     else:
         about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
-        if seen := sum(item["image"] in scored for item in lists["training"]):
+        if seen := trained_among(scored, folder):
             about.append(["WARNING", f"{seen} of the scored images were trained on: the scores say nothing of others"])
     return [
         *about,
@@ -258,17 +285,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     if noted["config"] and (folder / "metrics.csv").is_file():
         epochs = read_rows((folder / "metrics.csv").read_text())
         images["curves"] = curves(epochs)
-        about += about_training(noted, epochs, items)
+        about += about_training(folder, noted, epochs, items)
 
     chosen = [
         (f"{name}, {which}", row)
         for name, group in grouped(rows).items()
         for which, row in best_median_worst(group).items()
     ]
-    found = predict(parser, {row.case: items[row.image] for _, row in chosen})
+    worst = from_worst(rows)[:MOST_SHOWN]
+    whole = {row.case for _, row in chosen}
+    segmented = predict(
+        parser,
+        {row.case: items[row.image] for row in (*worst, *(row for _, row in chosen))},
+        lambda case, one: (one if case in whole else None, thumbnail(one)),
+    )
     volumes = any("surface_dice" in line for line in lines)
     height = VOLUME_PANEL_HEIGHT if volumes else PANEL_HEIGHT
-    overlays = [overlay(f"{title}: {row.name}  Dice {row.dice:.3f}", found[row.case], height) for title, row in chosen]
+    overlays = [
+        overlay(f"{title}: {row.name}  Dice {row.dice:.3f}", segmented[row.case][0], height) for title, row in chosen
+    ]
     buffer = io.BytesIO()
     stacked(overlays).save(buffer, "PNG")
     images["overlays"] = buffer.getvalue()
@@ -284,6 +319,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         volumes=volumes,
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
+        worst=[{"name": f"{row.name}: {row.dice:.3f}", "uri": segmented[row.case][1]} for row in worst],
         images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
         training_options=[[key, noted["config"][key]] for key in TRAINING_OPTIONS if key in noted["config"]],
         evaluation_options=[[key, plain_option(config, key)] for key in EVALUATION_OPTIONS],

@@ -48,6 +48,7 @@ LINES = [
         "RUN evaluating --config_file ['CONFIGS/train.json','CONFIGS/recipes/recommended.yaml',"
         "'CONFIGS/evaluate.json','CONFIGS/options/tta.yaml'] --dataset_dir DIR",
     ),
+    ("train %d", "RUN training --config_file CONFIGS/train.json --dataset_dir ./%d"),
     ("report output", "scripts/report.py output"),
     ("check DIR", "scripts/check_data.py --dataset_dir DIR --output_dir output/check"),
     ("check DIR --output_dir o", "scripts/check_data.py --dataset_dir DIR --output_dir o"),

@@ -110,6 +110,9 @@ def test_surface_dice_in_mm():
         assert surface_dice(first, second, tolerance, None) == pytest.approx(share / 98)
     spacing = torch.tensor([1.0, 1.0, 3.0])  # mm: the next slice is out of reach of 1.5 mm
     assert surface_dice(first, second, 1.5, spacing) == pytest.approx((on_it + next_to_it) / 98)
+    # 1.8 mm are three voxels of 0.6 mm, which a file has as 0.60000002
+    apart = torch.roll(first, 3, dims=2)
+    assert surface_dice(first, apart, 1.8, torch.tensor([1.0, 1.0, 0.6])) == 1.0
 
 
 def test_surface_dice_of_empty_masks():

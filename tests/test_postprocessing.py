@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import read_image
-from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
+from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined, save_overlay
 from unetv2_monai.postprocessing import HysteresisThresholdd, SaveOverlayd
 
 from .data.folders import write_image
@@ -106,3 +106,26 @@ def test_the_outline_is_what_an_erosion_removes(size):
     inside = ndimage.binary_erosion(mask, iterations=max(1, min(size) // 150), border_value=1)
     assert 0 < inside.sum() < mask.sum()
     np.testing.assert_array_equal(found == 100, np.repeat((~mask | inside)[..., None], 3, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (40, 1), (1, 40), (3, 2)])
+def test_masks_that_are_one_pixel_high(size, tmp_path):
+    width, height = size
+    values = np.random.default_rng(0).random((height, width, 3)) < 0.5
+    values[..., 1:] = values[..., :1]
+    (tmp_path / "images").mkdir()
+    Image.fromarray(values.astype(np.uint8) * 255).save(tmp_path / "images" / "a.png")
+    run(
+        INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "out", network_def=BRIGHT,
+        handlers=[], image_size=[height, width], num_workers=0, save_probabilities=True,
+    )  # fmt: skip
+    for name in ("a.png", "a_prob.png"):
+        with Image.open(tmp_path / "out" / name) as opened:
+            assert np.array_equal(np.asarray(opened) > 0, values[..., 0])
+
+
+def test_overlay_of_the_longest_name(tmp_path):
+    """A temporary file's name must not be longer than the name that a file system takes."""
+    path = tmp_path / f"{'a' * 251}.jpg"
+    save_overlay(np.zeros((4, 4, 3), np.uint8), path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]

@@ -31,7 +31,7 @@ PLACES = {
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
     "networks": ["SDI", "UNetV2", "load_weights"],
-    "postprocessing": ["HysteresisThresholdd"],
+    "postprocessing": ["HysteresisThresholdd", "MaskWriter"],
     "released": ["convert_released_state_dict"],
 }
 HOME = {name: module for module, names in PLACES.items() for name in names}

@@ -106,7 +106,9 @@ def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str])
     files = [_shown(path) for path in paths]
     config_file = files[0] if len(files) == 1 else "[" + ",".join(f"'{file}'" for file in files) + "]"
     command = ["-m", "monai.bundle", "run", run.run_id, "--config_file", config_file]
-    return [*command, "--dataset_dir", arguments.dataset_dir, *checkpoint, *options]
+    folder = arguments.dataset_dir
+    folder = f"./{folder}" if folder.startswith(("@", "$", "%")) else folder  # which MONAI would look up
+    return [*command, "--dataset_dir", folder, *checkpoint, *options]
 
 
 def script_command(script: Script, arguments: Sequence[str]) -> list[str]:

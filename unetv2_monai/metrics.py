@@ -12,6 +12,7 @@ from scipy.stats import bootstrap
 
 MEANS = ("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "released_dice", "released_iou")
 BINS = 20
+ROUNDING = 1e-6  # of a spacing in float32, as files have it, relative to the tolerance that was typed
 
 
 def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
@@ -73,6 +74,7 @@ def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spac
     if not pred.any() or not label.any():
         return 0.0 if pred.any() or label.any() else float("nan")
     y_pred, y, sizes = _one_class(pred, label, spacing)
+    tolerance *= 1 + ROUNDING
     return compute_surface_dice(y_pred, y, [tolerance], include_background=True, spacing=sizes).item()
 
 

@@ -3,9 +3,11 @@
 
 from collections.abc import Hashable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
+from monai.data import PILWriter
 from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
@@ -14,7 +16,7 @@ from .core.hysteresis import hysteresis
 from .core.images import read_image
 from .core.overlay import PREDICTION_COLOR, outlined, save_overlay
 
-__all__ = ["HysteresisThresholdd", "SaveOverlayd"]
+__all__ = ["HysteresisThresholdd", "MaskWriter", "SaveOverlayd"]
 
 
 class HysteresisThresholdd(MapTransform):
@@ -80,3 +82,16 @@ class SaveOverlayd(MapTransform):
             overlay = outlined(read_image(path), mask, PREDICTION_COLOR, self.opacity)
             save_overlay(overlay, self.folder / f"{path.stem}.jpg")
         return out
+
+
+class MaskWriter(PILWriter):
+    """
+    Write masks of shape (1, width, height) with Pillow, for ``SaveImaged``.
+
+    MONAI's own writer drops all trailing dimensions of size 1, so it cannot write a mask that is one pixel high.
+    """
+
+    def set_data_array(self, data_array: Any, channel_dim: int | None = 0, *args: Any, **kwargs: Any) -> None:
+        """Take a mask, and drop its channel but no other dimension."""
+        super().set_data_array(data_array, channel_dim, **{**kwargs, "squeeze_end_dims": False})
+        self.data_obj = self.data_obj[..., 0]

@@ -80,7 +80,7 @@ def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, floa
 
     ``logits`` is the sum of the two finest heads' logits, of shape (1, height, width). It is interpolated to the size
     of the mask. Its sigmoid is scaled to 0 to 1 within the image and thresholded at 0.5. So something is marked on
-    every image, even on an image without a lesion.
+    every image whose probability is not constant, even on an image without a lesion.
     """
     upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
     probability = torch.sigmoid(upsampled)

@@ -2,11 +2,14 @@
 """Options are checked before anything is loaded; each wrong one is answered by one sentence."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from unetv2_monai.bundle.option_table import OPTIONS
@@ -110,6 +113,33 @@ def test_values_of_own_files(tmp_path, monkeypatch):
     own.write_text("batch_size: many\n")
     message = refusal(check, [*TRAIN, str(own)], "", monkeypatch)
     assert message == "--batch_size must be a positive integer, got 'many'."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("max_epoch: 1", "the key max_epoch in a config file has no effect, .* did you mean max_epochs?"),
+        ("transforms#contrst: {_target_: Identityd, keys: image}", "transforms#contrst .* mean transforms#contrast?"),
+        ("network_def#dropuot: 0.3", "network_def#dropuot .* mean network_def#dropout?"),
+        ("patience: 3", "patience .* it is for options/early_stop."),
+    ],
+)
+def test_misspelt_keys_of_own_files(content, message, tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(content)
+    assert re.search(message, refusal(check, [*TRAIN, str(tmp_path / "mine.yaml")], "", monkeypatch))
+    check([*TRAIN, *RECOMMENDED, *EARLY_STOP], "", monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["2024", "left,right", "1e3", "None", "true", "[x]", "@d", "$x"])
+def test_folders_that_fire_or_monai_would_read_otherwise(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    for words in (["--dataset_dir", name], [f"--dataset_dir={name}"]):
+        monkeypatch.setattr(sys, "argv", ["run", "training", *words])
+        value = DefaultParseValue(name)
+        parser = parsed(TRAIN, **({} if value is None else {"dataset_dir": value}))
+        check_options(parser)
+        assert Path(parser.get_parsed_content("dataset_dir")).resolve() == tmp_path / name
 
 
 def test_words_of_the_command_line(monkeypatch):

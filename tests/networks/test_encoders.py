@@ -136,6 +136,8 @@ def test_impossible_backbones(backbone, arguments, message):
 def test_arguments_that_a_backbone_does_not_take():
     with pytest.raises(InputError, match=r"'vgg11' does not take backbone_args .*drop_path_rate.*leave them out"):
         UNetV2(2, 3, 1, "vgg11", backbone_args={"drop_path_rate": 0.1})
+    with pytest.raises(InputError, match="'vgg11' does not take backbone_args"):
+        build_encoder("vgg11", drop_path_rate=0.1)
 
 
 def official_pvt(seed: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -206,10 +208,20 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
 def test_backbone_of_one_size_says_what_to_set():
     net = UNetV2(backbone="hiera_tiny_224", channels=8).eval()
     message = refusal(net, torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
-    assert "built for images of 224 x 224, got 96 x 128" in message
+    assert "images of 96 x 128 (its position embedding is of 224 x 224)" in message
     assert "'img_size': [96, 128]" in message
     other = UNetV2(backbone="hiera_tiny_224", channels=8, backbone_args={"img_size": [96, 128]}).eval()
     assert other(torch.rand(1, 3, 90, 128)).shape == (1, 1, 90, 128)
+
+
+@pytest.mark.parametrize("name", ["visformer_tiny", "gcvit_xxtiny"])  # timm checks the size itself, or fails later
+def test_sizes_that_a_backbone_does_not_take(name):
+    net = UNetV2(backbone=name, channels=8).eval()
+    assert f"{name!r} does not take images of 96 x 96 (" in refusal(net, torch.rand(1, 3, 90, 96))
+    with pytest.raises(RuntimeError, match="to have 3 channels"):  # another fault is left as it is
+        net(torch.rand(1, 1, 96, 96))
+    sized = UNetV2(backbone=name, channels=8, backbone_args={"img_size": [96, 96]}).eval()
+    assert sized(torch.rand(1, 3, 90, 96)).shape == (1, 1, 90, 96)
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch):

@@ -10,7 +10,7 @@ from monai.handlers import CheckpointLoader
 from monai.networks import copy_model_state
 from torch import nn
 
-from unetv2_monai.networks import imagenet_weights, options_of, read_weights, with_options
+from unetv2_monai.networks import imagenet_weights, load_weights, options_of, read_weights, with_options
 
 from ..support.workflow import refusal
 
@@ -90,3 +90,40 @@ def test_files_without_options(tmp_path):
         torch.save(state_dict, tmp_path / "model.pt")
         assert options_of(read_weights(tmp_path / "model.pt")) == {}
         assert options_of(with_options(state_dict, {"image_size": (8, 8)})) == {"image_size": [8, 8]}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "where"),
+    [
+        (lambda net: {"state_dict": net.state_dict(), "epoch": 3}, "in the entry ['state_dict']."),
+        (lambda net: nn.DataParallel(net).state_dict(), "under names that begin with 'module.'."),
+        (lambda net: torch.compile(net).state_dict(), "under names that begin with '_orig_mod.'."),
+        (lambda net: torch.optim.swa_utils.AveragedModel(net).state_dict(), "under names that begin with 'module.'."),
+        (
+            lambda net: {
+                "pytorch-lightning_version": "2.6.0",
+                "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
+            },
+            "in the entry ['state_dict'] and under names that begin with 'net.'.",
+        ),
+    ],
+)
+def test_wrapped_weights_are_named_with_the_command_that_unwraps_them(wrap, where, tmp_path, monkeypatch):
+    network, loaded = small(1), small(2)
+    monkeypatch.chdir(tmp_path)
+    torch.save(wrap(network), "wrapped.pt")
+    message = refusal(read_weights, "wrapped.pt")
+    assert f"wrapped.pt holds its weights {where}" in message
+    exec(message.partition('python -c "')[2].removesuffix('"'), {})
+    load_weights(loaded, "plain.pt")
+    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in network.state_dict().items())
+
+
+def test_files_that_hold_more_or_less_than_weights(tmp_path):
+    for content, text in (
+        (small(1), "a Python object, torch.nn.modules.container.Sequential, which could run code"),
+        ([1, 2], "holds no PyTorch weights, but list without tensors"),
+        ({"epoch": 3}, "holds no PyTorch weights, but dict without tensors"),
+    ):
+        torch.save(content, tmp_path / "file.pt")
+        assert text in refusal(read_weights, tmp_path / "file.pt")

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What check_data finds in data sets drawn here."""
 
+import base64
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from unetv2_monai import InputError
+from unetv2_monai.core.overlay import MASK_COLOR
 
 from ..conftest import draw_pair, draw_pairs, draw_volume, script
 
@@ -205,3 +209,16 @@ def test_folders_that_are_refused(tmp_path):
         nibabel.save(nibabel.Nifti1Image(np.zeros((5, 6, 7)), AFFINE), tmp_path / kind / "solid.nii.gz")
     with pytest.raises(InputError, match=r"solid\.nii\.gz is a volume and .*flat\.png an image"):
         check(tmp_path, tmp_path / "out")
+
+
+def test_pairs_of_a_clean_set_are_shown(tmp_path):
+    draw_pairs(tmp_path / "data" / "train", 20, width=96, height=80)
+    assert check(tmp_path / "data", tmp_path / "out")["findings"] == {}
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "training: 12 of 18 pairs" in page
+    assert "validation: 2 of 2 pairs" in page
+    pictures = re.findall('data:image/jpeg;base64,([^"]+)', page)
+    assert len(pictures) == 14
+    for picture in pictures:  # with the green outline of the mask
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).astype(int)
+        assert (np.abs(pixels - MASK_COLOR).max(axis=2) < 60).sum() > 20

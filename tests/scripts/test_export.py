@@ -19,7 +19,7 @@ from unetv2_monai import InputError, UNetV2, convert_released_state_dict
 from unetv2_monai.core.description import BIN_KEY
 
 from .. import golden
-from ..conftest import script
+from ..conftest import ROOT, script
 from ..support.exported import exports_onnx
 from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, refusal, run
 
@@ -114,6 +114,12 @@ def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
     torchscript.pop("checkpoint")
     torchscript["network"] = torchscript["network"].removesuffix(".to(memory_format=@memory_format)")  # has its own
     assert trt == torchscript
+
+
+def test_weights_of_volumes_are_refused(tmp_path):
+    path = ROOT / "bundle" / "models" / "volumes.pt"
+    with pytest.raises(InputError, match=r"volumes.pt are for volumes, and export takes networks for images only"):
+        script("export").main(["--checkpoint", str(path), "--output_dir", str(tmp_path)])
 
 
 def test_wrong_weights_are_refused(tmp_path):

@@ -19,6 +19,7 @@ from common.packing import copy_bundle
 
 from unetv2_monai import InputError, UNetV2, __version__
 from unetv2_monai.core.description import KEY, Description
+from unetv2_monai.networks import with_options
 
 from ..conftest import ROOT, script
 from ..support.exported import exports_onnx
@@ -105,6 +106,19 @@ def test_what_a_package_of_own_volumes_says(tmp_path):
     assert (image["num_channels"], list(image["channel_def"]), image["modality"]) == (2, ["0", "1"], "CT")
     assert (pred["num_channels"], pred["channel_def"]) == (1, {"0": "background", "1": "lesion"})
     assert metadata["label_classes"] == metadata["pred_classes"] == "0 background, 1 lesion"
+
+
+def test_weights_of_own_volumes_are_not_those_of_the_hippocampus(tmp_path, monkeypatch):
+    module = script("package_bundle")
+    state = with_options({}, {"spatial_dims": 3, "out_channels": 3})
+    torch.save(state, tmp_path / "model.pt")
+    monkeypatch.setattr(module, "pack", lambda entry, *_: entries.append(entry) or tmp_path / "model.pt")
+    entries: list = []
+    module.main(["--checkpoint", str(tmp_path / "model.pt")])
+    copy_bundle(tmp_path / "own", entries[0].options, entries[0].recipe)
+    metadata = metadata_of(tmp_path / "own")
+    assert metadata["pred_classes"] == "0 background, 1 class_1, 2 class_2"
+    assert (metadata["task"], metadata["data_type"]) == ("Segmentation of structures in volumes", "NIfTI")
 
 
 def test_own_weights_have_no_scores_and_claim_no_data(package):

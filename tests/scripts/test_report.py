@@ -77,15 +77,31 @@ def test_report_states_what_was_scored(reported):
         "5 of the scored images were trained on",
         "<td>large: over 10 %</td><td>6</td>",
         "run &lt;1&gt;",
+        "The worst 6 of 6: mask (green)",
     ):
         assert text in page
     assert "run <1>" not in page
+    shown = [float(text) for text in re.findall(r"<figcaption>case_\d.png: ([\d.]+)</figcaption>", page)]
+    assert len(shown) == 6
+    assert shown == sorted(shown)
     # options of the training are those of run.json: evaluating has values of its own for them, which mean nothing
     assert json.loads((reported / "evaluation" / "config.json").read_text())["max_epochs"] == 30
     training, evaluation = (dict(cells(page, f"Config of the {part}")) for part in ("training", "evaluation"))
     assert (training["max_epochs"], training["learning_rate"]) == ("2", "0.001")
     assert evaluation["image_size"] == "[32, 32]"
     assert not evaluation.keys() & {"max_epochs", "batch_size", "learning_rate", "seed"}
+
+
+def test_scores_of_trained_images_are_noticed(trained, tmp_path, capsys, monkeypatch):
+    """Also where the folder is named in another way; not for other images."""
+    data, out = trained
+    monkeypatch.chdir(data)
+    weights = str(out / "models" / "model.pt")
+    evaluate(Path("../data"), tmp_path / "same", checkpoint=weights)
+    assert f"WARNING: 5 of the 6 scored images were trained on, as {out / 'run.json'} says" in capsys.readouterr().out
+    draw_pair(tmp_path / "data", "other", 70, 50, seed=9)
+    evaluate(tmp_path / "data", tmp_path / "other", checkpoint=weights)
+    assert "WARNING" not in capsys.readouterr().out
 
 
 def test_images_are_part_of_the_page(reported):
@@ -182,7 +198,7 @@ def test_several_classes(tmp_path, monkeypatch):
     assert "data class 1 (2)" in page
     assert "where each pixel has its most probable class" in page
     assert "at probability 0.5" not in page
-    _, first, second, poor = re.split("<h3>(?:data class [12]|Dice below 0.5)</h3>", page)
+    _, first, second, poor = re.split("<h3>(?:data class [12]|All, from worst to best)</h3>", page)
     for part, large, empty in ((first, 2, 0), (second, 1, 1)):
         assert f"<td>large: over 10 %</td><td>{large}</td>" in part
         assert f"Images with an empty mask: {empty};" in part

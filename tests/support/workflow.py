@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from unetv2_monai import InputError
+from unetv2_monai.core.errors import message_behind
 
 CONFIGS = Path(__file__).parents[2] / "bundle" / "configs"
 TRAIN = [str(CONFIGS / "train.json")]
@@ -54,21 +54,13 @@ def run(config_files: list[str], run_id: str, **overrides) -> ConfigWorkflow:
     return flow
 
 
-def root_error(info: pytest.ExceptionInfo) -> BaseException:
-    """What MONAI's "failed to instantiate" errors were raised from."""
-    error = info.value
-    while error.__cause__ is not None and not isinstance(error, InputError):
-        error = error.__cause__
-    return error
-
-
 def refusal(call: Callable[..., Any], *args, **kwargs) -> str:
     """The message of the InputError that a call raises, by itself or below MONAI's own errors."""
     with pytest.raises(Exception) as info:  # noqa: PT011
         call(*args, **kwargs)
-    error = root_error(info)
-    assert isinstance(error, InputError), repr(error)
-    return str(error)
+    message = message_behind(info.value)
+    assert message is not None, repr(info.value)
+    return message
 
 
 def read_scores(folder: Path, column: str) -> dict[str, float]:

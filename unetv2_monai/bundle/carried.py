@@ -14,8 +14,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
-from ..core.places import bundle_dir
 from .context import is_computed
+from .options import config_file
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +98,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
 
 def _own_values(key: str) -> list[Any]:
     """Return the values that the bundle's configs give to an option."""
-    files = [bundle_dir() / "configs" / name for name in DEFAULTS]
-    return [ConfigParser.load_config_file(file).get(key) for file in files if file.is_file()]
+    return [content[key] for content in map(config_file, DEFAULTS) if key in content]
 
 
 def _plain(part: Any) -> Any:

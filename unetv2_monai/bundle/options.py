@@ -7,18 +7,25 @@ import inspect
 import json
 import re
 import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from pydoc import locate
 from typing import Any
 
 import monai
 import torch
+from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 from monai.bundle.config_item import ConfigComponent
+from monai.bundle.utils import DEFAULT_MLFLOW_SETTINGS
 
 from ..core.errors import InputError
+from ..core.places import bundle_dir
 from .context import is_computed
-from .option_table import DEVICE, OPTIONS
+from .option_table import DEVICE, OPTIONS, PATH
 
+PATHS = {name for table in OPTIONS.values() for name, option in table.items() if option.kind is PATH}
 REFERENCE = "docs/reference/options.md"
 
 
@@ -27,16 +34,20 @@ def check_options(parser: ConfigParser) -> list[str]:
     Check the options of a config before any component is built, or raise InputError; return those of the command line.
 
     The words true, false and null on the command line become Python values; Fire, the parser of ``monai.bundle``, would
-    leave them as text. A single ``image_size`` becomes a list with one number for each dimension.
+    leave them as text. Paths stay text; Fire would make numbers, lists or None of some. A single ``image_size`` becomes
+    a list with one number for each dimension.
     """
     given = options_given()
     words = {"true": True, "false": False, "null": None}
-    for path in given:
-        if str(parser.get(path)).lower() in words:
+    for path, text in given.items():
+        if path in PATHS:
+            restore_path(parser, path, text)
+        elif str(parser.get(path)).lower() in words:
             parser[path] = words[str(parser.get(path)).lower()]
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     for path in given:
         check_name(config, path)
+    check_keys(config)
     for section, table in OPTIONS.items():
         for name, option in table.items():
             if name not in config or (section == "overlays" and name not in given):
@@ -50,7 +61,16 @@ def check_options(parser: ConfigParser) -> list[str]:
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
         raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")
-    return given
+    return list(given)
+
+
+def restore_path(parser: ConfigParser, path: str, text: str) -> None:
+    """Undo what Fire made of a path on the command line, and what MONAI would make of one that begins with @ or $."""
+    made = DefaultParseValue(text)
+    if is_computed(text) and Path(text).exists():
+        parser[path] = f"./{text}"
+    elif made is None or (made != text and made == parser.get(path)):
+        parser[path] = text
 
 
 def full_size(config: dict[str, Any]) -> Any:
@@ -63,13 +83,69 @@ def full_size(config: dict[str, Any]) -> Any:
     return size
 
 
-def options_given() -> list[str]:
-    """Return the paths of the options on the command line, such as ``network_def#dropout``."""
+def options_given() -> dict[str, str]:
+    """Return the options on the command line, as a dict from path, such as ``network_def#dropout``, to text."""
     own = set(inspect.signature(monai.bundle.run).parameters)
-    words = [re.match(r"--?([A-Za-z_][^=]*)", word) for word in sys.argv[1:]]
-    # in names, Fire accepts - for _, and MONAI accepts :: for #
-    paths = [word[1].replace("::", "#").replace("-", "_") for word in words if word]
-    return [path for path in paths if path.split("#")[0] not in own]
+    found = {}
+    for word, next_word in zip(sys.argv[1:], [*sys.argv[2:], ""]):
+        if match := re.match(r"--?([A-Za-z_][^=]*)(=?)", word):
+            # in names, Fire accepts - for _, and MONAI accepts :: for #
+            path = match[1].replace("::", "#").replace("-", "_")
+            found[path] = word[match.end() :] if match[2] else next_word
+    return {path: text for path, text in found.items() if path.split("#")[0] not in own}
+
+
+def check_keys(config: dict[str, Any]) -> None:
+    """Refuse keys of a user's own file that have no effect: no base config has them, and nothing refers to them."""
+    used = references(config)
+    for key, content in config.items():
+        parts = {f"{key}#{name}": part for name, part in content.items()} if _is_section(content) else {key: content}
+        for path, part in parts.items():  # arguments of components
+            known = (parameters_of(part) if isinstance(part, dict) else None) or set()
+            for name in part if known else ():
+                if name not in known and not re.fullmatch("_.*_", name):
+                    raise unknown_key(f"{path}#{name}", {f"{path}#{one}" for one in known})
+        option = OPTIONS["overlays"].get(key)
+        if option and content in [config_file(f"{name}.yaml").get(key) for name in option.files]:
+            continue  # as its overlay sets it: another file has replaced what referred to it
+        if key in used or key in sys.argv or key.startswith("_"):  # an argument may name an expression to run
+            continue
+        unused = {path for path in parts if not any(f"{one}#".startswith(f"{path}#") for one in used)}
+        if wrong := unused - bundle_keys():
+            raise unknown_key(min(wrong), bundle_keys(), option.files if option else ())
+
+
+def unknown_key(path: str, known: set[str], files: Sequence[str] = ()) -> InputError:
+    close = difflib.get_close_matches(path, sorted(known), 1)
+    hint = f"did you mean {close[0]}?" if close else f"{REFERENCE} lists the options."
+    hint = f"it is for {' and '.join(files)}." if files else hint
+    return InputError(f"the key {path} in a config file has no effect, since nothing takes it; {hint}")
+
+
+@cache
+def bundle_keys() -> set[str]:
+    """
+    Return the keys of the bundle's config files and of their sections, without the options of overlays. Keys that MONAI
+    adds by itself are among them.
+    """
+    tracking: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
+    found = {*inspect.signature(monai.bundle.run).parameters, *tracking}
+    for path in (bundle_dir() / "configs").rglob("*.[jy][sa]*"):
+        for key, content in config_file(path).items():
+            first, *deeper = key.lstrip("+").replace("::", "#").split("#")
+            below = deeper[:1] or (content if _is_section(content) else ())
+            found |= {first, *(f"{first}#{name}" for name in below)}
+    return found - (OPTIONS["overlays"].keys() - OPTIONS["train"].keys())
+
+
+def config_file(name: str | Path) -> dict[str, Any]:
+    """Read one of the bundle's config files, which may be missing from a bundle that was packed from others."""
+    path = bundle_dir() / "configs" / name
+    return ConfigParser.load_config_file(str(path)) if path.is_file() else {}
+
+
+def _is_section(content: Any) -> bool:
+    return isinstance(content, dict) and "_target_" not in content
 
 
 def check_name(config: dict[str, Any], path: str) -> None:

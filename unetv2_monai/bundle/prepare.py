@@ -8,7 +8,7 @@ from ..core.memory import keep_memory
 from ..networks.weights import check_weights, options_of, read_weights
 from .carried import take_over
 from .context import in_federation, running_parser
-from .messages import as_options
+from .messages import message_of
 from .option_table import OPTIONS
 from .options import check_options
 
@@ -29,7 +29,7 @@ def prepare() -> None:
     parser = running_parser()
     if parser is None:
         return
-    concise_errors(partial(as_options, options=[name for name in parser.get() if name in NAMES]))
+    concise_errors(partial(message_of, options=[name for name in parser.get() if name in NAMES]))
     given = check_options(parser)
     loads_weights = not in_federation() and any(
         isinstance(handler, dict)

@@ -8,14 +8,16 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from ..core.errors import InputError
+from ..core.errors import InputError, input_error_behind
 from ..core.files import write_atomic
 from .context import running_config
 
@@ -123,6 +125,27 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
     }
     content = {"starts": [*starts, start], "config": config}
     write_atomic(path, json.dumps(content, indent=1, default=str) + "\n")
+
+
+def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
+    """List the pairs of a config in run.json again; raise InputError if they are no longer there."""
+    parser = ConfigParser({**config, "check_data": False})
+    try:
+        pairs: dict[str, list[dict[str, str]]] = parser.get_parsed_content("datalist")
+    except Exception as error:
+        raise input_error_behind(error) or error from None
+    return pairs
+
+
+def trained_among(images: Iterable[str], run: Path) -> int:
+    """Count the images that the run in ``run`` trained on: 0 if there is no such run, or its data are elsewhere."""
+    if not (run / "run.json").is_file():
+        return 0
+    try:
+        pairs = pairs_of_run(json.loads((run / "run.json").read_text())["config"])["training"]
+    except InputError:
+        return 0
+    return len({os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)})
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:

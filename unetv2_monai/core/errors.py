@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The exceptions for input that the user has to fix."""
 
+import logging
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 
 class InputError(ValueError):
@@ -23,21 +25,45 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
     return error
 
 
-def concise_errors(rewrite: Callable[[str], str] = str) -> None:
+def message_behind(error: BaseException) -> str | None:
+    """Return the message of the InputError that caused an error; None if there is none."""
+    cause = input_error_behind(error)
+    return None if cause is None else str(cause)
+
+
+def concise_errors(message_of: Callable[[BaseException], str | None] = message_behind) -> None:
     """
-    Make ``python -m monai.bundle`` print an InputError as its message alone, changed by ``rewrite``.
+    Make ``python -m monai.bundle`` print an error for which ``message_of`` has a message as this message alone, also
+    in the log.
 
     The configs call it in ``initialize``. In other programs it does nothing.
     """
     if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
-        sys.excepthook = partial(_print_message_alone, rewrite)
+        sys.excepthook = partial(_print_message_alone, message_of)
+        # MONAI's StatsHandler logs every error with its traceback, by a logger of its own
+        logging.setLogRecordFactory(partial(_without_traceback, message_of, logging.getLogRecordFactory()))
+
+
+def _without_traceback(
+    message_of: Callable[[BaseException], str | None],
+    new_record: Callable[..., logging.LogRecord],
+    *args: Any,
+    **kw: Any,
+) -> logging.LogRecord:
+    record = new_record(*args, **kw)
+    if record.exc_info and record.exc_info[1] is not None and message_of(record.exc_info[1]) is not None:
+        record.exc_info = None
+    return record
 
 
 def _print_message_alone(
-    rewrite: Callable[[str], str], kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    message_of: Callable[[BaseException], str | None],
+    kind: type[BaseException],
+    error: BaseException,
+    traceback: TracebackType | None,
 ) -> None:
-    cause = input_error_behind(error)
-    if cause is None:
+    message = message_of(error)
+    if message is None:
         sys.__excepthook__(kind, error, traceback)
     else:
-        print(f"error: {rewrite(str(cause))}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)

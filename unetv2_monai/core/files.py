@@ -2,6 +2,7 @@
 """Write files atomically, and check that files exist."""
 
 import csv
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,8 @@ def refusing(path: Path) -> Iterator[None]:
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """Make the folder, and yield a temporary path that finally replaces ``path``. Write errors become InputErrors."""
-    partial = path.with_name(path.name + ".partial")
+    short = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # a name may have 255 bytes, so none are added
+    partial = path.with_name(f"{short}.partial")
     try:
         with refusing(path):
             path.parent.mkdir(parents=True, exist_ok=True)

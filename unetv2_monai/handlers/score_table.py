@@ -14,6 +14,7 @@ from monai.engines.utils import IterationEvents
 from monai.utils import string_list_all_gather
 
 from ..bundle.context import running_config
+from ..bundle.run_folder import trained_among
 from ..core.files import write_atomic, write_csv
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
@@ -60,13 +61,22 @@ class ScoreTable:
         dataset: name of the data set for items that have no ``dataset``.
         out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
+        checkpoint: the weights. If their run trained on scored images, a warning says so. Defaults to None: no warning.
 
     Raises:
         InputError: when ``output_dir`` cannot be written.
     """
 
-    def __init__(self, output_dir: str, dataset: str, out_channels: int = 1, surface_tolerance: float = 1.0) -> None:
+    def __init__(
+        self,
+        output_dir: str,
+        dataset: str,
+        out_channels: int = 1,
+        surface_tolerance: float = 1.0,
+        checkpoint: str | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
+        self.run = None if checkpoint is None else Path(checkpoint).parent.parent
         self.dataset = dataset
         self.out_channels = out_channels
         self.surface_tolerance = surface_tolerance
@@ -133,6 +143,12 @@ class ScoreTable:
         columns = [key for key in rows[0] if key != "bins"]
         write_csv(self.output_dir / "scores.csv", rows, columns)
         print(table(summary))
+        images = {row["image"] for row in rows}
+        if self.run is not None and (seen := trained_among(images, self.run)):
+            print(
+                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {self.run / 'run.json'} says: "
+                "the scores say nothing of other images"
+            )
 
 
 def table(summary: Mapping[str, Any]) -> str:

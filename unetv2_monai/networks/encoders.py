@@ -52,6 +52,35 @@ class Encoder(nn.Module):
         self.channels = tuple(channels[i] for i in self.out_indices)
         self.strides = tuple(strides[i] for i in self.out_indices)
         self.channels_last = channels_last
+        self.name, self.in_channels = type(model).__name__, 0  # build_encoder sets both
+        self.only_size: tuple[int, ...] | None = None  # of images, if the model does not check it by itself
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        """Return the feature maps; raise InputError if the backbone does not take images of this size."""
+        size = tuple(x.shape[2:])
+        if self.only_size is not None and size != self.only_size:
+            raise self._other_size(size, f"its position embedding is of {self.only_size[0]} x {self.only_size[1]}")
+        try:
+            return super().__call__(x)
+        except (AssertionError, IndexError, RuntimeError) as error:
+            known = x.shape[1] == self.in_channels and (isinstance(error, IndexError) or not self._takes(x.shape))
+            if not known:
+                raise
+            raise self._other_size(size, error) from error
+
+    def _takes(self, shape: Sequence[int]) -> bool:
+        """Tell whether the backbone takes images of a shape, whatever their values, on any device."""
+        try:
+            _features_on_meta(self.model, shape)
+        except Exception:  # a model's own checks, and those of PyTorch
+            return False
+        return True
+
+    def _other_size(self, size: Sequence[int], reason: object) -> InputError:
+        return InputError(
+            f"{self.name!r} does not take images of {' x '.join(map(str, size))} ({str(reason).rstrip('.')}). Set "
+            f"backbone_args to {{'img_size': {list(size)}}}, or choose another backbone."
+        )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor per level, finest first. The image size must be a multiple of the largest stride."""
@@ -97,27 +126,46 @@ def build_encoder(
                 "into it."
             )
         encoder = _measure(backbone, spatial_dims, in_channels, out_indices)
-    elif backbone.startswith(MONAI):
+    else:
+        try:
+            encoder = _named_encoder(backbone, spatial_dims, in_channels, pretrained, out_indices, **kwargs)
+        except TypeError as error:
+            if not kwargs or "unexpected keyword argument" not in str(error):
+                raise
+            raise InputError(
+                f"{backbone!r} does not take backbone_args {kwargs} ({error}): leave them out, or give those that "
+                "it takes."
+            ) from error
+        encoder.name, encoder.in_channels = backbone, in_channels
+    strides = encoder.strides
+    if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
+        raise InputError(
+            f"{encoder.name!r} has no feature pyramid: its levels have strides {strides}, which must rise. "
+            "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
+        )
+    return encoder
+
+
+def _named_encoder(
+    backbone: str,
+    spatial_dims: int,
+    in_channels: int,
+    pretrained: bool | str,
+    out_indices: Sequence[int] | None,
+    **kwargs: Any,
+) -> Encoder:
+    if backbone.startswith(MONAI):
         model = _monai_backbone(backbone, spatial_dims, in_channels, pretrained is True, **kwargs)
         prune_unused(model, spatial_dims, in_channels, out_indices)
         if isinstance(pretrained, str):
             load_encoder(model, pretrained)
-        encoder = _measure(model, spatial_dims, in_channels, out_indices)
-    elif spatial_dims == 2:
-        encoder = _timm_encoder(backbone, in_channels, pretrained, out_indices, **kwargs)
-    else:
-        raise InputError(
-            f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
-            f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
-        )
-    strides = encoder.strides
-    if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
-        name = backbone if isinstance(backbone, str) else type(backbone).__name__
-        raise InputError(
-            f"{name!r} has no feature pyramid: its levels have strides {strides}, which must rise. "
-            "Choose a hierarchical backbone such as pvt_v2_b2, convnextv2_tiny or resnet34."
-        )
-    return encoder
+        return _measure(model, spatial_dims, in_channels, out_indices)
+    if spatial_dims == 2:
+        return _timm_encoder(backbone, in_channels, pretrained, out_indices, **kwargs)
+    raise InputError(
+        f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
+        f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
+    )
 
 
 def prune_unused(
@@ -135,7 +183,7 @@ def prune_unused(
         in_channels: channels of the image.
         out_indices: indices of the feature maps that are used. Defaults to None: the last four.
     """
-    features, parameters = _features_on_meta(model, spatial_dims, in_channels)
+    features, parameters = _features_on_meta(model, _measuring(spatial_dims, in_channels))
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     used = [name for name, gradient in zip(parameters, gradients) if gradient is not None]
@@ -156,23 +204,25 @@ def _used_levels(levels: int, out_indices: Sequence[int] | None) -> list[int]:
     return list(range(levels)[-LEVELS:] if out_indices is None else out_indices)
 
 
-def _features_on_meta(
-    model: nn.Module, spatial_dims: int, in_channels: int
-) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+def _measuring(spatial_dims: int, in_channels: int) -> list[int]:
+    return [2, in_channels, *[SIZE] * spatial_dims]
+
+
+def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
-    Return the feature maps for an image of size ``SIZE``, and the model's parameters, on PyTorch's meta device.
+    Return the feature maps for images of a shape, and the model's parameters, on PyTorch's meta device.
 
     Meta tensors have shapes and gradients but no values, so this costs nothing. The module is left unchanged.
     """
     parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
     buffers = {name: value.to("meta") for name, value in model.named_buffers()}
-    image = torch.zeros(2, in_channels, *[SIZE] * spatial_dims, device="meta")
+    image = torch.zeros(*shape, device="meta")
     return list(torch.func.functional_call(model, {**parameters, **buffers}, image)), parameters
 
 
 def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
     """Build an encoder from a module. The shapes of the feature maps give its channels and strides."""
-    features, _ = _features_on_meta(model, spatial_dims, in_channels)
+    features, _ = _features_on_meta(model, _measuring(spatial_dims, in_channels))
     sizes = [tuple(feature.shape[2:]) for feature in features]
     used = [sizes[i] for i in _used_levels(len(features), out_indices)]
     if any(len(set(size)) > 1 or SIZE % size[0] for size in used):
@@ -223,31 +273,17 @@ def _timm_encoder(
     encoder = Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
     hiera = getattr(model, "model", None)
     if isinstance(hiera, Hiera):
-        _refuse_other_sizes(encoder, backbone, hiera)
+        stride: Any = hiera.patch_stride
+        encoder.only_size = tuple(count * step for count, step in zip(hiera.tokens_spatial_shape, stride))
     return encoder
-
-
-def _refuse_other_sizes(encoder: Encoder, backbone: str, hiera: Any) -> None:
-    """Make an encoder refuse images whose size does not fit the fixed position embedding of its Hiera model."""
-    height, width = (count * stride for count, stride in zip(hiera.tokens_spatial_shape, hiera.patch_stride))
-
-    def check(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        found = tuple(inputs[0].shape[2:])
-        if found != (height, width):
-            raise InputError(
-                f"{backbone!r} is built for images of {height} x {width}, got {found[0]} x {found[1]}. Set "
-                f"backbone_args to {{'img_size': [{found[0]}, {found[1]}]}}."
-            )
-
-    encoder.register_forward_pre_hook(check)
 
 
 class ConstantSameConv2d(nn.Conv2d):
     """
     A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
 
-    It shares the weights of timm's ``Conv2dSame``, which computes the padding from the input's size at run time.
-    ``torch.export`` cannot save that. Here the padding is constant, and its smaller half is before the image.
+    It shares the weights of timm's ``Conv2dSame``, which computes the padding from the input's size at run time. With
+    that, ``torch.export`` takes minutes. Here the padding is constant, and its smaller half is before the image.
     """
 
     def __init__(self, source: Any) -> None:  # a Conv2dSame; its own type declares the sizes too widely

@@ -114,17 +114,9 @@ class UNetV2(nn.Module):
             )
         self.deep_supervision = deep_supervision
 
-        try:
-            self.encoder = build_encoder(
-                backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
-            )
-        except TypeError as error:
-            if not backbone_args or "unexpected keyword argument" not in str(error):
-                raise
-            raise InputError(
-                f"{backbone!r} does not take backbone_args {backbone_args} ({error}): leave them out, or give those "
-                "that it takes."
-            ) from error
+        self.encoder = build_encoder(
+            backbone, spatial_dims, in_channels, pretrained, out_indices, **(backbone_args or {})
+        )
         self.freeze_encoder = freeze_encoder
         if freeze_encoder:
             self.encoder.requires_grad_(False).eval()

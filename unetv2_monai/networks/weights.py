@@ -51,14 +51,47 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
         raise InputError(f"no weights at {path}. Train first, or name a file that training wrote.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        state_dict = content.get(key, content)
-        for value in state_dict.values():
-            tuple(value.shape)  # fails for anything but a tensor
     except Exception as error:  # unpickling raises almost anything
-        raise InputError(f"{path} holds no PyTorch weights ({type(error).__name__}).") from error
+        found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        what = f"a Python object, {found[1]}, which could run code" if found else "no PyTorch weights"
+        hint = " Save the weights alone: torch.save(network.state_dict(), FILE)." if found else ""
+        raise InputError(f"{path} holds {what} ({type(error).__name__}).{hint}") from error
+    state_dict = content.get(key, content) if isinstance(content, Mapping) else content
+    _refuse_wrapped(state_dict, path)
     if network is not None:
         check_weights(state_dict, network, path)
     return state_dict
+
+
+def _refuse_wrapped(content: Any, path: str | Path) -> None:
+    """Refuse content that is no plain state dict. If it wraps one, name the wrapper and the command that unwraps it."""
+
+    def holds_tensors(part: Any) -> bool:
+        return isinstance(part, Mapping) and all(isinstance(value, torch.Tensor) for value in part.values())
+
+    entry, weights = "", content
+    if not holds_tensors(content):
+        parts = content.items() if isinstance(content, Mapping) else ()
+        inside = [(name, part) for name, part in parts if part and holds_tensors(part)]
+        if not inside:
+            raise InputError(f"{path} holds no PyTorch weights, but {type(content).__name__} without tensors.")
+        name, weights = max(inside, key=lambda one: len(one[1]))
+        entry = f"[{name!r}]"
+    prefixes = [re.match(r"(module\.|_orig_mod\.)*", name)[0] for name in weights]  # type: ignore[index]
+    prefix = max(prefixes, key=len, default="")
+    if "pytorch-lightning_version" in content:  # names begin with an attribute of the LightningModule
+        attributes = {name.partition(".")[0] for name in weights}
+        prefix = f"{attributes.pop()}." if len(attributes) == 1 else prefix
+    if entry or prefix:
+        where = [f"in the entry {entry}"] if entry else []
+        where += [f"under names that begin with {prefix!r}"] if prefix else []
+        plain = f"torch.load('{path}', weights_only=True){entry}"
+        if prefix:
+            plain = f"{{k.removeprefix('{prefix}'): v for k, v in {plain}.items() if k.startswith('{prefix}')}}"
+        raise InputError(
+            f"{path} holds its weights {' and '.join(where)}. Write them as plain ones: "
+            f"python -c \"import torch; torch.save({plain}, 'plain.pt')\""
+        )
 
 
 def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, path: str | Path) -> None:
