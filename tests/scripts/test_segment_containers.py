@@ -106,7 +106,7 @@ def test_what_is_no_video(model, tmp_path):
     (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n")
     Image.fromarray(picture(0)).save(tmp_path / "image.avif")
     os.mkfifo(tmp_path / "pipe.mp4")
-    reasons = dict.fromkeys(("text.txt", "live.m3u8", "image.avif"), "no MP4") | {"pipe.mp4": "a pipe"}
+    reasons = {"text.txt": "no MP4", "live.m3u8": "no MP4", "image.avif": "a single image", "pipe.mp4": "a pipe"}
     title, *lines = refused(model, *(tmp_path / name for name in reasons), "--output_dir", tmp_path / "out")
     assert title == "error: 4 files could not be read, the others are done:"
     assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 4
