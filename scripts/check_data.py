@@ -28,7 +28,6 @@ import nibabel
 import numpy as np
 from common.command import new_parser, run
 from common.pages import data_uri, render
-from common.pictures import picture
 from monai.utils import ensure_tuple
 from PIL import Image
 from scipy.sparse import coo_array
@@ -43,6 +42,7 @@ from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, outlined
 from unetv2_monai.data.checks import check_pair, palette_problems
 from unetv2_monai.data.datalist import divide
+from unetv2_monai.data.pictures import picture
 from unetv2_monai.data.volumes import open_volume, read_volume
 
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits

@@ -24,7 +24,6 @@ import numpy as np
 from common.command import new_parser, run
 from common.options import plain_option
 from common.pages import data_uri, new_figure, render, to_png
-from common.pictures import picture
 from monai.bundle import ConfigParser
 from PIL import Image
 
@@ -33,6 +32,7 @@ from unetv2_monai.bundle.run_folder import pairs_of_run, trained_among
 from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
+from unetv2_monai.data.pictures import picture
 from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")

@@ -11,10 +11,10 @@ from scipy import ndimage
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import read_image
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined, save_overlay
-from unetv2_monai.postprocessing import HysteresisThresholdd, SaveOverlayd
+from unetv2_monai.postprocessing import HysteresisThresholdd
 
 from .data.folders import write_image
-from .support.workflow import INFERENCE, overlays, refusal, run
+from .support.workflow import INFERENCE, overlays, run
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
 PROBABILITY = [
@@ -92,11 +92,6 @@ def test_overlays_look_as_those_of_segment_py(wanted, tmp_path):
         assert np.abs(expected.astype(int) - image).mean() > 3  # it is drawn on
 
 
-def test_volumes_are_refused(tmp_path):
-    mask = MetaTensor(torch.ones(1, 4, 4, 4), meta={"filename_or_obj": "a.nii.gz"})
-    assert "not on volumes" in refusal(SaveOverlayd("pred", str(tmp_path)), {"pred": mask})
-
-
 @pytest.mark.parametrize("size", [(40, 60), (330, 310)])
 def test_the_outline_is_what_an_erosion_removes(size):
     """One pixel for every 150 of the smaller side, at least one; not at the edge of the image."""
@@ -119,7 +114,7 @@ def test_masks_that_are_one_pixel_high(size, tmp_path):
         INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "out", network_def=BRIGHT,
         handlers=[], image_size=[height, width], num_workers=0, save_probabilities=True,
     )  # fmt: skip
-    for name in ("a.png", "a_prob.png"):
+    for name in ("a.png", "probabilities/a.png"):
         with Image.open(tmp_path / "out" / name) as opened:
             assert np.array_equal(np.asarray(opened) > 0, values[..., 0])
 

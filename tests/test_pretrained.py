@@ -40,7 +40,8 @@ def test_masks_and_probabilities_of_images(images, tmp_path):
     marked = 0
     for path in images.iterdir():
         mask, probabilities = network.predict(path)
-        expected, shares = (np.asarray(Image.open(tmp_path / f"{path.stem}{end}.png")) for end in ("", "_prob"))
+        places = (tmp_path / part / f"{path.stem}.png" for part in ("", "probabilities"))
+        expected, shares = (np.asarray(Image.open(place)) for place in places)
         np.testing.assert_array_equal(mask * 255, expected)
         np.testing.assert_allclose(probabilities, shares / 65535, atol=1 / 65535)
         assert (mask.dtype, probabilities.dtype) == (np.uint8, np.float32)

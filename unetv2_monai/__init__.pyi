@@ -37,6 +37,7 @@ from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
 from .networks import load_weights as load_weights
 from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
+from .postprocessing import MaskWriter as MaskWriter
 from .released import convert_released_state_dict as convert_released_state_dict
 
 __version__: str

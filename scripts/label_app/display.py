@@ -26,15 +26,14 @@ def displayed(image: Image.Image) -> tuple[Image.Image, str]:
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return seen, ""
     values = np.asarray(ImageOps.exif_transpose(image)).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    if finite.size == 0 or finite.min() == finite.max():
+    low, high = values.min(), values.max()
+    if low == high:
         return seen, ""
-    low, high = finite.min(), finite.max()
     darkest, brightest = np.asarray(seen).min(), np.asarray(seen).max()
     cut = low < 0 or high > (255 if image.mode == "F" else 65535)
     if int(brightest) - int(darkest) >= FLAT and not cut:
         return seen, ""
-    shown = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low)
+    shown = (values - low) / (high - low)
     note = f"Grey values {low:g} to {high:g} are stretched for the page. The network gets them as {darkest} to "
     note += f"{brightest} of 255: convert your images (docs/how-to/label.md)."
     return Image.fromarray((255 * shown).round().astype(np.uint8)).convert("RGB"), note

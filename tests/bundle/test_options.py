@@ -37,6 +37,9 @@ def check(files: list[str], arguments: str, monkeypatch) -> ConfigParser:
     return parser
 
 
+SLABS = [*INFERENCE, *VOLUMES, *overlays("options/inference_slabs")]
+
+
 @pytest.mark.parametrize(
     ("files", "arguments"),
     [
@@ -96,8 +99,8 @@ def test_right_options(files, arguments, monkeypatch):
         ([*INFERENCE, *VOLUMES], "--spacing=[1,1]", "must be a list of three numbers above 0, or null, got [1, 1]."),
         ([*INFERENCE, *VOLUMES], "--intensity=pet", "--intensity must be mr or ct, got 'pet'."),
         ([*INFERENCE, *VOLUMES], "--window_width=0", "--window_width must be a number above 0, got 0."),
-        ([*INFERENCE, *VOLUMES], "--save_probabilities=true", "--save_probabilities true needs images"),
-        (INFERENCE, "--save_probabilities=true --out_channels=3", "true needs images and --out_channels 1"),
+        (SLABS, "--save_probabilities=true", "--save_probabilities has no effect with these config files"),
+        (INFERENCE, "--save_probabilities=true --out_channels=3", "so images need --out_channels 1"),
     ],
 )
 def test_wrong_options(files, arguments, message, monkeypatch):

@@ -189,8 +189,8 @@ def test_inference_masks_are_upright_and_of_native_size(tmp_path):
         shapes[Path(name).stem] = image.size
     options = {"dataset_dir": tmp_path / "images", "output_dir": tmp_path / "masks", "image_size": 128}
     run(INFERENCE, "inference", network_def=BRIGHT, handlers=[], num_workers=0, save_probabilities=True, **options)
-    written = {path.name for path in (tmp_path / "masks").iterdir()}
-    assert written == {f"{stem}{end}.png" for stem in shapes for end in ("", "_prob")}
+    written = {path.relative_to(tmp_path / "masks").as_posix() for path in (tmp_path / "masks").rglob("*.png")}
+    assert written == {f"{part}{stem}.png" for stem in shapes for part in ("", "probabilities/")}
     for stem, size in shapes.items():
         mask = Image.open(tmp_path / "masks" / f"{stem}.png")
         assert (mask.size, mask.mode) == (size, "L")
@@ -198,7 +198,7 @@ def test_inference_masks_are_upright_and_of_native_size(tmp_path):
         assert set(np.unique(values)) == {0, 255}
         truth = np.asarray(picture.resize(size, Image.Resampling.NEAREST)) > 0
         assert ((values > 0) & truth).sum() / ((values > 0) | truth).sum() > 0.9
-        probabilities = np.asarray(Image.open(tmp_path / "masks" / f"{stem}_prob.png")) / 65535
+        probabilities = np.asarray(Image.open(tmp_path / "masks" / "probabilities" / f"{stem}.png")) / 65535
         np.testing.assert_array_equal(probabilities >= 0.5, values > 0)
 
 

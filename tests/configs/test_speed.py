@@ -69,9 +69,11 @@ def test_bfloat16_gives_almost_the_same_masks(pairs, tmp_path):
     for names in ([], ["options/inference_bf16"]):
         out = tmp_path / str(len(names))
         run([*INFERENCE, *overlays(*names)], "inference", output_dir=out, **options)
-        found.append({path.name: np.asarray(Image.open(path)).astype(float) for path in out.iterdir()})
+        found.append(
+            {str(path.relative_to(out)): np.asarray(Image.open(path)).astype(float) for path in out.rglob("*.png")}
+        )
     assert found[0].keys() == found[1].keys()
-    probabilities = [name for name in found[0] if "_prob" in name]
+    probabilities = [name for name in found[0] if "probabilities" in name]
     assert len(probabilities) == 6
     differences = [np.abs(found[0][name] - found[1][name]) / 65535 for name in probabilities]
     assert max(difference.max() for difference in differences) > 0

@@ -7,9 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from unetv2_monai import LabelWriter
+from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
+from unetv2_monai.data.pictures import picture
 
 from ..support.workflow import INFERENCE, overlays, refusal, run
 
@@ -152,3 +155,23 @@ def test_files_that_are_no_volumes_are_named(tmp_path):
     assert "flat.nii.gz: holds 20 x 22 values. Save it with three dimensions" in message
     assert f"holes.nii.gz: {(VALUES > 0).sum()} values are NaN or infinite" in message
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
+
+
+def test_probabilities_overlays_and_names_of_classes(tmp_path):
+    """On the grid of a turned file; the logits are minus the score, a half, and the score."""
+    values = VALUES.transpose(2, 0, 1)[:, :, ::-1]
+    write(tmp_path / "in", "a.nii.gz", values, affine_of([[0, 1, 0], [0, 0, -1], [1, 0, 0]]))
+    names = ["background", "front", "back"]
+    out = infer(tmp_path, "options/inference_overlays", save_probabilities=True, class_names=names)
+    found = nibabel.load(out / "probabilities" / "a.nii.gz")
+    label = nibabel.load(out / "a.nii.gz")
+    assert (found.shape, found.get_data_dtype()) == ((*values.shape, 3), np.float32)
+    np.testing.assert_array_equal(found.affine, label.affine)
+    score = (values - values.mean()) / values.std()
+    logits = np.exp(np.stack([-score, np.full_like(score, 0.5, dtype=float), score], axis=-1))
+    np.testing.assert_allclose(found.get_fdata(), logits / logits.sum(-1, keepdims=True), atol=1e-4)
+    np.testing.assert_array_equal(found.get_fdata().argmax(-1), np.asarray(label.dataobj))
+    image, (mask,) = picture(str(tmp_path / "in" / "a.nii.gz"), np.asarray(label.dataobj) > 0)
+    drawn = np.asarray(Image.open(out / "overlays" / "a.jpg")).astype(int)
+    assert np.abs(drawn - outlined(image, mask, PREDICTION_COLOR, 0.3)).mean() < 5  # JPEG
+    assert (out / "classes.csv").read_text().split() == ["value,class", "0,background", "1,front", "2,back"]

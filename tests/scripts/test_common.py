@@ -17,9 +17,9 @@ from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
 from common.pages import markdown
-from common.pictures import fullest_slices, picture
 
 from unetv2_monai import InputError
+from unetv2_monai.data.pictures import fullest_slices, picture
 
 from ..conftest import ROOT, script
 

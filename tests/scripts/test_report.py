@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 from common.pages import render
-from common.pictures import picture
 from PIL import Image
 
 from unetv2_monai import InputError, UNetV2
+from unetv2_monai.data.pictures import picture
 from unetv2_monai.handlers.score_table import table
 
 from ..conftest import draw_pair, draw_volume, read_table, script

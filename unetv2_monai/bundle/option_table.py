@@ -155,8 +155,12 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "certainty": CERTAINTY,
         "check_data": Option(FLAG, "decode every image first, and skip broken ones"),
         "skip_finished": Option(FLAG, "skip images that have a complete mask of their size in `output_dir`"),
+        "class_names": Option(
+            or_null(Kind("a list of names", lambda value: is_list(value, TEXT))),
+            "names of several classes, background first, for `classes.csv` beside the masks; weights carry them",
+        ),
         "save_probabilities": Option(
-            FLAG, "also write the probabilities to `NAME_prob.png`, 65535 for 1, 16 bits (one structure only)"
+            FLAG, "also write `probabilities/NAME.png`, 65535 for 1, 16 bits (one structure only), or for volumes NIfTI"
         ),
         "num_workers": Option(NATURAL, "processes that load images", "4 with a GPU, else 0"),
         "device": ON,

@@ -56,8 +56,8 @@ def check_options(parser: ConfigParser) -> list[str]:
                 raise InputError(f"--{name} must be {option.kind.name}, got {config[name]!r}.")
     if "image_size" in config:
         parser["image_size"] = full_size(config)
-    if config.get("save_probabilities") is True and (config.get("out_channels") != 1 or "spatial_dims" in config):
-        raise InputError("--save_probabilities true needs images and --out_channels 1: a PNG holds one probability.")
+    if config.get("save_probabilities") is True and config.get("out_channels") != 1 and "spatial_dims" not in config:
+        raise InputError("--save_probabilities true: a PNG holds one probability, so images need --out_channels 1.")
     check_device(config.get("device"))
     if "MLFlowHandler" in json.dumps(config, default=str) and importlib.util.find_spec("mlflow") is None:
         raise InputError("--tracking mlflow: MLflow is not installed. Run: pip install mlflow")

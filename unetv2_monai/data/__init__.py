@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find, check and augment the images and masks of a data set."""
 
-from ..postprocessing import SaveOverlayd
 from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
+from .pictures import SaveOverlayd
 from .volumes import LabelWriter, OnImageGridd, VolumeReader

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """List the images of a folder for inference, check them before use, and report at the end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core import listing
 from ..core.errors import InputError
+from ..core.files import write_csv
 from .checks import check_each, image_size, list_problems, mask_size
 from .layouts import Item
 
@@ -17,9 +18,15 @@ class ImageList(list[Item]):
         super().__init__(items)
         self.broken = list(broken)
 
-    def report(self, output_dir: str) -> None:
-        """Print how many masks were written; if files were broken, raise an InputError with their reasons."""
+    def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
+        """
+        Print how many masks were written, and write classes.csv if there are names of several classes. If files
+        were broken, raise an InputError with their reasons.
+        """
         print(len(self), "masks written to", output_dir)
+        if class_names and len(class_names) > 2:
+            rows = [{"value": value, "class": name} for value, name in enumerate(class_names)]
+            write_csv(Path(output_dir) / "classes.csv", rows, ["value", "class"])
         if self.broken:
             files, lines = "file" if len(self.broken) == 1 else "files", "\n  ".join(self.broken)
             raise InputError(f"{len(self.broken)} {files} could not be read, the others are done:\n  {lines}")

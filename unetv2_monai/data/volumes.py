@@ -166,9 +166,9 @@ class LabelWriter(NibabelWriter):
     """
     Write labels as NIfTI on the grid of their image, for ``SaveImaged``.
 
-    A label has the shape of its image without channels. Its sform, qform, their codes and the units come from the
-    image's header. MONAI's own writer drops trailing dimensions of size 1, so a volume of one slice becomes an image.
-    It also writes a qform as sform.
+    A label has the shape of its image without channels. Probabilities of several classes have them last. sform, qform,
+    their codes and the units come from the image's header. MONAI's own writer drops trailing dimensions of size 1, so a
+    volume of one slice becomes an image. It also writes a qform as sform.
 
     Args:
         output_dtype: type of the values in the file. Defaults to ``numpy.uint8``.
@@ -182,9 +182,9 @@ class LabelWriter(NibabelWriter):
     def set_data_array(
         self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
     ) -> None:
-        """Take labels of shape (1, dim_0, dim_1, dim_2), and drop the channel but no other dimension."""
+        """Take an array (channels, dim_0, dim_1, dim_2), and drop a single channel but no other dimension."""
         super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
-        self.data_obj = self.data_obj[..., 0]
+        self.data_obj = self.data_obj[..., 0] if self.data_obj.shape[-1] == 1 else self.data_obj
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
         """Take the metadata of the image, including the path of its file."""

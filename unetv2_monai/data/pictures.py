@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read images and volumes with their masks, as HTML reports show them. A volume is shown as three orthogonal slices."""
+"""Draw images, or three orthogonal slices of volumes, with their masks, for overlays and reports."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_numpy
 from PIL import Image
 
-from unetv2_monai.core.images import to_rgb
-from unetv2_monai.core.listing import is_volume
-from unetv2_monai.data.volumes import open_volume
+from ..core.images import to_rgb
+from ..core.listing import is_volume, stem
+from ..core.overlay import PREDICTION_COLOR, outlined, save_overlay
+from .volumes import open_volume
 
 GAP = 2  # pixels
 DETAIL = 256  # pixels along the longest side, so that outlines are thin
@@ -45,6 +51,36 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     scale *= max(1, int(DETAIL / (scale * grey.shape).max()))
     rgb = np.repeat(_sheet(grey, place, scale, Image.Resampling.BILINEAR)[..., None], 3, axis=2)
     return rgb, [_sheet(mask.astype(np.uint8), place, scale, Image.Resampling.NEAREST) > 0 for mask in masks]
+
+
+class SaveOverlayd(MapTransform):
+    """
+    Write ``NAME.jpg``: the image, or three slices of a volume, with the outline of its mask and a tint inside.
+    segment.py draws the same overlay.
+
+    Args:
+        keys: keys of masks of shape (1, width, height), (width, height) or (1, dim_0, dim_1, dim_2). Their metadata
+            must name the image file.
+        output_dir: folder of the overlays.
+        opacity: opacity of the tint, 0 to 1. Defaults to 0.3.
+        allow_missing_keys: whether keys may be absent. Defaults to False.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, output_dir: str, opacity: float = 0.3, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.folder, self.opacity = Path(output_dir), opacity
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key in self.key_iterator(out):
+            path = Path(out[key].meta["filename_or_obj"])  # type: ignore[attr-defined]
+            values = convert_to_numpy(out[key]) > 0
+            mask = values[0] if is_volume(path) else (values[0] if values.ndim > 2 else values).T
+            image, (mask,) = picture(str(path), mask)
+            save_overlay(outlined(image, mask, PREDICTION_COLOR, self.opacity), self.folder / f"{stem(path)}.jpg")
+        return out
 
 
 def fullest_slices(mask: np.ndarray) -> tuple[int, ...]:
