@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -39,6 +40,7 @@ from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
 SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
+ENDING = 3  # seconds within which the trainings of a killed server end
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
 
 
@@ -119,16 +121,29 @@ def no_images(folder: Path) -> list[str]:
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
     """
-    Make a work folder that only its owner can read, and lock it. The lock lasts until the last process ends that has
-    the file ``lock`` open. Yields the descriptor of this file.
+    Make a work folder that only its owner can read, and lock it. The lock is shared with the server and with what it
+    starts, such as trainings, and lasts until the last of them ends. Yields the descriptor of the locked file.
     """
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     work_dir.mkdir(mode=0o700, exist_ok=True)
+    if work_dir.stat().st_mode & 0o077:
+        if {path.name for path in work_dir.iterdir()} - {"lock"} and not (work_dir / RECORD).is_file():
+            sys.exit(
+                f"error: Others can read {work_dir}, which is no work folder yet but holds files. Name another "
+                f"--work_dir, or run: chmod go= {shlex.quote(str(work_dir))}"
+            )
+        work_dir.chmod(0o700)
+    end = time.monotonic() + ENDING
     with (work_dir / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # neither a server nor a training holds it
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
+                time.sleep(0.2)
         yield lock.fileno()
 
 
@@ -230,6 +245,8 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
     if server.poll() is None:
         print("Ready.", flush=True)
     status = server.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)  # a training must not outlive a server that was killed
     if not stopped:
         lines = "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
         print(f"error: the server has ended by itself. The last lines of {log}:\n{lines}", file=sys.stderr)

@@ -6,10 +6,13 @@ MONAI Label's own ``monaibundle`` app serves the same bundle. This app adds poly
 image by uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
+import fcntl
 import logging
 import os
+import signal
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -163,10 +166,28 @@ class Scoring(EpistemicScoring):
             logger.error(f"'{image_id}' cannot be scored: {error}")
 
 
+def end_with_server(server: int, work_dir: Path) -> None:
+    """
+    End this process, a training or scoring, when its server ends. Until then it holds the lock of the work folder, so
+    that no other server starts: this process could replace the weights of that one.
+    """
+
+    def watch() -> None:
+        with (work_dir / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            while os.getppid() == server:
+                time.sleep(0.5)
+            os.killpg(0, signal.SIGKILL)  # also what this process started
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class LabelApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
-        if os.environ.get("UNETV2_LABEL_SERVER") != str(os.getpid()):
+        server = os.environ.get("UNETV2_LABEL_SERVER")
+        if server and server != str(os.getpid()):
             os.nice(10)  # a process for training or scoring lets the server answer first
+            end_with_server(int(server), Path(app_dir).parent)
         (configs,) = Path(app_dir).glob("model/*/configs")
         self.model, self.bundle = configs.parent.name, str(configs.parent)
         self.labelling = Labelling(Path(app_dir).parent / "labelling.json")
