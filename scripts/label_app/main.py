@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,10 @@ from PIL import Image
 from store import ImageStore, Labelling, changed
 from training import Trainings
 
+from unetv2_monai import InputError
 from unetv2_monai.core.listing import VOLUME_ENDINGS
 from unetv2_monai.data import LabelWriter
+from unetv2_monai.data.checks import check_each, check_pair
 
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps
@@ -132,6 +135,15 @@ class TrainTask(BundleTrainTask):
         super().__init__(path, conf)
         self.store = store
 
+    def _fetch_datalist(self, request, datastore):
+        """Name the files that cannot be used. Training would name the transform or the cache that failed on one."""
+        found = super()._fetch_datalist(request, datastore)
+        check = partial(check_pair, out_channels=int(self.bundle_config.get("out_channels", 1)))
+        if problems := [*filter(None, check_each(found, check))]:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise InputError(f"{problems[0]}{more}. Restore it, or withdraw its label.")
+        return found
+
     def _partition_datalist(self, datalist, request, shuffle=False):
         if request.get("val_split", VAL_SPLIT) != VAL_SPLIT:
             return super()._partition_datalist(datalist, request, shuffle)
@@ -162,7 +174,7 @@ class Scoring(EpistemicScoring):
     def run_scoring(self, image_id, simulation_size, model_ts, datastore):
         try:
             super().run_scoring(image_id, simulation_size, model_ts, datastore)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # one image must not stop the others
             logger.error(f"'{image_id}' cannot be scored: {error}")
 
 
@@ -221,7 +233,10 @@ class LabelApp(MONAILabelApp):
             if self.predicted(image):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
             found = png(Image.fromarray(self.segmented(store.get_image_uri(image))))
-            store.save_version(image, found, ".png", "original", info)
+            try:
+                store.save_version(image, found, ".png", "original", info)
+            except InputError as error:
+                logger.error(f"A prediction is shown but not kept: {error}")
             return found
         finally:
             self.predicting.release()

@@ -27,7 +27,7 @@ from unetv2_monai.networks import read_weights, with_options
 
 from ...conftest import ROOT, draw_pair
 from .attacks import listing
-from .support import draw_cases, label_server, labelling, wait_for
+from .support import SMALL, bright, draw_cases, label_server, labelling, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -111,6 +111,7 @@ def test_a_start_that_fails_leaves_nothing(case):
     options = ("--images", case / "images", "--port", 0)
     assert "weights.pt" in refused(case / "new" / "work", *options, "--checkpoint", case / "weights.pt")
     assert not (case / "new" / "work").exists()
+    (case / "work").chmod(0o700)
     (case / "work" / "notes.txt").write_text("mine")
     path = case / "images" / "case.png"
     path.write_bytes(path.read_bytes()[:200])
@@ -186,6 +187,36 @@ def test_a_broken_list_says_what_to_do(content, case, command):
         command.prepare(arguments(case))
 
 
+def test_images_that_are_links_keep_their_names(case, command):
+    """They are linked anew if their folder has moved."""
+    from label_start import link_images, prepare_images
+
+    (case / "images" / "case.png").rename(case / "no_ending")
+    (case / "images" / "link.png").symlink_to("../no_ending")
+    given = arguments(case)
+    for folder in ("images", "moved"):
+        (case / "images").rename(case / folder)
+        given.images = case / folder
+        link_images(case / "work", prepare_images(given))
+        assert {path.name: path.readlink() for path in (case / "work").iterdir()} == {
+            "link.png": case / folder / "link.png"
+        }
+
+
+def test_a_work_folder_is_its_owners_alone(case, command):
+    work = case / "work"
+    work.chmod(0o755)
+    with command.own_work_folder(work):
+        assert work.stat().st_mode & 0o777 == 0o700
+    work.chmod(0o755)
+    (work / "something").touch()
+    with pytest.raises(SystemExit, match=r"Others can read .*chmod go= "), command.own_work_folder(work):
+        pass
+    (work / command.RECORD).touch()  # a work folder
+    with command.own_work_folder(work):
+        assert work.stat().st_mode & 0o777 == 0o700
+
+
 def test_in_place_takes_the_folder_that_holds_the_images(case, command, random_weights):
     given = arguments(case, images=case, in_place=True, checkpoint=random_weights)
     assert command.prepare(given)[0] == case / "images"
@@ -218,6 +249,27 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, case, ran
         finally:
             parent.kill()
     wait_for(lambda: free(work / "lock"))
+
+
+def test_a_training_ends_with_its_server_that_is_killed(case, random_weights):
+    """Until then no other server starts, whose weights it would replace. Here it is suspended, so it lives on."""
+    work = case / "work"
+    with suppress(AssertionError), labelling(work, case / "images", "--checkpoint", random_weights, *SMALL) as server:
+        server.put_label("case", bright(case / "images", "case"))
+        assert server.post("/page/train", {"max_epochs": 1000})[0] == 202
+        wait_for(lambda: server.get_json("/page/train")["epoch"], 120)
+        processes = psutil.Process(server.pid).children(recursive=True)
+        (training,) = (process for process in processes if "train" in process.cmdline())
+        training.suspend()
+        for process in (psutil.Process(server.pid), processes[0]):
+            process.kill()
+        wait_for(lambda: not processes[0].is_running())
+        assert (training.is_running(), free(work / "lock")) == (True, False)
+        training.resume()
+        wait_for(lambda: not training.is_running(), 10)
+        assert free(work / "lock")
+        training = None
+    assert training is None
 
 
 def free(lock: Path) -> bool:
