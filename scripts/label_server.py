@@ -221,7 +221,8 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
         )
     print(f"{start}\nImages: {arguments.images}\nLabels: {studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(arguments.work_dir / "app")]
+    app = arguments.work_dir / "app"
+    command = [sys.executable, str(app / "serve.py"), "start_server", "--app", str(app)]
     command += ["--studies", str(studies), "--host", arguments.host, "--port", str(arguments.port)]
     command += ["--uvicorn_app", "server:app"]
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
