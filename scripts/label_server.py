@@ -39,6 +39,13 @@ from common.command import new_parser, run
 from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
+REQUIREMENTS = Path(__file__).resolve().parent / "label_start" / "requirements.txt"
+ADVICE = (
+    "Run: make label-env"
+    if (LABEL_PYTHON.parents[2] / "Makefile").is_file()  # else it was installed from a wheel
+    else f"In a new environment run: pip install unetv2_monai-*.whl -c {REQUIREMENTS} && pip install --no-deps -r "
+    f"{REQUIREMENTS}"
+)
 SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
 ENDING = 3  # seconds within which the trainings of a killed server end
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
@@ -48,7 +55,7 @@ def use_label_environment() -> None:
     """Restart this script in the environment of MONAI Label, unless it runs there."""
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
-            sys.exit("error: MONAI Label is not installed. Run: make label-env")
+            sys.exit(f"error: MONAI Label is not installed in {sys.prefix}. {ADVICE}")
         if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
             sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
@@ -88,7 +95,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 def port_in_use(arguments: argparse.Namespace) -> str:
     """Return why the port cannot be used, and what to do; empty if it can. Port 0 is replaced by a free port."""
-    with socket.socket() as tried:
+    with socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((arguments.host, arguments.port))
@@ -197,22 +204,23 @@ def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, 
 
 
 def answers(host: str, port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex((host, port)) == 0
+    with suppress(OSError), socket.create_connection((host, port)):
+        return True
+    return False
 
 
 def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: bool, lock: int) -> int:
     """Start the server, print its address, and wait until it ends. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
-    anywhere = arguments.host in ("0.0.0.0", "::")
-    shown = "127.0.0.1" if anywhere else arguments.host
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(arguments.host, arguments.host)
+    in_url = f"[{shown}]" if ":" in shown else shown
     log = arguments.work_dir / "server.log"
-    print(f"Page: http://{shown}:{arguments.port}/{token}{'/' * bool(token)}")
+    print(f"Page: http://{in_url}:{arguments.port}/{token}{'/' * bool(token)}")
     if volumes:
         print("Give it to 3D Slicer's MONAILabel as server once 'Ready.' is printed: the page shows no volumes.")
     else:
         print("Open it in a browser once 'Ready.' is printed. Other clients take it too: docs/how-to/label.md")
-    if anywhere:
+    if shown != arguments.host:
         print("From other machines: the same address with the name or the IP address of this one.")
     if arguments.no_token:
         print(

@@ -93,7 +93,10 @@ class InferTask(ParsedTask):
 
     def post_transforms(self, data=None):
         found = super().post_transforms(data)
-        return [*found, FindContoursd(keys=self.key_pred, labels=self.labels)] if self.polygons(data) else found
+        if not self.polygons(data):
+            return found
+        smallest = {"min_positive": 1, "min_poly_area": 1}  # MONAI Label would leave out lesions below 80 pixels
+        return [*found, FindContoursd(keys=self.key_pred, labels=self.labels, **smallest)]
 
     def polygons(self, data) -> bool:
         return bool(data) and data.get("output") == "json" and self.dimension == 2

@@ -140,7 +140,7 @@ def withdraw_label(id: ImageId) -> dict[str, Any]:
 @router.post("/page/next")
 def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
     """Return the most uncertain image without a label, or the first one if none has an uncertainty."""
-    objects, skipped = app_instance().datastore().json()["objects"], given.get("skip", ())
+    objects, skipped = app_instance().datastore().json()["objects"], {*given.get("skip", ())}
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
     return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}
 

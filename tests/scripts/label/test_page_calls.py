@@ -187,7 +187,7 @@ def test_next(server):
     left.sort(key=found.__getitem__)
     assert next_image() == left[-1]
     assert next_image(left[-1], left[-2], "no such id") == left[-3]
-    assert next_image(*left) is None
+    assert next_image(*left, *(f"skipped_{index:06}" for index in range(9000))) is None
 
 
 def ended(server, seen: list[int]) -> dict:

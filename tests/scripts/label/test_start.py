@@ -119,17 +119,21 @@ def test_a_start_that_fails_leaves_nothing(case):
     assert sorted(found.name for found in (case / "work").iterdir()) == ["lock", "notes.txt"]
 
 
-def test_port_0_takes_a_free_one(tmp_path, command):
-    given = arguments(tmp_path)
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_port_0_takes_a_free_one(host, family, tmp_path, command):
+    given = arguments(tmp_path, host=host)
     assert command.port_in_use(given) == ""
     assert 1024 <= given.port <= 65535
-    with socket.create_server(("127.0.0.1", 0)) as used:
-        said = command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+    with socket.create_server((host, 0), family=family) as used:
+        port = used.getsockname()[1]
+        said = command.port_in_use(arguments(tmp_path, host=host, port=port))
+        assert command.answers(host, port)
+    assert not command.answers(host, port)
     assert "in use" in said
     assert said.endswith("Name another --port.")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "::1"])  # of no machine; of another kind than the server's sockets
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])  # of no machine
 def test_another_host_is_named_where_the_port_is_not_at_fault(host, tmp_path, command):
     said = command.port_in_use(arguments(tmp_path, host=host, port=8000))
     assert said.endswith("Name another --host.")
@@ -204,17 +208,16 @@ def test_images_that_are_links_keep_their_names(case, command):
 
 
 def test_a_work_folder_is_its_owners_alone(case, command):
+    """One that is there already too, unless it holds something else."""
     work = case / "work"
-    work.chmod(0o755)
-    with command.own_work_folder(work):
-        assert work.stat().st_mode & 0o777 == 0o700
-    work.chmod(0o755)
-    (work / "something").touch()
-    with pytest.raises(SystemExit, match=r"Others can read .*chmod go= "), command.own_work_folder(work):
+    for added in ("lock", command.RECORD):  # an empty one, one of an earlier start
+        (work / added).touch()
+        work.chmod(0o755)
+        with command.own_work_folder(work):
+            assert work.stat().st_mode & 0o777 == 0o700
+    (case / "images").chmod(0o755)
+    with pytest.raises(SystemExit, match=r"Others can read .*chmod go= "), command.own_work_folder(case / "images"):
         pass
-    (work / command.RECORD).touch()  # a work folder
-    with command.own_work_folder(work):
-        assert work.stat().st_mode & 0o777 == 0o700
 
 
 def test_in_place_takes_the_folder_that_holds_the_images(case, command, random_weights):
