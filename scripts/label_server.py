@@ -40,14 +40,8 @@ from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
 REQUIREMENTS = Path(__file__).resolve().parent / "label_start" / "requirements.txt"
-ADVICE = (
-    "Run: make label-env"
-    if (LABEL_PYTHON.parents[2] / "Makefile").is_file()  # else it was installed from a wheel
-    else f"In a new environment run: pip install unetv2_monai-*.whl -c {REQUIREMENTS} && pip install --no-deps -r "
-    f"{REQUIREMENTS}"
-)
+FROM_WHEEL = f"pip install unetv2_monai-*.whl -c {REQUIREMENTS} && pip install --no-deps -r {REQUIREMENTS}"
 SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
-ENDING = 3  # seconds within which the trainings of a killed server end
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
 
 
@@ -55,7 +49,9 @@ def use_label_environment() -> None:
     """Restart this script in the environment of MONAI Label, unless it runs there."""
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
-            sys.exit(f"error: MONAI Label is not installed in {sys.prefix}. {ADVICE}")
+            in_repository = (LABEL_PYTHON.parents[2] / "Makefile").is_file()
+            advice = "Run: make label-env" if in_repository else f"In a new environment, run: {FROM_WHEEL}"
+            sys.exit(f"error: MONAI Label is not installed. {advice}")
         if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
             sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
@@ -135,22 +131,18 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
     work_dir.mkdir(mode=0o700, exist_ok=True)
     if work_dir.stat().st_mode & 0o077:
         if {path.name for path in work_dir.iterdir()} - {"lock"} and not (work_dir / RECORD).is_file():
-            sys.exit(
-                f"error: Others can read {work_dir}, which is no work folder yet but holds files. Name another "
-                f"--work_dir, or run: chmod go= {shlex.quote(str(work_dir))}"
-            )
+            advice = f"Name another --work_dir, or run: chmod go= {shlex.quote(str(work_dir))}"
+            sys.exit(f"error: Others can read {work_dir}, which holds files but is no work folder yet. {advice}")
         work_dir.chmod(0o700)
-    end = time.monotonic() + ENDING
     with (work_dir / "lock").open("a") as lock:
-        while True:
-            try:
+        for _ in range(15):  # trainings of a server that was killed end within a second or two
+            with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # neither a server nor a training holds it
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
-                time.sleep(0.2)
+            time.sleep(0.2)
+        else:
+            sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
         yield lock.fileno()
 
 

@@ -143,8 +143,7 @@ class TrainTask(BundleTrainTask):
         found = super()._fetch_datalist(request, datastore)
         check = partial(check_pair, out_channels=int(self.bundle_config.get("out_channels", 1)))
         if problems := [*filter(None, check_each(found, check))]:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise InputError(f"{problems[0]}{more}. Restore it, or withdraw its label.")
+            raise InputError(f"{problems[0]} (files: {len(problems)}). Restore it, or withdraw its label.")
         return found
 
     def _partition_datalist(self, datalist, request, shuffle=False):
@@ -236,10 +235,8 @@ class LabelApp(MONAILabelApp):
             if self.predicted(image):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
             found = png(Image.fromarray(self.segmented(store.get_image_uri(image))))
-            try:
+            with suppress(InputError):  # on a full disk it is shown, but not kept
                 store.save_version(image, found, ".png", "original", info)
-            except InputError as error:
-                logger.error(f"A prediction is shown but not kept: {error}")
             return found
         finally:
             self.predicting.release()

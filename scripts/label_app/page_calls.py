@@ -113,15 +113,9 @@ async def png_body(request: Request) -> bytes:
 
 @router.put("/page/label")
 def put_label(
-    id: ImageId,
-    body: Annotated[bytes, Depends(png_body)],
-    replaces: Version | None = None,
-    drawn_on: Version | None = None,
+    id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version = "", drawn_on: Version = ""
 ) -> dict[str, Any]:
-    """
-    Save a label. Refuse it (409) if the stored label is not the version that ``replaces`` names, and (412) if the
-    image's file is not the version that ``drawn_on`` names.
-    """
+    """Save a label; refuse it if the stored label (409) or the image's file (412) is not the version that is named."""
     app, path = app_instance(), path_of(id)
     store = app.datastore()
     store.refuse_replaced(id, drawn_on)

@@ -19,7 +19,7 @@ class Bounded(H11Protocol):
     """Close the oldest of too many connections that wait for a request or for the rest of its header."""
 
     def connection_made(self, transport: BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         self.since = self.loop.time()
         open_ones = (each for each in self.connections if not each.transport.is_closing())
         waiting = [each for each in open_ones if each.conn.their_state is h11.IDLE]

@@ -57,11 +57,8 @@ async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 async def unusable(_: Request, error: Exception) -> JSONResponse:
     """Return which file cannot be read or written, and why: for an InputError or OSError."""
     cause = error if isinstance(error, OSError) else error.__cause__
-    sentence = (getattr(error, "strerror", None) or str(error)).splitlines()[0].rstrip(".")
-    if isinstance(error, OSError) and error.filename:
-        sentence = f"'{os.path.basename(error.filename)}': {sentence}"
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-    return JSONResponse({"detail": f"{sentence}."}, 507 if full else 422)
+    return JSONResponse({"detail": str(error).splitlines()[0].rstrip(".") + "."}, 507 if full else 422)
 
 
 async def failed(_: Request, __: Exception) -> JSONResponse:
@@ -75,13 +72,8 @@ calls_of_both = FastAPI(
     lifespan=lifespan,
     dependencies=[Depends(refuse_unknown)],
     form_limits={"max_files": 1, "max_fields": 1, "max_part_size": MAX_TEXT},
-    exception_handlers={
-        AnyHTTPException: refused,
-        RequestValidationError: invalid,
-        InputError: unusable,
-        OSError: unusable,
-        Exception: failed,
-    },
+    exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid, Exception: failed}
+    | dict.fromkeys([InputError, OSError], unusable),
 )
 calls_of_both.include_router(calls.router)
 calls_of_both.include_router(page_calls.router)

@@ -174,20 +174,13 @@ class ImageStore(LocalDatastore):
         self.save_version(image_id, source.read_bytes(), self._to_id(source.name)[1], label_tag, label_info)
         return image_id
 
-    def refuse_replaced(self, image_id: str, version: str | None) -> None:
-        """Raise HTTPException (412) if the image's file is not the version that was opened. None: any."""
+    def refuse_replaced(self, image_id: str, version: str) -> None:
+        """Raise HTTPException (412) if the image's file is not the version that was opened. Empty: any."""
         if version and version != changed(self.get_image_uri(image_id)):
             raise HTTPException(412, "The image was replaced since it was opened here. Open it again.")
 
     def save_version(
-        self,
-        image_id: str,
-        content: bytes,
-        ending: str,
-        tag: str,
-        info: dict[str, Any],
-        replaces: str | None = None,
-        drawn_on: str | None = None,
+        self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces="", drawn_on=""
     ) -> str:
         """
         Save a label, or change nothing and raise an error. A symbolic link of the file's name is replaced, not

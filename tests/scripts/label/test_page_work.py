@@ -140,9 +140,6 @@ def test_a_mask_of_an_image_that_was_replaced_is_not_saved(server, page, images)
     page.open("case_1")
     page.open("case_4")
     assert page.mask().shape == (72, 120)  # of the new image
-    page.draw()
-    page.save()
-    page.withdraw()
 
 
 def test_a_saved_mask_that_is_not_loaded_is_not_replaced(server, page):

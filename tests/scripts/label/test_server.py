@@ -101,14 +101,9 @@ def test_polygons_for_cvat(server, images, monkeypatch):
     np.testing.assert_allclose(points.mean(0), [columns.mean(), rows.mean()], atol=8)
 
 
+# a half: columns 0 to 29, rows 0 to 39; everything; a corner, squares of 64 pixels and of 4
 @pytest.mark.parametrize(
-    "regions",
-    [
-        [(0, 0, 29, 39)],  # the left half: columns 0 to 29, rows 0 to 39
-        [(0, 0, 59, 39)],  # everything
-        [(0, 0, 19, 19)],  # a corner
-        [(40, 25, 59, 39), (5, 5, 12, 12), (30, 3, 31, 4)],  # another one, a square of 64 pixels, and one of 4
-    ],
+    "regions", [[(0, 0, 29, 39)], [(0, 0, 59, 39)], [(0, 0, 19, 19), (40, 5, 47, 12), (30, 3, 31, 4)]]
 )
 def test_polygons_enclose_every_region(regions, monkeypatch):
     """Exactly; Pillow fills a polygon up to and including its outline."""

