@@ -62,11 +62,11 @@ test-min: .venv-min/installed
 # MONAI Label, whose dependencies need an environment of their own
 label-env: .venv-label/installed
 
-.venv-label/installed: requirements.txt requirements-label.txt
+.venv-label/installed: requirements.txt scripts/label_start/requirements.txt
 	@test -x .venv-label/bin/python || $(PYTHON) -m venv .venv-label
 	@echo "Installing MONAI Label into .venv-label (a few minutes the first time)"
-	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check -r requirements.txt -c requirements-label.txt
-	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements-label.txt -e .
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check -r requirements.txt -c scripts/label_start/requirements.txt
+	@.venv-label/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r scripts/label_start/requirements.txt -e .
 	@touch $@
 
 # with the page in Chromium, which is installed where that can be done without asking; else those tests skip

@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -38,6 +39,8 @@ from common.command import new_parser, run
 from common.options import add_set
 
 LABEL_PYTHON = Path(__file__).resolve().parents[1] / ".venv-label" / "bin" / "python"
+REQUIREMENTS = Path(__file__).resolve().parent / "label_start" / "requirements.txt"
+FROM_WHEEL = f"pip install unetv2_monai-*.whl -c {REQUIREMENTS} && pip install --no-deps -r {REQUIREMENTS}"
 SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
 
@@ -46,7 +49,9 @@ def use_label_environment() -> None:
     """Restart this script in the environment of MONAI Label, unless it runs there."""
     if importlib.util.find_spec("monailabel") is None:
         if not LABEL_PYTHON.exists():
-            sys.exit("error: MONAI Label is not installed. Run: make label-env")
+            in_repository = (LABEL_PYTHON.parents[2] / "Makefile").is_file()
+            advice = "Run: make label-env" if in_repository else f"In a new environment, run: {FROM_WHEEL}"
+            sys.exit(f"error: MONAI Label is not installed. {advice}")
         if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
             sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
         os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
@@ -86,7 +91,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
 
 def port_in_use(arguments: argparse.Namespace) -> str:
     """Return why the port cannot be used, and what to do; empty if it can. Port 0 is replaced by a free port."""
-    with socket.socket() as tried:
+    with socket.socket(socket.AF_INET6 if ":" in arguments.host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             tried.bind((arguments.host, arguments.port))
@@ -119,15 +124,24 @@ def no_images(folder: Path) -> list[str]:
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
     """
-    Make a work folder that only its owner can read, and lock it. The lock lasts until the last process ends that has
-    the file ``lock`` open. Yields the descriptor of this file.
+    Make a work folder that only its owner can read, and lock it. The lock is shared with the server and with what it
+    starts, such as trainings, and lasts until the last of them ends. Yields the descriptor of the locked file.
     """
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     work_dir.mkdir(mode=0o700, exist_ok=True)
+    if work_dir.stat().st_mode & 0o077:
+        if {path.name for path in work_dir.iterdir()} - {"lock"} and not (work_dir / RECORD).is_file():
+            advice = f"Name another --work_dir, or run: chmod go= {shlex.quote(str(work_dir))}"
+            sys.exit(f"error: Others can read {work_dir}, which holds files but is no work folder yet. {advice}")
+        work_dir.chmod(0o700)
     with (work_dir / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        for _ in range(15):  # trainings of a server that was killed end within a second or two
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # neither a server nor a training holds it
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            time.sleep(0.2)
+        else:
             sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
         yield lock.fileno()
 
@@ -182,22 +196,23 @@ def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, 
 
 
 def answers(host: str, port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex((host, port)) == 0
+    with suppress(OSError), socket.create_connection((host, port)):
+        return True
+    return False
 
 
 def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: bool, lock: int) -> int:
     """Start the server, print its address, and wait until it ends. Returns its exit status."""
     token = "" if arguments.no_token else secrets.token_urlsafe(24)
-    anywhere = arguments.host in ("0.0.0.0", "::")
-    shown = "127.0.0.1" if anywhere else arguments.host
+    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(arguments.host, arguments.host)
+    in_url = f"[{shown}]" if ":" in shown else shown
     log = arguments.work_dir / "server.log"
-    print(f"Page: http://{shown}:{arguments.port}/{token}{'/' * bool(token)}")
+    print(f"Page: http://{in_url}:{arguments.port}/{token}{'/' * bool(token)}")
     if volumes:
         print("Give it to 3D Slicer's MONAILabel as server once 'Ready.' is printed: the page shows no volumes.")
     else:
         print("Open it in a browser once 'Ready.' is printed. Other clients take it too: docs/how-to/label.md")
-    if anywhere:
+    if shown != arguments.host:
         print("From other machines: the same address with the name or the IP address of this one.")
     if arguments.no_token:
         print(
@@ -206,7 +221,8 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
         )
     print(f"{start}\nImages: {arguments.images}\nLabels: {studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
-    command = [sys.executable, "-m", "monailabel.main", "start_server", "--app", str(arguments.work_dir / "app")]
+    app = arguments.work_dir / "app"
+    command = [sys.executable, str(app / "serve.py"), "start_server", "--app", str(app)]
     command += ["--studies", str(studies), "--host", arguments.host, "--port", str(arguments.port)]
     command += ["--uvicorn_app", "server:app"]
     command += ["--log_level", "warning"]  # of uvicorn, which would print an address without the token
@@ -230,6 +246,8 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
     if server.poll() is None:
         print("Ready.", flush=True)
     status = server.wait()
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)  # a training must not outlive a server that was killed
     if not stopped:
         lines = "\n".join(log.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
         print(f"error: the server has ended by itself. The last lines of {log}:\n{lines}", file=sys.stderr)

@@ -12,12 +12,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_TEXT = 64 * 1024  # bytes of a body that is no file
+MAX_TEXT = 64 * 1024  # bytes beside a file
+MAX_JSON = 2**20  # bytes of a body that is no file, such as the ids of thousands of skipped images
 FILES = ("multipart/form-data", "image/png")
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -45,11 +46,11 @@ class Guard:
             return
         headers = Headers(scope=scope)
         file = headers.get("content-type", "").lower().startswith(FILES)
-        receive = limited(receive, MAX_TEXT + self.max_upload * file)
+        receive = limited(receive, MAX_TEXT + self.max_upload if file else MAX_JSON)
         try:
             host = self.check_host(headers.getlist("host"))
             path = self.without_token(scope["path"])
-            check_origin(headers, host, path)
+            check_origin(headers, host, path, bool(self.token))
             scope = {**scope, "path": path, "query_string": canonical(scope["query_string"])}
             receive = receive if file else await whole(receive)
         except HTTPException as error:
@@ -84,9 +85,14 @@ class Guard:
         return path if path == "/" else path.removesuffix("/")
 
 
-def check_origin(headers: Headers, host: str, path: str) -> None:
+def check_origin(headers: Headers, host: str, path: str, token: bool) -> None:
     """Refuse calls that another page makes in the user's browser, but not a link to this page."""
-    own = all(origin.lower() in (f"http://{host}", f"https://{host}") for origin in headers.getlist("origin"))
+    origins = (f"http://{host}", f"https://{host}")
+    own = all(origin.lower() in origins for origin in headers.getlist("origin"))
+    if not token and path != "/" and not {"origin", "sec-fetch-site"} & set(headers.keys()):
+        # at an address without TLS, browsers send a GET with no more than this; other clients do not call themselves so
+        browser = headers.get("user-agent", "").startswith("Mozilla/")
+        own = not browser or headers.get("referer", "").lower().startswith(tuple(f"{origin}/" for origin in origins))
     linked = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document" and path == "/"
     if not own or not (linked or set(headers.getlist("sec-fetch-site")) <= {"same-origin", "none"}):
         raise HTTPException(403, "Other web pages may not use this server.")
@@ -116,8 +122,9 @@ def limited(receive: Receive, limit: int) -> Receive:
         while message.get("more_body") and size < 2 * limit:
             message = await receive()
             size += len(message.get("body", b""))
-        shown = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
-        sentence = f"What was sent is larger than {shown}; label_server.py --max_upload sets the limit for files."
+        sentence = (
+            f"What was sent is larger than {limit // 2**20} MiB; label_server.py --max_upload sets the limit for files."
+        )
         raise HTTPException(413, sentence)
 
     return receive_limited

@@ -6,11 +6,15 @@ MONAI Label's own ``monaibundle`` app serves the same bundle. This app adds poly
 image by uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
 """
 
+import fcntl
 import logging
 import os
+import signal
 import tempfile
 import threading
+import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +36,10 @@ from PIL import Image
 from store import ImageStore, Labelling, changed
 from training import Trainings
 
+from unetv2_monai import InputError
 from unetv2_monai.core.listing import VOLUME_ENDINGS
 from unetv2_monai.data import LabelWriter
+from unetv2_monai.data.checks import check_each, check_pair
 
 logger = logging.getLogger(__name__)
 DROPOUT, SIMULATIONS = 0.2, 5  # of the uncertainty, as in MONAI Label's own apps
@@ -87,7 +93,10 @@ class InferTask(ParsedTask):
 
     def post_transforms(self, data=None):
         found = super().post_transforms(data)
-        return [*found, FindContoursd(keys=self.key_pred, labels=self.labels)] if self.polygons(data) else found
+        if not self.polygons(data):
+            return found
+        smallest = {"min_positive": 1, "min_poly_area": 1}  # MONAI Label would leave out lesions below 80 pixels
+        return [*found, FindContoursd(keys=self.key_pred, labels=self.labels, **smallest)]
 
     def polygons(self, data) -> bool:
         return bool(data) and data.get("output") == "json" and self.dimension == 2
@@ -129,6 +138,14 @@ class TrainTask(BundleTrainTask):
         super().__init__(path, conf)
         self.store = store
 
+    def _fetch_datalist(self, request, datastore):
+        """Name the files that cannot be used. Training would name the transform or the cache that failed on one."""
+        found = super()._fetch_datalist(request, datastore)
+        check = partial(check_pair, out_channels=int(self.bundle_config.get("out_channels", 1)))
+        if problems := [*filter(None, check_each(found, check))]:
+            raise InputError(f"{problems[0]} (files: {len(problems)}). Restore it, or withdraw its label.")
+        return found
+
     def _partition_datalist(self, datalist, request, shuffle=False):
         if request.get("val_split", VAL_SPLIT) != VAL_SPLIT:
             return super()._partition_datalist(datalist, request, shuffle)
@@ -159,14 +176,32 @@ class Scoring(EpistemicScoring):
     def run_scoring(self, image_id, simulation_size, model_ts, datastore):
         try:
             super().run_scoring(image_id, simulation_size, model_ts, datastore)
-        except (OSError, RuntimeError) as error:
+        except Exception as error:  # one image must not stop the others
             logger.error(f"'{image_id}' cannot be scored: {error}")
+
+
+def end_with_server(server: int, work_dir: Path) -> None:
+    """
+    End this process, a training or scoring, when its server ends. Until then it holds the lock of the work folder, so
+    that no other server starts: this process could replace the weights of that one.
+    """
+
+    def watch() -> None:
+        with (work_dir / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            while os.getppid() == server:
+                time.sleep(0.5)
+            os.killpg(0, signal.SIGKILL)  # also what this process started
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class LabelApp(MONAILabelApp):
     def __init__(self, app_dir, studies, conf):
-        if os.environ.get("UNETV2_LABEL_SERVER") != str(os.getpid()):
+        server = os.environ.get("UNETV2_LABEL_SERVER")
+        if server and server != str(os.getpid()):
             os.nice(10)  # a process for training or scoring lets the server answer first
+            end_with_server(int(server), Path(app_dir).parent)
         (configs,) = Path(app_dir).glob("model/*/configs")
         self.model, self.bundle = configs.parent.name, str(configs.parent)
         self.labelling = Labelling(Path(app_dir).parent / "labelling.json")
@@ -200,7 +235,8 @@ class LabelApp(MONAILabelApp):
             if self.predicted(image):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
             found = png(Image.fromarray(self.segmented(store.get_image_uri(image))))
-            store.save_version(image, found, ".png", "original", info)
+            with suppress(InputError):  # on a full disk it is shown, but not kept
+                store.save_version(image, found, ".png", "original", info)
             return found
         finally:
             self.predicting.release()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The page's own calls."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
 from options import ImageId, NewTraining, Next, Version
 from PIL import Image
+from store import changed
 from training import MAX_EPOCHS
 from uploads import check_png
 
@@ -64,15 +67,22 @@ def uncertainty(entry: dict[str, Any]) -> float | None:
 def image(id: ImageId) -> Response:
     """Return the file itself if every browser shows it as the bundle reads it, else a PNG for display."""
     path = Path(path_of(id))
+    headers = {"image-version": changed(str(path))}  # read before the file, as that of a label
+    with decoding(path), Image.open(path) as opened:
+        opened.load()
+        plain = opened.mode in ("RGB", "L") and opened.getexif().get(ORIENTATION) in UPRIGHT
+        if plain and opened.format in ("PNG", "JPEG") and not OTHERWISE_SHOWN & opened.info.keys():
+            return Response(path.read_bytes(), headers=headers, media_type=f"image/{opened.format.lower()}")
+        found, note = displayed(opened)
+        headers |= {"page-note": note} if note else {}
+        return Response(png(found, compress_level=0), headers=headers, media_type="image/png")  # packing is slower
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into an HTTPException that names the file."""
     try:
-        with Image.open(path) as opened:
-            opened.load()
-            plain = opened.mode in ("RGB", "L") and opened.getexif().get(ORIENTATION) in UPRIGHT
-            if plain and opened.format in ("PNG", "JPEG") and not OTHERWISE_SHOWN & opened.info.keys():
-                return Response(path.read_bytes(), media_type=f"image/{opened.format.lower()}")
-            found, note = displayed(opened)
-            headers = {"page-note": note} if note else None
-            return Response(png(found, compress_level=0), headers=headers, media_type="image/png")  # packing is slower
+        yield
     except Exception as error:  # image decoders raise almost anything
         raise HTTPException(422, f"'{path.name}' cannot be read: {str(error).splitlines()[0]}") from error
 
@@ -89,7 +99,8 @@ def get_label(id: ImageId) -> Response:
     version = store.version(id)  # read before the file: an outdated version makes saving fail, a too new one would not
     if version == "none":
         raise HTTPException(404, "There is no label of this image yet.")
-    with Image.open(store.get_label_uri(id, "final")) as opened:
+    path = Path(store.get_label_uri(id, "final"))
+    with decoding(path), Image.open(path) as opened:
         label = png(to_mask(opened, app_instance().out_channels))
     return Response(label, headers={"label-version": version}, media_type="image/png")
 
@@ -102,13 +113,14 @@ async def png_body(request: Request) -> bytes:
 
 @router.put("/page/label")
 def put_label(
-    id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version | None = None
+    id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version = "", drawn_on: Version = ""
 ) -> dict[str, Any]:
-    """Save a label; refuse it (409) if the stored label is not the version that ``replaces`` names."""
-    app = app_instance()
+    """Save a label; refuse it if the stored label (409) or the image's file (412) is not the version that is named."""
+    app, path = app_instance(), path_of(id)
     store = app.datastore()
-    label = check_png(body, image_size(path_of(id)), len(app.task.labels))
-    version = store.save_version(id, png(label), ".png", "final", {"from": "page"}, replaces)
+    store.refuse_replaced(id, drawn_on)
+    label = check_png(body, image_size(path), len(app.task.labels))
+    version = store.save_version(id, png(label), ".png", "final", {"from": "page"}, replaces, drawn_on)
     return {"id": id, "state": "corrected", "version": version, "labelled": len(store.get_labeled_images())}
 
 
@@ -122,7 +134,7 @@ def withdraw_label(id: ImageId) -> dict[str, Any]:
 @router.post("/page/next")
 def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
     """Return the most uncertain image without a label, or the first one if none has an uncertainty."""
-    objects, skipped = app_instance().datastore().json()["objects"], given.get("skip", ())
+    objects, skipped = app_instance().datastore().json()["objects"], {*given.get("skip", ())}
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
     return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}
 

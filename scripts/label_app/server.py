@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The application that scripts/label_server.py starts: the calls of MONAI Label and of the page, behind the guard."""
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ from guard import MAX_TEXT, Guard
 from monailabel.interfaces.utils.app import app_instance
 from options import printable
 from starlette.exceptions import HTTPException as AnyHTTPException
+
+from unetv2_monai import InputError
 
 SENTENCES = {
     "Not Found": "This server has no such address, or it is closed: docs/how-to/label.md lists the open ones.",
@@ -51,6 +54,13 @@ async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     return JSONResponse({"detail": f"{sentence}."}, 422)
 
 
+async def unusable(_: Request, error: Exception) -> JSONResponse:
+    """Return which file cannot be read or written, and why: for an InputError or OSError."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return JSONResponse({"detail": str(error).splitlines()[0].rstrip(".") + "."}, 507 if full else 422)
+
+
 async def failed(_: Request, __: Exception) -> JSONResponse:
     return JSONResponse({"detail": "The server failed at this call; its log has the cause."}, 500)
 
@@ -62,7 +72,8 @@ calls_of_both = FastAPI(
     lifespan=lifespan,
     dependencies=[Depends(refuse_unknown)],
     form_limits={"max_files": 1, "max_fields": 1, "max_part_size": MAX_TEXT},
-    exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid, Exception: failed},
+    exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid, Exception: failed}
+    | dict.fromkeys([InputError, OSError], unusable),
 )
 calls_of_both.include_router(calls.router)
 calls_of_both.include_router(page_calls.router)

@@ -16,7 +16,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.utils.others.generic import file_ext
 
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.files import atomic, write_atomic
 
 EVERY, FIRST = 5, 2  # in the order of labelling, the third, the eighth, ... label are held out of training
 
@@ -70,6 +70,8 @@ class ImageStore(LocalDatastore):
 
     def __init__(self, folder: str, labelling: Labelling, extensions: list[str], withdrawn: Path | None) -> None:
         self.labelling, self.withdrawn, self._config_ts = labelling, withdrawn, 0.0
+        if withdrawn:
+            withdrawn.mkdir(mode=0o700, exist_ok=True)
         super().__init__(folder, extensions=extensions, auto_reload=False)
 
     def _to_id(self, file: str) -> tuple[str, str]:
@@ -81,6 +83,15 @@ class ImageStore(LocalDatastore):
     def _list_files(self, path: str, patterns: list[str]) -> dict[str, str]:
         endings = tuple(pattern[1:] for pattern in patterns)
         return {file: file for file in os.listdir(path) if file.lower().endswith(endings)}
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Return an image's path. MONAI Label follows its link, to a file that may have another name or no ending."""
+        image = self._datastore.objects.get(image_id)
+        return os.path.abspath(os.path.join(self._datastore.image_path(), image_id + image.image.ext)) if image else ""
+
+    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+        pairs = ((self.get_image_uri(name), self.get_label_uri(name, "final")) for name in self.get_labeled_images())
+        return [{"image": image, "label": label} for image, label in pairs]
 
     def follow(self) -> "ImageStore":
         """Read the list again if another process wrote it, and forget labels whose files were removed by hand."""
@@ -112,18 +123,30 @@ class ImageStore(LocalDatastore):
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """Write the list atomically. MONAI Label empties it first: a server killed then would not start again."""
-        with FileLock(self._lock_file) if lock else nullcontext():
+        with FileLock(self._lock_file) if lock else nullcontext(), self._listing():
+            pass
+
+    @contextmanager
+    def _listing(self) -> Iterator[None]:
+        """Write the list beside the present one, which it replaces at the end: on a full disk, the block is not run."""
+        path = Path(self._datastore_config_path)
+        with atomic(path) as partial:
             listed = self._datastore.model_dump(exclude={"base_path"})
-            write_atomic(Path(self._datastore_config_path), json.dumps(listed, indent=2, default=str))
-            self._config_ts = os.stat(self._datastore_config_path).st_mtime
+            write_atomic(partial, json.dumps(listed, indent=2, default=str))
+            yield
+        self._config_ts = path.stat().st_mtime
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, ImageLabelModel]]:
-        """Yield the list's entry of each image, and write the list at the end, unless an error was raised."""
+        """Yield the list's entry of each image, to be changed and written. After an error the stored list counts."""
         with FileLock(self._lock_file):
             self._read()
-            yield self._datastore.objects
-            self._update_datastore_file(lock=False)
+            try:
+                yield self._datastore.objects
+            except BaseException:
+                self._config_ts = 0.0
+                self._read()
+                raise
 
     def status(self) -> dict[str, Any]:
         self.follow()
@@ -136,9 +159,10 @@ class ImageStore(LocalDatastore):
         with self._changing() as images:
             if image_id in images or os.path.lexists(target):
                 raise HTTPException(409, f"There is an image '{image_id}' already. Images are not replaced.")
-            write_atomic(target, source.read_bytes())
             info = {**image_info, "ts": int(time.time()), "name": target.name}
             images[image_id] = ImageLabelModel(image=DataModel(info=info, ext=ending))
+            with self._listing():
+                write_atomic(target, source.read_bytes())
         return image_id
 
     def version(self, image_id: str) -> str:
@@ -150,15 +174,21 @@ class ImageStore(LocalDatastore):
         self.save_version(image_id, source.read_bytes(), self._to_id(source.name)[1], label_tag, label_info)
         return image_id
 
+    def refuse_replaced(self, image_id: str, version: str) -> None:
+        """Raise HTTPException (412) if the image's file is not the version that was opened. Empty: any."""
+        if version and version != changed(self.get_image_uri(image_id)):
+            raise HTTPException(412, "The image was replaced since it was opened here. Open it again.")
+
     def save_version(
-        self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces: str | None = None
+        self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces="", drawn_on=""
     ) -> str:
         """
-        Save a label. A symbolic link of the file's name is replaced, not followed. Returns the new version of the
-        image's own label. Other clients may replace the label at once.
+        Save a label, or change nothing and raise an error. A symbolic link of the file's name is replaced, not
+        followed. Returns the new version of the image's own label. Other clients may replace the label at once.
 
         Args:
             replaces: version of the label that may be replaced; for another one, HTTPException (409) is raised.
+            drawn_on: version of the image's file that the label belongs to; for another one, HTTPException (412).
         """
         target = Path(self._datastore.label_path(tag), image_id + ending)
         info = {**info, "ts": int(time.time()), "name": target.name}
@@ -166,15 +196,17 @@ class ImageStore(LocalDatastore):
             if replaces and (version := self.version(image_id)) not in (replaces, "none"):
                 said = "Its mask was saved elsewhere since it was opened here."
                 raise HTTPException(409, said, {"label-version": version})
-            write_atomic(target, content)
             if tag == "final":
-                self._move_others(target)
                 # label_server.py compares this hash at the next start
                 info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
+                self.refuse_replaced(image_id, drawn_on)  # after the file was read
+                self.labelling.note("order", image_id)
             images[image_id].labels[tag] = DataModel(info=info, ext=ending)
+            with self._listing():
+                write_atomic(target, content)
+                if tag == "final":
+                    self._move_others(target)
             version = self.version(image_id)
-        if tag == "final":
-            self.labelling.note("order", image_id)
         return version
 
     def withdraw(self, image_id: str) -> Path:
@@ -182,12 +214,12 @@ class ImageStore(LocalDatastore):
         if self.withdrawn is None:
             raise HTTPException(409, "With --in_place, labels are files of your own folder: remove the file yourself.")
         with self._changing() as images:
-            if "final" not in (labels := images[image_id].labels):
+            if (label := images[image_id].labels.pop("final", None)) is None:
                 raise HTTPException(404, "There is no label of this image.")
-            path = Path(self._datastore.label_path("final"), image_id + labels["final"].ext)
-            self._move_others(path)
-            moved = self._move_away(path)
-            del labels["final"]
+            path = Path(self._datastore.label_path("final"), image_id + label.ext)
+            with self._listing():
+                self._move_others(path)
+                moved = self._move_away(path)
         return moved
 
     def _move_others(self, label: Path) -> None:
@@ -200,7 +232,6 @@ class ImageStore(LocalDatastore):
     def _move_away(self, label: Path) -> Path:
         """Move a label to the folder of withdrawn labels. Returns its new path."""
         assert self.withdrawn is not None
-        self.withdrawn.mkdir(mode=0o700, exist_ok=True)
         image_id, ending = self._to_id(label.name)
         target = self.withdrawn / f"{image_id}.{time.time_ns()}{ending}"
         os.replace(label, target)  # a link is moved, not followed
@@ -209,3 +240,4 @@ class ImageStore(LocalDatastore):
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with self._changing() as images:
             images[image_id].image.info.update(info)
+            self._update_datastore_file(lock=False)

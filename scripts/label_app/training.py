@@ -21,6 +21,7 @@ from PIL import Image
 from store import changed
 
 from unetv2_monai import to_mask
+from unetv2_monai.core.files import atomic
 from unetv2_monai.metrics import mask_dice
 
 logger = logging.getLogger(__name__)
@@ -137,9 +138,8 @@ class Trainings:
         if self.stopping:
             current.status = "stopped"
             return
-        partial = self.previous.with_suffix(".partial")
-        shutil.copy2(self.weights, partial)  # keeps the time stamp, by which predictions are recognised
-        os.replace(partial, self.previous)
+        with atomic(self.previous) as partial:
+            shutil.copy2(self.weights, partial)  # keeps the time stamp, by which predictions are recognised
         with self.lock:
             params = {"max_epochs": current.max_epochs, "multi_gpu": False}
             task, detail = AsyncTask.run("train", request={"model": self.app.model}, params=params)
@@ -222,4 +222,5 @@ def failure(task: dict[str, Any]) -> str:
     """Return the line of a failed training's output that says why."""
     lines = [line.strip() for line in task.get("details", ()) if line.strip()]
     errors = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|error:", line)]
-    return (errors or lines or ["The training failed; the server's log has the cause."])[-1][:300]
+    found = (errors or lines or ["The training failed; the server's log has the cause."])[-1]
+    return re.sub(r"^[\w.]*InputError: ", "", found)[:300]

@@ -28,9 +28,8 @@ FINE_TUNING_RATE = 0.0003  # learning rate for trained weights: on few labels, 0
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:
-    """Decode each image once, and return the paths of all."""
-    found = [Path(item["image"]) for item in list_images(str(arguments.images))]
-    return found if arguments.in_place else [path.resolve() for path in found]  # the targets of the links
+    """Decode each image once, and return the absolute paths of all. An image that is a link keeps its own name."""
+    return [Path(item["image"]).absolute() for item in list_images(str(arguments.images))]
 
 
 def studies_of(arguments: Namespace, images: Sequence[Path]) -> Path:
@@ -90,7 +89,7 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
     studies.mkdir(exist_ok=True)
     for path in images:
         link = studies / path.name
-        if link.is_symlink() and link.resolve() != path:  # the folder has moved
+        if link.is_symlink() and link.readlink() != path:  # the folder has moved
             link.unlink()
         if not link.exists():
             link.symlink_to(path)

@@ -33,14 +33,14 @@ async function sentence(response) {
 }
 
 async function call(path, options = {}) {
-    const { id, replaces, json, signal, seconds = 60, ...rest } = options;
+    const { id, replaces, drawn_on, json, signal, seconds = 60, ...rest } = options;
     const limit = AbortSignal.timeout(seconds * 1000);
     const init = { ...rest, signal: signal ? AbortSignal.any([signal, limit]) : limit };
     if (json) {
         init.body = JSON.stringify(json);
         init.headers = { "Content-Type": "application/json" };
     }
-    const query = Object.entries({ id, replaces }).filter(([, value]) => value !== undefined && value !== null);
+    const query = Object.entries({ id, replaces, drawn_on }).filter(([, value]) => value !== undefined && value !== null);
     const asked = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&");
     let response;
     try {
@@ -80,10 +80,16 @@ async function mask(path, id, signal) {
 /** Get the state of model, classes, images and training. */
 export const getState = () => json("state");
 
-/** @returns {Promise<{file: ArrayBuffer, note: string}>} the image to show; how it differs from the network's input */
+/**
+ * Get an image to show.
+ *
+ * @returns {Promise<{file: ArrayBuffer, note: string, version: string}>} note: how it differs from the network's input;
+ *     version: of the image's file
+ */
 export async function getImage(id, signal) {
     const response = await call("image", { id, signal });
-    return { file: await body(response, "arrayBuffer"), note: response.headers.get("page-note") ?? "" };
+    const [note, version] = ["page-note", "image-version"].map((name) => response.headers.get(name) ?? "");
+    return { file: await body(response, "arrayBuffer"), note, version };
 }
 
 /** @returns {Promise<import("./mask.js").Mask>} */
@@ -98,11 +104,12 @@ export const getLabel = (id, signal) => mask("label", id, signal);
  * @param {string} id
  * @param {import("./mask.js").Mask} saved
  * @param {string} replaces the label's version, or "none"; the server refuses if it has another version
+ * @param {string} drawn_on the version of the image's file; likewise
  * @returns {Promise<{version: string}>}
  */
-export async function putLabel(id, saved, replaces) {
+export async function putLabel(id, saved, replaces, drawn_on) {
     const headers = { "Content-Type": "image/png" };
-    return json("label", { id, replaces, method: "PUT", body: await encode(saved), headers });
+    return json("label", { id, replaces, drawn_on, method: "PUT", body: await encode(saved), headers });
 }
 
 /** Withdraw an image's label. @returns {Promise<{file: string}>} where the server has moved it */

@@ -193,9 +193,10 @@ const actions = {
     fainter: () => setOpacity(settings.opacity - 10),
     stronger: () => setOpacity(settings.opacity + 10),
     save: () => workspace.save(),
-    save_next: async () => {
+    save_next: async ({ type }) => {
         const id = workspace.id;
-        if (!tools.closePolygon() && (await workspace.save())) {
+        const closed = type === "keydown" && tools.closePolygon(); // Enter closes a polygon first; the button saves it
+        if (!closed && (await workspace.save())) {
             await workspace.next(`Saved ${id}.`);
         }
     },

@@ -70,7 +70,7 @@ function typing(target) {
 /**
  * Let keys and buttons (`data-command`) run commands.
  *
- * @param {Object<string, function(): void>} actions by command
+ * @param {Object<string, function(Event): void>} actions by command; each gets the click or keydown
  * @param {function(number): void} chooseClass for 1 to 9
  * @param {function(boolean): void} holdHand Space pressed or released
  */
@@ -86,7 +86,7 @@ export function bindCommands(actions, chooseClass, holdHand) {
             if (event.detail) {
                 button.blur(); // after a mouse click, Space and Enter are for the image again
             }
-            actions[button.dataset.command]();
+            actions[button.dataset.command](event);
         });
     }
     document.addEventListener("keydown", (event) => {
@@ -106,7 +106,7 @@ export function bindCommands(actions, chooseClass, holdHand) {
             holdHand(true);
         } else if (KEYS.has(name)) {
             event.preventDefault();
-            actions[KEYS.get(name)]();
+            actions[KEYS.get(name)](event);
         } else if (/^[1-9]$/.test(name)) {
             chooseClass(Number(name));
         }

@@ -7,10 +7,10 @@ import { fingerprint } from "./drafts.js";
 const KEPT = 4; // images
 
 async function imageOf(id, signal) {
-    const { file, note } = await getImage(id, signal);
+    const { file, ...more } = await getImage(id, signal);
     try {
         const bitmap = await createImageBitmap(new Blob([file]));
-        return { bitmap, fingerprint: fingerprint(file), note };
+        return { bitmap, fingerprint: fingerprint(file), ...more };
     } catch {
         throw new CallError(`The browser cannot show what the server sent for ${id}.`, 0);
     }
@@ -21,7 +21,7 @@ export class Loader {
     #images = new Map();
     #predictions = new Map();
 
-    /** @returns {Promise<{bitmap: ImageBitmap, fingerprint: string, note: string}>} */
+    /** @returns {Promise<{bitmap: ImageBitmap, fingerprint: string, note: string, version: string}>} */
     image(id) {
         return this.#get(this.#images, id, imageOf);
     }
@@ -56,6 +56,12 @@ export class Loader {
     /** Drop what is outdated because the weights have changed. */
     forgetPredictions() {
         this.#predictions.clear();
+    }
+
+    /** Drop what is outdated because the image's file was replaced. */
+    forget(id) {
+        this.#images.delete(id);
+        this.#predictions.delete(id);
     }
 
     #get(kept, id, load) {

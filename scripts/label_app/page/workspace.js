@@ -23,6 +23,7 @@ export class Workspace extends EventTarget {
     #saving = null;
     #ahead = 0; // timer of `prefetch`
     #fingerprint = null;
+    #drawnOn = null; // version of the open image's file
     #version = NONE; // of the label that the open mask is to replace
     #visited = []; // ids of the images that were open before
     #skipped = new Set(JSON.parse(sessionStorage.getItem(SKIPPED) ?? "[]"));
@@ -247,11 +248,12 @@ export class Workspace extends EventTarget {
         this.dispatchEvent(new Event("open"));
     }
 
-    #showImage({ bitmap, fingerprint, note }) {
+    #showImage({ bitmap, fingerprint, note, version }) {
         const { width, height } = bitmap;
         this.size = { width, height };
         this.note = note;
         this.#fingerprint = fingerprint;
+        this.#drawnOn = version;
         this.#canvas.width = width;
         this.#canvas.height = height;
         this.#canvas.getContext("2d").drawImage(bitmap, 0, 0);
@@ -328,7 +330,7 @@ export class Workspace extends EventTarget {
         const id = this.id;
         say("Saving …", "busy");
         try {
-            this.#version = (await putLabel(id, mask, this.#version)).version;
+            this.#version = (await putLabel(id, mask, this.#version, this.#drawnOn)).version;
             saved();
             list.update(id, { state: "corrected" });
             this.#stage.dataset.mask = "label";
@@ -342,6 +344,9 @@ export class Workspace extends EventTarget {
             if (elsewhere) {
                 this.#version = error.version ?? NONE; // the user knows of this version now
                 this.dispatchEvent(new Event("labels"));
+            }
+            if (error.status === 412) {
+                this.#parts.loader.forget(id);
             }
             const again = elsewhere ? "Save again to replace that mask with yours." : "";
             say(sentences("Not saved. Your strokes are kept.", error.message, again), "error");

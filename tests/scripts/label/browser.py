@@ -188,6 +188,7 @@ class Page:
 
     def mask(self) -> np.ndarray:
         """What is marked on the screen, at the image's size: the overlay's pixels that are not transparent."""
+        self.run("return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));")  # changes wait for it
         width, height, marked = self.run(
             "const canvas = document.querySelector('#mask'); const { width, height } = canvas;"
             "const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);"

@@ -84,12 +84,24 @@ def test_images_are_shown_as_the_bundle_reads_them(server, images, name):
 def test_a_file_that_breaks_later(server, images):
     path = images / "bitmap.bmp"
     content = path.read_bytes()
+    with urllib.request.urlopen(f"{server.url}/page/image?id=bitmap") as answer:
+        opened = answer.headers["image-version"]
     path.write_bytes(content[:500])
+    blank = png(np.zeros((60, 90)))
+    status, sentence = refusal(server.call("PUT", f"/page/label?id=bitmap&drawn_on={opened}", blank, PNG))
+    assert (status, sentence) == (412, "The image was replaced since it was opened here. Open it again.")
+    status, sentence = refusal(server.call("PUT", "/page/label?id=bitmap", blank, PNG))
+    assert (status, "bitmap.bmp: cannot be read" in sentence) == (422, True)
     for route in ("image", "prediction"):
         status, sentence = refusal(server.call("GET", f"/page/{route}?id=bitmap"))
         assert (status, "bitmap.bmp" in sentence) == (422, True)
     path.write_bytes(content)
     server.get("/page/image", "bitmap")
+    server.put_label("bitmap", np.zeros((60, 90)))
+    server.label("bitmap").write_bytes(content[:500])
+    status, sentence = refusal(server.call("GET", "/page/label?id=bitmap"))
+    assert (status, "bitmap.png" in sentence) == (422, True)
+    assert server.call("DELETE", "/page/label?id=bitmap")[0] == 200
 
 
 @pytest.mark.parametrize("name", ["case_2", "turned", "deep", "palette", "50% of $x@2"])
@@ -174,7 +186,7 @@ def test_next(server):
     left.sort(key=found.__getitem__)
     assert next_image() == left[-1]
     assert next_image(left[-1], left[-2], "no such id") == left[-3]
-    assert next_image(*left) is None
+    assert next_image(*left, *(f"skipped_{index:06}" for index in range(9000))) is None
 
 
 def ended(server, seen: list[int]) -> dict:

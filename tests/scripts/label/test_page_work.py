@@ -70,6 +70,10 @@ def test_an_unfinished_polygon_is_not_lost(server, page):
     expected = draw_corners(page)
     page.keys("b")  # another tool
     np.testing.assert_array_equal(page.mask(), expected)
+    expected = draw_corners(page)
+    page.click("[data-command=save_next]")  # the key for it, Enter, would first close the polygon alone
+    page.until("document.querySelector('#stage').dataset.image !== 'case_3'")
+    np.testing.assert_array_equal(server.saved("case_3"), expected)
 
 
 def test_saved_back_and_withdrawn(server, page, images):
@@ -124,6 +128,18 @@ def test_a_mask_from_another_window_is_not_replaced_unseen(server, page):
     page.save()
     np.testing.assert_array_equal(server.saved("plain"), drawn)
     page.withdraw()
+
+
+def test_a_mask_of_an_image_that_was_replaced_is_not_saved(server, page, images):
+    page.open("case_4")
+    page.draw()
+    (images / "case_4.png").write_bytes((images / "case_3.png").read_bytes())
+    page.keys("s")
+    page.until_said("Not saved. Your strokes are kept. The image was replaced since it was opened here. Open it again.")
+    assert not server.label("case_4").exists()
+    page.open("case_1")
+    page.open("case_4")
+    assert page.mask().shape == (72, 120)  # of the new image
 
 
 def test_a_saved_mask_that_is_not_loaded_is_not_replaced(server, page):

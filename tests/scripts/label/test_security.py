@@ -12,12 +12,14 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from .attacks import PYTHON, blank, host, listing, raw, refused, send, token
-from .support import JSON, MODEL, PNG, labelling
+from .support import JSON, MODEL, PNG, labelling, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -143,6 +145,20 @@ def test_a_client_that_stops_halfway_keeps_no_other_one_waiting(attacked, call, 
             assert answer.status == 200
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost:"])
+def test_connections_without_a_request_are_bounded(attacked, sent):
+    """A hundred; the oldest ones are closed for others."""
+    address = urllib.parse.urlsplit(attacked.url)
+    with ExitStack() as held:
+        opened = [held.enter_context(socket.create_connection((address.hostname, address.port))) for _ in range(130)]
+        for each in opened:
+            with suppress(OSError):  # it may be closed already
+                each.sendall(sent)
+        attacked.get_json("/info/")
+        (process,) = psutil.Process(attacked.pid).children()
+        wait_for(lambda: len(process.net_connections()) < 110)
+
+
 def test_links_are_not_followed(attacked, images, tmp_path):
     """A link in the way of what is written is replaced or refused; its target stays."""
     target = tmp_path / "target"
@@ -202,6 +218,11 @@ def test_no_token(images, random_weights, tmp_path):
         assert "Warning: --no_token" in server.log.read_text()
         assert server.client.info()["datastore"]["total"] == 10
         refused(server.call("GET", "/info/", None, {"Origin": "http://evil.example"}), 403)
+        browser = {"User-Agent": "Mozilla/5.0"}  # all that it sends for an <img> of another page, to an address
+        for referer, status in (("", 403), ("http://evil.example/", 403), (server.address, 200)):
+            headers = {**browser, "Referer": referer} if referer else browser
+            assert server.call("GET", "/page/state", None, headers)[0] == status
+        assert server.call("GET", "/", None, browser)[0] == 200
         assert server.post(f"/train/{MODEL}", {"max_epochs": PYTHON})[0] == 422
 
 

@@ -15,11 +15,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ...conftest import run_script
 from .attacks import listing
-from .support import MODEL, Server, bright, dice, label_server, labelling, plugin, png, serving
+from .support import MODEL, Server, app_module, bright, dice, label_server, labelling, plugin, png, serving
 
 pytest.importorskip("monailabel")
 
@@ -99,6 +99,27 @@ def test_polygons_for_cvat(server, images, monkeypatch):
     points = np.concatenate([np.array(shape["points"]).reshape(-1, 2) for shape in shapes])
     rows, columns = np.nonzero(bright(images, "case_5"))
     np.testing.assert_allclose(points.mean(0), [columns.mean(), rows.mean()], atol=8)
+
+
+# a half: columns 0 to 29, rows 0 to 39; everything; a corner, squares of 64 pixels and of 4
+@pytest.mark.parametrize(
+    "regions", [[(0, 0, 29, 39)], [(0, 0, 59, 39)], [(0, 0, 19, 19), (40, 5, 47, 12), (30, 3, 31, 4)]]
+)
+def test_polygons_enclose_every_region(regions, monkeypatch):
+    """Exactly; Pillow fills a polygon up to and including its outline."""
+    main = app_module("main", monkeypatch)
+    mask = np.zeros((40, 60), np.uint8)
+    for left, top, right, bottom in regions:
+        mask[top : bottom + 1, left : right + 1] = 1
+    task = object.__new__(main.InferTask)
+    task.key_pred, task.labels, task.dimension = "pred", {"lesion": 1}, 2
+    monkeypatch.setattr(main.ParsedTask, "post_transforms", lambda self, data: [])
+    (contours,) = task.post_transforms({"output": "json"})
+    (found,) = contours({"pred": mask.T})["result"]["annotation"]["elements"]
+    drawn = Image.new("L", (60, 40))
+    for polygon in found["contours"]:
+        ImageDraw.Draw(drawn).polygon([tuple(point) for point in polygon], fill=1, outline=1)
+    np.testing.assert_array_equal(np.asarray(drawn), mask)
 
 
 def test_next_image_by_uncertainty(server):

@@ -27,7 +27,7 @@ from unetv2_monai.networks import read_weights, with_options
 
 from ...conftest import ROOT, draw_pair
 from .attacks import listing
-from .support import draw_cases, label_server, labelling, wait_for
+from .support import SMALL, bright, draw_cases, label_server, labelling, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -111,6 +111,7 @@ def test_a_start_that_fails_leaves_nothing(case):
     options = ("--images", case / "images", "--port", 0)
     assert "weights.pt" in refused(case / "new" / "work", *options, "--checkpoint", case / "weights.pt")
     assert not (case / "new" / "work").exists()
+    (case / "work").chmod(0o700)
     (case / "work" / "notes.txt").write_text("mine")
     path = case / "images" / "case.png"
     path.write_bytes(path.read_bytes()[:200])
@@ -118,17 +119,21 @@ def test_a_start_that_fails_leaves_nothing(case):
     assert sorted(found.name for found in (case / "work").iterdir()) == ["lock", "notes.txt"]
 
 
-def test_port_0_takes_a_free_one(tmp_path, command):
-    given = arguments(tmp_path)
+@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)])
+def test_port_0_takes_a_free_one(host, family, tmp_path, command):
+    given = arguments(tmp_path, host=host)
     assert command.port_in_use(given) == ""
     assert 1024 <= given.port <= 65535
-    with socket.create_server(("127.0.0.1", 0)) as used:
-        said = command.port_in_use(arguments(tmp_path, port=used.getsockname()[1]))
+    with socket.create_server((host, 0), family=family) as used:
+        port = used.getsockname()[1]
+        said = command.port_in_use(arguments(tmp_path, host=host, port=port))
+        assert command.answers(host, port)
+    assert not command.answers(host, port)
     assert "in use" in said
     assert said.endswith("Name another --port.")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "::1"])  # of no machine; of another kind than the server's sockets
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])  # of no machine
 def test_another_host_is_named_where_the_port_is_not_at_fault(host, tmp_path, command):
     said = command.port_in_use(arguments(tmp_path, host=host, port=8000))
     assert said.endswith("Name another --host.")
@@ -186,6 +191,32 @@ def test_a_broken_list_says_what_to_do(content, case, command):
         command.prepare(arguments(case))
 
 
+def test_images_that_are_links_keep_their_names(case, command):
+    """They are linked anew if their folder has moved."""
+    start = importlib.import_module("label_start")
+    (case / "images" / "case.png").rename(case / "no_ending")
+    (case / "images" / "link.png").symlink_to("../no_ending")
+    for folder in ("images", "moved"):
+        (case / "images").rename(case / folder)
+        start.link_images(case / "work", start.prepare_images(arguments(case, images=case / folder)))
+        assert {path.name: path.readlink() for path in (case / "work").iterdir()} == {
+            "link.png": case / folder / "link.png"
+        }
+
+
+def test_a_work_folder_is_its_owners_alone(case, command):
+    """One that is there already too, unless it holds something else."""
+    work = case / "work"
+    for added in ("lock", command.RECORD):  # an empty one, one of an earlier start
+        (work / added).touch()
+        work.chmod(0o755)
+        with command.own_work_folder(work):
+            assert work.stat().st_mode & 0o777 == 0o700
+    (case / "images").chmod(0o755)
+    with pytest.raises(SystemExit, match=r"Others can read .*chmod go= "), command.own_work_folder(case / "images"):
+        pass
+
+
 def test_in_place_takes_the_folder_that_holds_the_images(case, command, random_weights):
     given = arguments(case, images=case, in_place=True, checkpoint=random_weights)
     assert command.prepare(given)[0] == case / "images"
@@ -218,6 +249,22 @@ def test_the_work_folder_is_locked_as_long_as_the_server_lives(number, case, ran
         finally:
             parent.kill()
     wait_for(lambda: free(work / "lock"))
+
+
+def test_a_training_ends_with_its_server_that_is_killed(case, random_weights):
+    """Until then it holds the work folder, and no other server starts whose weights it would replace."""
+    work, ended = case / "work", False
+    with suppress(AssertionError), labelling(work, case / "images", "--checkpoint", random_weights, *SMALL) as server:
+        server.put_label("case", bright(case / "images", "case"))
+        assert server.post("/page/train", {"max_epochs": 1000})[0] == 202
+        wait_for(lambda: server.get_json("/page/train")["epoch"], 120)
+        processes = psutil.Process(server.pid).children(recursive=True)
+        (training,) = (process for process in processes if "train" in process.cmdline())
+        psutil.Process(server.pid).kill()
+        processes[0].kill()
+        wait_for(lambda: free(work / "lock"), 10)
+        ended = not training.is_running() or training.status() == psutil.STATUS_ZOMBIE
+    assert ended
 
 
 def free(lock: Path) -> bool:

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, without a server."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from unetv2_monai import InputError
+
+from .attacks import listing
 from .support import app_module
 
 pytest.importorskip("monailabel")
@@ -78,11 +83,61 @@ def test_labels_of_other_endings_do_not_come_back(opened, tmp_path):
     assert (labels / "case").is_dir()
 
 
-def test_the_version_of_a_saved_mask_is_its_own(opened, tmp_path):
+def test_the_version_of_a_saved_mask_is_its_own(opened, monkeypatch):
     """Not that of a mask which another window saves at once after it."""
-    store = opened("case.png")
-    update = store._update_datastore_file
-    seen = []
-    store._update_datastore_file = lambda lock=True: (seen.append(store.version("case")), update(lock))
+    store, replace, seen = opened("case.png"), os.replace, []
+    monkeypatch.setattr("os.replace", lambda *paths: (replace(*paths), seen.append(store.version("case"))))
     version = store.save_version("case", b"label", ".png", "final", {})
-    assert seen == [version]
+    assert seen[-1] == version
+
+
+def test_what_a_full_disk_refuses_is_not_done(opened, tmp_path, monkeypatch):
+    """Saving, withdrawing and adding an image write up to three files: the disk is full at the first, the second ..."""
+    store, fsync, refused = opened("case.png", "other.png"), os.fsync, []
+    store.save_version("other", b"label", ".png", "final", {})
+    changes = [
+        lambda: store.save_version("case", b"label", ".png", "final", {}),
+        lambda: store.withdraw("other"),
+        lambda: store.add_image("new", str(tmp_path / "images" / "case.png"), {}),
+    ]
+    while changes:
+        (tmp_path / "labelling.json").unlink(missing_ok=True)  # an image's place is written once
+        before, labelled, calls = listing(tmp_path), store.get_labeled_images(), []
+
+        def full(descriptor: int, calls=calls) -> None:
+            calls.append(fsync(descriptor))
+            if len(calls) > refused.count(len(changes)):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        try:
+            changes[0]()
+        except InputError:
+            refused.append(len(changes))
+            (tmp_path / "labelling.json").unlink(missing_ok=True)
+            assert (listing(tmp_path), store.follow().get_labeled_images()) == (before, labelled)
+        else:
+            changes.pop(0)
+    assert refused == [3, 3, 3, 2, 1, 1]
+    assert (store.get_labeled_images(), len(store.list_images())) == (["case"], 3)
+
+
+def test_images_that_are_links(opened, tmp_path):
+    """Two links to one file without an ending: their own names count, also where they are trained on."""
+    (tmp_path / "001").touch()
+    paths = [tmp_path / "images" / f"{name}.png" for name in "ab"]
+    for path in paths:
+        path.symlink_to("../001")
+        opened().save_version(path.stem, b"label", ".png", "final", {})
+        assert opened().get_image_uri(path.stem) == str(path)
+    assert [pair["image"] for pair in opened().datalist()] == [*map(str, paths)]
+
+
+def test_a_mask_of_an_image_that_was_replaced(opened, tmp_path, monkeypatch):
+    store = opened("case.png")
+    path = tmp_path / "images" / "case.png"
+    version = app_module("store", monkeypatch).changed(str(path))
+    path.write_text("another image")
+    with pytest.raises(Exception, match="412: The image was replaced"):
+        store.save_version("case", b"label", ".png", "final", {}, drawn_on=version)
+    assert store.version("case") == "none"

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from unetv2_monai import InputError
+
 from .support import app_module, png
 
 pytest.importorskip("monailabel")
@@ -135,6 +137,21 @@ def test_what_follows_a_training_does_not_fail_it(trained):
     full = failing("no space")
     app, state = trained(["corrected"], "better", meanwhile=lambda app: setattr(app.labelling, "note", full))
     assert (state["status"], app.weights.read_text(), app.scored) == ("done", "better", 1)
+
+
+def test_a_training_names_the_file_that_it_cannot_use(tmp_path, monkeypatch):
+    """Of two files that are broken, the first one; the page shows the sentence without the exception's name."""
+    main, training = app_module("main", monkeypatch), app_module("training", monkeypatch)
+    pairs = [{"image": str(tmp_path / f"{name}.png"), "label": str(tmp_path / f"{name}.png")} for name in "abc"]
+    for name, content in (("a", png([[0, 1]])), ("b", png([[0, 1]])[:40]), ("c", b"")):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    task = object.__new__(main.TrainTask)
+    task.bundle_config = {}
+    with pytest.raises(InputError, match=r"b\.png: cannot be read .* \(files: 2\)\. Restore it") as raised:
+        task._fetch_datalist({"model": "any"}, SimpleNamespace(datalist=lambda: pairs))
+    printed = f"  File x, in check\nunetv2_monai.core.errors.InputError: {raised.value}\nReturn code: 1".splitlines()
+    assert training.failure({"details": printed}) == str(raised.value)
+    assert task._fetch_datalist({"model": "any"}, SimpleNamespace(datalist=lambda: pairs[:1])) == pairs[:1]
 
 
 def test_labels_that_came_by_hand_keep_their_place(tmp_path, monkeypatch):
