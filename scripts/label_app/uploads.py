@@ -19,7 +19,7 @@ from unetv2_monai import InputError
 from unetv2_monai.core.listing import IMAGE_ENDINGS, VOLUME_ENDINGS
 from unetv2_monai.data.volumes import read_volume
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")  # Pillow's other formats are not read: one of them starts a program
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM")  # not EPS: it starts a program
 
 
 def name_of(file: UploadFile) -> str:
@@ -58,7 +58,7 @@ def refuse_other_formats(path: Path) -> None:
     except Image.DecompressionBombError:
         raise InputError("it has too many pixels") from None
     except (OSError, SyntaxError, ValueError):
-        raise InputError("it is no image in PNG, JPEG, BMP or TIFF") from None
+        raise InputError("it is no image in PNG, JPEG, BMP, TIFF, WebP, GIF, JPEG 2000 or PPM") from None
 
 
 def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> None:
