@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from unetv2_monai import UNetV2
+from unetv2_monai import UNetV2, list_images, load_datalist
 
 from ..conftest import draw_pairs, read_table
 from ..data.folders import write_image
@@ -299,3 +299,31 @@ def test_masks_in_colours(tmp_path):
     label = parser.get_parsed_content("transforms#load_label")(item)["label"]
     np.testing.assert_array_equal(label, classes.T)  # MONAI reads the width before the height
     assert "mask in colours" in refusal(parsed(files[:1], dataset_dir=str(tmp_path)).get_parsed_content, "datalist")
+
+
+def test_masks_of_several_files(tmp_path):
+    """They are joined, and GIF is a mask as PNG is: the label is the union of both lesions."""
+    lesions = np.zeros((2, 6, 9), np.uint8)
+    lesions[0, :2, :3] = lesions[1, 3:, 5:] = 255
+    files = {"a.webp": np.full((6, 9, 3), 7, np.uint8), "a_mask.gif": lesions[0], "a_mask_1.png": lesions[1]}
+    for name, values in files.items():
+        write_image(tmp_path / name, values)
+    parser = parsed(TRAIN, dataset_dir=str(tmp_path), image_size=[6, 9])
+    (item,) = load_datalist(str(tmp_path), ["test"])["test"]
+    for transform in parser.get_parsed_content("transforms#cached"):
+        item = transform(item)
+    np.testing.assert_array_equal(item["label"][0], lesions.max(0) / 255)
+    message = refusal(load_datalist, str(tmp_path), ["test"], out_channels=3)
+    assert "a.webp: has 2 masks, a_mask.gif, a_mask_1.png. They are joined for one class only" in message
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "jp2", "ppm", "pgm", "jfif"])
+def test_formats_of_images(tmp_path, ending):
+    """The mask of a uniform image is that of a PNG of its colour."""
+    Image.new("RGB", (40, 30), (0, 0, 0)).save(tmp_path / f"a.{ending}", "JPEG" if ending == "jfif" else None)
+    item = {"image": str(tmp_path / f"a.{ending}")}
+    image = parsed(INFERENCE, image_size=[32, 32]).get_parsed_content("preprocessing")(item)["image"]
+    expected = -torch.tensor([123.675, 116.28, 103.53]) / torch.tensor([58.395, 57.12, 57.375])
+    assert image.shape == (3, 32, 32)
+    assert image.mean((1, 2)).tolist() == pytest.approx(expected.tolist(), abs=1e-3)
+    assert [Path(one["image"]).name for one in list_images(str(tmp_path))] == [f"a.{ending}"]

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from unetv2_monai import InputError
+from unetv2_monai import InputError, load_datalist
 from unetv2_monai.core.overlay import MASK_COLOR
 
 from ..conftest import draw_pair, draw_pairs, draw_volume, script
+from ..support.workflow import refusal
 
 AFFINE = np.diag([-0.5, -0.8, 2.0, 1.0])  # mm
 
@@ -222,3 +223,17 @@ def test_pairs_of_a_clean_set_are_shown(tmp_path):
     for picture in pictures:  # with the green outline of the mask
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture)))).astype(int)
         assert (np.abs(pixels - MASK_COLOR).max(axis=2) < 60).sum() > 20
+
+
+def test_all_faults_are_listed_as_training_lists_them(tmp_path):
+    """A file without a partner hides no other fault, and the report is written."""
+    draw_pairs(tmp_path / "data", 6, "a", 96, 80)
+    (tmp_path / "data" / "masks" / "a_0.png").unlink()
+    ring = np.zeros((80, 96), np.uint8)
+    ring[10:40, 10:40], ring[20:30, 20:30] = 255, 1  # a void around a lesion
+    Image.fromarray(ring).save(tmp_path / "data" / "masks" / "a_1.png")
+    Image.new("L", (9, 9)).save(tmp_path / "data" / "masks" / "a_2.png")
+    refused = check(tmp_path / "data", tmp_path / "out", status=1)["findings"]["refused"]
+    message = refusal(load_datalist, str(tmp_path / "data"))
+    assert sorted(sentence for (sentence,) in refused) == sorted(line.strip() for line in message.splitlines()[1:-1])
+    assert ["image without" in refused[0][0], len(refused)] == [True, 3]
