@@ -82,7 +82,7 @@ def test_headers_of_every_answer(attacked, path):
     policy = headers["content-security-policy"]
     assert all(part in policy for part in ("default-src 'self'", "frame-ancestors 'none'"))
     assert "unsafe" not in policy
-    assert (headers["referrer-policy"], headers["cache-control"]) == ("no-referrer", "no-store")
+    assert (headers["referrer-policy"], headers["cache-control"]) == ("same-origin", "no-store")
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cross-origin-resource-policy"] == "same-origin"
     assert not [name for name in headers if name.startswith("access-control")]
