@@ -146,6 +146,17 @@ def test_encodings_of_split_files(tmp_path, encoding):
         assert "train.txt: is not in UTF-8" in refusal(load_datalist, str(tmp_path), ["training"], check=False)
 
 
+@pytest.mark.parametrize(
+    ("paths", "reason"),
+    [
+        ("dataset_description.json sub-01/anat/sub-01_T1w.nii.gz", "It is in BIDS, which is not read: list images and"),
+        ("a.dcm b.dcm deep/c.czi", "Files there: 2 (.dcm), 1 (.czi) in deep/."),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path, paths, reason):
+    assert reason in refusal(load_datalist, str(touch(tmp_path, paths)))
+
+
 def test_folders_by_name(tmp_path):
     """Where no layout fits; train.txt still assigns the pairs."""
     touch(tmp_path, "photo/1.jpg photo/2.jpg drawn/1-x.png drawn/2-x.png drawn/notes.txt drawn/2-y.png")

@@ -67,6 +67,10 @@ def read_sections(
         if (root / LIST).is_file():
             none = f": its {LIST} has none in the lists {', '.join(SPLITS)}"
         seen = _seen(root) or ("" if none else f"In {root}: {explain(root)}.\n")
+        if (root / "dataset_description.json").is_file():
+            seen += f"It is in BIDS, which is not read: list images and labels in {LIST}.\n"
+        elif rest := left_out(root, set()):
+            seen += f"Files there: {rest}.\n"
         raise InputError(f"dataset_dir {root} holds no images and masks{none}.\n{seen}{EXPECTED}")
     pairs = [pair for _, layout in parts for pair in layout.pairs]
     used = {path for pair in pairs for key in ("image", "label") for path in ensure_tuple(pair[key])}
