@@ -16,6 +16,7 @@ warnings.
 import hashlib
 import io
 import json
+import logging
 import math
 import sys
 from collections import Counter
@@ -47,7 +48,9 @@ from unetv2_monai.data.volumes import open_volume, read_volume
 
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
-TINY, FULL = 0.001, 0.95  # shares of the image
+TINY, MOST, FULL = 0.001, 0.6, 0.95  # shares of the image
+LEAST_CONTRAST = 26  # of 255
+EXIF_ORIENTATION = 274  # number of the tag
 DUPLICATES = (
     "same image twice in a split", "same image in two splits",
     "nearly the same image twice in a split", "nearly the same image in two splits",
@@ -65,10 +68,13 @@ WARNINGS = {
     "same image twice in a split": "it counts twice",
     "nearly the same image twice in a split": "frames of one video, or resized copies",
     "class that never occurs": "it cannot be learned or scored: labels are missing, or --out_channels is wrong",
+    "masks cover most of most images": "inside and outside exchanged?",
+    "hardly any contrast": "values of 12 bits in 16, or from 0 to 1? Convert the images to 8 bits",
     "empty mask": "right for images without a lesion, a mistake otherwise",
     "tiny lesion": f"less than {TINY:.1%} of the image; lost when images are resized",
     "mask covers the image": "inside and outside exchanged?",
     "several colour modes": "all are converted to RGB",
+    "several EXIF orientations": "images are turned by them: look whether the masks are, too",
     "several orientations": "all are turned to RAS",
     "several spacings": "set --spacing of recipes/volumes.yaml, for example to the median above",
 }
@@ -83,7 +89,8 @@ class Facts:
 
     ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
     found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
-    should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images.
+    should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
+    largest range of a channel, 0 to 255.
     """
 
     split: str
@@ -96,6 +103,7 @@ class Facts:
     bits: np.ndarray
     traits: dict[str, str]
     spacing: tuple[float, ...] = ()
+    contrast: int = 255
 
     @property
     def name(self) -> str:
@@ -130,13 +138,14 @@ def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
 
 def about_image(path: str) -> dict[str, Any]:
     with Image.open(path) as opened:
-        mode, image = opened.mode, to_rgb(opened)
+        mode, turned, image = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1), to_rgb(opened)
     fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
     return {
         "size": image.size,
         "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "bits": (fields[:, 1:] > fields[:, :-1]).ravel(),  # whether brightness rises from one field to the next
-        "traits": {"several colour modes": mode},
+        "traits": {"several colour modes": mode, "several EXIF orientations": str(turned)},
+        "contrast": int(np.ptp(np.asarray(image), axis=(0, 1)).max()),
     }
 
 
@@ -168,11 +177,14 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
     found["class that never occurs"] = [([name], []) for name in missing_classes(facts, out_channels)]
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
     for kind, chosen in (
+        ("hardly any contrast", [fact for fact in flat if fact.contrast < LEAST_CONTRAST]),
         ("empty mask", [fact for fact in facts if fact.lesion == 0]),
         ("tiny lesion", [fact for fact in flat if 0 < fact.lesion < TINY]),
         ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
     ):
         found[kind] = [([fact.name, f"{fact.lesion:.2%}"], [fact]) for fact in chosen]
+    if flat and (median := float(np.median([fact.lesion for fact in flat]))) > MOST:
+        found["masks cover most of most images"] = [([f"median {median:.0%}"], flat[:1])]
     for kind in facts[0].traits if facts else ():
         counts = Counter(fact.traits[kind] for fact in facts).most_common()
         examples = {fact.traits[kind]: fact for fact in facts}
@@ -291,6 +303,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out_channels = arguments.out_channels
     reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
     lists, problems = divide(Path(arguments.dataset_dir), folders=folders if arguments.images_dir is not None else None)
     refuse_mixture(lists)

@@ -15,6 +15,7 @@ NAME.csv. Files that cannot be read are listed at the end, and the exit status i
 
 import argparse
 import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     arguments = parser.parse_args(argv)
     use_runtime_environment()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
 
     from runtime.results import Settings
     from runtime.segmenting import segment

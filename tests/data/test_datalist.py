@@ -129,7 +129,7 @@ def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
         ("datalist.json", '{"training": []}'),
         ("datalist.json", '{"validation": [], "test": []}'),
         ("train.txt", ""),
-        ("datalist.json", '{"training_set": [{"image": "a.png", "label": "b.png"}]}'),
+        ("datalist.json", '{"notes": ["a.png", "b.png"]}'),
         ("x.txt", ""),
     ],
 )

@@ -82,7 +82,11 @@ def test_both_kinds_in_one_folder(tmp_path, folder, section, suffix):
             "train/x/a.png train/x/a_mask.png val/x/a.png val/x/a_mask.png",
             {"training": "train/x/a.png=train/x/a_mask.png", "validation": "val/x/a.png=val/x/a_mask.png"},
         ),
-        ("+a test/+c", {"test": "test/images/c.png=test/masks/c.png"}),  # splits go before the folder itself
+        (  # the folder itself is for training
+            "+a test/+c",
+            {"test": "test/images/c.png=test/masks/c.png", "training": "images/a.png=masks/a.png"},
+        ),
+        ("+a train/+c", {"training": "train/images/c.png=train/masks/c.png"}),
     ],
 )
 def test_pairs(tmp_path, paths, expected):
@@ -206,7 +210,7 @@ def test_numbered_folders_in_a_split_are_patients(tmp_path, name):
 
 
 def test_a_split_folder_without_pairs_is_no_patient(tmp_path):
-    touch(tmp_path, "p0/+a p1/+a p2/+a test/images/b.png VAL/c.png")
+    touch(tmp_path, "p0/+a p1/+a p2/+a test/images/b.png VAL/c.txt")
     assert [len(items) for items in load_datalist(str(tmp_path), check=False, val_fraction=0.3).values()] == [2, 1]
 
 

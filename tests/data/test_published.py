@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published data sets are read as they are unpacked. The files are empty: pairing goes by names alone."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -58,6 +59,22 @@ DRIVE = "training/images/21_training.tif training/1st_manual/21_manual1.gif trai
         (
             "images/img_1.png images/img_12.png masks/mask_1.png masks/mask_12.png",
             {"plain": "images/img_1.png=masks/mask_1.png images/img_12.png=masks/mask_12.png"},
+        ),
+        (  # nnU-Net, with labels of the test images
+            "imagesTr/a_0000.nii.gz labelsTr/a.nii.gz imagesTs/b_0000.nii.gz labelsTs/b.nii.gz",
+            {
+                "training": "imagesTr/a_0000.nii.gz=labelsTr/a.nii.gz",
+                "test": "imagesTs/b_0000.nii.gz=labelsTs/b.nii.gz",
+            },
+        ),
+        ("volume-0.nii segmentation-0.nii", {"plain": "volume-0.nii=segmentation-0.nii"}),  # LiTS
+        (  # KiTS
+            "case_00000/imaging.nii.gz case_00000/segmentation.nii.gz",
+            {"plain": "case_00000/imaging.nii.gz=case_00000/segmentation.nii.gz"},
+        ),
+        (  # numbered frames, not numbered masks
+            "f0.jpg f0_1.jpg f0_mask.png f0_mask_1.png",
+            {"plain": "f0.jpg=f0_mask.png f0_1.jpg=f0_mask_1.png"},
         ),
         ("frame_1.png frame_1~mask.png", {"plain": "frame_1.png=frame_1 mask.png"}),
         (
@@ -172,3 +189,19 @@ def test_folders_by_name(tmp_path):
     assert "holds images and masks: name the end of the masks' names by mask_suffix." in message
     message = refusal(load_datalist, str(tmp_path), check=False, folders={"images_dir": "x", "masks_dir": "drawn"})
     assert "x is no folder. images_dir and masks_dir name folders in dataset_dir" in message
+
+
+def test_no_split_is_made_up(tmp_path):
+    """A val/ without masks is an error, not replaced by a random share; so is a list of another name."""
+    touch(tmp_path, "train/+a train/+b val/images/c.png")
+    assert f"{tmp_path}/val: found images/ but no folder of masks" in refusal(load_datalist, str(tmp_path), check=False)
+    lists = {"training": [{"image": "a.png", "label": "b.png"}], "val": [{"image": "c.png", "label": "d.png"}]}
+    (tmp_path / "datalist.json").write_text(json.dumps(lists))
+    message = refusal(load_datalist, str(tmp_path), check=False)
+    assert "datalist.json: unknown list 'val'. The lists are training, validation, test." in message
+
+
+def test_a_patient_in_two_splits(tmp_path, caplog):
+    touch(tmp_path, "train/p1/+a train/p2/+a test/p2/+b")
+    find_pairs(str(tmp_path))
+    assert "folders of one name in training and test, the same patients? p2." in caplog.text

@@ -237,3 +237,20 @@ def test_all_faults_are_listed_as_training_lists_them(tmp_path):
     message = refusal(load_datalist, str(tmp_path / "data"))
     assert sorted(sentence for (sentence,) in refused) == sorted(line.strip() for line in message.splitlines()[1:-1])
     assert ["image without" in refused[0][0], len(refused)] == [True, 3]
+
+
+def test_images_and_masks_that_look_wrong(tmp_path):
+    """Warned of: values of 12 bits in 16, an image that its EXIF turns, masks with inside and outside exchanged."""
+    draw_pairs(tmp_path / "data" / "test", 3, "a", 64, 64)
+    images, masks = (tmp_path / "data" / "test" / kind for kind in ("images", "masks"))
+    for path in masks.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    first, second = sorted(images.iterdir())[:2]
+    Image.fromarray(np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)).save(first)
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.open(second).save(second, exif=exif)
+    found = check(tmp_path / "data", tmp_path / "out")["findings"]
+    assert [Path(entry[0]).stem for entry in found["hardly any contrast"]] == [first.stem]
+    assert sorted(found["several EXIF orientations"]) == [["1", "2"], ["6", "1"]]
+    assert len(found["masks cover most of most images"]) == 1

@@ -22,11 +22,11 @@ ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
 
 # words at the beginning or the end of a name that say what a file is
 MASK_WORDS = ("segmentation", "mask", "label", "seg", "gt")
-IMAGE_WORDS = ("image", "img", "training", "test")
+IMAGE_WORDS = ("image", "img", "imaging", "volume", "training", "test")
 _MASK = "|".join((*MASK_WORDS, "manual1"))  # the last is DRIVE's
 _MASK_NAMES = (
-    re.compile(rf"(?P<mask>(?P<base>.+)[ _-]({_MASK}))([ _-]\d+)?", re.IGNORECASE),
-    re.compile(rf"(?P<mask>({_MASK})[ _-](?P<base>.+))", re.IGNORECASE),
+    re.compile(rf"(?P<mask>(?P<base>.+)[ _-]({_MASK}))(?P<number>[ _-]\d+)?", re.IGNORECASE),
+    re.compile(rf"(?P<mask>({_MASK})[ _-](?P<base>.+))(?P<number>)", re.IGNORECASE),
 )
 _IMAGE_NAME = re.compile(rf"({'|'.join(IMAGE_WORDS)})[ _-](.+)|(.+)[ _-]({'|'.join(IMAGE_WORDS)})", re.IGNORECASE)
 # names of folders in the form that plain_name returns
@@ -104,10 +104,12 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
         raise InputError(f"{root} holds no image ({', '.join(endings)}).{hint}")
     images, masks = split_by_suffix(unique_stems(paths)[0])
     owners = _Owners(images)
-    left_out = {path for name, path in masks.items() if owners.of(name)}
-    if left_out:
-        logger.info(f"{root}: {len(left_out)} masks beside their images are left out.")
-    return [path for path in paths if path not in left_out]
+    beside = {path for name, path in masks.items() if owners.of(name)}
+    if beside:
+        logger.info(f"{root}: {len(beside)} masks beside their images are left out.")
+    if rest := left_out(folder, {str(path) for path in paths}):
+        logger.info(f"{folder}: files that are not read: {rest}.")
+    return [path for path in paths if path not in beside]
 
 
 def is_volume(path: str | Path) -> bool:
@@ -191,6 +193,7 @@ class _Owners:
         plain = {
             name: next(filter(None, match.group(2, 3))) for name in images if (match := _IMAGE_NAME.fullmatch(name))
         }
+        plain |= {name: "" for name in images if name.lower() in IMAGE_WORDS}  # imaging.nii, segmentation.nii of a case
         several = Counter(plain.values())
         self.plain = {base: name for name, base in plain.items() if several[base] == 1}
 
@@ -203,7 +206,14 @@ class _Owners:
 
 def _bases(name: str) -> list[str]:
     """Return the stems that the image of a mask may have, by the words and the number in the mask's name."""
-    return [match["base"] for pattern in _MASK_NAMES if (match := pattern.fullmatch(name))]
+    if name.lower() in MASK_WORDS:
+        return [""]
+    found = []
+    for pattern in _MASK_NAMES:
+        if match := pattern.fullmatch(name):
+            found += [match["base"] + match["number"]] if match["number"] else []  # a_mask_1 of a_1, or else of a
+            found.append(match["base"])
+    return found
 
 
 def _unnumbered(name: str) -> str:

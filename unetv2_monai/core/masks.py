@@ -62,7 +62,8 @@ def _grey(image: Image.Image, name: str) -> np.ndarray:
         values = values[..., :-1]
     if values.ndim == 3:
         if (values != values[..., :1]).any():
-            found = [tuple(color) for color in np.unique(values.reshape(-1, 3), axis=0).tolist()]
+            colors = np.unique(values.reshape(-1, 3), axis=0).tolist()
+            found = [tuple(color) for color in colors if len(set(color)) > 1]
             raise InputError(
                 f"{name}: a mask in colours, {_listed(found)}. Save the class indices as grey values, or name the "
                 "class of each colour by mask_colors."

@@ -190,7 +190,7 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
     problems: list[str] = []
     for part, layout in found.items():
         if not layout.fits:
-            problems += [f"{part}: {explain(part)}"] if of_patients and _holds_images(part) else []
+            problems += [f"{part}: {explain(part)}"] if of_patients and holds_images(part) else []
         elif not in_split and SPLIT_LIKE.search(part.name):
             problems.append(f"{part}: a patient or a split? Name splits train, val and test, or write a datalist.json")
         else:
@@ -206,7 +206,7 @@ def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str
 def explain(folder: Path) -> str:
     """Return a clause that says why no layout fits a folder: what it holds, and the two nearest layouts."""
     images, masks, loose = named_folders(folder, IMAGE_NAMES), named_folders(folder, MASK_NAMES), list_files(folder)
-    others = list(filter(_holds_images, _other_folders(folder)))
+    others = list(filter(holds_images, _other_folders(folder)))
     nearest = f"expected {TWO_FOLDERS}, or {ONE_FOLDER}"
     if images and _manual_beside(folder):
         field_of_view = "no folder of masks: mask/ is the field of view beside 1st_manual/"
@@ -234,7 +234,7 @@ def _other_folders(folder: Path) -> list[Path]:
     return [part for part in list_folders(folder) if not _is_kind(part) and os.access(part, os.R_OK | os.X_OK)]
 
 
-def _holds_images(folder: Path) -> bool:
+def holds_images(folder: Path) -> bool:
     """Tell whether image files lie in a folder, or in a sub-folder that is named like one of images or masks."""
     return any(list_files(part) for part in (folder, *filter(_is_kind, list_folders(folder))))
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Assign the pairs of a data set to its sections: training, validation and test."""
 
+import itertools
 import json
 import logging
 import re
@@ -14,8 +15,18 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from ..core.errors import InputError
-from ..core.listing import left_out, list_folders, stem
-from .layouts import SPLITS, Item, Layout, explain, pair_folders, pair_named, read_folder, read_sub_folders
+from ..core.listing import left_out, list_folders, named_folders, stem
+from .layouts import (
+    SPLITS,
+    Item,
+    Layout,
+    explain,
+    holds_images,
+    pair_folders,
+    pair_named,
+    read_folder,
+    read_sub_folders,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +66,8 @@ def read_sections(
         parts = _read_list(root / LIST)
     else:
         parts = _read_split_folders(root)
+        if parts and not any(section == "training" and layout.fits for section, layout in parts):
+            parts += _training_at_the_top(root, parts)
         if not any(layout.pairs or (layout.problems and section in wanted) for section, layout in parts):
             parts = _read_plain_folder(root)
 
@@ -62,6 +75,11 @@ def read_sections(
     for section, layout in parts:
         found.setdefault(section, []).extend(layout.pairs)
     problems = [problem for section, layout in parts if section in wanted for problem in layout.problems]
+    if "validation" in wanted and not found.get("validation") and not (root / LIST).is_file():
+        without = [
+            folder for section, folder in _split_folders(root) if section == "validation" and holds_images(folder)
+        ]
+        problems += [f"{folder}: {explain(folder)}" for folder in without]
     if not any(found.values()) and not problems:
         none = ": its train.txt, val.txt or test.txt names none" if found.keys() - {PLAIN} else ""
         if (root / LIST).is_file():
@@ -76,6 +94,10 @@ def read_sections(
     used = {path for pair in pairs for key in ("image", "label") for path in ensure_tuple(pair[key])}
     if rest := left_out(root, used | {str(root / name) for name in (LIST, *LISTED)}):
         logger.info(f"{root}: files that are not read: {rest}.")
+    of_section = {section: {pair["patient"] for pair in some if "patient" in pair} for section, some in found.items()}
+    for one, other in itertools.combinations(of_section, 2):
+        if shared := sorted(of_section[one] & of_section[other]):
+            logger.warning(f"{root}: folders of one name in {one} and {other}, the same patients? {', '.join(shared)}.")
     if read_as := dict.fromkeys(layout.name for section, layout in parts if section in wanted and layout.pairs):
         logger.info(f"{root}: read as {'; '.join(read_as)}.")
     return {section: pairs for section, pairs in found.items() if pairs}, problems
@@ -97,8 +119,13 @@ def _read_list(path: Path) -> Parts:
     """Read ``datalist.json``, whose paths are relative to its own folder."""
     try:
         content = json.loads(path.read_bytes())
+        unknown = [key for key, value in content.items() if key not in SPLITS and _is_list_of_pairs(value)]
+        if unknown:
+            raise InputError(f"{path}: unknown list {unknown[0]!r}. The lists are {', '.join(SPLITS)}.")
         found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{EXPECTED}") from error
     parts = []
     for section, items in found.items():
@@ -108,6 +135,10 @@ def _read_list(path: Path) -> Parts:
         pairs = [item for item, some in zip(items, files) if not some & absent.keys()]
         parts.append((section, Layout(LIST, pairs, problems)))
     return parts
+
+
+def _is_list_of_pairs(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) and "image" in item for item in value)
 
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
@@ -128,11 +159,25 @@ def _read_split_folders(root: Path) -> Parts:
         if (match := CHALLENGE.fullmatch(images.name)) and match["split"].lower() == word
         if (other := MASKS_OF_CHALLENGE.fullmatch(masks.name)) and other["split"].lower() == word
     ]
+    decathlon = [
+        (section, pair_folders(images, masks))
+        for section, part in (("training", "tr"), ("test", "ts"))
+        for images in named_folders(root, [f"images{part}"])
+        for masks in named_folders(root, [f"labels{part}"])
+    ]
+    if decathlon[1:]:  # with labels of the test images, too
+        return decathlon
     return challenge or [
         (section, replace(layout, name=f"{folder.name}/: {layout.name}"))
         for section, folder in _split_folders(root)
         for layout in (read_folder(folder), read_sub_folders(folder, in_split=True))
     ]
+
+
+def _training_at_the_top(root: Path, parts: Parts) -> Parts:
+    """Read the folder's own images and masks as training data beside val/ or test/."""
+    layout = read_folder(root) if any(layout.fits for _, layout in parts) else Layout()
+    return [("training", layout)] if layout.fits else []
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:
