@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rules of core/listing.py that tests/data/ does not reach."""
 
-import os
-
 import pytest
 
-from unetv2_monai import InputError
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, stem, unique_stems
 
 from ..data.folders import touch
@@ -34,9 +31,3 @@ def test_stems(tmp_path):
     files, problems = unique_stems([first, *others])
     assert files == {"a": first}
     assert problems == [f"{others[0]}: same name as a.png", f"{others[1]}: same name as {first}"]
-
-
-def test_names_in_other_encodings(tmp_path):
-    (tmp_path / os.fsdecode(b"bad\xff.png")).touch()
-    with pytest.raises(InputError, match=r"bad\\udcff\.png' is not in UTF-8, as names in tables must be: rename it\."):
-        list_images(tmp_path)

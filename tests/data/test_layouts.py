@@ -86,7 +86,6 @@ def test_both_kinds_in_one_folder(tmp_path, folder, section, suffix):
             "+a test/+c",
             {"test": "test/images/c.png=test/masks/c.png", "training": "images/a.png=masks/a.png"},
         ),
-        ("+a train/+c", {"training": "train/images/c.png=train/masks/c.png"}),
     ],
 )
 def test_pairs(tmp_path, paths, expected):
