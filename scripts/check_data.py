@@ -70,11 +70,11 @@ WARNINGS = {
     "class that never occurs": "it cannot be learned or scored: labels are missing, or --out_channels is wrong",
     "masks cover most of most images": "inside and outside exchanged?",
     "hardly any contrast": "values of 12 bits in 16, or from 0 to 1? Convert the images to 8 bits",
+    "image that its EXIF turns": "look whether its mask is turned, too",
     "empty mask": "right for images without a lesion, a mistake otherwise",
     "tiny lesion": f"less than {TINY:.1%} of the image; lost when images are resized",
     "mask covers the image": "inside and outside exchanged?",
     "several colour modes": "all are converted to RGB",
-    "several EXIF orientations": "images are turned by them: look whether the masks are, too",
     "several orientations": "all are turned to RAS",
     "several spacings": "set --spacing of recipes/volumes.yaml, for example to the median above",
 }
@@ -90,7 +90,7 @@ class Facts:
     ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
     found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
     should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
-    largest range of a channel, 0 to 255.
+    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image.
     """
 
     split: str
@@ -104,6 +104,7 @@ class Facts:
     traits: dict[str, str]
     spacing: tuple[float, ...] = ()
     contrast: int = 255
+    turned: bool = False
 
     @property
     def name(self) -> str:
@@ -144,7 +145,8 @@ def about_image(path: str) -> dict[str, Any]:
         "size": image.size,
         "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
         "bits": (fields[:, 1:] > fields[:, :-1]).ravel(),  # whether brightness rises from one field to the next
-        "traits": {"several colour modes": mode, "several EXIF orientations": str(turned)},
+        "traits": {"several colour modes": mode},
+        "turned": turned != 1,
         "contrast": int(np.ptp(np.asarray(image), axis=(0, 1)).max()),
     }
 
@@ -178,6 +180,7 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
     for kind, chosen in (
         ("hardly any contrast", [fact for fact in flat if fact.contrast < LEAST_CONTRAST]),
+        ("image that its EXIF turns", [fact for fact in flat if fact.turned]),
         ("empty mask", [fact for fact in facts if fact.lesion == 0]),
         ("tiny lesion", [fact for fact in flat if 0 < fact.lesion < TINY]),
         ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
