@@ -28,7 +28,6 @@ HINTS = {
     r"RandLesionFreed takes images of type uint8": "Add recipes/recommended.yaml before options/lesion_free.yaml.",
     r"MultiScaleBatch is for images": "Leave out options/multi_scale.yaml.",
     r"StructureLoss is for images": "Leave out options/loss_structure.yaml.",
-    r"overlays are drawn on images": "Leave out options/inference_overlays.yaml.",
     r"crop and cover must be shares": "They are lesion_free_crops and lesion_free_covers.",
     r"does not take (images of|backbone_args)": "On the command line they are --network_def#backbone_args.",
     r"\.(mp4|mov|avi|mkv|webm|m4v|mpe?g|wmv): cannot be read": "\nFor videos, run scripts/segment.py.",
