@@ -103,16 +103,19 @@ def port_in_use(arguments: argparse.Namespace) -> str:
 
 
 def no_images(folder: Path) -> list[str]:
-    """Return a sentence for each file that does not begin as an image does, or whose name is not UTF-8."""
+    """Return a sentence for each file that does not begin as an image does, or for a name that is not in UTF-8."""
     from PIL import Image
 
+    from unetv2_monai.core.errors import InputError
     from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files
 
     found = []
-    for path in [*list_files(folder), *(list_files(folder / "images") if (folder / "images").is_dir() else ())]:
-        if str(path).encode(errors="ignore") != os.fsencode(path):
-            found.append(f"{str(path)!r} is not UTF-8, as the page needs it. Rename it.")
-        elif path.suffix.lower() in IMAGE_ENDINGS:
+    try:
+        paths = [path for part in (folder, folder / "images") if part.is_dir() for path in list_files(part)]
+    except InputError as error:
+        return [str(error)]
+    for path in paths:
+        if path.suffix.lower() in IMAGE_ENDINGS:
             with suppress(Image.DecompressionBombError):
                 try:
                     Image.open(path).close()

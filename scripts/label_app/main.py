@@ -37,7 +37,7 @@ from store import ImageStore, Labelling, changed
 from training import Trainings
 
 from unetv2_monai import InputError
-from unetv2_monai.core.listing import VOLUME_ENDINGS
+from unetv2_monai.core.listing import NIFTI_ENDINGS
 from unetv2_monai.data import LabelWriter
 from unetv2_monai.data.checks import check_each, check_pair
 
@@ -104,7 +104,7 @@ class InferTask(ParsedTask):
     def writer(self, data, extension=None, dtype=None):
         if self.polygons(data):
             return PolygonWriter(label=self.key_pred, json="result")(data)
-        if self.dimension == 3 and data["result_extension"] in VOLUME_ENDINGS:
+        if self.dimension == 3 and data["result_extension"] in NIFTI_ENDINGS:
             return self.nifti(data), {}
         return super().writer(data, extension, dtype)
 

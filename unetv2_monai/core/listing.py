@@ -17,7 +17,8 @@ IMAGE_ENDINGS = (
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
-VOLUME_ENDINGS = (".nii", ".nii.gz", ".mgz", ".mgh", *ITK_ENDINGS)
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, ".mgz", ".mgh", *ITK_ENDINGS)
 ENDINGS = IMAGE_ENDINGS + VOLUME_ENDINGS
 
 # words at the beginning or the end of a name that say what a file is
