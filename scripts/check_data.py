@@ -14,7 +14,6 @@ warnings.
 """
 
 import hashlib
-import io
 import json
 import logging
 import math
@@ -28,7 +27,7 @@ from typing import Any
 import nibabel
 import numpy as np
 from common.command import new_parser, run
-from common.pages import data_uri, render
+from common.pages import render, thumbnail_uri
 from monai.utils import ensure_tuple
 from PIL import Image
 from scipy.sparse import coo_array
@@ -285,11 +284,8 @@ def spread(facts: Sequence[Facts]) -> list[Facts]:
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
     image, (mask,) = picture(facts.image, read_mask(facts.labels, reading) > 0)
-    shown = Image.fromarray(outlined(image, mask, MASK_COLOR))
-    shown.thumbnail((200, 480))
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=80)
-    return {"name": f"{facts.split}: {Path(facts.image).name}", "uri": data_uri(buffer.getvalue(), "jpeg")}
+    uri = thumbnail_uri(Image.fromarray(outlined(image, mask, MASK_COLOR)), (200, 480))
+    return {"name": f"{facts.split}: {Path(facts.image).name}", "uri": uri}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -322,8 +318,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     entries = {kind: [entry for entry, _ in some] for kind, some in found.items()}
     shown = {kind: [fact for _, example in some for fact in example] for kind, some in found.items()}
 
-    by_split = [[fact for fact in facts if fact.split == split] for split in lists]
-    summaries = [summarise(some) for some in by_split if some]
+    by_split = list(filter(None, ([fact for fact in facts if fact.split == split] for split in lists)))
+    summaries = [summarise(some) for some in by_split]
     header = list(summaries[0]) if summaries else []
     rows = [list(summary.values()) for summary in summaries]
     report = {"dataset_dir": arguments.dataset_dir, "splits": [header, *rows], "findings": entries}
@@ -336,11 +332,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         meanings=MEANINGS,
         findings=entries,
         examples={
-            f"{some[0].split}: {len(spread(some))} of {len(some)} pairs": [
-                thumbnail(one, reading) for one in spread(some)
-            ]
-            for some in by_split
-            if some
+            f"{some[0].split}: {len(chosen)} of {len(some)} pairs": [thumbnail(one, reading) for one in chosen]
+            for some, chosen in zip(by_split, map(spread, by_split))
         },
         pictures={kind: [thumbnail(fact, reading) for fact in some[:MOST_SHOWN]] for kind, some in shown.items()},
     )

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from common.command import new_parser, run
 from common.options import plain_option
-from common.pages import data_uri, new_figure, render, to_png
+from common.pages import data_uri, new_figure, render, thumbnail_uri, to_png
 from monai.bundle import ConfigParser
 from PIL import Image
 
@@ -185,10 +185,7 @@ def thumbnail(segmented: Segmented) -> str:
     """Return a small image with the outlines of mask and prediction, as a data URI."""
     image, mask, pred = segmented
     shown = Image.fromarray(outlined(outlined(image, mask, MASK_COLOR, 0), pred, PREDICTION_COLOR, 0))
-    shown.thumbnail((2 * THUMBNAIL, THUMBNAIL))
-    buffer = io.BytesIO()
-    shown.save(buffer, "JPEG", quality=80)
-    return data_uri(buffer.getvalue(), "jpeg")
+    return thumbnail_uri(shown, (2 * THUMBNAIL, THUMBNAIL))
 
 
 def curves(epochs: Sequence[dict[str, str]]) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from unetv2_monai import InputError
 
@@ -23,6 +24,14 @@ ENVIRONMENT = jinja2.Environment(
 def render(template: str, **values: Any) -> str:
     """Return the HTML of a file in ``templates/``; the values of its variables are escaped."""
     return ENVIRONMENT.get_template(template).render(**values)
+
+
+def thumbnail_uri(image: Image.Image, size: tuple[int, int]) -> str:
+    """Return an image, made small enough for a size, as the data URI of a JPEG file."""
+    image.thumbnail(size)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return data_uri(buffer.getvalue(), "jpeg")
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai.core.errors import BrokenFile, InputError
+from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
 from unetv2_monai.core.images import read_image
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
@@ -48,9 +48,7 @@ def segment(settings: Settings) -> None:
         for video, path in tables:
             if count := segment_video(video, path, network, settings, broken):
                 print(f"{count} frames of {video} written to {settings.output_dir}")
-    if broken:
-        files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
-        raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
+    refuse_broken(broken)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from unetv2_monai import LabelWriter
+from unetv2_monai import LabelWriter, list_images
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 from unetv2_monai.data.pictures import picture
 
@@ -163,8 +163,7 @@ def test_probabilities_overlays_and_names_of_classes(tmp_path):
     write(tmp_path / "in", "a.nii.gz", values, affine_of([[0, 1, 0], [0, 0, -1], [1, 0, 0]]))
     names = ["background", "front", "back"]
     out = infer(tmp_path, "options/inference_overlays", save_probabilities=True, class_names=names)
-    found = nibabel.load(out / "probabilities" / "a.nii.gz")
-    label = nibabel.load(out / "a.nii.gz")
+    found, label = (nibabel.load(out / name) for name in ("probabilities/a.nii.gz", "a.nii.gz"))
     assert (found.shape, found.get_data_dtype()) == ((*values.shape, 3), np.float32)
     np.testing.assert_array_equal(found.affine, label.affine)
     score = (values - values.mean()) / values.std()
@@ -175,3 +174,4 @@ def test_probabilities_overlays_and_names_of_classes(tmp_path):
     drawn = np.asarray(Image.open(out / "overlays" / "a.jpg")).astype(int)
     assert np.abs(drawn - outlined(image, mask, PREDICTION_COLOR, 0.3)).mean() < 5  # JPEG
     assert (out / "classes.csv").read_text().split() == ["value,class", "0,background", "1,front", "2,back"]
+    assert not list_images(f"{tmp_path}/in", output_dir=str(out), skip_finished=True, overlay_dir=f"{out}/overlays")

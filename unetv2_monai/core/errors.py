@@ -3,7 +3,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,13 @@ class InputError(ValueError):
 
 class BrokenFile(InputError):
     """A file cannot be read, or cannot be read to its end. Other files can still be used."""
+
+
+def refuse_broken(broken: Sequence[str]) -> None:
+    """Raise InputError if there are sentences about files that could not be read."""
+    if broken:
+        files, lines = "file" if len(broken) == 1 else "files", "\n  ".join(broken)
+        raise InputError(f"{len(broken)} {files} could not be read, the others are done:\n  {lines}")
 
 
 def input_error_behind(error: BaseException | None) -> InputError | None:

@@ -67,10 +67,10 @@ def palette_problems(items: Sequence[Item], out_channels: int) -> list[str]:
     Programs that write the fewest colours number them anew in each file. No pixel is decoded.
     """
     colors: dict[int, tuple[tuple[int, ...], str]] = {}
-    problems = []
-    for path in (path for item in items if out_channels > 1 for path in ensure_tuple(item["label"])):
-        if is_volume(path):
-            continue
+    problems: list[str] = []
+    if out_channels == 1:
+        return problems
+    for path in (path for item in items for path in ensure_tuple(item["label"]) if not is_volume(path)):
         try:
             with Image.open(path) as opened:
                 entries = opened.getpalette() or [] if opened.mode == "P" else []

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..core import listing
-from ..core.errors import InputError
+from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
 from .checks import check_each, image_size, list_problems, mask_size
 from .layouts import Item
@@ -27,9 +27,7 @@ class ImageList(list[Item]):
         if class_names and len(class_names) > 2:
             rows = [{"value": value, "class": name} for value, name in enumerate(class_names)]
             write_csv(Path(output_dir) / "classes.csv", rows, ["value", "class"])
-        if self.broken:
-            files, lines = "file" if len(self.broken) == 1 else "files", "\n  ".join(self.broken)
-            raise InputError(f"{len(self.broken)} {files} could not be read, the others are done:\n  {lines}")
+        refuse_broken(self.broken)
 
 
 def list_images(
@@ -42,9 +40,10 @@ def list_images(
     overlay_dir: str | None = None,
 ) -> ImageList:
     """
-    Find the images to segment: those in ``dataset_dir/images`` (or ``image``) if it exists, else in ``dataset_dir``.
+    Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
+    ``dataset_dir``.
 
-    If every image there has a mask beside it, such as ``a_mask.png`` for ``a.jpg``, the masks are left out.
+    Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out.
 
     Args:
         dataset_dir: the folder, or a single image.
@@ -91,5 +90,7 @@ def _check_outputs(image: Path, output_dir: Path, overlay_dir: str | None) -> No
     mask = next((path for path in masks if path.is_file()), None)
     if mask is None or mask_size(str(mask)) != image_size(str(image)):
         raise InputError(f"{image}: no mask yet")
-    if overlay_dir and image_size(f"{overlay_dir}/{image.stem}.jpg") != image_size(str(image)):
-        raise InputError(f"{image}: no overlay yet")
+    if overlay_dir:
+        overlay = image_size(f"{overlay_dir}/{listing.stem(image)}.jpg")
+        if overlay != image_size(str(image)) and not listing.is_volume(image):  # of a volume it shows slices
+            raise InputError(f"{image}: no overlay yet")

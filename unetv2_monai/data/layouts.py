@@ -54,10 +54,9 @@ class Layout:
 
 def read_folder(folder: Path) -> Layout:
     """Return the layout that fits a folder. When several fit, it has no pairs and one problem that names them."""
-    layouts = [layout for layout in (pair_folders(*places) for places in recognise(folder)) if layout.fits]
-    if not layouts:
-        nested = [pair_nested(*places) for places in recognise(folder)]
-        layouts = [layout for layout in nested if layout.fits]
+    couples = recognise(folder)
+    layouts = [layout for layout in (pair_folders(*couple) for couple in couples) if layout.fits]
+    layouts = layouts or [layout for layout in (pair_nested(*couple) for couple in couples) if layout.fits]
     if len(layouts) < 2:
         return layouts[0] if layouts else Layout()
     names = " and as ".join(layout.name for layout in layouts)
@@ -68,7 +67,7 @@ def read_folder(folder: Path) -> Layout:
 def recognise(folder: Path) -> list[tuple[Path, Path]]:
     """Return pairs of folders that may hold images and masks, by their names. A pair may be one folder for both."""
     if _manual_beside(folder):
-        manual = filter(list_files, named_folders(folder, MANUAL_FOLDERS))
+        manual = [masks for masks in named_folders(folder, MANUAL_FOLDERS) if list_files(masks)]
         return [(images, masks) for images in named_folders(folder, IMAGE_FOLDERS) for masks in manual]
     couples = [
         (images, masks)
@@ -106,8 +105,8 @@ def pair_folders(images: Path, masks: Path) -> Layout:
         files = {case: paths[0] for case, paths in channels.items()}
         name, where = f"{images.name}/ + {masks.name}/", f"in {masks.name}/"
     pairs, unpaired = listing.pair_files(files, mask_files, where)
-    names = {path: case for case, path in files.items()}
-    items = [{"image": _paths(channels[names[image]]), "label": _paths(some)} for image, some in pairs]
+    of_first = {paths[0]: paths for paths in channels.values()}
+    items = [{"image": one_or_all(of_first[image]), "label": one_or_all(some)} for image, some in pairs]
     return Layout(name, items, problems + unpaired, mixed)
 
 
@@ -141,12 +140,8 @@ def pair_nested(images: Path, masks: Path) -> Layout:
     kind = _kind(parts.values())
     pairs = [{**pair, kind: name} for name, layout in found.items() for pair in layout.pairs]
     problems = [problem for layout in found.values() for problem in layout.problems]
-    problems += [
-        f"{folder}: no folder of that name in {masks.name}/" for name, folder in parts.items() if name not in others
-    ]
-    problems += [
-        f"{folder}: no folder of that name in {images.name}/" for name, folder in others.items() if name not in parts
-    ]
+    for one, other, place in ((parts, others, masks), (others, parts, images)):
+        problems += [f"{one[name]}: no folder of that name in {place.name}/" for name in one if name not in other]
     return Layout(f"{images.name}/NAME + {masks.name}/NAME, one folder per {kind}", pairs, problems)
 
 
@@ -160,7 +155,8 @@ def _join_channels(files: Mapping[str, Path], masks: Container[str]) -> dict[str
     return images
 
 
-def _paths(files: Sequence[Path]) -> str | list[str]:
+def one_or_all(files: Sequence[Path]) -> str | list[str]:
+    """Return the value of an item: a path, or a list of several."""
     return str(files[0]) if len(files) == 1 else [str(file) for file in files]
 
 

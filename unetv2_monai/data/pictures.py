@@ -76,9 +76,9 @@ class SaveOverlayd(MapTransform):
         out = dict(data)
         for key in self.key_iterator(out):
             path = Path(out[key].meta["filename_or_obj"])  # type: ignore[attr-defined]
-            values = convert_to_numpy(out[key]) > 0
-            mask = values[0] if is_volume(path) else (values[0] if values.ndim > 2 else values).T
-            image, (mask,) = picture(str(path), mask)
+            mask = convert_to_numpy(out[key]) > 0
+            mask = mask[0] if mask.ndim > 2 else mask
+            image, (mask,) = picture(str(path), mask.T if mask.ndim == 2 else mask)
             save_overlay(outlined(image, mask, PREDICTION_COLOR, self.opacity), self.folder / f"{stem(path)}.jpg")
         return out
 

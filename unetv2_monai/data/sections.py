@@ -22,6 +22,7 @@ from .layouts import (
     Layout,
     explain,
     holds_images,
+    one_or_all,
     pair_folders,
     pair_named,
     read_folder,
@@ -143,8 +144,7 @@ def _is_list_of_pairs(value: Any) -> bool:
 
 def _item(root: Path, item: dict[str, Any]) -> Item:
     """Return the images, labels and dataset of one entry of ``datalist.json``; other keys are ignored."""
-    places = {key: [str(root / path) for path in ensure_tuple(item[key])] for key in ("image", "label")}
-    paths = {key: some[0] if len(some) == 1 else some for key, some in places.items()}
+    paths = {key: one_or_all([root / path for path in ensure_tuple(item[key])]) for key in ("image", "label")}
     return paths | ({"dataset": str(item["dataset"])} if "dataset" in item else {})
 
 
@@ -153,11 +153,11 @@ def _read_split_folders(root: Path) -> Parts:
     folders = list_folders(root)
     challenge = [
         (section, pair_folders(images, masks))
-        for section, word in (("training", "training"), ("validation", "validation"), ("test", "test"))
+        for section in SPLITS
         for images in folders
         for masks in folders
-        if (match := CHALLENGE.fullmatch(images.name)) and match["split"].lower() == word
-        if (other := MASKS_OF_CHALLENGE.fullmatch(masks.name)) and other["split"].lower() == word
+        if (match := CHALLENGE.fullmatch(images.name)) and match["split"].lower() == section
+        if (other := MASKS_OF_CHALLENGE.fullmatch(masks.name)) and other["split"].lower() == section
     ]
     decathlon = [
         (section, pair_folders(images, masks))
