@@ -2,7 +2,6 @@
 """The work of segment.py: find the inputs, and segment image files into masks, overlays and a table."""
 
 import dataclasses
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -55,6 +54,11 @@ def segment(settings: Settings) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     """Make a folder, and lock it while this process works in it: two would replace each other's rows."""
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows locks no folders
+        yield
+        return
     locked = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
