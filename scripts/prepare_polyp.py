@@ -5,11 +5,14 @@ Make one data set from published polyp data sets: images/, masks/ and datalist.j
 licence and the SHA-256 of every file. Name the folders as they are after unpacking the publishers' archives.
 
     python scripts/prepare_polyp.py --kvasir Kvasir-SEG --clinicdb CVC-ClinicDB --output_dir data/polyp
+    python scripts/prepare_polyp.py --kvasir Kvasir-SEG --polypgen_c1 PolypGen/data_C1 --polypgen_c2 PolypGen/data_C2 \\
+        --test polypgen_c2 --output_dir data/without_c2
 
 The split is that of the usual benchmark. Kvasir-SEG and CVC-ClinicDB give 1450 pairs for training, and 100 and 62 for
-testing. A tenth of the training pairs is held out for validation, in CVC-ClinicDB in blocks of 20 neighbouring video
-frames. ETIS, CVC-ColonDB and CVC-300 are test sets only. --joint takes, instead of these five folders,
-the one that PraNet and later papers share, with TrainDataset/ and TestDataset/.
+testing. PolypGen's centres are for training. A tenth of the training pairs is held out for validation, in blocks of 20
+neighbours where files are frames of videos. ETIS, CVC-ColonDB and CVC-300 are test sets only, as are the sets that
+--test names. --joint takes, instead of these folders, the one that PraNet and later papers share, with TrainDataset/
+and TestDataset/.
 
 Run it again at any time: it continues where it was stopped, and restores files that were changed.
 """
@@ -35,11 +38,12 @@ class Published(NamedTuple):
     source: str
     licence: str = "research, with citation"
     block: int = 1
+    train: bool = False  # all pairs are for training
 
 
 DATASETS = {
     "kvasir": Published(
-        "Kvasir", ("images",), ("masks",), "https://datasets.simula.no/kvasir-seg/", "research and education"
+        "Kvasir", ("images",), ("masks",), "https://datasets.simula.no/hyper-kvasir/", "CC BY 4.0, in HyperKvasir"
     ),
     "clinicdb": Published(
         "CVC-ClinicDB",
@@ -66,6 +70,18 @@ DATASETS = {
         ("Ground Truth", "GroundTruth", "masks"),
         "https://polyp.grand-challenge.org/EtisLarib/",
     ),
+    **{
+        f"polypgen_c{n}": Published(
+            f"PolypGen-C{n}",
+            (f"images_C{n}", "images"),
+            (f"masks_C{n}", "masks"),
+            "https://doi.org/10.7303/syn26376615",
+            "CC BY 4.0",
+            block=20,
+            train=True,
+        )
+        for n in range(1, 7)
+    },
 }
 Split = tuple[list[Pair], list[Pair]]
 """Pairs to train on, and to test on."""
@@ -84,10 +100,12 @@ def image_stem(mask: str) -> str:
 
 
 def split_separate(dataset: str, root: Path) -> Split:
-    """Split one data set in its publisher's layout. Without training pairs in the benchmark, all pairs are test."""
+    """Split one data set in its publisher's layout. Without a split in the benchmark, all are training or all test."""
     if not root.is_dir():
         raise InputError(f"--{dataset} {root} does not exist.")
     pairs = match_pairs(root, DATASETS[dataset].images, DATASETS[dataset].masks, image_stem)
+    if DATASETS[dataset].train:
+        return pairs, []
     tests = test_names(dataset) or {pair.name for pair in pairs}
     return [pair for pair in pairs if pair.name not in tests], [pair for pair in pairs if pair.name in tests]
 
@@ -111,6 +129,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = f"{published.source} with {published.images[0]}/ and {published.masks[0]}/"
         parser.add_argument(f"--{dataset}", type=Path, metavar="DIR", help=content)
     parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: with TrainDataset/ and TestDataset/SET/")
+    parser.add_argument(
+        "--test", nargs="+", default=[], choices=list(DATASETS), metavar="SET", help="only test on these"
+    )
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
     parser.add_argument(
         "--val_fraction", type=float, default=0.1, help="share of training pairs held out (default: 0.1)"
@@ -126,6 +147,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = split_joint(arguments.joint)
     else:
         found = {dataset: split_separate(dataset, root) for dataset, root in folders.items()}
+    if unknown := [dataset for dataset in arguments.test if dataset not in found]:
+        raise InputError(f"--test names {', '.join(unknown)}, but no folder of it is given.")
+    found |= {dataset: ([], found[dataset][0] + found[dataset][1]) for dataset in arguments.test}
 
     sections: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
     for dataset in (name for name in DATASETS if name in found):

@@ -11,11 +11,13 @@ from .core.images import to_rgb as to_rgb
 from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
 from .core.places import bundle_dir as bundle_dir
+from .data import CropLabeld as CropLabeld
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
 from .data import RandLesionFreed as RandLesionFreed
 from .data import VolumeReader as VolumeReader
+from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver

@@ -30,7 +30,7 @@ from ..support.workflow import (
 )
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
-STEPS = ("load_image", "channel_first", "upright", "resize", "normalize")
+STEPS = ("load_image", "channel_first", "upright", "view", "resize", "normalize")
 
 
 @pytest.mark.parametrize("files", [TRAIN, [*TRAIN, *overlays("recipes/released_polyp")]])

@@ -25,7 +25,7 @@ OPTIONS = (
     *("spacing", "intensity", "window_level", "window_width"),
 )
 # carried steps of the preprocessing, which recipes and options replace
-STEPS = ("transforms#resize", "transforms#normalize")
+STEPS = ("transforms#view", "transforms#view_label", "transforms#resize", "transforms#normalize")
 # arguments of the network that weights do not carry
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # options that the command line may set to other values than in training
@@ -75,7 +75,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
     taken = []
     for key, value in carried.items():
         now = _plain(parser.get(key))
-        if now == value or is_computed(now):
+        if now == value or is_computed(now) or (now is None and key in STEPS):  # inference has no masks
             continue
         if key.endswith("#_target_"):
             raise InputError(

@@ -18,19 +18,34 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     if high <= low:
         return probability >= low
     padded = np.pad(probability, 1, constant_values=-1)  # so that no run continues in the next row
-    values = padded.ravel()
-    marked = values >= low
-    edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
-    starts, stops = edges[::2], edges[1::2]
-    peaks = np.maximum.reduceat(values, edges)[::2]
-
-    component = _components(starts, stops, [stride // padded.itemsize for stride in padded.strides[:-1]])
-    certain = np.zeros(len(starts), dtype=bool)
+    edges, component = _runs(padded >= low)
+    peaks = np.maximum.reduceat(padded.ravel(), edges)[::2]
+    certain = np.zeros(len(component), dtype=bool)
     certain[component[peaks >= high]] = True
-    kept = np.zeros(len(edges) + 1, dtype=bool)  # one value before, in, between and after the runs
-    kept[1::2] = certain[component]
-    mask = np.repeat(kept, np.diff(edges, prepend=0, append=values.size)).reshape(padded.shape)
-    return mask[(slice(1, -1),) * mask.ndim]
+    return _filled(padded.shape, edges, certain[component])
+
+
+def components(marked: np.ndarray) -> np.ndarray:
+    """Number the components of a mask from 1 on, and the rest by 0. Pixels that touch at a corner are connected."""
+    padded = np.pad(marked, 1)
+    edges, component = _runs(padded)
+    return _filled(padded.shape, edges, np.unique(component, return_inverse=True)[1] + 1)
+
+
+def _runs(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the runs of a mask start and stop in the flat mask, in turn, and the component of each run."""
+    marked = padded.ravel()
+    edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
+    rows = [stride // padded.itemsize for stride in padded.strides[:-1]]
+    return edges, _components(edges[::2], edges[1::2], rows)
+
+
+def _filled(shape: tuple[int, ...], edges: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return an array without its padding that has a value in each run, and 0 elsewhere."""
+    filled = np.zeros(len(edges) + 1, dtype=values.dtype)  # one value before, in, between and after the runs
+    filled[1::2] = values
+    whole = np.repeat(filled, np.diff(edges, prepend=0, append=np.prod(shape))).reshape(shape)
+    return whole[(slice(1, -1),) * len(shape)]
 
 
 def _components(starts: np.ndarray, stops: np.ndarray, rows: list[int]) -> np.ndarray:

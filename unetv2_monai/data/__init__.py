@@ -5,4 +5,5 @@ from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
 from .pictures import SaveOverlayd
+from .view import CropLabeld, endoscope_view
 from .volumes import LabelWriter, OnImageGridd, VolumeReader
