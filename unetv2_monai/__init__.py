@@ -21,7 +21,7 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": [
-        *("LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "VolumeReader"),
+        *("GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "VolumeReader"),
         *("list_images", "load_datalist"),
     ],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
