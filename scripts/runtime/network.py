@@ -22,7 +22,7 @@ from .frames import Frame
 
 @dataclass(frozen=True)
 class Output:
-    """A frame, its probabilities (height, width, channels) at the network's size, and how long the network took."""
+    """A frame, probabilities (height, width, channels) of its view at the network's size, and the network's time."""
 
     frame: Frame
     probability: np.ndarray
@@ -66,10 +66,10 @@ class Network:
             self.requests.put((request, request.get_input_tensor(0).data[0]))
 
     def infer(self, frame: Frame) -> Output:
-        """Preprocess a frame and compute its probabilities. At most ``threads`` threads may call this at once."""
+        """Preprocess a frame's view and compute its probabilities. At most ``threads`` threads may call this at once."""
         request, image = self.requests.get()
         try:
-            _prepare(frame.image, self.description, out=image)
+            _prepare(frame.image[frame.view], self.description, out=image)
             with self.running:
                 request.start_async()
                 request.wait()

@@ -22,7 +22,10 @@ pytest.importorskip("openvino")
 pytest.importorskip("av")
 
 import av
-from runtime import clips
+from runtime import clips, results
+from runtime.frames import Frame
+from runtime.network import Output
+from runtime.views import with_views
 
 HEIGHT, WIDTH, SIDE = 96, 160, 16
 
@@ -233,6 +236,44 @@ def test_smoothing_and_presence(tmp_path):
         rows, _, _ = segment_clip(model, video, *options)
         assert [float(row["probability"]) for row in rows] == pytest.approx(probabilities, abs=0.01)
         assert [int(row["lesion"]) for row in rows] == lesions
+
+
+def scene(picture: tuple[slice, slice] | None, shade: int = 0) -> np.ndarray:
+    """A frame with a picture in a black border; the right ``shade`` columns of the picture are as dark as the border."""
+    frame = np.full((HEIGHT, WIDTH, 3), 5, dtype=np.uint8)
+    if picture is not None:
+        frame[picture] = 150
+        frame[picture][:, picture[1].stop - picture[1].start - shade :] = 5
+    return frame
+
+
+def test_a_clip_has_one_view_until_its_layout_changes():
+    """One pixel is seen around the picture, since a cell is one pixel here."""
+    one, other = np.s_[10:90, 20:100], np.s_[10:90, 60:140]
+    shots = [scene(None), scene(one, 20), *[scene(one), scene(one, 20), scene(None)] * 20, *[scene(other)] * 30]
+    frames = [Frame(str(index), image) for index, image in enumerate(shots)]
+    found = list(with_views(frames))
+    assert [frame.image is image for frame, image in zip(found, shots)] == [True] * len(shots)
+    views = [[view.start, view.stop, other.start, other.stop] for view, other in (frame.view for frame in found)]
+    whole, first, both, second = [0, 96, 0, 160], [9, 91, 19, 101], [9, 91, 19, 141], [9, 91, 59, 141]
+    assert views == [whole, [9, 91, 19, 81], *[first] * 60, *[both] * 24, *[second] * 6]
+
+
+def test_smoothing_starts_anew_with_another_view():
+    one, other = (Frame("", scene(None), view=np.s_[0:90, 0:stop]) for stop in (90, 80))
+    values = [(one, 0.9), (one, 0.5), (other, 0.1), (other, 0.5)]
+    outputs = [Output(frame, np.full((2, 2, 1), value), 0) for frame, value in values]
+    assert [output.highest for output in results._smoothed(outputs, 0.5)] == pytest.approx([0.9, 0.7, 0.1, 0.3])
+
+
+def test_a_mask_lies_where_the_view_is(tmp_path):
+    """The view is as large as the network, so that nothing is interpolated."""
+    image = scene(np.s_[10:90, 20:100]) // 2
+    image[30:50, 40:70] = 220
+    video = write_video(tmp_path / "clip.mkv", [image] * 3, codec="ffv1", pix_fmt="bgr0")
+    model = write_bright(tmp_path / "model.xml", description((82, 82), view="endoscope"))
+    for row in segment_clip(model, video)[0]:
+        assert [int(row[key]) for key in ("left", "top", "width", "height")] == [40, 30, 30, 20]
 
 
 def stop_at(monkeypatch, name: str) -> None:
