@@ -66,7 +66,7 @@ class Network:
             self.requests.put((request, request.get_input_tensor(0).data[0]))
 
     def infer(self, frame: Frame) -> Output:
-        """Preprocess a frame's view and compute its probabilities. At most ``threads`` threads may call this at once."""
+        """Preprocess a frame and compute its probabilities. At most ``threads`` threads may call this at once."""
         request, image = self.requests.get()
         try:
             _prepare(frame.image[frame.view], self.description, out=image)

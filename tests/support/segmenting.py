@@ -54,7 +54,7 @@ def blobs(width: int, height: int, seed: int) -> Image.Image:
 
 
 def framed(width: int, height: int, seed: int) -> Image.Image:
-    """Blobs in the black frame of an endoscope, of four pixels above, and more and more to the right, below and left."""
+    """Blobs in the black frame of an endoscope."""
     frame = Image.new("RGB", (width, height), (4, 4, 6))
     frame.paste(blobs(width // 2, height * 3 // 4, seed), (width * 3 // 8, 4))
     return frame
