@@ -29,7 +29,7 @@ import numpy as np
 from common.command import new_parser, run
 from common.pages import render, thumbnail_uri
 from monai.utils import ensure_tuple
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm.contrib.concurrent import thread_map
@@ -39,7 +39,8 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
-from unetv2_monai.core.overlay import MASK_COLOR, outlined
+from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined
+from unetv2_monai.core.view import View, find_view
 from unetv2_monai.data.checks import check_pair, palette_problems
 from unetv2_monai.data.datalist import divide
 from unetv2_monai.data.pictures import picture
@@ -48,6 +49,7 @@ from unetv2_monai.data.volumes import open_volume, read_volume
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
 TINY, MOST, FULL = 0.001, 0.6, 0.95  # shares of the image
+FRAMED = 0.9  # of the image; a smaller picture has a wide border
 LEAST_CONTRAST = 26  # of 255
 EXIF_ORIENTATION = 274  # number of the tag
 DUPLICATES = (
@@ -70,6 +72,8 @@ WARNINGS = {
     "masks cover most of most images": "inside and outside exchanged?",
     "hardly any contrast": "values of 12 bits in 16, or from 0 to 1? Convert the images to 8 bits",
     "image that its EXIF turns": "look whether its mask is turned, too",
+    "wide dark border": "frames of an endoscope? options/endoscopy.yaml crops them, as drawn",
+    "mask on the dark border": "options/endoscopy.yaml would cut it",
     "empty mask": "right for images without a lesion, a mistake otherwise",
     "tiny lesion": f"less than {TINY:.1%} of the image; lost when images are resized",
     "mask covers the image": "inside and outside exchanged?",
@@ -89,7 +93,8 @@ class Facts:
     ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
     found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
     should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
-    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image.
+    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image. ``view`` is the picture within a
+    dark border, ``seen`` its share of the image, and ``cut`` the share of the lesion that lies outside.
     """
 
     split: str
@@ -104,6 +109,9 @@ class Facts:
     spacing: tuple[float, ...] = ()
     contrast: int = 255
     turned: bool = False
+    view: View | None = None
+    seen: float = 1.0
+    cut: float = 0.0
 
     @property
     def name(self) -> str:
@@ -120,6 +128,8 @@ def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Fac
         return str(error)
     mask = read_mask(labels, reading)
     about = about_volume(images) if is_volume(images[0]) else about_image(images[0])
+    if view := about.get("view"):
+        about |= {"seen": mask[view].size / mask.size, "cut": 1 - (mask[view] > 0).sum() / max((mask > 0).sum(), 1)}
     return Facts(split, images[0], labels, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
 
 
@@ -147,6 +157,7 @@ def about_image(path: str) -> dict[str, Any]:
         "traits": {"several colour modes": mode},
         "turned": turned != 1,
         "contrast": int(np.ptp(np.asarray(image), axis=(0, 1)).max()),
+        "view": find_view(np.asarray(image)),
     }
 
 
@@ -185,6 +196,9 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
         ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
     ):
         found[kind] = [([fact.name, f"{fact.lesion:.2%}"], [fact]) for fact in chosen]
+    framed, cut = ([fact for fact in flat if fact.seen < FRAMED], [fact for fact in flat if fact.lesion and fact.cut])
+    found["wide dark border"] = [([fact.name, f"{fact.seen:.0%} is picture"], [fact]) for fact in framed]
+    found["mask on the dark border"] = [([fact.name, f"{fact.cut:.1%} of the lesion"], [fact]) for fact in cut]
     if flat and (median := float(np.median([fact.lesion for fact in flat]))) > MOST:
         found["masks cover most of most images"] = [([f"median {median:.0%}"], flat[:1])]
     for kind in facts[0].traits if facts else ():
@@ -284,7 +298,11 @@ def spread(facts: Sequence[Facts]) -> list[Facts]:
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
     image, (mask,) = picture(facts.image, read_mask(facts.labels, reading) > 0)
-    uri = thumbnail_uri(Image.fromarray(outlined(image, mask, MASK_COLOR)), (200, 480))
+    drawn = Image.fromarray(outlined(image, mask, MASK_COLOR))
+    if facts.view and facts.seen < 1:
+        (top, bottom), (left, right) = ((side.start, side.stop - 1) for side in facts.view)
+        ImageDraw.Draw(drawn).rectangle((left, top, right, bottom), outline=PREDICTION_COLOR, width=drawn.width // 100)
+    uri = thumbnail_uri(drawn, (200, 480))
     return {"name": f"{facts.split}: {Path(facts.image).name}", "uri": uri}
 
 

@@ -21,8 +21,8 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": [
-        *("CropLabeld", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "VolumeReader"),
-        *("endoscope_view", "list_images", "load_datalist"),
+        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed"),
+        *("VolumeReader", "endoscope_view", "list_images", "load_datalist"),
     ],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],

@@ -88,6 +88,18 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
     assert " x same image in two splits (error" in capsys.readouterr().out
 
 
+def test_frames_with_a_wide_border_and_masks_on_it(tmp_path):
+    draw_pairs(tmp_path / "data", 4, width=96, height=80)
+    for index, marked in ((2, 40), (3, 0)):
+        image, mask = np.zeros((80, 96, 3), np.uint8), np.zeros((80, 96), np.uint8)
+        image[:, 48:], mask[60:, 50:60], mask[5, marked] = 150, 255, 255
+        for kind, content in (("images", image), ("masks", mask)):
+            Image.fromarray(content).save(tmp_path / "data" / kind / f"case_{index}.png")
+    found = check(tmp_path / "data", tmp_path / "out")["findings"]
+    assert [entry[1] for entry in found["wide dark border"]] == ["51% is picture"] * 2  # 49 of 96 columns
+    assert [entry[1] for entry in found["mask on the dark border"]] == ["0.5% of the lesion"] * 2  # 1 of 201 pixels
+
+
 def test_frames_of_a_video_are_one_finding():
     """2000 frames, of which 2 million pairs are near; and five, each of which is near the next one alone."""
     module = script("check_data")

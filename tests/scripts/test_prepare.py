@@ -14,6 +14,7 @@ from PIL import Image
 from unetv2_monai import InputError, load_datalist
 
 from ..conftest import draw_pair, script
+from ..support.workflow import refusal
 
 SECTIONS = ("training", "validation", "test")
 
@@ -57,14 +58,20 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
     published(tmp_path / "etis", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "{}", "p{}"), "tif")
     published(tmp_path / "colondb", "CVC-ColonDB", "GT", numbered(3, "{}", "p{}"), "png")
     published(tmp_path / "cvc300", "CVC-300/bbdd", "CVC-300/gtpolyp", numbered(2), "bmp")
+    published(tmp_path / "polypgen_c1", "images_C1", "masks_C1", numbered(30), "jpg")
+    published(tmp_path / "polypgen_c4", "images_C4", "masks_C4", numbered(5), "jpg")
     folders = {folder.name: folder for folder in tmp_path.iterdir()}
     command = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
+    assert "polypgen_c2, but no folder" in refusal(
+        prepare, tmp_path, "prepare_polyp", *command, "--test", "polypgen_c2"
+    )
+    command += ["--test", "polypgen_c4"]
     found = prepare(tmp_path / "out", "prepare_polyp", *command)
     tests = {name: {e["image"] for e in found["test"] if e["dataset"] == name} for name in folders}
     assert tests["kvasir"] == {f"images/kvasir_{name}.jpg" for name in kvasir[:3]}
     # of CVC-ClinicDB, the frames up to 50 that the benchmark tests on
     assert tests["clinicdb"] == {f"images/clinicdb_{name}.tif" for name in names("clinicdb") & set(numbered(50))}
-    assert [len(tests[name]) for name in ("etis", "colondb", "cvc300")] == [4, 3, 2]
+    assert [len(tests[name]) for name in ("etis", "colondb", "cvc300", "polypgen_c1", "polypgen_c4")] == [4, 3, 2, 0, 5]
     assert sum(entry["dataset"] == "kvasir" for entry in found["validation"]) == 2
     rest, held = (
         [int(Path(e["image"]).stem.split("_")[1]) for e in found[section] if e["dataset"] == "clinicdb"]
@@ -74,8 +81,8 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
     assert [frame for frame in rest if min(held) < frame < max(held)] == []  # one run of neighbours
     # what training reads
     lists = load_datalist(str(tmp_path / "out"), SECTIONS)
-    assert sum(map(len, lists.values())) == len(kvasir) + 50 + 4 + 3 + 2
-    assert {item["dataset"] for item in lists["test"]} == set(folders)
+    assert sum(map(len, lists.values())) == len(kvasir) + 50 + 4 + 3 + 2 + 30 + 5
+    assert {item["dataset"] for item in lists["test"]} == {*folders} - {"polypgen_c1"}
 
 
 def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):

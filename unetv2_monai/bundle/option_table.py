@@ -186,6 +186,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
             files=("options/mask_colors",),
         ),
+        "growth": Option(
+            SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("options/growing",)
+        ),
         "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(
             FLAG,

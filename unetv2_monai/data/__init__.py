@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find, check and augment the images and masks of a data set."""
 
-from .augmentation import MultiScaleBatch, RandLesionFreed
+from .augmentation import GrowingSized, MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
 from .image_list import list_images
 from .pictures import SaveOverlayd

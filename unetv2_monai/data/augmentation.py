@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation that MONAI lacks: images without a lesion, batches of several sizes."""
+"""Augmentation that MONAI lacks: images without a lesion, sizes that grow, batches of several sizes."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.engines import default_prepare_batch
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import MapTransform, Randomizable, RandomizableTrait
 from monai.utils import convert_to_dst_type
 from torch.nn import functional as F
 
@@ -125,6 +126,54 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
     return image * (1 - weight) + patch * weight
 
 
+class GrowingSized(RandomizableTrait, MapTransform):
+    """
+    Resize images and masks to the size of the current epoch, so that training starts on small images, which is faster.
+
+    The training is divided into as many equal parts as there are factors. In part i, images have ``growth[i]`` times
+    their size, rounded to a multiple of ``divisor``. It is a transform and a handler: attached to the trainer, it notes
+    the size at the start of each epoch, so a resumed run continues with the right one. The workers of a data loader get
+    the size when they start, so each epoch must start them again (``persistent_workers: false``).
+
+    Args:
+        keys: keys of the image (channels, height, width), which is resized bilinearly with antialiasing, and of the
+            mask (1, height, width), which is resized by the nearest pixel, in this order.
+        growth: factors of the images' size.
+        divisor: sizes are rounded to multiples of this, the encoder's largest stride. Defaults to 32.
+
+    Raises:
+        InputError: when called, for a volume.
+    """
+
+    def __init__(self, keys: KeysCollection, growth: Sequence[float], divisor: int = 32) -> None:
+        super().__init__(keys)
+        self.growth, self.divisor = tuple(growth), divisor
+        self.factor = self.growth[-1]
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._grow)
+
+    def _grow(self, engine: Engine) -> None:
+        done, epochs = engine.state.epoch - 1, engine.state.max_epochs or 1
+        self.factor = self.growth[min(done * len(self.growth) // epochs, len(self.growth) - 1)]
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        out = dict(data)
+        for key, options in zip(self.keys, ({"mode": "bilinear", "antialias": True}, {"mode": "nearest-exact"})):
+            value = torch.as_tensor(out[key])
+            if value.ndim != 3:
+                raise InputError("GrowingSized is for images, not for volumes.")
+            if (size := _scaled(value.shape[1:], self.factor, self.divisor)) != [*value.shape[1:]]:
+                out[key] = convert_to_dst_type(F.interpolate(value[None], size, **options)[0], out[key])[0]
+        return out
+
+
+def _scaled(shape: Sequence[int], factor: float, divisor: int) -> list[int]:
+    """Return a factor of a size, rounded to multiples of ``divisor``, at least one."""
+    return [max(1, round(n * factor / divisor)) * divisor for n in shape]
+
+
 class MultiScaleBatch:
     """
     Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
@@ -152,7 +201,7 @@ class MultiScaleBatch:
         if image.ndim != 4:
             raise InputError("MultiScaleBatch is for images, not for volumes.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
-        size = [max(1, round(n * scale / self.divisor)) * self.divisor for n in image.shape[2:]]
+        size = _scaled(image.shape[2:], scale, self.divisor)
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         if self.out_channels > 1:
             return image, F.interpolate(label, size, mode="nearest-exact")
