@@ -8,13 +8,17 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import UNetV2
+from unetv2_monai.core.view import find_view
 from unetv2_monai.networks import with_options
 
 from .conftest import ROOT, draw_pair
 from .data.folders import write_volume
+from .support.packages import pack, packed
+from .support.segmenting import framed
 from .support.workflow import CONFIGS, INFERENCE, overlays, refusal, run
 
 MODELS = ROOT / "bundle" / "models"
@@ -81,24 +85,24 @@ def test_labels_of_volumes(tmp_path):
     np.testing.assert_array_equal(in_memory[1], probabilities)
 
 
-def test_a_packed_bundle(unpacked, images):
-    """With the configs and the weights of its folder."""
-    network = UNetV2.from_pretrained(unpacked)
-    expected = torch.load(unpacked / "models" / "model.pt", weights_only=True)
-    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
-    mask, _ = network.predict(images / "case_0.png")
-    assert mask.shape == (90, 130)
-
-
-def test_a_file_whose_weights_carry_options(images, tmp_path):
+def test_weights_that_carry_options(tmp_path):
+    """A file, a training's output and a package: in the endoscope's view, as without this step in what we crop."""
+    view = ConfigParser.load_config_file(overlays("options/endoscopy")[0])
     options = {"backbone": "resnet18", "out_channels": 3, "network_def#channels": 8, "image_size": [64, 96]}
-    plain = UNetV2(backbone="resnet18", out_channels=3, channels=8)
+    torch.manual_seed(0)
+    state = UNetV2(backbone="resnet18", out_channels=3, channels=8).state_dict()
     (tmp_path / "models").mkdir()
-    torch.save(with_options(plain.state_dict(), options), tmp_path / "models" / "model.pt")
-    for weights in (tmp_path / "models" / "model.pt", tmp_path):  # the folder of a training's output too
-        network = UNetV2.from_pretrained(weights)
-        mask, probabilities = network.predict(images / "case_0.png")
-        assert probabilities.shape == (3, 90, 130)
+    for name, carried in {"whole.pt": options, "models/model.pt": {**options, **view}}.items():
+        torch.save(with_options(state, carried), tmp_path / name)
+    pack("--checkpoint", tmp_path / "models" / "model.pt", "--output_dir", tmp_path)
+    image = np.asarray(framed(400, 240, 0))
+    part = find_view(image)
+    assert part == np.s_[2:186, 148:352]
+    expected = np.zeros((3, *image.shape[:2]), np.float32)
+    expected[(slice(None), *part)] = UNetV2.from_pretrained(tmp_path / "whole.pt").predict(image[part])[1]
+    for weights in (tmp_path / "models" / "model.pt", tmp_path, packed(tmp_path)):
+        mask, probabilities = UNetV2.from_pretrained(weights).predict(image)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
         np.testing.assert_array_equal(mask, probabilities.argmax(0))
 
 

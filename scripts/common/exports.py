@@ -152,13 +152,21 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     """
     Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
 
-    Raises InputError when images are not normalised by constants: a description cannot state other normalisations.
+    Raises InputError when images are normalised otherwise than by constants, or cropped otherwise than by
+    options/endoscopy.yaml: a description cannot state it.
     """
     parser = inference_config(options, folder=configs)
     if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
         raise InputError(
             "transforms#normalize of inference.json has no subtrahend and divisor, and an exported file cannot state "
             "another normalisation."
+        )
+    cropping = ConfigParser.load_config_file(str(configs / "options" / "endoscopy.yaml"))["transforms#view"]
+    step = parser["transforms#view"]
+    if step["_target_"] != "Identityd" and step != cropping:
+        raise InputError(
+            f"transforms#view of inference.json is {step}. An exported file can state only Identityd and the step of "
+            "options/endoscopy.yaml."
         )
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
@@ -180,6 +188,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
         classes=tuple(options.get("class_names", stated)),
         threshold=parser.get_parsed_content("transforms#threshold").low if channels == 1 else None,
         certainty=parser["certainty"],
+        view="endoscope" if step == cropping else "",
     )
 
 

@@ -14,6 +14,7 @@ from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
 from .video import Video, VideoWriter
+from .views import with_views
 
 
 def segment_video(source: str, path: Path, network: Network, settings: Settings, broken: list[str]) -> int:
@@ -36,7 +37,8 @@ def segment_video(source: str, path: Path, network: Network, settings: Settings,
     incomplete, writer, kept = _overlay(table.incomplete), None, False
     try:
         overlay.unlink(missing_ok=True)
-        found = results(video.frames(), network, settings)
+        frames = video.frames()
+        found = results(with_views(frames) if network.description.view else frames, network, settings)
         bar = tqdm(total=video.expected, desc=path.stem, unit="frame", disable=None)
         try:
             with bar, closing(found):

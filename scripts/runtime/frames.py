@@ -11,11 +11,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from unetv2_monai.core.view import View
+
 S = TypeVar("S")
 T = TypeVar("T")
 
 CAMERA = "camera:"  # prefix of a camera's number
 AHEAD = 4  # results that are computed before they are asked for
+WHOLE: View = (slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Frame:
     name: str
     image: np.ndarray
     time: int = 0
+    view: View = WHOLE  # rows and columns that the network is given
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1) -> Generator[T, None, None]:

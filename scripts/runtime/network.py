@@ -22,7 +22,7 @@ from .frames import Frame
 
 @dataclass(frozen=True)
 class Output:
-    """A frame, its probabilities (height, width, channels) at the network's size, and how long the network took."""
+    """A frame, probabilities (height, width, channels) of its view at the network's size, and the network's time."""
 
     frame: Frame
     probability: np.ndarray
@@ -69,7 +69,7 @@ class Network:
         """Preprocess a frame and compute its probabilities. At most ``threads`` threads may call this at once."""
         request, image = self.requests.get()
         try:
-            _prepare(frame.image, self.description, out=image)
+            _prepare(frame.image[frame.view], self.description, out=image)
             with self.running:
                 request.start_async()
                 request.wait()

@@ -61,7 +61,7 @@ def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Ge
         image, size = output.frame.image, output.frame.image.shape[:2]
         mask = np.zeros(size, dtype=np.uint8)
         if present:
-            _threshold(output.probability, network.description, out=mask)
+            _threshold(output.probability, network.description, out=mask[output.frame.view])
         overlay = None if settings.no_overlays else outlined(image, mask > 0, PREDICTION_COLOR, settings.opacity)
         cells = measure(mask, output.highest, output.milliseconds, network.description.classes)
         return Result(output.frame, mask, overlay, cells)
@@ -71,11 +71,13 @@ def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Ge
 
 
 def _smoothed(outputs: Iterable[Output], smoothing: float) -> Iterator[Output]:
-    before = None
+    """Mix each frame's probabilities with those of the frames before it that have the same view."""
+    before: Output | None = None
     for output in outputs:
-        if smoothing and before is not None:
-            output = replace(output, probability=smoothing * before + (1 - smoothing) * output.probability)
-        before = output.probability
+        if smoothing and before and before.frame.view == output.frame.view:
+            mixed = smoothing * before.probability + (1 - smoothing) * output.probability
+            output = replace(output, probability=mixed)
+        before = output
         yield output
 
 
@@ -89,7 +91,7 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
 
 
 def _threshold(probability: np.ndarray, description: Description, out: np.ndarray) -> None:
-    """Write class indices into an empty mask of the image's size. Probabilities are (height, width, channels)."""
+    """Write class indices into an empty mask of the view's size. Probabilities are (height, width, channels)."""
     if description.threshold is None:
         out[:] = resize(probability, out.shape).argmax(2)
         return

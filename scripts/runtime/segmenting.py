@@ -15,8 +15,9 @@ from unetv2_monai.core.images import read_image
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
 from unetv2_monai.core.overlay import save_overlay
+from unetv2_monai.core.view import find_view
 
-from .frames import CAMERA, Frame
+from .frames import CAMERA, WHOLE, Frame
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
@@ -128,7 +129,8 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
     def read() -> Iterator[Frame]:
         for path in todo:
             try:
-                yield Frame(path.name, read_image(path))
+                image = read_image(path)
+                yield Frame(path.name, image, view=find_view(image) if network.description.view else WHOLE)
             except BrokenFile as error:
                 broken.append(str(error))
 

@@ -15,21 +15,11 @@ from monai.bundle import ConfigParser
 from safetensors.torch import save_file
 
 from unetv2_monai import UNetV2
-from unetv2_monai.networks import load_encoder
+from unetv2_monai.bundle import carried
+from unetv2_monai.networks import load_encoder, options_of, with_options
 
 from ..conftest import draw_pairs
-from ..support.workflow import (
-    CONFIGS,
-    DEFAULT_BACKBONE,
-    EVALUATE,
-    TINY,
-    TRAIN,
-    overlays,
-    parsed,
-    refusal,
-    run,
-    workflow,
-)
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY, TRAIN, overlays, parsed, refusal, run, workflow
 
 SMP = ("unet", "unetplusplus", "fpn")
 # of any network
@@ -83,7 +73,8 @@ def test_recipes(names, options, pairs, tmp_path):
         pytest.importorskip("segmentation_models_pytorch")
     if "finetune" in names:
         options = {**options, "weights": tmp_path / "start.pt"}
-        torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "start.pt")
+        state, carries = UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), overlays("options/endoscopy")[0]
+        torch.save(with_options(state, ConfigParser.load_config_file(carries)), tmp_path / "start.pt")
     options = {**OPTIONS, "dataset_dir": pairs, "output_dir": tmp_path, "max_epochs": 1, **options}
     flow = run([*TRAIN, *overlays(*names.split())], "training", **options)
     assert flow.check_properties() == []
@@ -92,6 +83,8 @@ def test_recipes(names, options, pairs, tmp_path):
     assert math.isfinite(trainer.state.metrics["train_mean_loss"])
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert saved.keys() == flow.parser.get_parsed_content("network").state_dict().keys()
+    steps = [options_of(saved)[key]["_target_"] for key in carried.VIEW]
+    assert steps == (["CropForegroundd", "unetv2_monai.CropLabeld"] if "finetune" in names else ["Identityd"] * 2)
 
 
 def test_every_recipe_is_tested():
@@ -244,7 +237,7 @@ def test_several_processes_keep_what_overlays_start():
 
 @pytest.mark.parametrize("recipe", ["paper", "released_polyp", "released_isic"])
 def test_evaluation_needs_no_pretrained_weights(recipe):
-    parser = parsed([EVALUATE[0], *overlays(f"recipes/{recipe}"), EVALUATE[1]], bundle_dir=".")
+    parser = parsed([*TRAIN, *overlays(f"recipes/{recipe}"), str(CONFIGS / "evaluate.json")], bundle_dir=".")
     assert parser.get_parsed_content("network_def#pretrained") is False
 
 

@@ -27,13 +27,11 @@ KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
 SETS = [  # entry, test set on its card, folder of docs/results, name in the summary there
-    ("polyps", "Kvasir-SEG", "polyps", "kvasir"),
-    ("polyps", "CVC-ClinicDB", "polyps", "clinicdb"),
-    ("polyps", "PolypGen", "polypgen", "lesions"),
-    ("skin_lesions", "ISIC 2017", "skin_lesions", "isic2017_256"),
+    ("polyps", "Kvasir-SEG", "polyps", "kvasir"), ("polyps", "CVC-ClinicDB", "polyps", "clinicdb"),
+    ("polyps", "PolypGen", "polypgen", "lesions"), ("skin_lesions", "ISIC 2017", "skin_lesions", "isic2017_256"),
     ("volumes", "Anterior hippocampus", "volumes", "hippocampus class 1"),
     ("volumes", "Posterior hippocampus", "volumes", "hippocampus class 2"),
-]
+]  # fmt: skip
 CLASSES = {
     "polyps": ["background", "polyp"],
     "skin_lesions": ["background", "skin lesion"],

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from PIL import Image
 
 from unetv2_monai import InputError, OpenVINONetwork
@@ -17,8 +18,8 @@ from unetv2_monai.core.description import BIN_KEY, Description
 
 from ..conftest import ROOT, read_table, script
 from ..support.exported import RGB, description, exports_onnx, write_bright
-from ..support.segmenting import blobs, compare_with_bundle, draw_cases, refused, segment, segment_apart
-from ..support.workflow import CONFIGS, INFERENCE
+from ..support.segmenting import blobs, compare_with_bundle, draw_cases, framed, refused, segment, segment_apart
+from ..support.workflow import CONFIGS, INFERENCE, overlays
 
 pytest.importorskip("openvino")
 
@@ -51,6 +52,8 @@ def every_mode(tmp_path_factory) -> Path:
     image.convert("CMYK").save(folder / "cmyk.tif")
     for width, height in ((64, 64), (64, 200), (333, 64), (31, 17), (513, 387), (1, 40)):
         blobs(width, height, width).save(folder / f"size_{width}x{height}.bmp")
+    for width, height in ((320, 200), (97, 75)):
+        framed(width, height, width).save(folder / f"framed_{width}.png")
     return folder
 
 
@@ -60,14 +63,17 @@ def every_mode(tmp_path_factory) -> Path:
         ({"image_size": (64, 48)}, {"image_size": [64, 48]}),
         ({"image_size": (64, 48), "certainty": 0.95}, {"image_size": [64, 48], "certainty": 0.95}),
         (THREE, {"image_size": [64, 64], "out_channels": 3}),
+        ({"view": "endoscope", "certainty": 0.95}, {"image_size": [64, 64], "certainty": 0.95}),
+        ({"view": "endoscope", **THREE}, {"image_size": [64, 64], "out_channels": 3}),
     ],
 )
 def test_masks_are_those_of_run_inference(changes, options, every_mode, tmp_path):
     model = write_bright(tmp_path / "model.xml", description(**changes))
-    rows = compare_with_bundle(model, every_mode, tmp_path, [*INFERENCE, OPENVINO], checkpoint=str(model), **options)
-    assert len(rows) == 15
+    files = [*INFERENCE, OPENVINO, *(overlays("options/endoscopy") if "view" in changes else [])]
+    rows = compare_with_bundle(model, every_mode, tmp_path, files, checkpoint=str(model), **options)
+    assert len(rows) == 17
     assert 0.1 < np.mean([float(row["area"]) for row in rows]) < 0.9
-    for row in rows if changes is THREE else []:
+    for row in rows if "classes" in changes else []:
         assert float(row["area polyp"]) + float(row["area tool"]) == pytest.approx(float(row["area"]), abs=2e-6)
 
 
@@ -89,7 +95,15 @@ def test_description_is_that_of_the_configs(tmp_path):
     assert (found.mean, found.std) == (RGB["mean"], RGB["std"])
     sha256 = "9a129038d9a00aed0cf6a7ea059ca50a813449061ab87848cf1a13eafdf33b2c"  # pragma: allowlist secret
     assert found.weights_sha256 == sha256
-    assert Description.from_json(found.to_json()) == found
+    for text in (found.to_json(), found.to_json().replace(', "view": ""', "")):  # also of an earlier version
+        assert Description.from_json(text) == found
+    step = ConfigParser.load_config_file(CONFIGS / "options" / "endoscopy.yaml")["transforms#view"]
+    cropped = describe({"transforms#view": step})
+    assert (found.view, cropped.view) == ("", "endoscope")
+    with pytest.raises(ValueError, match="its view is 'fundus', which this version does not know"):
+        Description.from_json(cropped.to_json().replace("endoscope", "fundus"))
+    with pytest.raises(InputError, match=r"transforms#view of inference.json is .*'margin': 10.* can state only Ident"):
+        describe({"transforms#view": {**step, "margin": 10}})
     several = describe({"out_channels": 3})
     assert (several.threshold, several.classes) == (None, ("background", "lesion", "class 2"))
 
@@ -281,19 +295,22 @@ def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
-def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, monkeypatch):
-    command, started, python = script("segment"), [], tmp_path / "bin" / "python"
-    monkeypatch.setattr(command, "RUNTIME_PYTHON", python)
+@pytest.mark.parametrize(("name", "environment"), [("segment", "runtime"), ("label_server", "label")])
+def test_an_unfinished_environment_is_not_started_again_and_again(name, environment, tmp_path, monkeypatch):
+    command, started, python = script(name), [], tmp_path / "venv" / "bin" / "python"
+    (tmp_path / "Makefile").touch()
+    use = getattr(command, f"use_{environment}_environment")
+    monkeypatch.setattr(command, f"{environment.upper()}_PYTHON", python)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
-    with pytest.raises(SystemExit, match="Run: make runtime-env"):
-        command.use_runtime_environment()  # there is none
-    python.parent.mkdir()
+    with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
+        use()  # there is none
+    python.parent.mkdir(parents=True)
     python.touch()
-    command.use_runtime_environment()
-    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
-    with pytest.raises(SystemExit, match="Run: make runtime-env"):
-        command.use_runtime_environment()
+    use()
+    monkeypatch.setattr(command.sys, "prefix", str(tmp_path / "venv"))
+    with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
+        use()
     assert len(started) == 1
 
 

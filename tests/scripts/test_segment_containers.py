@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What segment.py makes of containers, interlaced frames and colours; files that are no videos."""
+"""What segment.py makes of containers, interlaced frames and colours."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ..conftest import read_table
 from ..support.exported import description, write_bright
-from ..support.segmenting import refused, segment
+from ..support.segmenting import segment
 
-pytest.importorskip("openvino")
 pytest.importorskip("av")
 
 import av
 from runtime.video import Video
 
-from .test_segment_video import HEIGHT, WIDTH, picture, pictures, write_video
+from .test_segment_video import HEIGHT, WIDTH, pictures, write_video
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +72,14 @@ def test_raw_dv(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("width", "tag", "matrix", "color", "said"),
     [
-        (1280, 2, None, (200, 60, 50), True),
-        (1280, 2, "bt601", (187, 45, 52), False),
-        (1280, 1, "bt601", (200, 60, 50), False),
-        (160, 2, None, (187, 45, 52), False),
+        (1280, 2, None, (200, 60, 50), True), (1280, 2, "bt601", (187, 45, 52), False),
+        (1280, 1, "bt601", (200, 60, 50), False), (160, 2, None, (187, 45, 52), False),
         (160, 2, "bt709", (200, 60, 50), False),
     ],
-)
+)  # fmt: skip
 def test_colour_matrix(width, tag, matrix, color, said, tmp_path, capsys):
     """Pixels in BT.709 by hand, of 200, 60, 50: in BT.601 they are 187, 45, 52."""
-    y, blue, red = 0.2126 * 200 + 0.7152 * 60 + 0.0722 * 50, 0.0, 0.0
+    y = 0.2126 * 200 + 0.7152 * 60 + 0.0722 * 50
     blue, red = (50 - y) / 1.8556, (200 - y) / 1.5748
     values = [round(16 + y * 219 / 255), round(128 + blue * 224 / 255), round(128 + red * 224 / 255)]
     with av.open(str(tmp_path / "clip.mkv"), "w") as container:
@@ -97,16 +92,3 @@ def test_colour_matrix(width, tag, matrix, color, said, tmp_path, capsys):
     (frame,) = Video(str(tmp_path / "clip.mkv"), matrix).frames()
     assert frame.image[40, 80].astype(int) == pytest.approx(color, abs=2)
     assert ("read as BT.709" in capsys.readouterr().err) == said
-
-
-def test_what_is_no_video(model, tmp_path):
-    """Each is named, and none is waited for."""
-    (tmp_path / "text.txt").write_text("a line of text\n" * 2000)
-    write_video(tmp_path / "part.ts", pictures(5))
-    (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n")
-    Image.fromarray(picture(0)).save(tmp_path / "image.avif")
-    os.mkfifo(tmp_path / "pipe.mp4")
-    reasons = {"text.txt": "no MP4", "live.m3u8": "no MP4", "image.avif": "a single image", "pipe.mp4": "a pipe"}
-    title, *lines = refused(model, *(tmp_path / name for name in reasons), "--output_dir", tmp_path / "out")
-    assert title == "error: 4 files could not be read, the others are done:"
-    assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 4

@@ -2,6 +2,7 @@
 """segment.py on videos: frames in are frames out, in order, at the same times and of the same size; broken files."""
 
 import contextlib
+import os
 import struct
 import subprocess
 import sys
@@ -22,7 +23,10 @@ pytest.importorskip("openvino")
 pytest.importorskip("av")
 
 import av
-from runtime import clips
+from runtime import clips, results
+from runtime.frames import Frame
+from runtime.network import Output
+from runtime.views import with_views
 
 HEIGHT, WIDTH, SIDE = 96, 160, 16
 
@@ -101,13 +105,11 @@ def clip(tmp_path) -> Path:
     [
         ("clip.mp4", (HEIGHT, WIDTH), range(30), "yuv420p"),
         ("clip.mkv", (HEIGHT, WIDTH), (0, 1, 2, 10, 11, 30, 31, 32), "yuv420p"),
-        ("clip.mp4", (HEIGHT, WIDTH), range(5), "yuv420p10le"),
-        ("clip.mp4", (97, 161), range(5), "yuv444p"),
-        ("clip.mp4", (96, 161), range(5), "yuv444p"),
-        ("clip.mp4", (97, 160), range(5), "yuv444p"),
+        ("clip.mp4", (HEIGHT, WIDTH), range(5), "yuv420p10le"), ("clip.mp4", (97, 161), range(5), "yuv444p"),
+        ("clip.mp4", (96, 161), range(5), "yuv444p"), ("clip.mp4", (97, 160), range(5), "yuv444p"),
     ],
     ids=["plain", "variable rate", "10 bits", "odd", "odd width", "odd height"],
-)
+)  # fmt: skip
 def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tmp_path):
     video = write_video(tmp_path / name, pictures(len(times), *size), times, pix_fmt=pix_fmt)
     rows, images, found = segment_clip(model, video, "--video_masks")
@@ -133,14 +135,11 @@ def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tm
     ("matrix", "shown"),
     [
         ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),  # clockwise
-        ((-1, 0, 0, -1), lambda image: image[::-1, ::-1]),
-        ((0, -1, 1, 0), np.rot90),
-        ((-1, 0, 0, 1), np.fliplr),
-        ((1, 0, 0, -1), np.flipud),
-        ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
+        ((-1, 0, 0, -1), lambda image: image[::-1, ::-1]), ((0, -1, 1, 0), np.rot90), ((-1, 0, 0, 1), np.fliplr),
+        ((1, 0, 0, -1), np.flipud), ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
         ((0, -1, -1, 0), lambda image: np.rot90(image, 2).swapaxes(0, 1)),
     ],
-)
+)  # fmt: skip
 def test_frames_are_turned_and_mirrored(matrix, shown, tmp_path):
     """As a telephone marks it: a matrix in the head of the track. Pixels are 4/3 as wide as high, or upright 3/4."""
     video = write_video(tmp_path / "clip.mp4", pictures(4), aspect=Fraction(4, 3))
@@ -196,6 +195,7 @@ def test_an_edit_list_is_no_damage(model, tmp_path):
 
 
 def test_unusable_videos(model, clip, tmp_path):
+    """Each is named, and none is waited for."""
     matroska = write_video(tmp_path / "whole.mkv", pictures(5)).read_bytes()
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "nothing.mp4").write_bytes(b"")
@@ -205,12 +205,18 @@ def test_unusable_videos(model, clip, tmp_path):
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         container.start_encoding()
+    (tmp_path / "notes.txt").write_text("a line of text\n" * 2000)
+    write_video(tmp_path / "part.ts", pictures(5))
+    (tmp_path / "live.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npart.ts\n")
+    Image.fromarray(picture(0)).save(tmp_path / "image.avif")
+    os.mkfifo(tmp_path / "pipe.mp4")
     reasons = dict.fromkeys(("text.mp4", "nothing.mp4", "head.mkv", "camera:77"), "cannot be read as a video")
     reasons |= {"codec.mp4": "no decoder for its codec", "none.mp4": "holds no"}
+    reasons |= {"notes.txt": "no MP4", "live.m3u8": "no MP4", "image.avif": "a single image", "pipe.mp4": "a pipe"}
     videos = [name if ":" in name else tmp_path / name for name in reasons]
     title, *lines = refused(model, *videos, "--output_dir", tmp_path / "out")
-    assert title == "error: 6 files could not be read, the others are done:"
-    assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 6
+    assert title == "error: 10 files could not be read, the others are done:"
+    assert [name in line and reason in line for line, (name, reason) in zip(lines, reasons.items())] == [True] * 10
     assert not list((tmp_path / "out").glob("*"))
 
 
@@ -233,6 +239,41 @@ def test_smoothing_and_presence(tmp_path):
         rows, _, _ = segment_clip(model, video, *options)
         assert [float(row["probability"]) for row in rows] == pytest.approx(probabilities, abs=0.01)
         assert [int(row["lesion"]) for row in rows] == lesions
+
+
+def scene(picture: tuple[slice, slice]) -> np.ndarray:
+    """A frame with a picture in a black border."""
+    frame = np.full((HEIGHT, WIDTH, 3), 5, dtype=np.uint8)
+    frame[picture] = 150
+    return frame
+
+
+def test_a_clip_has_one_view_until_its_layout_changes():
+    """One pixel is seen around the picture. Frames that are dark, or shaded at the right, do not change the view."""
+    none, shaded, one, other = np.s_[0:0, 0:0], np.s_[10:90, 20:80], np.s_[10:90, 20:100], np.s_[10:90, 60:140]
+    images = [scene(part) for part in (none, shaded, *[one, shaded, none] * 20, *[other] * 30)]
+    found = list(with_views(Frame(str(index), image) for index, image in enumerate(images)))
+    assert [frame.image is image for frame, image in zip(found, images)] == [True] * len(images)
+    whole, first = np.s_[0:96, 0:160], np.s_[9:91, 19:101]
+    expected = [whole, np.s_[9:91, 19:81], *[first] * 60, *[np.s_[9:91, 19:141]] * 24, *[np.s_[9:91, 59:141]] * 6]
+    assert [frame.view for frame in found] == expected
+
+
+def test_smoothing_starts_anew_with_another_view():
+    one, other = (Frame("", noises(1)[0], view=np.s_[0:90, 0:stop]) for stop in (90, 80))
+    values = [(one, 0.9), (one, 0.5), (other, 0.1), (other, 0.5)]
+    outputs = [Output(frame, np.full((2, 2, 1), value), 0) for frame, value in values]
+    assert [output.highest for output in results._smoothed(outputs, 0.5)] == pytest.approx([0.9, 0.7, 0.1, 0.3])
+
+
+def test_a_mask_lies_where_the_view_is(tmp_path):
+    """The view is as large as the network, so that nothing is interpolated."""
+    image = scene(np.s_[10:90, 20:100]) // 2
+    image[30:50, 40:70] = 220
+    video = write_video(tmp_path / "clip.mkv", [image] * 3, codec="ffv1", pix_fmt="bgr0")
+    model = write_bright(tmp_path / "model.xml", description((82, 82), view="endoscope"))
+    for row in segment_clip(model, video)[0]:
+        assert [int(row[key]) for key in ("left", "top", "width", "height")] == [40, 30, 30, 20]
 
 
 def stop_at(monkeypatch, name: str) -> None:

@@ -53,6 +53,13 @@ def blobs(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def framed(width: int, height: int, seed: int) -> Image.Image:
+    """Blobs in the black frame of an endoscope."""
+    frame = Image.new("RGB", (width, height), (4, 4, 6))
+    frame.paste(blobs(width // 2, height * 3 // 4, seed), (width * 3 // 8, 4))
+    return frame
+
+
 def draw_cases(folder: Path, count: int) -> Path:
     """``case_0.png`` and so on, of 40 x 30 pixels."""
     folder.mkdir()

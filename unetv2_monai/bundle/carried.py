@@ -25,7 +25,8 @@ OPTIONS = (
     *("spacing", "intensity", "window_level", "window_width"),
 )
 # carried steps of the preprocessing, which recipes and options replace
-STEPS = ("transforms#view", "transforms#view_label", "transforms#resize", "transforms#normalize")
+VIEW = ("transforms#view", "transforms#view_label")  # taken over for fine-tuning too
+STEPS = (*VIEW, "transforms#resize", "transforms#normalize")
 # arguments of the network that weights do not carry
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # options that the command line may set to other values than in training

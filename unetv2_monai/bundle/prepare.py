@@ -6,7 +6,7 @@ from functools import partial
 from ..core.errors import concise_errors
 from ..core.memory import keep_memory
 from ..networks.weights import check_weights, options_of, read_weights
-from .carried import take_over
+from .carried import VIEW, take_over
 from .context import in_federation, running_parser
 from .messages import message_of
 from .option_table import OPTIONS
@@ -45,3 +45,9 @@ def prepare() -> None:
         take_over(parser, options_of(weights), path, given)
         parser.parse(reset=True)
         check_weights(weights, parser.get_parsed_content("network_def"), path)
+    elif parser.get("start#_target_") == "unetv2_monai.load_weights":  # options/finetune.yaml
+        path = parser.get_parsed_content("start#path")
+        view = {key: step for key, step in options_of(read_weights(path)).items() if key in VIEW}
+        if parser.get("transforms#view#_target_") == "Identityd" and not any(key.startswith(VIEW) for key in given):
+            take_over(parser, view, path)
+        parser.parse(reset=True)

@@ -35,6 +35,7 @@ class Description:
     threshold: float | None  # probability from which a pixel of one structure is marked; None for several classes
     certainty: float  # a region is kept if its highest probability reaches this; values up to the threshold keep all
     normalization: str = NORMALIZATION
+    view: str = ""  # "endoscope": images are cropped by find_view before they are resized; else empty
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -43,11 +44,13 @@ class Description:
     def from_json(cls, text: str) -> "Description":
         """Read a description; raise ValueError when the text is not one."""
         try:
-            found = json.loads(text)
+            found = {"view": "", **json.loads(text)}  # files of earlier versions state none
             values: dict[str, Any] = {field.name: found[field.name] for field in dataclasses.fields(cls)}
         except (KeyError, TypeError) as error:
             raise ValueError(f"it lacks {error}") from error
         values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        if values["view"] not in ("", "endoscope"):
+            raise ValueError(f"its view is {values['view']!r}, which this version does not know")
         return cls(**values)
 
 

@@ -114,9 +114,7 @@ def test_predictions_are_those_of_infer_and_kept(server, name):
     assert mask.shape == pixels(server.get("/page/image", name)).shape[:2]  # mode L
     assert set(np.unique(mask)) <= {0, 1}
     assert states(server)[name] == "predicted"
-    started = time.perf_counter()
     assert server.get("/page/prediction", name) == first
-    assert time.perf_counter() - started < 0.5
 
 
 def test_labels_come_back_as_they_were_sent(server):

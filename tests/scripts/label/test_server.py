@@ -27,8 +27,7 @@ pytest.importorskip("monailabel")
 def test_info(server):
     info = server.client.info()
     assert list(info["models"]) == list(info["trainers"]) == list(info["scoring"]) == [MODEL]
-    assert info["models"][MODEL]["labels"] == {"lesion": 1}
-    assert info["models"][MODEL]["dimension"] == 2
+    assert (info["models"][MODEL]["labels"], info["models"][MODEL]["dimension"]) == ({"lesion": 1}, 2)
     assert list(info["strategies"]) == ["uncertainty", "random", "first"]
     assert info["datastore"]["total"] == 10
 
@@ -53,8 +52,7 @@ def test_infer_by_id_and_by_file(name, server, images):
 def test_upload(images, random_weights, tmp_path):
     before = listing(images.parent)
     with labelling(tmp_path / "work", images, "--checkpoint", random_weights) as server:
-        added = server.client.upload_image(str(images / "case_1.png"), "uploaded")
-        assert added == {"image": "uploaded"}
+        assert server.client.upload_image(str(images / "case_1.png"), "uploaded") == {"image": "uploaded"}
         inferred(server, "uploaded", server.work_dir / "images")
         assert server.client.info()["datastore"]["total"] == 11
         assert listing(images.parent) == before

@@ -159,21 +159,6 @@ def test_a_work_folder_belongs_to_its_images(tmp_path, random_weights):
     assert listing(work) == before
 
 
-def test_an_unfinished_environment_is_not_started_again_and_again(tmp_path, command, monkeypatch):
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").touch()
-    monkeypatch.setattr(command, "LABEL_PYTHON", tmp_path / "bin" / "python")
-    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
-    started = []
-    monkeypatch.setattr(command.os, "execv", lambda *given: started.append(given))
-    command.use_label_environment()
-    assert len(started) == 1
-    monkeypatch.setattr(command.sys, "prefix", str(tmp_path))
-    with pytest.raises(SystemExit, match="make label-env"):
-        command.use_label_environment()
-    assert len(started) == 1
-
-
 def test_names_that_are_not_utf_8(case, command):
     shutil.copy(case / "images" / "case.png", os.fsdecode(os.fsencode(case / "images") + b"/caf\xe9.png"))
     (found,) = command.problems_at_sight(arguments(case))
@@ -298,10 +283,12 @@ def test_trained_weights_go_on_slowly(case, command, checkpoint, changed, rate):
 
 def test_options_that_weights_carry(case, command):
     """They are taken over; one that contradicts them is refused."""
-    carried = {"image_size": [96, 96], "out_channels": 1, "backbone": "tf_efficientnet_lite0"}
+    step = {"_target_": "unetv2_monai.CropLabeld", "keys": "label"}
+    carried = {"image_size": [96, 96], "out_channels": 1, "transforms#view_label": step}
     weights = with_options(read_weights(str(ROOT / "bundle" / "models" / "model.pt")), carried)
     torch.save(weights, case / "weights.pt")
-    assert written(case, checkpoint=case / "weights.pt")["image_size"] == [96, 96]
+    config = written(case, checkpoint=case / "weights.pt")
+    assert (config["image_size"], config["transforms"]["view_label"]) == ([96, 96], step)
     with pytest.raises(InputError, match="--set out_channels=3 contradicts the weights"):
         written(case / "other", checkpoint=case / "weights.pt", set={"out_channels": "3"})
     with pytest.raises(InputError, match="--set bakbone: not an option"):
