@@ -11,11 +11,12 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from monai.utils import string_list_all_gather
+from monai.utils import convert_to_numpy, string_list_all_gather
 
 from ..bundle.context import running_config
 from ..bundle.run_folder import trained_among
 from ..core.files import write_atomic, write_csv
+from ..detection import LOW, detect, summarise_detections
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -41,13 +42,21 @@ SCORES = (
     Score("precision", "precision"),
     Score("recall", "recall"),
 )
+DETECTION_SCORES = (
+    Score("auc", "images: AUC"),
+    Score("sensitivity", "images: sensitivity"),
+    Score("specificity", "images: specificity"),
+    Score("found", "lesions found"),
+    Score("false_alarms", "false alarms per 100 images", 1),
+)
 RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_iou", "IoU as released"))
 
 
 class ScoreTable:
     """
-    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``summary.json`` and the
-    config as ``config.json``, and print a table with one column per data set. Several processes may share the images.
+    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``detections.csv`` (a row
+    per image, lesion and marked region), ``summary.json`` and the config as ``config.json``, and print a table with one
+    column per data set. Several processes may share the images.
 
     The scores of an image are Dice, IoU, precision, recall, the 95 % Hausdorff distance (``hd95``) and the mean
     absolute error of the probability (``mae``). The predicted mask is the output ``pred`` of the evaluator. ``hd95`` is
@@ -61,6 +70,8 @@ class ScoreTable:
         dataset: name of the data set for items that have no ``dataset``.
         out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
+        certainty: what a region's highest probability must reach to be marked. Defaults to 0.5: all are. It is for one
+            structure only; regions of several classes all count.
         checkpoint: the weights. If their run trained on scored images, a warning says so. Defaults to None: no warning.
 
     Raises:
@@ -73,6 +84,7 @@ class ScoreTable:
         dataset: str,
         out_channels: int = 1,
         surface_tolerance: float = 1.0,
+        certainty: float = LOW,
         checkpoint: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
@@ -80,6 +92,7 @@ class ScoreTable:
         self.dataset = dataset
         self.out_channels = out_channels
         self.surface_tolerance = surface_tolerance
+        self.certainty = certainty if out_channels == 1 else 0.0
         self.config = running_config()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
@@ -126,6 +139,9 @@ class ScoreTable:
                 row |= released
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
+                # below certainty, the mask of one structure lacks regions that count at other operating points
+                masks = (convert_to_numpy(mask) for mask in (prob, pred | (prob >= LOW), label))
+                row["detected"] = detect(*masks)
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
@@ -138,10 +154,13 @@ class ScoreTable:
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
+            summary[name]["detection"] = summarise_detections([row["detected"] for row in group], self.certainty)
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
-        columns = [key for key in rows[0] if key != "bins"]
+        columns = [key for key in rows[0] if key not in ("bins", "detected")]
         write_csv(self.output_dir / "scores.csv", rows, columns)
+        found = [one for row in rows for one in detection_rows(row)]
+        write_csv(self.output_dir / "detections.csv", found, list(found[0]))
         print(table(summary))
         images = {row["image"] for row in rows}
         if self.run is not None and (seen := trained_among(images, self.run)):
@@ -149,6 +168,19 @@ class ScoreTable:
                 f"WARNING: {seen} of the {len(images)} scored images were trained on, as {self.run / 'run.json'} says: "
                 "the scores say nothing of other images"
             )
+
+
+def detection_rows(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Return the rows of ``detections.csv`` for one image and class: the image, its lesions and its marked regions. Each
+    has its ``probability``, see :py:func:`unetv2_monai.detection.detect`, and whether there is a ``lesion``.
+    """
+    detected = row["detected"]
+    found = [("image", detected["highest"], bool(detected["lesions"]))]
+    found += [("lesion", peak, True) for peak in detected["lesions"]]
+    found += [("region", peak, hit) for peak, hit in detected["regions"]]
+    common = {key: row[key] for key in ("dataset", "image", "class")}
+    return [{**common, "what": what, "probability": peak, "lesion": int(hit)} for what, peak, hit in found]
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -163,11 +195,11 @@ def table(summary: Mapping[str, Any]) -> str:
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
     """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
 
-    def mean(score: Score) -> str:
-        value = one.get(score.key)
+    def mean(score: Score, scores: Mapping[str, Any] = one) -> str:
+        value = scores.get(score.key)
         return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
 
-    pooled, free = one["pooled"], one["lesion_free"]
+    pooled, free, detection = one["pooled"], one["lesion_free"], one.get("detection", {})
     return {
         **{score.title: mean(score) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
@@ -175,6 +207,7 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
         "ECE": f"{one['ece']:.4f}",
         "lesions missed": f"{one['missed']}",
         "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
+        **{score.title: mean(score, detection) for score in DETECTION_SCORES if detection},
         **{score.title: mean(score) for score in RELEASED_SCORES},
     }
 
