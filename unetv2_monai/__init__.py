@@ -24,6 +24,7 @@ PLACES = {
         *("LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed", "VolumeReader"),
         *("list_images", "load_datalist"),
     ],
+    "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],

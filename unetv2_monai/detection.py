@@ -55,7 +55,10 @@ class Detections:
         """Collect the results of several images."""
         peaks = [(max((peak for peak, _ in one["regions"]), default=0.0), one["lesions"]) for one in detected]
         return cls(
-            *(np.array([peak for peak, lesions in peaks if bool(lesions) is kind], np.float32) for kind in (True, False)),
+            *(
+                np.array([peak for peak, lesions in peaks if bool(lesions) is kind], np.float32)
+                for kind in (True, False)
+            ),
             np.array([peak for one in detected for peak in one["lesions"]], np.float32),
             np.array([peak for one in detected for peak, hit in one["regions"] if not hit], np.float32),
         )

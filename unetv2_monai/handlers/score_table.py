@@ -195,26 +195,32 @@ def table(summary: Mapping[str, Any]) -> str:
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
     """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
 
-    def mean(score: Score, scores: Mapping[str, Any] = one) -> str:
-        value = scores.get(score.key)
-        return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
-
     pooled, free, detection = one["pooled"], one["lesion_free"], one.get("detection", {})
     return {
-        **{score.title: mean(score) for score in SCORES if score.key in one or not score.volumes_only},
+        **{score.title: _cell(score, one) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
         "lesions missed": f"{one['missed']}",
         "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
-        **{score.title: mean(score, detection) for score in DETECTION_SCORES if detection},
-        **{score.title: mean(score) for score in RELEASED_SCORES},
+        **(detection_cells(detection) if detection else {}),
+        **{score.title: _cell(score, one) for score in RELEASED_SCORES},
     }
+
+
+def detection_cells(detection: Mapping[str, Any]) -> dict[str, str]:
+    """Return a dict from title to text of what :py:func:`summarise_detections` returned, ``"-"`` if missing."""
+    return {score.title: _cell(score, detection) for score in DETECTION_SCORES}
 
 
 def group_name(row: Mapping[str, Any], several: bool) -> str:
     """Return the name of the group that a row is summarised in: its data set, and its class if there are several."""
     return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
+
+
+def _cell(score: Score, scores: Mapping[str, Any]) -> str:
+    value = scores.get(score.key)
+    return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
