@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
-with outlines, all images from the worst on, failures by size of the lesion, calibration, the data and the config.
+with outlines, all images from the worst on, failures by size of the lesion, which images and lesions are found at which
+certainty, calibration, the data and the config.
 
     python scripts/report.py output
 
@@ -33,7 +34,7 @@ from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.data.pictures import picture
-from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
+from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, detection_cells, group_name, score_cells
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
 EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
@@ -217,6 +218,46 @@ def calibration(summary: dict[str, Any]) -> bytes:
     return to_png(figure)
 
 
+def detection(found: Mapping[str, Any]) -> bytes:
+    """Draw which images and which lesions are found from certainty 0.5 on, with the operating point, as PNG."""
+    figure = new_figure(10, 4.2)
+    images, lesions = figure.subplots(1, 2)
+    for name, one in found.items():
+        curve = np.array(one["curve"], float).T  # None becomes nan, which is not drawn
+        now = {key: one.get(key, {}).get("mean", np.nan) for key in ("sensitivity", "specificity", "found")}
+        points = (1 - now["specificity"], now["sensitivity"]), (one["false_alarms"]["mean"], now["found"])
+        for axis, x, y, point in (
+            (images, 1 - curve[2], curve[1], points[0]),
+            (lesions, curve[4], curve[3], points[1]),
+        ):
+            (line,) = axis.plot(x, y, marker=".", markersize=3, label=f"{name} (certainty {one['certainty']:.3g})")
+            axis.plot(*point, marker="o", markersize=9, color=line.get_color())
+    images.set(xlabel="images without a lesion that are marked", ylabel="images with a lesion that are marked")
+    lesions.set(xlabel="false alarms per 100 images", ylabel="lesions found")
+    images.set_xlim(-0.02, 1.02)
+    lesions.set_xlim(left=0)
+    for axis in (images, lesions):
+        axis.set_ylim(-0.02, 1.02)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right")
+    return to_png(figure)
+
+
+def detection_table(found: Mapping[str, Any]) -> list[Cells]:
+    """Return a header, then a row per data set and class: rates at the operating point, and where false alarms are."""
+    kinds = ("without", "with")
+    rows: list[Cells] = [
+        [
+            name,
+            *detection_cells(one).values(),
+            *(f"{one[f'alarms_{kind}_lesion']} on {one[f'{kind}_lesion']} images" for kind in kinds),
+        ]
+        for name, one in found.items()
+    ]
+    titles = [score.title for score in DETECTION_SCORES]
+    return [["data set", *titles, *(f"false alarms {kind} a lesion" for kind in kinds)], *rows]
+
+
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
     """Return a header, then a row per data set and class, with the scores of ``SHOWN_SCORES`` that are available."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
@@ -277,6 +318,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
 
     images = {"calibration": calibration(summary)}
+    found = {name: one["detection"] for name, one in summary.items() if "detection" in one}
+    if found:  # evaluations of earlier versions have none
+        images["detection"] = detection(found)
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
     if noted["config"] and (folder / "metrics.csv").is_file():
@@ -316,8 +360,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         volumes=volumes,
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
+        detections=detection_table(found),
         worst=[{"name": f"{row.name}: {row.dice:.3f}", "uri": segmented[row.case][1]} for row in worst],
-        images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
+        images={"curves": None, "detection": None, **{name: data_uri(content) for name, content in images.items()}},
         training_options=[[key, noted["config"][key]] for key in TRAINING_OPTIONS if key in noted["config"]],
         evaluation_options=[[key, plain_option(config, key)] for key in EVALUATION_OPTIONS],
         config=json.dumps(config, indent=1),
