@@ -34,7 +34,7 @@ from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.data.pictures import picture
-from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, detection_cells, group_name, score_cells
+from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, group_name, score_cells
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
 EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
@@ -223,19 +223,13 @@ def detection(found: Mapping[str, Any]) -> bytes:
     figure = new_figure(10, 4.2)
     images, lesions = figure.subplots(1, 2)
     for name, one in found.items():
-        curve = np.array(one["curve"], float).T  # None becomes nan, which is not drawn
-        now = {key: one.get(key, {}).get("mean", np.nan) for key in ("sensitivity", "specificity", "found")}
-        points = (1 - now["specificity"], now["sensitivity"]), (one["false_alarms"]["mean"], now["found"])
-        for axis, x, y, point in (
-            (images, 1 - curve[2], curve[1], points[0]),
-            (lesions, curve[4], curve[3], points[1]),
-        ):
-            (line,) = axis.plot(x, y, marker=".", markersize=3, label=f"{name} (certainty {one['certainty']:.3g})")
-            axis.plot(*point, marker="o", markersize=9, color=line.get_color())
+        rows = np.array([*one["curve"], one["point"]], float)  # None becomes nan, which is not drawn
+        certainty, sensitivity, specificity, share, alarms = rows.T
+        for axis, x, y in ((images, 1 - specificity, sensitivity), (lesions, alarms, share)):
+            (line,) = axis.plot(x[:-1], y[:-1], ".-", markersize=3, label=f"{name} (certainty {certainty[-1]:.3g})")
+            axis.plot(x[-1], y[-1], "o", markersize=9, color=line.get_color())
     images.set(xlabel="images without a lesion that are marked", ylabel="images with a lesion that are marked")
     lesions.set(xlabel="false alarms per 100 images", ylabel="lesions found")
-    images.set_xlim(-0.02, 1.02)
-    lesions.set_xlim(left=0)
     for axis in (images, lesions):
         axis.set_ylim(-0.02, 1.02)
         axis.grid(alpha=0.3)
@@ -246,16 +240,12 @@ def detection(found: Mapping[str, Any]) -> bytes:
 def detection_table(found: Mapping[str, Any]) -> list[Cells]:
     """Return a header, then a row per data set and class: rates at the operating point, and where false alarms are."""
     kinds = ("without", "with")
-    rows: list[Cells] = [
-        [
-            name,
-            *detection_cells(one).values(),
-            *(f"{one[f'alarms_{kind}_lesion']} on {one[f'{kind}_lesion']} images" for kind in kinds),
-        ]
-        for name, one in found.items()
-    ]
-    titles = [score.title for score in DETECTION_SCORES]
-    return [["data set", *titles, *(f"false alarms {kind} a lesion" for kind in kinds)], *rows]
+    titles = [*(score.title for score in DETECTION_SCORES), *(f"false alarms {kind} a lesion" for kind in kinds)]
+    rows: list[Cells] = [["data set", *titles]]
+    for name, one in found.items():
+        alarms = (f"{one[f'alarms_{kind}']} on {one[f'images_{kind}']} images" for kind in kinds)
+        rows.append([name, *(score.cell(one) for score in DETECTION_SCORES), *alarms])
+    return rows
 
 
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
@@ -319,8 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     images = {"calibration": calibration(summary)}
     found = {name: one["detection"] for name, one in summary.items() if "detection" in one}
-    if found:  # evaluations of earlier versions have none
-        images["detection"] = detection(found)
+    images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
     if noted["config"] and (folder / "metrics.csv").is_file():

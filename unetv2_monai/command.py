@@ -51,16 +51,12 @@ class Script:
     defaults: tuple[str, ...] = ()  # added if the command line does not have the first of them
 
 
+EVALUATE = ("train.json", "evaluate.json")
 RUNS = {
     "segment": Run("inference", "IMAGES", "write a mask for each image", ("inference.json",)),
     "train": Run("training", "DIR", "train on images and masks", ("train.json",), weights=False),
-    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", ("train.json", "evaluate.json")),
-    "calibrate": Run(
-        "evaluating",
-        "DIR",
-        "calibrate weights on validation images",
-        ("train.json", "evaluate.json", "options/calibrate.yaml"),
-    ),
+    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", EVALUATE),
+    "calibrate": Run("evaluating", "DIR", "calibrate weights", (*EVALUATE, "options/calibrate.yaml")),
 }
 SCRIPTS = {
     "report": Script("report.py", "", "an HTML report of a training and its evaluation"),

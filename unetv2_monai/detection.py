@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detection: which images and lesions are found, and what is marked where no lesion is, by the certainty asked for."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import label as label_components
-from scipy.ndimage import maximum
+from scipy import ndimage
 from scipy.stats import binomtest, rankdata
 
 from .metrics import bootstrap_interval
 
 LOW = 0.5  # a region's pixels have at least this probability
+DETECTED = ("what", "probability", "lesion")
 MOST_POINTS = 200  # of a curve
 
 
-def detect(probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray) -> dict[str, Any]:
+def detect(probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray) -> list[tuple[str, float, int]]:
     """
     Compare the marked regions of one image with its lesions: connected components; corners connect pixels.
 
@@ -25,121 +25,96 @@ def detect(probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray) -> d
         marked, lesion: boolean masks of the same shape: what is predicted, and what is true.
 
     Returns:
-        ``highest``, the highest probability of the image. ``lesions``: for each lesion the highest probability of the
-        regions that overlap it, 0 if none does. ``regions``: for each region its highest probability, and whether it
-        overlaps a lesion.
+        The rows of ``DETECTED``: for the ``"image"`` its highest probability, and 1 if it has a lesion; for each
+        ``"lesion"`` the highest probability of the regions that overlap it, 0 if none does, and 1; for each
+        ``"region"`` its highest probability, and 1 if it overlaps a lesion.
     """
     corners = np.ones((3,) * marked.ndim)
-    (regions, count), (lesions, true) = (label_components(mask, corners) for mask in (marked, lesion))
+    (regions, count), (lesions, true) = (ndimage.label(mask, corners) for mask in (marked, lesion))
     each = np.arange(1, count + 1)
-    peaks = np.concatenate([[0.0], maximum(probability, regions, each)])
-    overlaps = maximum(lesion, regions, each)
-    return {
-        "highest": float(probability.max()),
-        "lesions": [float(peak) for peak in maximum(peaks[regions], lesions, np.arange(1, true + 1))],
-        "regions": [[float(peak), bool(hit)] for peak, hit in zip(peaks[1:], overlaps)],
-    }
+    peaks = np.concatenate([[0.0], ndimage.maximum(probability, regions, each)])
+    found = [("image", float(probability.max()), int(true > 0))]
+    found += [("lesion", float(peak), 1) for peak in ndimage.maximum(peaks[regions], lesions, np.arange(1, true + 1))]
+    hits = ndimage.maximum(lesion, regions, each)
+    return found + [("region", float(peak), int(hit)) for peak, hit in zip(peaks[1:], hits)]
 
 
-@dataclass(frozen=True)
 class Detections:
-    """The highest probabilities, float32, of what :py:func:`detect` found in some images."""
+    """What :py:func:`detect` found in each of some images, at any certainty."""
 
-    sensitivity: np.ndarray  # of the regions of each image with a lesion; 0 where nothing is marked
-    specificity: np.ndarray  # of the regions of each image without a lesion
-    found: np.ndarray  # of the regions on each lesion
-    false_alarms: np.ndarray  # of each region on no lesion
-
-    @classmethod
-    def of(cls, detected: Sequence[Mapping[str, Any]]) -> "Detections":
-        """Collect the results of several images."""
-        peaks = [(max((peak for peak, _ in one["regions"]), default=0.0), one["lesions"]) for one in detected]
-        return cls(
-            *(
-                np.array([peak for peak, lesions in peaks if bool(lesions) is kind], np.float32)
-                for kind in (True, False)
-            ),
-            np.array([peak for one in detected for peak in one["lesions"]], np.float32),
-            np.array([peak for one in detected for peak, hit in one["regions"] if not hit], np.float32),
+    def __init__(self, detected: Iterable[Iterable[Sequence[Any]]]) -> None:
+        rows = [(index, *row) for index, some in enumerate(detected) for row in some]
+        index, what, peak, lesion = map(np.array, zip(*rows))
+        self.highest, self.diseased = peak[what == "image"], lesion[what == "image"] == 1
+        # index of the image, and probability: float32 as in the masks, so that both decide alike at equality
+        self.regions, self.lesions, self.alarms = (
+            (index[kind], peak[kind].astype(np.float32))
+            for kind in (what == "region", what == "lesion", (what == "region") & (lesion == 0))
         )
 
-    def at(self, certainty: float) -> dict[str, float | None]:
+    def counts(self, certainty: float) -> list[np.ndarray]:
+        """Count per image the regions, the lesions and the false alarms that reach ``certainty``."""
+        kinds = (self.regions, self.lesions, self.alarms)
+        return [np.bincount(index[peak >= certainty], minlength=len(self.highest)) for index, peak in kinds]
+
+    def rates(self, certainty: float) -> dict[str, float]:
         """
-        Return what regions that reach ``certainty`` find: the shares of images (``sensitivity``, ``specificity``) and
-        of lesions (``found``), None if there are none, and the number of ``false_alarms`` per 100 images.
+        Return the shares of diseased images that are marked (``sensitivity``), of other images that are not
+        (``specificity``) and of lesions ``found``, nan where there are none, and the ``false_alarms`` per 100 images.
         """
-        reached = {one.name: getattr(self, one.name) >= certainty for one in fields(self)}
-        rates = {name: float(hits.mean()) if len(hits) else None for name, hits in reached.items()}
-        images = len(self.sensitivity) + len(self.specificity)
-        return {
-            **rates,
-            "specificity": None if rates["specificity"] is None else 1 - rates["specificity"],
-            "false_alarms": 100 * float(reached["false_alarms"].sum()) / images,
-        }
+        regions, _, alarms = self.counts(certainty)
+        parts = regions[self.diseased] > 0, regions[~self.diseased] == 0, self.lesions[1] >= certainty
+        rates = [float(part.mean()) if part.size else math.nan for part in parts]
+        return dict(zip(("sensitivity", "specificity", "found", "false_alarms"), [*rates, 100 * float(alarms.mean())]))
 
     def points(self) -> np.ndarray:
         """Return each certainty at which something changes: 0.5, and the middle between neighbouring probabilities."""
-        peaks = np.unique(np.concatenate([self.found, self.false_alarms]).astype(float))
+        peaks = np.unique(self.regions[1].astype(float))
         peaks = peaks[peaks >= LOW]
         return np.unique([LOW, *(peaks[1:] + peaks[:-1]) / 2])
 
+    def summary(self, certainty: float, resamples: int = 2000) -> dict[str, Any]:
+        """
+        Summarise the images at the operating point ``certainty``.
 
-def summarise_detections(
-    detected: Sequence[Mapping[str, Any]], certainty: float, resamples: int = 2000
-) -> dict[str, Any]:
-    """
-    Summarise the detections of the images of one data set, for one class.
-
-    Args:
-        detected: what :py:func:`detect` returned for each image.
-        certainty: the operating point: a region counts if its highest probability reaches this.
-        resamples: number of bootstrap samples of images. Defaults to 2000.
-
-    Returns:
-        A dictionary with ``certainty``, the numbers of images with and without a lesion, of lesions and of false
-        alarms. ``auc`` (by the highest probability of each image), ``sensitivity``, ``specificity``, ``found`` and
-        ``false_alarms`` have a ``mean`` and a 95 % ``interval``; what is undefined is left out. The intervals of
-        sensitivity and specificity are Wilson's, all others come from the bootstrap. ``curve`` has a row for each of at
-        most 200 certainties: it, and the four values of :py:meth:`Detections.at`.
-    """
-    every = Detections.of(detected)
-    now = every.at(certainty)
-    with_lesion, without = (
-        np.array([one["highest"] for one in detected if bool(one["lesions"]) is kind]) for kind in (True, False)
-    )
-    alarms = [sum(peak >= np.float32(certainty) for peak, hit in one["regions"] if not hit) for one in detected]
-    summary: dict[str, Any] = {
-        "certainty": certainty,
-        "with_lesion": len(with_lesion),
-        "without_lesion": len(without),
-        "lesions": len(every.found),
-        "alarms_with_lesion": int(sum(n for n, one in zip(alarms, detected) if one["lesions"])),
-        "alarms_without_lesion": int(sum(n for n, one in zip(alarms, detected) if not one["lesions"])),
-    }
-    if len(with_lesion) and len(without):
-        auc = bootstrap_interval((with_lesion, without), _auc, resamples, paired=False)
-        summary["auc"] = {"mean": float(_auc(with_lesion, without)), "interval": auc}
-    for name, images in (("sensitivity", len(with_lesion)), ("specificity", len(without))):
-        if (rate := now[name]) is not None:
-            interval = binomtest(round(rate * images), images).proportion_ci(method="wilson")
-            summary[name] = {"mean": rate, "interval": [float(interval.low), float(interval.high)]}
-    if len(every.found):
-        hits = [sum(peak >= np.float32(certainty) for peak in one["lesions"]) for one in detected if one["lesions"]]
-        counts = tuple(np.array(some, float) for some in (hits, [len(o["lesions"]) for o in detected if o["lesions"]]))
-        summary["found"] = {"mean": now["found"], "interval": bootstrap_interval(counts, _ratio, resamples)}
-    interval = bootstrap_interval((100 * np.array(alarms, float),), np.mean, resamples)
-    summary["false_alarms"] = {"mean": now["false_alarms"], "interval": interval}
-    points = every.points()
-    chosen = points[np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))]
-    summary["curve"] = [[float(point), *every.at(point).values()] for point in chosen]
-    return summary
+        Returns:
+            A dictionary with the numbers of images and of false alarms with and without a lesion. ``auc`` (by the
+            highest probability of each image) and the :py:meth:`rates` have a ``mean`` and a 95 % ``interval`` over
+            images: Wilson's for shares of images, else the bootstrap's. Undefined ones are left out. ``point`` is
+            ``certainty`` and its rates, None for undefined ones, and ``curve`` has at most 200 such rows.
+        """
+        regions, found, alarms = self.counts(certainty)
+        kinds = {"with": self.diseased, "without": ~self.diseased}
+        summary: dict[str, Any] = {f"images_{name}": int(kind.sum()) for name, kind in kinds.items()}
+        summary |= {f"alarms_{name}": int(alarms[kind].sum()) for name, kind in kinds.items()}
+        samples = self.highest[self.diseased], self.highest[~self.diseased]
+        counts = found[self.diseased], np.bincount(self.lesions[0])[np.flatnonzero(self.diseased)]
+        intervals = {
+            "auc": bootstrap_interval(samples, _auc, resamples, paired=False),
+            "sensitivity": _wilson(regions[self.diseased] > 0),
+            "specificity": _wilson(regions[~self.diseased] == 0),
+            "found": bootstrap_interval(counts, _ratio, resamples),
+            "false_alarms": bootstrap_interval((100 * alarms,), np.mean, resamples),
+        }
+        rates = {"auc": float(_auc(*samples)) if all(map(len, samples)) else math.nan, **self.rates(certainty)}
+        summary |= {key: {"mean": rate, "interval": intervals[key]} for key, rate in rates.items() if rate == rate}
+        points = self.points()
+        chosen = np.unique(np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int))
+        rows = [[float(point), *self.rates(point).values()] for point in (*points[chosen], certainty)]
+        *summary["curve"], summary["point"] = [[None if value != value else value for value in row] for row in rows]
+        return summary
 
 
-def _auc(with_lesion: np.ndarray, without: np.ndarray, axis: int = -1) -> np.ndarray:
+def _auc(diseased: np.ndarray, healthy: np.ndarray, axis: int = -1) -> np.ndarray:
     """Compute the area under the ROC curve by ranks: the share of pairs of images in the right order, ties as half."""
-    n, m = with_lesion.shape[axis], without.shape[axis]
-    ranks = rankdata(np.concatenate([with_lesion, without], axis), axis=axis)
+    n, m = diseased.shape[axis], healthy.shape[axis]
+    ranks = rankdata(np.concatenate([diseased, healthy], axis), axis=axis)
     return (ranks[..., :n].sum(axis=axis) - n * (n + 1) / 2) / (n * m)
+
+
+def _wilson(hits: np.ndarray) -> list[float] | None:
+    interval = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson") if len(hits) else None
+    return interval and [float(interval.low), float(interval.high)]
 
 
 def _ratio(found: np.ndarray, of: np.ndarray, axis: int = -1) -> np.ndarray:

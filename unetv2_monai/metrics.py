@@ -154,14 +154,8 @@ def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1)
     return np.where(total > 0, found / np.maximum(total, 1), 1.0)
 
 
-def bootstrap_interval(
-    values: tuple[np.ndarray, ...], statistic: Any, resamples: int, paired: bool = True
-) -> list[float] | None:
-    """
-    Compute the 95 % bootstrap interval of a statistic over images; return None if all samples have the same value.
-
-    ``values`` hold one number per image. If they are not ``paired``, each array is of other images and resampled apart.
-    """
+def bootstrap_interval(values: Sequence, statistic: Any, resamples: int, paired: bool = True) -> list[float] | None:
+    """Compute the 95 % bootstrap interval over images, of several groups if not ``paired``; None if it has no width."""
     if any(len(some) < 2 for some in values):
         return None
     result = bootstrap(

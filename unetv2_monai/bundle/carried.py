@@ -24,14 +24,12 @@ OPTIONS = (
     *("spatial_dims", "in_channels", "out_channels", "backbone", "image_size"),
     *("spacing", "intensity", "window_level", "window_width", "certainty"),
 )
-# options that no training chooses, but unetv2 calibrate
-CALIBRATED = {"certainty"}
 # carried steps of the preprocessing, which recipes and options replace
 STEPS = ("transforms#resize", "transforms#normalize")
 # arguments of the network that weights do not carry
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # options that the command line may set to other values than in training
-FREE_OPTIONS = {"image_size", *CALIBRATED}
+FREE_OPTIONS = {"image_size", "certainty"}
 # configs whose values are the bundle's defaults, not choices of the user
 DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
@@ -43,7 +41,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     They are options, arguments of the network and preprocessing steps from the config, without values that it computes.
     The names of the classes come from metadata.json, if it names as many classes as the network has.
     """
-    found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config and key not in CALIBRATED}}
+    found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
+    found.pop("certainty", None)  # no training chooses it, but `unetv2 calibrate`
     outputs, channels = (metadata or {}).get("network_data_format", {}).get("outputs", {}), found.get("out_channels")
     names = outputs.get("pred", {}).get("channel_def", {})
     if names and len(names) == (2 if channels == 1 else channels):

@@ -74,8 +74,7 @@ WORKERS = Option(NATURAL, "number of processes that load and augment images", "4
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
 CHANNELS = Option(POSITIVE, "channels of an image. Images are converted to RGB, hence 3; only volumes may have others")
 
-VOLUMES, LESION_FREE = ("recipes/volumes",), ("options/lesion_free",)
-CALIBRATE = ("options/calibrate",)
+VOLUMES, LESION_FREE, CALIBRATE = ("recipes/volumes",), ("options/lesion_free",), ("options/calibrate",)
 CERTAINTY = Option(
     SHARE,
     "a region is kept only if its probability reaches this value somewhere; 0.5 keeps all. For one structure only",
@@ -218,19 +217,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "number format of the computation",
             files=("options/inference_openvino",),
         ),
-        "false_alarms": Option(
-            or_null(RATE),
-            "choose the lowest `certainty` with at most so many false alarms per 100 images, with and without a lesion",
-            files=CALIBRATE,
-        ),
-        "missed": Option(
-            or_null(Kind("a number from 0 to 100", lambda value: is_number(value, 0, 100))),
-            "choose the highest `certainty` that misses at most so many percent of the lesions",
-            files=CALIBRATE,
-        ),
-        "calibrated_checkpoint": Option(
-            PATH, "file for the calibrated weights", "`<checkpoint>_calibrated.pt`", files=CALIBRATE
-        ),
+        "false_alarms": Option(or_null(RATE), "the lowest `certainty` with at most so many per 100 images", files=CALIBRATE),
+        "missed": Option(or_null(RATE), "highest `certainty` that misses at most so many % of lesions", files=CALIBRATE),
+        "calibrated_checkpoint": Option(PATH, "the new weights", "`<checkpoint>_calibrated.pt`", files=CALIBRATE),
         "weight_decay": Option(RATE, "weight decay of the optimiser", files=("recipes/recommended",)),
         "warmup_epochs": Option(RATE, "epochs in which the learning rate rises", files=("recipes/recommended",)),
         "select_on_test": Option(

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 
 from ..core.errors import InputError
 from ..core.files import write_atomic
-from ..detection import Detections, summarise_detections
+from ..detection import Detections
 from ..metrics import expected_calibration_error
 from ..networks import UNetV2, options_of, read_weights, with_options
-from .score_table import ScoreTable, detection_cells
+from .score_table import DETECTION_SCORES, ScoreTable
 
 __all__ = ["Calibration"]
 
@@ -33,52 +33,31 @@ class Calibration:
     """
     Calibrate weights on the images of an evaluator, in this order: run it, ``fit``, run it again, ``write``.
 
-    The temperature divides the logits so that the cross-entropy of the pixels becomes least. It is folded into the
-    heads of the network, so whatever uses the weights has the calibrated probabilities. The certainty is then chosen by
-    the regions of the second run.
+    The temperature, which divides the logits, is the one of least cross-entropy. It is folded into the network's heads,
+    so whatever uses the weights has calibrated probabilities. The second run gives the regions for the certainty.
 
     Args:
         scores: the table of the same evaluator.
         network: the evaluator's network, whose weights another handler loads when a run starts.
-        checkpoint: file of the weights.
         target: file for the calibrated weights.
-        certainty: the certainty to keep if neither ``false_alarms`` nor ``missed`` is given. Defaults to 0.5.
-        false_alarms: choose the lowest certainty with at most so many false alarms per 100 images, with and without a
-            lesion. Defaults to None.
-        missed: choose the highest certainty that misses at most so many percent of the lesions. Defaults to None.
+        asked: arguments of :py:func:`choose_certainty`; if all are None, the certainty stays as it is.
         overwrite: whether ``target`` may exist. Defaults to False.
 
     Raises:
-        InputError: when the network has no heads, ``target`` exists, or the two numbers are given together or for
-            several classes. Later, when no temperature fits, or no certainty keeps what was asked for.
+        InputError: when the network has no heads, ``target`` exists, or what is asked for is impossible.
     """
 
-    def __init__(
-        self,
-        scores: ScoreTable,
-        network: torch.nn.Module,
-        checkpoint: str,
-        target: str,
-        certainty: float = 0.5,
-        false_alarms: float | None = None,
-        missed: float | None = None,
-        overwrite: bool = False,
-    ) -> None:
-        asked = {"false_alarms": false_alarms, "missed": missed}
+    def __init__(self, scores: ScoreTable, network: Any, target: str, asked: dict, overwrite: bool = False) -> None:
         self.asked = {name: value for name, value in asked.items() if value is not None}
         if not isinstance(network, UNetV2):
             raise InputError(f"only the heads of UNetV2 take a temperature; the network is {type(network).__name__}.")
         if Path(target).exists() and not overwrite:
             raise InputError(f"{target} exists. Name another --calibrated_checkpoint, or set --overwrite true.")
-        if len(self.asked) == 2:
-            raise InputError("--false_alarms and --missed each choose the certainty: give one of them.")
-        if self.asked and scores.out_channels > 1:
-            raise InputError(f"--{next(iter(self.asked))} chooses the certainty, which is for one structure only.")
-        self.scores, self.network, self.certainty = scores, network, certainty
-        self.checkpoint, self.target = Path(checkpoint), Path(target)
-        self.temperature = 1.0
+        if len(self.asked) > 1 or (self.asked and scores.out_channels > 1):
+            raise InputError("set only one of --false_alarms and --missed, and only for one structure.")
+        self.scores, self.network, self.target = scores, network, Path(target)
+        self.temperature, self.before = 1.0, float("nan")
         self.pixels: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.before = float("nan")
         self.random = torch.Generator().manual_seed(0)
 
     def attach(self, engine: Engine) -> None:
@@ -88,7 +67,6 @@ class Calibration:
 
     def _fold(self, engine: Engine) -> None:
         self.network.load_state_dict(folded(self.network.state_dict(), self.temperature))
-        self.pixels = []
 
     def _collect(self, engine: Engine) -> None:
         for output in engine.state.output:  # type: ignore[union-attr]
@@ -99,48 +77,35 @@ class Calibration:
     def fit(self) -> None:
         """Fit the temperature to the pixels of the first run; the next run uses it."""
         self.before = self._error()
-        logits, label = (torch.cat(parts, dim=1) for parts in zip(*self.pixels))
-        self.temperature = fit_temperature(logits, label)
+        self.temperature = fit_temperature(*(torch.cat(parts, dim=1) for parts in zip(*self.pixels)))
         print(f"temperature {self.temperature:.3f}; the scores with it:")
 
     def _error(self) -> float:
-        return expected_calibration_error(np.sum([row["bins"] for row in map(json.loads, self.scores.rows)], axis=0))
+        return expected_calibration_error(np.sum([json.loads(row)["bins"] for row in self.scores.rows], axis=0))
 
     def write(self) -> None:
         """Choose the certainty by the second run, write the weights, and print what was chosen."""
-        detected = [json.loads(row)["detected"] for row in self.scores.rows]
-        if self.asked:
-            self.certainty = choose_certainty(Detections.of(detected), **self.asked)
-        weights = read_weights(self.checkpoint)
-        options = options_of(weights)
+        rows = list(map(json.loads, self.scores.rows))
+        found = Detections(row["detected"] for row in rows)
+        certainty = choose_certainty(found, **self.asked) if self.asked else self.scores.certainty
+        weights = read_weights(str(self.scores.checkpoint))
+        options, images = options_of(weights), len({row["image"] for row in rows})
         total = self.temperature * options.get("calibrated", {}).get("temperature", 1.0)
-        done = {
-            "temperature": total,
-            "images": len({json.loads(row)["image"] for row in self.scores.rows}),
-            **self.asked,
-        }
-        content = with_options(
-            folded(weights, self.temperature), {**options, "certainty": self.certainty, "calibrated": done}
-        )
+        options |= {"certainty": certainty, "calibrated": {"temperature": total, "images": images, **self.asked}}
+        content = with_options(folded(weights, self.temperature), options)
         write_atomic(self.target, lambda opened: torch.save(content, opened))
-        print(f"ECE {self.before:.4f} before, {self._error():.4f} after calibration, on these {done['images']} images")
-        cells = detection_cells(summarise_detections(detected, self.certainty)).items()
-        print(f"certainty {self.certainty:.4f}: {', '.join(f'{title} {cell}' for title, cell in cells)}")
-        print(f"weights: {self.target}")
+        print(f"ECE {self.before:.4f} before, {self._error():.4f} after calibration, on these {images} images")
+        summary = found.summary(certainty)
+        cells = ", ".join(f"{score.title} {score.cell(summary)}" for score in DETECTION_SCORES)
+        print(f"certainty {certainty:.4f}: {cells}\nweights: {self.target}")
 
 
 def fit_temperature(logits: torch.Tensor, label: torch.Tensor) -> float:
     """
-    Return the number that logits must be divided by for the least cross-entropy.
+    Return what logits must be divided by for the least cross-entropy; raise InputError if that is at 0 or infinity.
 
-    Based on: "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599.
-
-    Args:
-        logits: of shape (channels, pixels): one channel for a sigmoid, several for a softmax.
-        label: the true classes of the same shape, 0 and 1.
-
-    Raises:
-        InputError: when the least cross-entropy lies at a temperature near 0 or infinity.
+    Based on: "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599. ``logits`` and the
+    true classes, 0 and 1, have the shape (channels, pixels), with one channel for a sigmoid, several for a softmax.
     """
 
     def loss(log: float) -> float:
@@ -151,8 +116,7 @@ def fit_temperature(logits: torch.Tensor, label: torch.Tensor) -> float:
 
     log = minimize_scalar(loss, bounds=(-LIMIT, LIMIT), method="bounded").x
     if abs(log) > LIMIT - 0.1:
-        every = "right" if log < 0 else "as if drawn by lot"
-        raise InputError(f"no temperature fits these images: each pixel is {every}. Take more images, or other ones.")
+        raise InputError("no temperature fits these images: each pixel is right, or drawn by lot. Take other images.")
     return math.exp(log)
 
 
@@ -167,26 +131,16 @@ def folded(weights: Mapping[str, torch.Tensor], temperature: float) -> Any:
 def choose_certainty(found: Detections, false_alarms: float | None = None, missed: float | None = None) -> float:
     """
     Choose the lowest certainty with at most ``false_alarms`` per 100 images that still finds a lesion, or the highest
-    one that misses at most ``missed`` percent of the lesions.
-
-    Raises:
-        InputError: when there is none; it names the best that there is.
+    one that misses at most ``missed`` percent of the lesions. An InputError names the best one if there is none.
     """
-    name, limit = ("false_alarms", false_alarms or 0.0) if missed is None else ("missed", missed)
-    points = []
-    for point in found.points():
-        rates = found.at(point)
-        if rates["found"] or (rates["found"] is None and missed is None):
-            cost = rates["false_alarms"] if missed is None else 100 * (1 - (rates["found"] or 0.0))
-            points.append((float(cost or 0.0), float(point)))
-    if not points:
-        raise InputError(f"--{name}: these weights find no lesion on these images. Take images with lesions.")
-    fit = [point for cost, point in points if cost <= limit + 1e-9]
+    limit, unit = (false_alarms, "false alarms per 100 images") if missed is None else (missed, "% of lesions missed")
+    costs = [
+        (rates["false_alarms"] if missed is None else 100 * (1 - rates["found"]), point)
+        for point, rates in ((float(point), found.rates(point)) for point in found.points())
+        if rates["found"] > 0
+    ]
+    fit = [point for cost, point in costs if cost <= float(limit or 0) + 1e-9]
     if not fit:
-        least, best = min(points)
-        unit = "false alarms per 100 images" if missed is None else "% of the lesions missed"
-        raise InputError(
-            f"--{name} {limit:g} is not reached on these images: the best is {least:.1f} {unit}, at certainty "
-            f"{best:.3f}."
-        )
+        best = "{:.1f}, at certainty {:.3f}".format(*min(costs)) if costs else "none, since no lesion is found"
+        raise InputError(f"no certainty has at most {limit} {unit} on these images; the best is {best}.")
     return fit[0] if missed is None else fit[-1]

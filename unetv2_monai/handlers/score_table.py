@@ -16,7 +16,7 @@ from monai.utils import convert_to_numpy, string_list_all_gather
 from ..bundle.context import running_config
 from ..bundle.run_folder import trained_among
 from ..core.files import write_atomic, write_csv
-from ..detection import LOW, detect, summarise_detections
+from ..detection import DETECTED, LOW, Detections, detect
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -31,6 +31,11 @@ class Score:
     title: str
     digits: int = 3
     volumes_only: bool = False
+
+    def cell(self, scores: Mapping[str, Any]) -> str:
+        """Return the mean and its interval as text, ``"-"`` if a summary lacks it."""
+        value = scores.get(self.key)
+        return _with_interval(value["mean"], value["interval"], self.digits) if value else "-"
 
 
 SCORES = (
@@ -70,8 +75,7 @@ class ScoreTable:
         dataset: name of the data set for items that have no ``dataset``.
         out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
-        certainty: what a region's highest probability must reach to be marked. Defaults to 0.5: all are. It is for one
-            structure only; regions of several classes all count.
+        certainty: a region counts if its probability reaches this; of several classes all count. Defaults to 0.5.
         checkpoint: the weights. If their run trained on scored images, a warning says so. Defaults to None: no warning.
 
     Raises:
@@ -88,11 +92,11 @@ class ScoreTable:
         checkpoint: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.run = None if checkpoint is None else Path(checkpoint).parent.parent
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.dataset = dataset
         self.out_channels = out_channels
         self.surface_tolerance = surface_tolerance
-        self.certainty = certainty if out_channels == 1 else 0.0
+        self.certainty = certainty
         self.config = running_config()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
@@ -140,8 +144,7 @@ class ScoreTable:
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
-                masks = (convert_to_numpy(mask) for mask in (prob, pred | (prob >= LOW), label))
-                row["detected"] = detect(*masks)
+                row["detected"] = detect(*map(convert_to_numpy, (prob, pred | (prob >= LOW), label)))
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
@@ -150,37 +153,25 @@ class ScoreTable:
             return
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
-        summary = {}
+        summary, certainty = {}, self.certainty if self.out_channels == 1 else 0.0
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
-            summary[name]["detection"] = summarise_detections([row["detected"] for row in group], self.certainty)
+            summary[name]["detection"] = Detections([row["detected"] for row in group]).summary(certainty)
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key not in ("bins", "detected")]
         write_csv(self.output_dir / "scores.csv", rows, columns)
-        found = [one for row in rows for one in detection_rows(row)]
-        write_csv(self.output_dir / "detections.csv", found, list(found[0]))
+        found = [{**row, **dict(zip(DETECTED, one))} for row in rows for one in row["detected"]]
+        write_csv(self.output_dir / "detections.csv", found, ["dataset", "image", "class", *DETECTED])
         print(table(summary))
         images = {row["image"] for row in rows}
-        if self.run is not None and (seen := trained_among(images, self.run)):
+        run = self.checkpoint and self.checkpoint.parent.parent
+        if run and (seen := trained_among(images, run)):
             print(
-                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {self.run / 'run.json'} says: "
+                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {run / 'run.json'} says: "
                 "the scores say nothing of other images"
             )
-
-
-def detection_rows(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """
-    Return the rows of ``detections.csv`` for one image and class: the image, its lesions and its marked regions. Each
-    has its ``probability``, see :py:func:`unetv2_monai.detection.detect`, and whether there is a ``lesion``.
-    """
-    detected = row["detected"]
-    found = [("image", detected["highest"], bool(detected["lesions"]))]
-    found += [("lesion", peak, True) for peak in detected["lesions"]]
-    found += [("region", peak, hit) for peak, hit in detected["regions"]]
-    common = {key: row[key] for key in ("dataset", "image", "class")}
-    return [{**common, "what": what, "probability": peak, "lesion": int(hit)} for what, peak, hit in found]
 
 
 def table(summary: Mapping[str, Any]) -> str:
@@ -194,33 +185,22 @@ def table(summary: Mapping[str, Any]) -> str:
 
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
     """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
-
     pooled, free, detection = one["pooled"], one["lesion_free"], one.get("detection", {})
     return {
-        **{score.title: _cell(score, one) for score in SCORES if score.key in one or not score.volumes_only},
+        **{score.title: score.cell(one) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
         "lesions missed": f"{one['missed']}",
         "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
-        **(detection_cells(detection) if detection else {}),
-        **{score.title: _cell(score, one) for score in RELEASED_SCORES},
+        **{score.title: score.cell(detection) for score in DETECTION_SCORES if detection},
+        **{score.title: score.cell(one) for score in RELEASED_SCORES},
     }
-
-
-def detection_cells(detection: Mapping[str, Any]) -> dict[str, str]:
-    """Return a dict from title to text of what :py:func:`summarise_detections` returned, ``"-"`` if missing."""
-    return {score.title: _cell(score, detection) for score in DETECTION_SCORES}
 
 
 def group_name(row: Mapping[str, Any], several: bool) -> str:
     """Return the name of the group that a row is summarised in: its data set, and its class if there are several."""
     return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
-
-
-def _cell(score: Score, scores: Mapping[str, Any]) -> str:
-    value = scores.get(score.key)
-    return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
