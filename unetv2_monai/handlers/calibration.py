@@ -114,10 +114,10 @@ def fit_temperature(logits: torch.Tensor, label: torch.Tensor) -> float:
             return F.binary_cross_entropy_with_logits(scaled, label).item()
         return F.cross_entropy(scaled.T, label.T).item()
 
-    log = minimize_scalar(loss, bounds=(-LIMIT, LIMIT), method="bounded").x
-    if abs(log) > LIMIT - 0.1:
+    least = minimize_scalar(loss, bounds=(-LIMIT, LIMIT), method="bounded")
+    if abs(least.x) > LIMIT - 0.1 or least.fun < 1e-6:
         raise InputError("no temperature fits these images: each pixel is right, or drawn by lot. Take other images.")
-    return math.exp(log)
+    return math.exp(least.x)
 
 
 def folded(weights: Mapping[str, torch.Tensor], temperature: float) -> Any:
