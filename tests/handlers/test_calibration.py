@@ -142,7 +142,7 @@ def test_three_times_the_logits_have_three_times_the_temperature(calibrated):
         divisor = 3 * temperature if key.startswith("heads.") else 1
         torch.testing.assert_close(three[key] * divisor, value, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(three[key], one[key], rtol=1e-3, atol=1e-5)
-    assert three._metadata["encoder"] == before._metadata["encoder"]
+    assert three._metadata.keys() == before._metadata.keys()
 
 
 def test_the_certainty_is_carried_into_inference_and_evaluation(calibrated, tmp_path):
