@@ -97,7 +97,8 @@ def test_recipes(names, options, pairs, tmp_path):
 def test_every_recipe_is_tested():
     tested = set(re.findall(r"(?:recipes|options)/\w+", str(RECIPES)))
     elsewhere = (
-        "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors folders"
+        "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors folders "
+        "calibrate"
     )
     paths = [path for folder in ("recipes", "options") for path in (CONFIGS / folder).glob("[!i]*.yaml")]
     assert [
