@@ -7,8 +7,8 @@ Draw endoscopy-like images with masks, to try everything without a data set.
     python scripts/make_demo_data.py demo/data --video                # video.mp4 as well: 1280 x 720, 10 s
 
 An image shows tissue with folds, vessels and highlights, lit from one side, and in most cases one or two dome-shaped
-lesions that differ little from their surroundings. The images have several sizes, most of them not square, and are PNG
-and JPEG; masks are 0/255. In the video a camera moves over one such image. The same seed gives the same images.
+lesions that differ little from their surroundings; each sixth test image has none. The images have several sizes, and
+are PNG and JPEG; masks are 0/255. In the video a camera moves over one such image. The same seed gives the same images.
 """
 
 from collections.abc import Iterator, Sequence
@@ -51,8 +51,8 @@ def lesion(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarra
     return np.clip((1 - distance) * radius / 3 + 0.5, 0, 1), np.sqrt(np.clip(1 - distance**2, 0, 1))
 
 
-def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Image.Image]:
-    """Return one image and its mask."""
+def draw(rng: np.random.Generator, width: int, height: int, visible: bool = True) -> tuple[Image.Image, Image.Image]:
+    """Return one image and its mask. Lesions that are not ``visible`` take the same random numbers."""
     y, x = np.mgrid[0:height, 0:width]
     short = min(width, height)
     relief = noise(rng, width, height, short / 2.5) + 0.25 * noise(rng, width, height, short / 12)
@@ -62,7 +62,7 @@ def draw(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image
 
     soft, mask = np.zeros((height, width)), np.zeros((height, width), bool)
     for _ in range(rng.choice([0, 1, 2], p=[0.05, 0.8, 0.15])):
-        alpha, dome = lesion(rng, width, height)
+        alpha, dome = (visible * part for part in lesion(rng, width, height))
         tint = rng.uniform(14, 34) * np.array([1.0, rng.uniform(-0.8, 0.4), rng.uniform(-0.8, 0.4)])
         grain = 6 * noise(rng, width, height, short / 30)[..., None]
         color += alpha[..., None] * (tint * rng.choice([-1, 1]) + grain)
@@ -92,7 +92,7 @@ def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
         for kind in ("images", "masks"):
             (folder / split / kind).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            image, mask = draw(rng, *SIZES[index % len(SIZES)])
+            image, mask = draw(rng, *SIZES[index % len(SIZES)], visible=split == "train" or index % 6 != 5)
             name = f"{split}_{index:03d}"
             image.save(folder / split / "images" / f"{name}.{'jpg' if index % 2 else 'png'}", quality=92)
             mask.save(folder / split / "masks" / f"{name}.png")

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
-with outlines, all images from the worst on, failures by size of the lesion, calibration, the data and the config.
+with outlines, all images from the worst on, failures by size of the lesion, which images and lesions are found at which
+certainty, calibration, the data and the config.
 
     python scripts/report.py output
 
@@ -33,7 +34,7 @@ from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
 from unetv2_monai.data.pictures import picture
-from unetv2_monai.handlers.score_table import SCORES, group_name, score_cells
+from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, group_name, score_cells
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
 EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
@@ -217,6 +218,36 @@ def calibration(summary: dict[str, Any]) -> bytes:
     return to_png(figure)
 
 
+def detection(found: Mapping[str, Any]) -> bytes:
+    """Draw which images and which lesions are found from certainty 0.5 on, with the operating point, as PNG."""
+    figure = new_figure(10, 4.2)
+    images, lesions = figure.subplots(1, 2)
+    for name, one in found.items():
+        rows = np.array([*one["curve"], one["point"]], float)  # None becomes nan, which is not drawn
+        certainty, sensitivity, specificity, share, alarms = rows.T
+        for axis, x, y in ((images, 1 - specificity, sensitivity), (lesions, alarms, share)):
+            (line,) = axis.plot(x[:-1], y[:-1], ".-", markersize=3, label=f"{name} (certainty {certainty[-1]:.3g})")
+            axis.plot(x[-1], y[-1], "o", markersize=9, color=line.get_color())
+    images.set(xlabel="images without a lesion that are marked", ylabel="images with a lesion that are marked")
+    lesions.set(xlabel="false alarms per 100 images", ylabel="lesions found")
+    for axis in (images, lesions):
+        axis.set_ylim(-0.02, 1.02)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right")
+    return to_png(figure)
+
+
+def detection_table(found: Mapping[str, Any]) -> list[Cells]:
+    """Return a header, then a row per data set and class: rates at the operating point, and where false alarms are."""
+    kinds = ("without", "with")
+    titles = [*(score.title for score in DETECTION_SCORES), *(f"false alarms {kind} a lesion" for kind in kinds)]
+    rows: list[Cells] = [["data set", *titles]]
+    for name, one in found.items():
+        alarms = (f"{one[f'alarms_{kind}']} on {one[f'images_{kind}']} images" for kind in kinds)
+        rows.append([name, *(score.cell(one) for score in DETECTION_SCORES), *alarms])
+    return rows
+
+
 def score_rows(summary: dict[str, Any]) -> list[Cells]:
     """Return a header, then a row per data set and class, with the scores of ``SHOWN_SCORES`` that are available."""
     cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
@@ -277,6 +308,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
 
     images = {"calibration": calibration(summary)}
+    found = {name: one["detection"] for name, one in summary.items() if "detection" in one}
+    images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
     if noted["config"] and (folder / "metrics.csv").is_file():
@@ -316,8 +349,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         volumes=volumes,
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
+        detections=detection_table(found),
         worst=[{"name": f"{row.name}: {row.dice:.3f}", "uri": segmented[row.case][1]} for row in worst],
-        images={"curves": None, **{name: data_uri(content) for name, content in images.items()}},
+        images={"curves": None, "detection": None, **{name: data_uri(content) for name, content in images.items()}},
         training_options=[[key, noted["config"][key]] for key in TRAINING_OPTIONS if key in noted["config"]],
         evaluation_options=[[key, plain_option(config, key)] for key in EVALUATION_OPTIONS],
         config=json.dumps(config, indent=1),

@@ -18,58 +18,59 @@ def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-# RUN is `-m monai.bundle run`, CONFIGS the folder
-LINES = [
-    ("segment DIR", "RUN inference --config_file CONFIGS/inference.json --dataset_dir DIR"),
+# a run: what runs, its configs below bundle/configs, and the rest of the command
+RUNS = [
+    ("segment DIR", "inference", "inference.json", "DIR"),
     (
         "segment DIR --weights skin_lesions --output_dir out",
-        "RUN inference --config_file CONFIGS/inference.json --dataset_dir DIR "
-        "--checkpoint bundle/models/skin_lesions.pt --output_dir out",
+        *("inference", "inference.json", "DIR --checkpoint bundle/models/skin_lesions.pt --output_dir out"),
     ),
     (
         "segment DIR --weights volumes --with tta",
-        "RUN inference --config_file "
-        "['CONFIGS/inference.json','CONFIGS/recipes/volumes.yaml','CONFIGS/options/inference_tta.yaml'] "
-        "--dataset_dir DIR --checkpoint bundle/models/volumes.pt",
+        *("inference", "inference.json recipes/volumes.yaml options/inference_tta.yaml"),
+        "DIR --checkpoint bundle/models/volumes.pt",
     ),
     (
         "segment DIR --with inference_onnx --weights README.md",  # any file that is not of PyTorch
-        "RUN inference --config_file ['CONFIGS/inference.json','CONFIGS/options/inference_onnx.yaml'] "
-        "--dataset_dir DIR --checkpoint README.md",
+        *("inference", "inference.json options/inference_onnx.yaml", "DIR --checkpoint README.md"),
     ),
     (
         "train DIR --with recommended ema --image_size 352 --max_epochs=3",
-        "RUN training --config_file "
-        "['CONFIGS/train.json','CONFIGS/recipes/recommended.yaml','CONFIGS/options/ema.yaml'] "
-        "--dataset_dir DIR --image_size 352 --max_epochs=3",
+        *("training", "train.json recipes/recommended.yaml options/ema.yaml", "DIR --image_size 352 --max_epochs=3"),
     ),
     (
         "evaluate DIR --with recommended tta",
-        "RUN evaluating --config_file ['CONFIGS/train.json','CONFIGS/recipes/recommended.yaml',"
-        "'CONFIGS/evaluate.json','CONFIGS/options/tta.yaml'] --dataset_dir DIR",
+        *("evaluating", "train.json recipes/recommended.yaml evaluate.json options/tta.yaml", "DIR"),
     ),
-    ("train %d", "RUN training --config_file CONFIGS/train.json --dataset_dir ./%d"),
-    ("report output", "scripts/report.py output"),
-    ("check DIR", "scripts/check_data.py --dataset_dir DIR --output_dir output/check"),
-    ("check DIR --output_dir o", "scripts/check_data.py --dataset_dir DIR --output_dir o"),
-    ("check --help", "scripts/check_data.py --help"),
-    ("export model.pt --formats onnx", "scripts/export.py --checkpoint model.pt --formats onnx"),
-    ("label DIR", "scripts/label_server.py --images DIR"),
-    ("package", "scripts/package_bundle.py"),
-    ("package polyps", "scripts/package_bundle.py --entry polyps"),
-    ("export polyps", "scripts/export.py --checkpoint bundle/models/model.pt"),
-    ("label DIR --checkpoint polyps", "scripts/label_server.py --images DIR --checkpoint bundle/models/model.pt"),
-    (
-        "train DIR --with .pre-commit-config.yaml",  # any file
-        "RUN training --config_file ['CONFIGS/train.json','.pre-commit-config.yaml'] --dataset_dir DIR",
-    ),
+    ("calibrate DIR", "evaluating", "train.json evaluate.json options/calibrate.yaml", "DIR"),
+    ("train %d", "training", "train.json", "./%d"),
+    ("train DIR --with .pre-commit-config.yaml", "training", "train.json ../../.pre-commit-config.yaml", "DIR"),
+]
+SCRIPTS = [
+    ("report output", "report.py output"),
+    ("check DIR", "check_data.py --dataset_dir DIR --output_dir output/check"),
+    ("check DIR --output_dir o", "check_data.py --dataset_dir DIR --output_dir o"),
+    ("check --help", "check_data.py --help"),
+    ("export model.pt --formats onnx", "export.py --checkpoint model.pt --formats onnx"),
+    ("label DIR", "label_server.py --images DIR"),
+    ("package", "package_bundle.py"),
+    ("package polyps", "package_bundle.py --entry polyps"),
+    ("export polyps", "export.py --checkpoint bundle/models/model.pt"),
+    ("label DIR --checkpoint polyps", "label_server.py --images DIR --checkpoint bundle/models/model.pt"),
 ]
 
 
-@pytest.mark.parametrize(("line", "command"), LINES)
-def test_what_a_line_stands_for(line, command):
-    command = command.replace("RUN", "-m monai.bundle run").replace("CONFIGS", "bundle/configs")
-    assert command_of(line.split()) == command.split()
+@pytest.mark.parametrize(("line", "run_id", "configs", "rest"), RUNS)
+def test_what_a_run_stands_for(line, run_id, configs, rest):
+    files = [f"bundle/configs/{name}".replace("bundle/configs/../../", "") for name in configs.split()]
+    listed = files[0] if len(files) == 1 else str(files).replace(" ", "")
+    expected = f"-m monai.bundle run {run_id} --config_file {listed} --dataset_dir {rest}"
+    assert command_of(line.split()) == expected.split()
+
+
+@pytest.mark.parametrize(("line", "command"), SCRIPTS)
+def test_what_a_script_stands_for(line, command):
+    assert command_of(line.split()) == f"scripts/{command}".split()
 
 
 @pytest.mark.parametrize(
@@ -90,8 +91,8 @@ def unetv2(*arguments: str) -> subprocess.CompletedProcess:
 def test_help_names_every_command():
     done = unetv2("--help")
     assert done.returncode == 0
-    for name in ("segment", "train", "evaluate", "report", "check", "export", "label", "package"):
-        assert re.search(rf"^    {name} ", done.stdout, re.MULTILINE)
+    for name in ("segment", "train", "evaluate", "calibrate", "report", "check", "export", "label", "package"):
+        assert re.search(rf"^    {name}\b", done.stdout, re.MULTILINE)
 
 
 def test_an_error_is_one_sentence():

@@ -8,24 +8,16 @@ import numpy as np
 import pytest
 import torch
 
+from unetv2_monai import metrics
 from unetv2_monai.handlers.score_table import table
-from unetv2_monai.metrics import (
-    calibration_bins,
-    count_scores,
-    expected_calibration_error,
-    hausdorff_95,
-    summarise,
-    surface_dice,
-)
+from unetv2_monai.metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 
 
 def test_scores_of_counts():
     # 6 of 8 marked pixels are right, 6 of 12 lesion pixels are found
     assert count_scores(6, 2, 6) == pytest.approx({"dice": 0.6, "iou": 6 / 14, "precision": 0.75, "recall": 0.5})
-    nothing = count_scores(0, 0, 0)
-    assert (nothing["dice"], nothing["iou"]) == (1.0, 1.0)
-    assert math.isnan(nothing["precision"])
-    assert math.isnan(nothing["recall"])
+    nothing = {"dice": 1, "iou": 1, "precision": math.nan, "recall": math.nan}
+    assert count_scores(0, 0, 0) == pytest.approx(nothing, nan_ok=True)
     assert count_scores(0, 5, 0)["dice"] == 0.0
 
 
@@ -38,10 +30,12 @@ def test_calibration_error_by_hand():
     assert bins[14].tolist() == pytest.approx([2, 1.46, 1])
     assert bins[19].tolist() == pytest.approx([3, 2.94, 3])  # 1.0 belongs to the last bin
     expected = (2 * abs(0.03 - 0) + 2 * abs(0.73 - 0.5) + 3 * abs(0.98 - 1)) / 7
-    assert expected_calibration_error(bins) == pytest.approx(expected)
+    assert metrics.expected_calibration_error(bins) == pytest.approx(expected)
     # a perfectly calibrated and a perfectly wrong map
     half, wrong = (torch.full((10,), 0.5), torch.tensor([0, 1] * 5)), (torch.ones(10), torch.zeros(10))
-    assert [expected_calibration_error(calibration_bins(*pair)) for pair in (half, wrong)] == pytest.approx([0, 1])
+    assert [metrics.expected_calibration_error(calibration_bins(*pair)) for pair in (half, wrong)] == pytest.approx(
+        [0, 1]
+    )
 
 
 def rows_of(counts):

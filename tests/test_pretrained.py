@@ -118,15 +118,11 @@ def test_it_is_the_network(tmp_path):
         torch.testing.assert_close(torch.jit.script(network)(image), expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (np.zeros((8, 8), np.uint8), "type uint8 and shape (height, width, 3), got uint8 of (8, 8)."),
-        (np.zeros((8, 8, 3), np.float32), "got float32 of (8, 8, 3)."),
-    ],
-)
-def test_other_images(image, message):
-    assert message in refusal(UNetV2.from_pretrained("polyps").predict, image)
+def test_other_images():
+    predict = UNetV2.from_pretrained("polyps").predict
+    message = "type uint8 and shape (height, width, 3), got uint8 of (8, 8)."
+    assert message in refusal(predict, np.zeros((8, 8), np.uint8))
+    assert "got float32 of (8, 8, 3)." in refusal(predict, np.zeros((8, 8, 3), np.float32))
 
 
 def test_other_weights(tmp_path):

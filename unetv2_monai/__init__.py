@@ -24,6 +24,7 @@ PLACES = {
         *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed"),
         *("VolumeReader", "endoscope_view", "list_images", "load_datalist"),
     ],
+    "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],

@@ -21,6 +21,7 @@ from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
+from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
 from .handlers.network import BroadcastBuffers as BroadcastBuffers

@@ -23,6 +23,7 @@ U-Net v2: segment images with the shipped weights, or train on images of your ow
   unetv2 segment IMAGES --weights output/models/model.pt
   unetv2 train DIR --with recommended ema     DIR has images/ and masks/; the weights are output/models/model.pt
   unetv2 evaluate DIR                         scores in output/evaluation
+  unetv2 calibrate DIR --false_alarms 5       weights with calibrated probabilities and the certainty for it
   unetv2 report output                        output/report.html
 
 Any option of the configs can follow, such as --image_size 352, --max_epochs 100 or --output_dir DIR.
@@ -50,10 +51,12 @@ class Script:
     defaults: tuple[str, ...] = ()  # added if the command line does not have the first of them
 
 
+EVALUATE = ("train.json", "evaluate.json")
 RUNS = {
     "segment": Run("inference", "IMAGES", "write a mask for each image", ("inference.json",)),
     "train": Run("training", "DIR", "train on images and masks", ("train.json",), weights=False),
-    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", ("train.json", "evaluate.json")),
+    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", EVALUATE),
+    "calibrate": Run("evaluating", "DIR", "calibrate weights", (*EVALUATE, "options/calibrate.yaml")),
 }
 SCRIPTS = {
     "report": Script("report.py", "", "an HTML report of a training and its evaluation"),

@@ -126,13 +126,13 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
             summary[name] = {
                 "mean": float(values.mean()),
                 "median": float(np.median(values)),
-                "interval": _interval((values,), np.mean, resamples),
+                "interval": bootstrap_interval((values,), np.mean, resamples),
                 "images": len(values),
             }
     counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in ("tp", "fp", "fn"))
     pooled = count_scores(*(count.sum() for count in counts))
     summary["pooled"] = {name: value for name, value in pooled.items() if not np.isnan(value)}
-    summary["pooled"]["dice_interval"] = _interval(counts, _pooled_dice, resamples)
+    summary["pooled"]["dice_interval"] = bootstrap_interval(counts, _pooled_dice, resamples)
     summary["ece"] = expected_calibration_error(bins)
     summary["calibration"] = bins.tolist()
     lesion_free = [row for row in rows if row["tp"] + row["fn"] == 0]
@@ -154,12 +154,12 @@ def _pooled_dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, axis: int = -1)
     return np.where(total > 0, found / np.maximum(total, 1), 1.0)
 
 
-def _interval(values: tuple[np.ndarray, ...], statistic: Any, resamples: int) -> list[float] | None:
-    """Compute the 95 % bootstrap interval over images; return None for a single image."""
-    if len(values[0]) < 2:
+def bootstrap_interval(values: Sequence, statistic: Any, resamples: int, paired: bool = True) -> list[float] | None:
+    """Compute the 95 % bootstrap interval over images, of several groups if not ``paired``; None if it has no width."""
+    if any(len(some) < 2 for some in values):
         return None
     result = bootstrap(
-        values, statistic, paired=len(values) > 1, vectorized=True, n_resamples=resamples, batch=200,
+        values, statistic, paired=paired and len(values) > 1, vectorized=True, n_resamples=resamples, batch=200,
         method="percentile", random_state=0,
     ).confidence_interval  # fmt: skip
-    return [float(result.low), float(result.high)]
+    return [float(result.low), float(result.high)] if result.high > result.low else None

@@ -14,8 +14,9 @@ from monai.bundle.utils import merge_kv
 
 import unetv2_monai
 from unetv2_monai import InputError
+from unetv2_monai.bundle.carried import FREE_OPTIONS
 from unetv2_monai.bundle.options import full_size, references
-from unetv2_monai.networks import read_weights
+from unetv2_monai.networks import options_of, read_weights, with_options
 
 from .bundle import BUNDLE, read_config
 
@@ -148,7 +149,8 @@ def new_network(configs: Path, file: str = "inference.json") -> torch.nn.Module:
 
 
 def save_weights(checkpoint: Path, configs: Path, target: Path) -> None:
-    """Write a checkpoint's weights with the options that they carry. They must fit the copied bundle's network."""
-    weights = read_weights(checkpoint, new_network(configs))
+    """Write a checkpoint's weights. They must fit the copied bundle's network, and carry its values of free options."""
+    weights, now = read_weights(checkpoint, new_network(configs)), read_config(["inference.json"], folder=configs)
+    carried = {key: now[key] if key in FREE_OPTIONS else value for key, value in options_of(weights).items()}
     target.parent.mkdir(exist_ok=True)
-    torch.save(weights, target)
+    torch.save(with_options(weights, carried) if carried else weights, target)

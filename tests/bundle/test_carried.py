@@ -65,7 +65,7 @@ def test_another_size_is_the_user_s_to_choose(caplog):
     with caplog.at_level(logging.WARNING):
         take_over(parser, RAISED, "model.pt", ["image_size"])
     assert parser["image_size"] == [96, 96]
-    assert "image_size is [96, 96], but the weights in model.pt were trained with [48, 64]" in caplog.text
+    assert "image_size is [96, 96], but the weights in model.pt have [48, 64]" in caplog.text
 
 
 def test_windows_come_with_the_weights():

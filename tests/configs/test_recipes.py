@@ -19,7 +19,17 @@ from unetv2_monai.bundle import carried
 from unetv2_monai.networks import load_encoder, options_of, with_options
 
 from ..conftest import draw_pairs
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY, TRAIN, overlays, parsed, refusal, run, workflow
+from ..support.workflow import (
+    CONFIGS,
+    DEFAULT_BACKBONE,
+    TINY,
+    TRAIN,
+    overlays,
+    parsed,
+    refusal,
+    run,
+    workflow,
+)
 
 SMP = ("unet", "unetplusplus", "fpn")
 # of any network
@@ -89,13 +99,10 @@ def test_recipes(names, options, pairs, tmp_path):
 
 def test_every_recipe_is_tested():
     tested = set(re.findall(r"(?:recipes|options)/\w+", str(RECIPES)))
-    elsewhere = (
-        "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors folders"
-    )
+    elsewhere = "volumes volumes_metadata released_isic_inference smoke tensorboard_images tta sliding mask_colors"
+    tested |= {*f"{elsewhere} folders calibrate".split()}
     paths = [path for folder in ("recipes", "options") for path in (CONFIGS / folder).glob("[!i]*.yaml")]
-    assert [
-        p.stem for p in paths if f"{p.parent.name}/{p.stem}" not in tested and p.stem not in elsewhere.split()
-    ] == []
+    assert [p.stem for p in paths if not {f"{p.parent.name}/{p.stem}", p.stem} & tested] == []
 
 
 def test_smoke(pairs, tmp_path):

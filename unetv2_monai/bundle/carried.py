@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # carried keys of the configs that hold values, not components
 OPTIONS = (
     *("spatial_dims", "in_channels", "out_channels", "backbone", "image_size"),
-    *("spacing", "intensity", "window_level", "window_width"),
+    *("spacing", "intensity", "window_level", "window_width", "certainty"),
 )
 # carried steps of the preprocessing, which recipes and options replace
 VIEW = ("transforms#view", "transforms#view_label")  # taken over for fine-tuning too
@@ -30,7 +30,7 @@ STEPS = (*VIEW, "transforms#resize", "transforms#normalize")
 # arguments of the network that weights do not carry
 FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
 # options that the command line may set to other values than in training
-FREE_OPTIONS = {"image_size"}
+FREE_OPTIONS = {"image_size", "certainty"}
 # configs whose values are the bundle's defaults, not choices of the user
 DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
@@ -43,6 +43,7 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     The names of the classes come from metadata.json, if it names as many classes as the network has.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
+    found.pop("certainty", None)  # no training chooses it, but `unetv2 calibrate`
     outputs, channels = (metadata or {}).get("network_data_format", {}).get("outputs", {}), found.get("out_channels")
     names = outputs.get("pred", {}).get("channel_def", {})
     if names and len(names) == (2 if channels == 1 else channels):
@@ -89,7 +90,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
                     f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
                     "or name other weights."
                 )
-            logger.warning(f"{key} is {now}, but the weights in {path} were trained with {value}.")
+            logger.warning(f"{key} is {now}, but the weights in {path} have {value}.")
             continue
         parser[key] = value
         taken.append(f"{key} {value}" if not isinstance(value, Mapping) else key)

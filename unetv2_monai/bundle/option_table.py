@@ -74,7 +74,7 @@ WORKERS = Option(NATURAL, "number of processes that load and augment images", "4
 ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
 CHANNELS = Option(POSITIVE, "channels of an image. Images are converted to RGB, hence 3; only volumes may have others")
 
-VOLUMES, LESION_FREE = ("recipes/volumes",), ("options/lesion_free",)
+VOLUMES, LESION_FREE, CALIBRATE = ("recipes/volumes",), ("options/lesion_free",), ("options/calibrate",)
 CERTAINTY = Option(
     SHARE,
     "a region is kept only if its probability reaches this value somewhere; 0.5 keeps all. For one structure only",
@@ -220,6 +220,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "number format of the computation",
             files=("options/inference_openvino",),
         ),
+        "false_alarms": Option(or_null(RATE), "lowest `certainty` of at most so many per 100 images", files=CALIBRATE),
+        "missed": Option(or_null(RATE), "highest `certainty` missing at most so many % of lesions", files=CALIBRATE),
+        "calibrated_checkpoint": Option(PATH, "the new weights", "`<checkpoint>_calibrated.pt`", files=CALIBRATE),
         "weight_decay": Option(RATE, "weight decay of the optimiser", files=("recipes/recommended",)),
         "warmup_epochs": Option(RATE, "epochs in which the learning rate rises", files=("recipes/recommended",)),
         "select_on_test": Option(

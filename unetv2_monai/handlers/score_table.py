@@ -11,11 +11,12 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from monai.utils import string_list_all_gather
+from monai.utils import convert_to_numpy, string_list_all_gather
 
 from ..bundle.context import running_config
 from ..bundle.run_folder import trained_among
 from ..core.files import write_atomic, write_csv
+from ..detection import DETECTED, LOW, Detections, detect
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -31,6 +32,11 @@ class Score:
     digits: int = 3
     volumes_only: bool = False
 
+    def cell(self, scores: Mapping[str, Any]) -> str:
+        """Return the mean and its interval as text, ``"-"`` if a summary lacks it."""
+        value = scores.get(self.key)
+        return _with_interval(value["mean"], value["interval"], self.digits) if value else "-"
+
 
 SCORES = (
     Score("dice", "Dice"),
@@ -41,13 +47,21 @@ SCORES = (
     Score("precision", "precision"),
     Score("recall", "recall"),
 )
+DETECTION_SCORES = (
+    Score("auc", "images: AUC"),
+    Score("sensitivity", "images: sensitivity"),
+    Score("specificity", "images: specificity"),
+    Score("found", "lesions found"),
+    Score("false_alarms", "false alarms per 100 images", 1),
+)
 RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_iou", "IoU as released"))
 
 
 class ScoreTable:
     """
-    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``summary.json`` and the
-    config as ``config.json``, and print a table with one column per data set. Several processes may share the images.
+    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``detections.csv`` (a row
+    per image, lesion and marked region), ``summary.json`` and the config as ``config.json``, and print a table with one
+    column per data set. Several processes may share the images.
 
     The scores of an image are Dice, IoU, precision, recall, the 95 % Hausdorff distance (``hd95``) and the mean
     absolute error of the probability (``mae``). The predicted mask is the output ``pred`` of the evaluator. ``hd95`` is
@@ -61,6 +75,7 @@ class ScoreTable:
         dataset: name of the data set for items that have no ``dataset``.
         out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
+        certainty: a region counts if its probability reaches this; of several classes all count. Defaults to 0.5.
         checkpoint: the weights. If their run trained on scored images, a warning says so. Defaults to None: no warning.
 
     Raises:
@@ -73,13 +88,15 @@ class ScoreTable:
         dataset: str,
         out_channels: int = 1,
         surface_tolerance: float = 1.0,
+        certainty: float = LOW,
         checkpoint: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.run = None if checkpoint is None else Path(checkpoint).parent.parent
+        self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.dataset = dataset
         self.out_channels = out_channels
         self.surface_tolerance = surface_tolerance
+        self.certainty = certainty
         self.config = running_config()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
@@ -126,6 +143,8 @@ class ScoreTable:
                 row |= released
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
+                # below certainty, the mask of one structure lacks regions that count at other operating points
+                row["detected"] = detect(*map(convert_to_numpy, (prob, pred | (prob >= LOW), label)))
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
@@ -134,19 +153,23 @@ class ScoreTable:
             return
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
-        summary = {}
+        summary, certainty = {}, self.certainty if self.out_channels == 1 else 0.0
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
+            summary[name]["detection"] = Detections([row["detected"] for row in group]).summary(certainty)
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
-        columns = [key for key in rows[0] if key != "bins"]
+        columns = [key for key in rows[0] if key not in ("bins", "detected")]
         write_csv(self.output_dir / "scores.csv", rows, columns)
+        found = [{**row, **dict(zip(DETECTED, one))} for row in rows for one in row["detected"]]
+        write_csv(self.output_dir / "detections.csv", found, ["dataset", "image", "class", *DETECTED])
         print(table(summary))
         images = {row["image"] for row in rows}
-        if self.run is not None and (seen := trained_among(images, self.run)):
+        run = self.checkpoint and self.checkpoint.parent.parent
+        if run and (seen := trained_among(images, run)):
             print(
-                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {self.run / 'run.json'} says: "
+                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {run / 'run.json'} says: "
                 "the scores say nothing of other images"
             )
 
@@ -162,20 +185,16 @@ def table(summary: Mapping[str, Any]) -> str:
 
 def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
     """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
-
-    def mean(score: Score) -> str:
-        value = one.get(score.key)
-        return _with_interval(value["mean"], value["interval"], score.digits) if value else "-"
-
-    pooled, free = one["pooled"], one["lesion_free"]
+    pooled, free, detection = one["pooled"], one["lesion_free"], one.get("detection", {})
     return {
-        **{score.title: mean(score) for score in SCORES if score.key in one or not score.volumes_only},
+        **{score.title: score.cell(one) for score in SCORES if score.key in one or not score.volumes_only},
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
         "lesions missed": f"{one['missed']}",
         "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
-        **{score.title: mean(score) for score in RELEASED_SCORES},
+        **{score.title: score.cell(detection) for score in DETECTION_SCORES if detection},
+        **{score.title: score.cell(one) for score in RELEASED_SCORES},
     }
 
 
