@@ -29,7 +29,7 @@ import numpy as np
 from common.command import new_parser, run
 from common.pages import render, thumbnail_uri
 from monai.utils import ensure_tuple
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm.contrib.concurrent import thread_map
@@ -39,7 +39,7 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import to_rgb
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
-from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined
+from unetv2_monai.core.overlay import MASK_COLOR, boxed, outlined
 from unetv2_monai.core.view import View, find_view
 from unetv2_monai.data.checks import check_pair, palette_problems
 from unetv2_monai.data.datalist import divide
@@ -298,11 +298,8 @@ def spread(facts: Sequence[Facts]) -> list[Facts]:
 def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
     """Draw a thumbnail of the image, or of three slices of the volume, with the outline of the mask."""
     image, (mask,) = picture(facts.image, read_mask(facts.labels, reading) > 0)
-    drawn = Image.fromarray(outlined(image, mask, MASK_COLOR))
-    if facts.view and facts.seen < 1:
-        (top, bottom), (left, right) = ((side.start, side.stop - 1) for side in facts.view)
-        ImageDraw.Draw(drawn).rectangle((left, top, right, bottom), outline=PREDICTION_COLOR, width=drawn.width // 100)
-    uri = thumbnail_uri(drawn, (200, 480))
+    drawn = outlined(image, mask, MASK_COLOR)
+    uri = thumbnail_uri(Image.fromarray(boxed(drawn, facts.view) if facts.view else drawn), (200, 480))
     return {"name": f"{facts.split}: {Path(facts.image).name}", "uri": uri}
 
 

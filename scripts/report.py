@@ -32,7 +32,8 @@ from unetv2_monai import InputError, load_weights
 from unetv2_monai.bundle.run_folder import pairs_of_run, trained_among
 from unetv2_monai.core.errors import input_error_behind
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, outlined, side_by_side, stacked
+from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, boxed, outlined, side_by_side, stacked
+from unetv2_monai.core.view import find_view
 from unetv2_monai.data.pictures import picture
 from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, group_name, score_cells
 
@@ -159,6 +160,7 @@ def predict(
     parser["validate#handlers"] = []
     load_weights(parser.get_parsed_content("network"), parser.get_parsed_content("checkpoint"))
     evaluator = parser.get_parsed_content("validate#evaluator")
+    cropped = is_cropped(parser)
     found: dict[Case, Any] = {}
 
     def keep(engine: Any) -> None:
@@ -168,11 +170,17 @@ def predict(
                 channel = index if len(output["pred"]) > 1 else 0  # one channel has no background
                 masks = [output[key][channel].cpu().numpy() > 0 for key in ("label", "pred")]
                 image, (mask, pred) = picture(path, *(mask.T if mask.ndim == 2 else mask for mask in masks))
+                image = boxed(image, find_view(image)) if cropped else image
                 found[path, index] = kept((path, index), (image, mask, pred))
 
     evaluator.add_event_handler("ITERATION_COMPLETED", keep)
     evaluator.run()
     return found
+
+
+def is_cropped(parser: ConfigParser) -> bool:
+    """Return whether images are cropped to the endoscope's picture; earlier versions had no such step."""
+    return parser.get("transforms#view#_target_", "Identityd") != "Identityd"
 
 
 def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
@@ -347,6 +355,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         several=several,
         scores=score_rows(summary),
         volumes=volumes,
+        cropped=is_cropped(parser),
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
         detections=detection_table(found),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unetv2_monai.core.overlay import boxed
 from unetv2_monai.core.view import find_view
 
 HEIGHT, WIDTH = 270, 480
@@ -80,6 +81,13 @@ def test_the_picture_is_found_in_drawn_layouts(name, scale):
 @pytest.mark.parametrize("image", [np.zeros((50, 40, 3), np.uint8), np.full((3, 2, 3), 9, np.uint8)])
 def test_a_frame_without_a_picture_stays_whole(image):
     assert find_view(image) == (slice(0, image.shape[0]), slice(0, image.shape[1]))
+
+
+def test_the_box_is_drawn_unless_it_is_the_whole_image():
+    image = np.zeros((6, 8, 3), np.uint8)
+    drawn = np.argwhere(boxed(image, (slice(1, 5), slice(2, 7)))[..., 0])
+    assert (drawn.min(0).tolist(), drawn.max(0).tolist(), len(drawn)) == ([1, 2], [4, 6], 14)  # the rim of 4 x 5
+    assert not boxed(image, (slice(0, 6), slice(0, 8))).any()
 
 
 SETS = [f"polypgen/C{n}/{kind}" for n in range(1, 5) for kind in ("lesions", "lesion_free")]

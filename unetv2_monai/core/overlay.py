@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .files import write_image
+from .view import View
 
-MASK_COLOR, PREDICTION_COLOR = (60, 220, 90), (255, 210, 40)
+MASK_COLOR, PREDICTION_COLOR, VIEW_COLOR = (60, 220, 90), (255, 210, 40), (255, 255, 255)
 TITLE_HEIGHT, GAP = 18, 4  # pixels
 
 
@@ -34,6 +35,16 @@ def outlined(image: np.ndarray, mask: np.ndarray, color: tuple[int, int, int], o
     part.paste(color, mask=Image.fromarray(filled & ~inside))
     out[box] = part
     return out
+
+
+def boxed(image: np.ndarray, view: View) -> np.ndarray:
+    """Draw the box of a view, if it is not the whole image, on a copy of an image of shape (height, width, 3)."""
+    drawn = Image.fromarray(image)
+    if image[view].shape != image.shape:
+        (top, bottom), (left, right) = ((side.start, side.stop - 1) for side in view)
+        width = max(1, image.shape[1] // 150)
+        ImageDraw.Draw(drawn).rectangle((left, top, right, bottom), outline=VIEW_COLOR, width=width)
+    return np.asarray(drawn)
 
 
 def save_overlay(image: np.ndarray, path: Path) -> None:
