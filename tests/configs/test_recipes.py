@@ -71,7 +71,7 @@ RECIPES = [
     ("options/gpu_fast", {"compile": False, **SMALL}),
     ("recipes/recommended options/gpu_fast", {"compile": False, "backbone": "pvt_v2_b0", **SMALL}),
     ("options/loss_structure", SMALL),
-    ("options/loss_focal", SMALL),
+    ("options/loss_focal options/endoscopy", SMALL),
     ("options/loss_tversky options/early_stop options/time_limit", SMALL),
 ]
 
@@ -94,7 +94,8 @@ def test_recipes(names, options, pairs, tmp_path):
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert saved.keys() == flow.parser.get_parsed_content("network").state_dict().keys()
     steps = [options_of(saved)[key]["_target_"] for key in carried.VIEW]
-    assert steps == (["CropForegroundd", "unetv2_monai.CropLabeld"] if "finetune" in names else ["Identityd"] * 2)
+    crops = "finetune" in names or "endoscopy" in names
+    assert steps == (["CropForegroundd", "unetv2_monai.CropLabeld"] if crops else ["Identityd", "Identityd"])
 
 
 def test_every_recipe_is_tested():
