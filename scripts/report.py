@@ -236,7 +236,7 @@ def detection(found: Mapping[str, Any]) -> bytes:
         for axis, x, y in ((images, 1 - specificity, sensitivity), (lesions, alarms, share)):
             (line,) = axis.plot(x[:-1], y[:-1], ".-", markersize=3, label=f"{name} (certainty {certainty[-1]:.3g})")
             axis.plot(x[-1], y[-1], "o", markersize=9, color=line.get_color())
-    images.set(xlabel="images without a lesion that are marked", ylabel="images with a lesion that are marked")
+    images.set(xlabel="marked images without a lesion", ylabel="marked images with a lesion", xlim=(-0.02, 1.02))
     lesions.set(xlabel="false alarms per 100 images", ylabel="lesions found")
     for axis in (images, lesions):
         axis.set_ylim(-0.02, 1.02)

@@ -48,16 +48,11 @@ def disc(region: int = 0) -> Image.Image:
 @pytest.mark.parametrize(
     ("mask", "truth"),
     [
-        (LESION, LESION),
-        (LESION * 255, LESION),
-        (LESION * 0, LESION * 0),
+        *((LESION * value, LESION * (value > 0)) for value in (1, 255, 0)),
         (LESION * 0 + 1, LESION * 0 + 1),
-        (Image.fromarray(LESION * 255).convert("1"), LESION),
-        (Image.fromarray(LESION * 255).convert("RGBA"), LESION),
-        (WIDE * 65535, LESION),
-        (WIDE * 255, LESION),
-        (palette(LESION, BLACK, RED), LESION),
-        (palette(LESION, BLACK, WHITE), LESION),
+        *((Image.fromarray(LESION * 255).convert(mode), LESION) for mode in ("1", "RGBA")),
+        *((WIDE * value, LESION) for value in (65535, 255)),
+        *((palette(LESION, BLACK, color), LESION) for color in (RED, WHITE)),
         (palette(1 - LESION, WHITE, BLACK), LESION),  # as a program may store 0/255 in less space
         (palette(LESION * 5, BLACK, RED, RED, RED, RED, WHITE), LESION),
     ],
@@ -128,11 +123,8 @@ def test_other_values_of_one_structure_are_refused(mask, format, message):
 @pytest.mark.parametrize(
     "mask",
     [
-        saved(CLASSES),
-        saved(CLASSES, mode="RGB"),
-        saved(CLASSES.astype(np.uint16)),
-        saved(CLASSES.astype(np.float32), "TIFF"),
-        saved(palette(CLASSES, BLACK, RED, GREEN)),
+        *(saved(CLASSES), saved(CLASSES, mode="RGB"), saved(CLASSES.astype(np.uint16))),
+        *(saved(CLASSES.astype(np.float32), "TIFF"), saved(palette(CLASSES, BLACK, RED, GREEN))),
     ],
 )
 def test_forms_of_several_classes(mask):

@@ -126,11 +126,8 @@ def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("datalist.json", '{"training": []}'),
-        ("datalist.json", '{"validation": [], "test": []}'),
-        ("train.txt", ""),
-        ("datalist.json", '{"notes": ["a.png", "b.png"]}'),
-        ("x.txt", ""),
+        *(("datalist.json", text) for text in ('{"training": []}', '{"validation": [], "test": []}')),
+        *(("train.txt", ""), ("datalist.json", '{"notes": ["a.png", "b.png"]}'), ("x.txt", "")),
     ],
 )
 def test_nothing_in_a_folder(tmp_path, file, content):
@@ -174,11 +171,8 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
 @pytest.mark.parametrize(
     ("folder", "section", "count"),
     [
-        ("polyp/train", "training", 1305),
-        ("polyp/test/clinicdb", "test", 62),
-        ("isic2017_256", "test", 650),
-        ("raw/kvasir-seg", "test", 12),
-        ("raw/isic2017", "test", 6),
+        *(("polyp/train", "training", 1305), ("polyp/test/clinicdb", "test", 62), ("isic2017_256", "test", 650)),
+        *(("raw/kvasir-seg", "test", 12), ("raw/isic2017", "test", 6)),
     ],
 )
 def test_public_data_sets_as_published(real_data, folder, section, count):

@@ -92,17 +92,12 @@ def test_temperature_of_logits_times_three(channels):
     assert "no temperature fits" in refusal(fit_temperature, 3 * label - 1, label)
 
 
-@pytest.mark.parametrize(
-    ("limit", "asked", "certainty"),
-    [(75, "false_alarms", 0.5), (50, "false_alarms", 0.65), (24, "false_alarms", 0.875), (34, "missed", 0.65),
-     (70, "missed", 0.875)],
-)  # fmt: skip
-def test_certainty_of_four_images(limit, asked, certainty):
-    assert choose_certainty(Detections(FOUR), **{asked: limit}) == pytest.approx(certainty)
-
-
-def test_no_certainty_has_what_is_asked_for():
-    message = refusal(choose_certainty, Detections(FOUR), missed=33)
+def test_certainty_of_four_images():
+    found = Detections(FOUR)
+    for limit, certainty in ((75, 0.5), (50, 0.65), (24, 0.875)):
+        assert choose_certainty(found, false_alarms=limit) == pytest.approx(certainty)
+    assert [choose_certainty(found, missed=limit) for limit in (34, 70)] == pytest.approx([0.65, 0.875])
+    message = refusal(choose_certainty, found, missed=33)
     assert "no certainty has at most 33 % of lesions missed on these images; the best is 33.3, at" in message
     alarm = [[("image", 0.9, 1), ("lesion", 0.6, 1), ("region", 0.6, 1), ("region", 0.9, 0)]]
     assert "the best is 100.0, at certainty 0.5" in refusal(choose_certainty, Detections(alarm), false_alarms=5)

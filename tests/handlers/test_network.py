@@ -7,16 +7,10 @@ from monai.engines import SupervisedTrainer
 
 from unetv2_monai import ClipGradients
 
+LIMITS = [({}, [3, 4]), ({"max_norm": 1}, [0.6, 0.8]), ({"max_value": 3.5}, [3, 3.5]), ({"max_norm": 10}, [3, 4])]
 
-@pytest.mark.parametrize(
-    ("limits", "expected"),
-    [
-        ({}, [3.0, 4.0]),
-        ({"max_norm": 1.0}, [0.6, 0.8]),
-        ({"max_value": 3.5}, [3.0, 3.5]),
-        ({"max_norm": 10.0}, [3.0, 4.0]),
-    ],
-)
+
+@pytest.mark.parametrize(("limits", "expected"), LIMITS)
 def test_gradients_are_limited_before_the_step(limits, expected):
     """The loss 3 a + 4 b has the gradient (3, 4) of norm 5; a step of size 1 subtracts it."""
     network = torch.nn.Linear(2, 1, bias=False)

@@ -116,11 +116,12 @@ def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():
     assert trt == torchscript
 
 
-def test_other_weights_are_refused(tmp_path):
+def test_wrong_weights_are_refused(tmp_path):
     torch.save(UNetV2(backbone="pvt_v2_b1").state_dict(), tmp_path / "model.pt")
-    with pytest.raises(InputError, match="holds weights of another network"):
-        script("export").main(["--checkpoint", str(tmp_path / "model.pt")])
-    path = str(ROOT / "bundle" / "models" / "volumes.pt")
-    with pytest.raises(InputError, match=r"volumes.pt are for volumes, and export takes networks for images only"):
-        script("export").main(["--checkpoint", path, "--output_dir", str(tmp_path)])
+    for path, message in (
+        (tmp_path / "model.pt", "holds weights of another network"),
+        (ROOT / "bundle" / "models" / "volumes.pt", "volumes.pt are for volumes, and export takes networks for images"),
+    ):
+        with pytest.raises(InputError, match=message):
+            script("export").main(["--checkpoint", str(path), "--output_dir", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
