@@ -19,9 +19,7 @@ from unetv2_monai.detection import Detections, detect
 from unetv2_monai.handlers.calibration import choose_certainty, fit_temperature
 from unetv2_monai.networks import options_of, read_weights, with_options
 
-from ..conftest import ROOT, draw_pairs, read_table, script
-from ..support.exported import exports_onnx
-from ..support.segmenting import compare_with_bundle
+from ..conftest import ROOT, draw_pairs, read_table
 from ..support.workflow import EVALUATE, INFERENCE, overlays, refusal, run
 
 # two images with three lesions, of which one is never found, and two images without
@@ -172,16 +170,6 @@ def test_the_certainty_is_carried_into_exports_and_packages(calibrated, tmp_path
         save_weights(weights, folder / "configs", folder / "models" / "model.pt")
         assert describe({}, configs=folder / "configs").certainty == expected["certainty"]
         assert options_of(read_weights(folder / "models" / "model.pt")) == expected
-
-
-@pytest.mark.slow
-@exports_onnx
-def test_segment_py_has_the_masks_of_inference(calibrated, tmp_path):
-    pytest.importorskip("openvino")
-    weights, images = str(calibrated[1] / "model_calibrated.pt"), calibrated[1] / "data" / "images"
-    script("export").main(["--checkpoint", weights, "--formats", "openvino", "--output_dir", str(tmp_path)])
-    rows = compare_with_bundle(tmp_path / "model.xml", images, tmp_path, INFERENCE, checkpoint=weights)
-    assert sum(int(row["lesion"]) for row in rows) == 4
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from PIL import Image
 
 from unetv2_monai import InputError, OpenVINONetwork
 from unetv2_monai.core.description import BIN_KEY, Description
+from unetv2_monai.networks import options_of, read_weights, with_options
 
 from ..conftest import ROOT, read_table, script
 from ..support.exported import RGB, description, exports_onnx, write_bright
@@ -81,8 +82,10 @@ def test_masks_are_those_of_run_inference(changes, options, every_mode, tmp_path
 @exports_onnx
 @pytest.mark.parametrize(("file", "name"), [("model.xml", "openvino"), ("model.onnx", "onnx")])
 def test_shipped_weights_on_real_images(file, name, real_data, tmp_path):
-    weights = str(ROOT / "bundle" / "models" / "model.pt")
-    script("export").main(["--checkpoint", weights, "--formats", name, "--output_dir", str(tmp_path)])
+    """They carry a certainty, as after `unetv2 calibrate`."""
+    state, weights = read_weights(ROOT / "bundle" / "models" / "model.pt"), str(tmp_path / "model.pt")
+    torch.save(with_options(state, {**options_of(state), "certainty": 0.95}), weights)
+    script("export").main(["--checkpoint", weights, "--formats", name])
     images = real_data / "polyp" / "test" / "clinicdb"
     compare_with_bundle(tmp_path / file, images, tmp_path, INFERENCE, checkpoint=weights)
 
