@@ -52,6 +52,7 @@ def test_datalist_json(pairs):
         "validation": [{"image": "images/case_1.jpg", "label": "masks/case_1.png", "dataset": "kept"}],
     }
     (pairs / "datalist.json").write_text(json.dumps(content))
+    touch(pairs, "labels/case_0.png")  # by its folders alone it could be read in two ways
     lists = load_datalist(str(pairs))
     assert names_by_section(lists) == {"training": ["case_0"], "validation": ["case_1"]}
     assert [lists[section][0].keys() - {"image", "label"} for section in lists] == [set(), {"dataset"}]
@@ -72,30 +73,26 @@ def test_files_that_datalist_json_names_must_exist(pairs):
     assert message.index("images/case_8.png: listed") < message.index("masks/case_8.png: listed")
 
 
-def test_subset_is_drawn_after_the_hold_out(pairs):
-    whole = load_datalist(str(pairs))
-    part = load_datalist(str(pairs), max_train_images=2)
-    assert part["validation"] == whole["validation"]
-    assert len(part["training"]) == 2
-    assert set(names(part["training"])) < set(names(whole["training"]))
-
-
 @pytest.mark.parametrize(
     ("seed", "training", "validation"), [(0, "01 02 04 06 07", "00 03 12 15"), (3, "02 04 06 07 18", "00 03 08 10")]
 )
 def test_draws_of_a_seed_stay(tmp_path, seed, training, validation):
-    """Published scores name a seed: these are the draws of version 0.1."""
+    """Published scores name a seed: these are the draws of version 0.1. A subset is drawn after the hold-out."""
     touch(tmp_path, " ".join(f"+{index:02}" for index in range(20)))
-    lists = load_datalist(str(tmp_path), val_fraction=0.2, seed=seed, max_train_images=5, check=False)
+    options = {"val_fraction": 0.2, "seed": seed, "check": False}
+    lists, whole = (load_datalist(str(tmp_path), max_train_images=count, **options) for count in (5, None))
+    assert names(whole["validation"]) == validation.split()
+    assert len(whole["training"]) == 16
     assert names_by_section(lists) == {"training": training.split(), "validation": validation.split()}
 
 
-def test_no_file_of_another_section_is_opened(tmp_path):
-    for folder, name in (("train", "a"), ("train", "b"), ("test", "c")):
-        draw_pair(tmp_path / folder, name, 40, 32)
-    for name in ("c", "unpaired"):
-        (tmp_path / "test" / "images" / f"{name}.png").write_bytes(b"not an image")
+def test_another_section_counts_only_if_it_is_wanted(tmp_path):
+    """Its files are not opened, and may be unpaired, or be read in two ways."""
+    draw_pairs(tmp_path / "train", 2)
+    touch(tmp_path, "test/+c test/labels/c.png test/images/unpaired.png")
     assert len(load_datalist(str(tmp_path))["training"]) == 1
+    message = refusal(load_datalist, str(tmp_path), ["test"])
+    assert f"{tmp_path / 'test'}: can be read as images/ + masks/ and as images/ + labels/" in message
 
 
 def test_find_pairs(pairs):
