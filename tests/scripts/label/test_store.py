@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -37,12 +38,8 @@ def test_a_list_whose_writing_is_cut_off_is_the_one_before(opened, tmp_path, mon
     store = opened("case.png")
     listed = tmp_path / "images" / "datastore_v2.json"
     before = listed.read_bytes()
-
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr("os.replace", killed)
+        patched.setattr("os.replace", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             store.update_image_info("case", {"score": 1})
     assert listed.read_bytes() == before

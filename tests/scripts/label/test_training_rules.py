@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -118,15 +119,8 @@ def test_a_label_that_was_changed_meanwhile_is_not_compared(trained, tmp_path):
     assert (app.weights.read_text(), state["previous_kept"]) == ("worse", False)
 
 
-def failing(sentence: str) -> Callable:
-    def fail(*_: object) -> None:
-        raise OSError(sentence)
-
-    return fail
-
-
 def test_weights_that_cannot_be_compared_are_not_kept(trained, tmp_path):
-    unreadable = failing("the image cannot be read")
+    unreadable = Mock(side_effect=OSError("the image cannot be read"))
     app, state = trained(["equal", "corrected"], "better", meanwhile=lambda app: setattr(app, "segmented", unreadable))
     assert (state["status"], state["detail"]) == ("failed", "the image cannot be read")
     assert app.weights.read_text() == "old"
@@ -134,7 +128,7 @@ def test_weights_that_cannot_be_compared_are_not_kept(trained, tmp_path):
 
 
 def test_what_follows_a_training_does_not_fail_it(trained):
-    full = failing("no space")
+    full = Mock(side_effect=OSError("no space"))
     app, state = trained(["corrected"], "better", meanwhile=lambda app: setattr(app.labelling, "note", full))
     assert (state["status"], app.weights.read_text(), app.scored) == ("done", "better", 1)
 
