@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from unetv2_monai import list_images
+from unetv2_monai.core import listing
 from unetv2_monai.data.image_list import ImageList
 
 from ..support.workflow import refusal
@@ -45,6 +46,29 @@ def test_a_folder_of_images_is_preferred(tmp_path, folder):
     assert list_images(str(tmp_path), check=False) == [{"image": str(tmp_path / folder / "a.png")}]
 
 
+@pytest.mark.parametrize(
+    ("files", "listed"),
+    [
+        ("a.png b.JPG c.nii.gz", "a.png b.JPG"),
+        ("a.jpg a_mask.png b_seg.png b_seg_mask.png", "a.jpg b_seg.png"),
+        ("a.jpg a_mask.png a_seg.png c.png", "a.jpg c.png"),  # two masks of one image, none of another
+        ("b~(1).png b~(1)_mask.png b~(1)_mask_1.png frame~2.png frame~2~mask.png", "b~(1).png frame~2.png"),
+        ("img_1.png mask_1.png lone_seg.png", "img_1.png lone_seg.png"),
+    ],
+)
+def test_images_with_and_without_their_masks(files, listed, tmp_path):
+    found = listing.list_images(touch(tmp_path, files), listing.IMAGE_ENDINGS)
+    assert [path.name.replace(" ", "~") for path in found] == listed.split()
+
+
+def test_stems(tmp_path):
+    assert [listing.stem(tmp_path / name) for name in ("a.b.PNG", "case.1", "v.nii.gz")] == ["a.b", "case.1", "v"]
+    first, *others = (tmp_path / name for name in ("a.png", "a.jpg", "x/a.png"))
+    files, problems = listing.unique_stems([first, *others])
+    assert files == {"a": first}
+    assert problems == [f"{others[0]}: same name as a.png", f"{others[1]}: same name as {first}"]
+
+
 def test_broken_files_are_left_out_and_stated(pairs):
     broken = [pairs / "images" / name for name in ("case_1.jpg", "case_4.png")]
     for path in broken:
@@ -61,11 +85,8 @@ def test_broken_files_are_left_out_and_stated(pairs):
 def test_an_image_list_is_a_list_that_can_be_sent_to_processes():
     images = ImageList([{"image": "a.png"}], ["b.png: cannot be read"])
     for same in (pickle.loads(pickle.dumps(images)), copy.deepcopy(images)):
-        assert isinstance(same, ImageList)
-        assert same == [{"image": "a.png"}]
-        assert same.broken == ["b.png: cannot be read"]
-    assert ImageList() == []
-    assert ImageList().broken == []
+        assert (type(same), same, same.broken) == (ImageList, [{"image": "a.png"}], ["b.png: cannot be read"])
+    assert ImageList() == ImageList().broken == []
 
 
 def test_the_report_states_what_is_broken(capsys):
@@ -92,10 +113,9 @@ def test_channels(tmp_path):
 
 
 def test_finished_volumes_are_compared_without_channels(tmp_path):
-    write_volume(tmp_path / "in" / "a.nii.gz", (5, 6, 7, 2))
-    write_volume(tmp_path / "in" / "b.nii.gz", (5, 6, 7, 2))
-    write_volume(tmp_path / "out" / "a.nii.gz", (5, 6, 7))
-    write_volume(tmp_path / "out" / "b.nii.gz", (5, 6, 8))  # of another size
+    for name, shape in {"a": (5, 6, 7), "b": (5, 6, 8)}.items():  # b is of another size
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", (5, 6, 7, 2))
+        write_volume(tmp_path / "out" / f"{name}.nii.gz", shape)
     images = list_images(str(tmp_path / "in"), output_dir=str(tmp_path / "out"), skip_finished=True, in_channels=2)
     assert names(images) == ["b.nii"]
 
