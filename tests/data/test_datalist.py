@@ -110,10 +110,9 @@ def test_find_pairs(pairs):
 def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
     touch(tmp_path, "train/+a test/one/+a test/two/+a")
     found = find_pairs(str(tmp_path))
-    assert {section: [item.get("dataset") for item in items] for section, items in found.items()} == {
-        "training": [None],
-        "test": ["one", "two"],
-    }
+    assert {section: [item.get("dataset") for item in found[section]] for section in found} == {
+        "training": [None], "test": ["one", "two"],
+    }  # fmt: skip
     (tmp_path / "test" / "two" / "masks" / "a.png").unlink()
     message = refusal(find_pairs, str(tmp_path))
     assert message.startswith("1 problem in")
@@ -123,13 +122,10 @@ def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        ("datalist.json", '{"training": []}'),
-        ("datalist.json", '{"validation": [], "test": []}'),
-        ("train.txt", ""),
-        ("datalist.json", '{"notes": ["a.png", "b.png"]}'),
-        ("x.txt", ""),
+        ("datalist.json", '{"training": []}'), ("datalist.json", '{"validation": [], "test": []}'),
+        ("datalist.json", '{"notes": ["a.png", "b.png"]}'), ("train.txt", ""), ("x.txt", ""),
     ],
-)
+)  # fmt: skip
 def test_nothing_in_a_folder(tmp_path, file, content):
     (tmp_path / file).write_text(content)
     for load in (find_pairs, load_datalist):
@@ -155,8 +151,7 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
     Image.new("L", (30, 48)).save(pairs / "masks" / "case_4.png")
     Image.fromarray(np.full((48, 72), 127, np.uint8)).save(pairs / "masks" / "case_3.png")
     first, *lines, last = refusal(load_datalist, str(pairs)).splitlines()
-    assert first == f"6 problems in {pairs}:"
-    assert last == "Fix or remove these files."
+    assert (first, last) == (f"6 problems in {pairs}:", "Fix or remove these files.")
     for sentence in (
         "images/case_0.png: image without a mask in masks/",
         "masks/alone.png: mask without an image of that name",
@@ -171,13 +166,10 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
 @pytest.mark.parametrize(
     ("folder", "section", "count"),
     [
-        ("polyp/train", "training", 1305),
-        ("polyp/test/clinicdb", "test", 62),
-        ("isic2017_256", "test", 650),
-        ("raw/kvasir-seg", "test", 12),
-        ("raw/isic2017", "test", 6),
+        ("polyp/train", "training", 1305), ("polyp/test/clinicdb", "test", 62), ("isic2017_256", "test", 650),
+        ("raw/kvasir-seg", "test", 12), ("raw/isic2017", "test", 6),
     ],
-)
+)  # fmt: skip
 def test_public_data_sets_as_published(real_data, folder, section, count):
     sections = ["training", "validation"] if section == "training" else [section]
     assert len(load_datalist(str(real_data / folder), sections)[section]) == count
