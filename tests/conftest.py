@@ -8,7 +8,6 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
-import nibabel
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from PIL import Image
 
 from unetv2_monai import UNetV2
 
+from .data.folders import write_volume
 from .support.workflow import DEFAULT_BACKBONE, TINY, TRAIN, run
 
 ROOT = Path(__file__).parents[1]
@@ -50,9 +50,18 @@ def draw_pairs(folder: Path, count: int, name: str = "case", width: int = 60, he
 
 def draw_volume(folder: Path, name: str, values: np.ndarray, label: np.ndarray, affine: np.ndarray) -> None:
     """A volume below ``folder/imagesTr``, and its label below ``folder/labelsTr``."""
-    for kind, content in (("imagesTr", values), ("labelsTr", label.astype(np.uint8))):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        nibabel.save(nibabel.Nifti1Image(content, affine), folder / kind / f"{name}.nii.gz")
+    write_volume(folder / "imagesTr" / f"{name}.nii.gz", values, affine)
+    write_volume(folder / "labelsTr" / f"{name}.nii.gz", label.astype(np.uint8), affine)
+
+
+def draw_boxes(folder: Path, count: int, affine: np.ndarray) -> None:
+    """Volumes ``v0`` and so on, each wider than the one before, with two touching boxes of the classes 1 and 2."""
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        label = np.zeros((18 + index, 21, 17))
+        label[3:9, 4:12, 3:9], label[9:14, 8:16, 6:14] = 1, 2
+        values = rng.normal(0, 5, label.shape) + 60 * label
+        draw_volume(folder, f"v{index}", values.astype(np.float32), label, affine)
 
 
 @pytest.fixture

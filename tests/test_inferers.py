@@ -23,12 +23,12 @@ def numbered(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("axes", "means"),
     [
-        *((axes, [[2.5, 2.5], [2.5, 2.5]]) for axes in (None, [0, 1])),
-        *(([0], [[2.0, 3.0], [2.0, 3.0]]), ([1], [[1.5, 1.5], [3.5, 3.5]]), ([], [[1.0, 2.0], [3.0, 4.0]])),
-        *((None, [[[4.5, 4.5], [4.5, 4.5]]] * 2), ([0], [[[3.0, 4.0], [5.0, 6.0]]] * 2)),
+        (None, [[2.5, 2.5], [2.5, 2.5]]), ([0, 1], [[2.5, 2.5], [2.5, 2.5]]), ([0], [[2.0, 3.0], [2.0, 3.0]]),
+        ([1], [[1.5, 1.5], [3.5, 3.5]]), ([], [[1.0, 2.0], [3.0, 4.0]]),
+        (None, [[[4.5, 4.5], [4.5, 4.5]]] * 2), ([0], [[[3.0, 4.0], [5.0, 6.0]]] * 2),
         ([0, 2], [[[3.5, 3.5], [5.5, 5.5]]] * 2),
     ],
-)
+)  # fmt: skip
 def test_windows_are_flipped(axes, means):
     """Two windows of an image or a volume, and one window as a whole. The means of the flipped weights are by hand."""
     means = torch.tensor(means)

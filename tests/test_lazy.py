@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The core of the package without torch, and the names of the package."""
+"""The core of the package without torch, the names of the package, and the size of files."""
 
 import re
 import subprocess
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import unetv2_monai
+
+from .conftest import ROOT
 
 CORE = sorted(path.stem for path in Path(unetv2_monai.__file__).parent.glob("core/*.py"))
 WITHOUT_TORCH = """
@@ -32,3 +34,11 @@ def test_every_name_is_found_and_typed():
     typed = {(module, name) for module, name in re.findall(r"from \.(\S+) import (\w+)", stub)}
     assert typed == {(module, name) for name, module in unetv2_monai.HOME.items()}
     assert all(callable(getattr(unetv2_monai, name)) for name in unetv2_monai.__all__)
+
+
+def test_no_file_is_long():
+    paths = [path for folder in ("unetv2_monai", "scripts", "tests") for path in (ROOT / folder).rglob("*.py")]
+    paths += (ROOT / "bundle" / "configs").rglob("*.yaml")
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in paths}
+    assert len(lines) > 100
+    assert {name: count for name, count in lines.items() if count > 400} == {}

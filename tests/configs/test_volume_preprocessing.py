@@ -49,29 +49,18 @@ def stairs(tmp_path):
         ({}, np.array([-2, -1, 0, 1, 2]) / 2**0.5),
         # CT: level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut
         ({"intensity": "ct", "window_level": 15, "window_width": 20}, [-1, -0.5, 0.5, 1, 1]),
+        # soft tissue unless a window is set: -160 to 240 Hounsfield units
+        ({"intensity": "ct"}, [-0.2, -0.15, -0.1, -0.05, 0]),
         # slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours
         ({"intensity": "ct", "window_level": 20, "window_width": 40, "spacing": [1, 1, 1]}, np.linspace(-1, 1, 9)),
     ],
-    ids=["mr", "ct", "spacing"],
+    ids=["mr", "ct", "soft tissue", "spacing"],
 )
 def test_intensities_and_spacing(files, key, options, values, stairs):
     image = transformed(files, key, stairs, **options)["image"]
     assert image.shape == (1, 3, 4, len(values))
     assert image[0, 0, 0].tolist() == pytest.approx(list(values), abs=1e-5)
     assert image.pixdim.tolist() == pytest.approx(options.get("spacing", [1, 1, 2]))
-
-
-def test_window_unless_one_is_set(tmp_path):
-    """Soft tissue: -160 to 240 Hounsfield units."""
-    item = written(tmp_path, image=np.array([-1024.0, -160, 40, 140, 240, 3000]).reshape(1, 1, 6))
-    image = transformed(INFERRING, "preprocessing", item, intensity="ct")["image"]
-    assert image.flatten().tolist() == pytest.approx([-1, -1, 0, 0.5, 1, 1])
-
-
-def test_channels_are_standardised_apart(tmp_path):
-    values = np.stack([np.arange(6.0), 1000 + np.arange(6.0)], axis=-1).reshape(1, 1, 6, 2)
-    image = transformed(INFERRING, "preprocessing", written(tmp_path, image=values), in_channels=2)["image"]
-    assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist(), abs=1e-3)
 
 
 def test_spacing_of_labels(stairs):
@@ -100,10 +89,7 @@ def test_labels_are_trained_on_the_grid_of_their_image(spacing, tmp_path):
 
 @pytest.mark.parametrize("names", [(), (SLABS,)], ids=["windows", "slabs"])
 def test_predictions_return_to_the_grid_of_the_file(names, tmp_path):
-    """
-    Where the finer grid has the voxels of the file among its own, the label of each is that of its value, standardised
-    by mean and deviation of the finer grid.
-    """
+    """The finer grid has the voxels of the file: each label is that of its value by mean and deviation of this grid."""
     values = np.round(np.random.default_rng(0).normal(0, 50, (12, 10, 9)))
     turned = nibabel.affines.from_matvec(np.diag([-1.0, 1.0, 2.0]), (5, 6, 7))
     write_volume(tmp_path / "in" / "a.nii.gz", values, turned)
@@ -159,15 +145,17 @@ def test_nothing_is_added_outside_a_label(tmp_path):
     assert parser.get_parsed_content("transforms#resample_label")(pair)["label"].sum() == 1000
 
 
-def test_channels_in_files_of_their_own(tmp_path):
-    first, second = np.arange(60.0).reshape(3, 4, 5), np.arange(60.0)[::-1].reshape(3, 4, 5)
-    item = written(tmp_path, COARSE, a_0000=first, a_0001=second, label=np.ones((3, 4, 5), np.uint8))
-    item = {"image": [item["a_0000"], item["a_0001"]], "label": item["label"]}
-    check_pair(item, in_channels=2)
-    image = transformed(INFERRING, "preprocessing", item, in_channels=2)["image"]
-    assert image.shape == (2, 3, 4, 5)
-    assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist()[::-1], abs=1e-5)
-    assert "holds 2 channels, but the network takes 1" in refusal(check_pair, item, in_channels=1)
+def test_channels_are_standardised_apart(tmp_path):
+    """Whether one file holds them, or each has a file of its own."""
+    first, second = np.arange(60.0).reshape(3, 4, 5), 1000 + np.arange(60.0)[::-1].reshape(3, 4, 5)
+    files = written(tmp_path, COARSE, a_0000=first, a_0001=second, both=np.stack([first, second], axis=-1))
+    label = write_volume(tmp_path / "label.nii.gz", (3, 4, 5), COARSE)
+    for paths in (files["both"], [files["a_0000"], files["a_0001"]]):
+        item = {"image": paths, "label": label}
+        check_pair(item, in_channels=2)
+        image = transformed(INFERRING, "preprocessing", item, in_channels=2)["image"]
+        assert image.shape == (2, 3, 4, 5)
+        assert image[0].flatten().tolist() == pytest.approx(image[1].flatten().tolist()[::-1], abs=1e-3)
     item["image"][1] = write_volume(tmp_path / "b_0001.nii.gz", second)
     assert "b_0001.nii.gz: cannot be a channel of a_0000.nii.gz" in refusal(check_pair, item)
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from monai.metrics import SurfaceDiceMetric
 
-from ..conftest import read_table
-from ..data.folders import write_volume
+from ..conftest import draw_boxes, read_table
 from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, run
 
 VOLUMES = overlays("recipes/volumes")
@@ -30,15 +29,8 @@ def test_volumes_after_the_recommended_recipe():
 
 def test_volumes(tmp_path):
     """Training, evaluation and inference on NIfTI; predicted labels lie where their image lies."""
-    rng = np.random.default_rng(0)
     affine = np.array([[-1.5, 0, 0, 10], [0, 0, 2, -5], [0, -1, 0, 3], [0, 0, 0, 1.0]])  # turned and flipped
-    for index in range(4):
-        shape = (18 + index, 21, 17)
-        label = np.zeros(shape, np.uint8)
-        label[3:9, 4:12, 3:9], label[9:14, 8:16, 6:14] = 1, 2
-        image = (rng.normal(0, 5, shape) + 60 * label).astype(np.float32)
-        write_volume(tmp_path / "data" / "imagesTr" / f"v{index}.nii.gz", image, affine)
-        write_volume(tmp_path / "data" / "labelsTr" / f"v{index}.nii.gz", label, affine)
+    draw_boxes(tmp_path / "data", 4, affine)
     images, labels, out = (tmp_path / name for name in ("data/imagesTr", "data/labelsTr", "out"))
     small = {"image_size": [16, 16, 16], "network_def#channels": 8, "num_workers": 0, "dataset_dir": tmp_path / "data"}
     options = {"max_epochs": 12, "batch_size": 2, "val_fraction": 0.25, **small}

@@ -1,6 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -10,13 +8,9 @@ from unetv2_monai import to_mask, to_rgb
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.images import read_image, resize
 
+from .test_masks import saved
+
 GREY = np.array([[0, 100, 255]], np.uint8)
-
-
-def reopened(image: Image.Image, format: str, **options) -> Image.Image:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return Image.open(buffer)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "I;16", "I"])
@@ -33,7 +27,7 @@ def test_exif_orientation_is_applied_to_images_and_masks():
     values = np.array([[0, 255], [0, 0], [0, 0]], np.uint8)
     exif = Image.Exif()
     exif[274] = 6  # turn by 90 degrees clockwise to see it upright
-    turned = reopened(Image.fromarray(values), "PNG", exif=exif)
+    turned = saved(values, exif=exif)
     upright = np.rot90(values, -1)
     np.testing.assert_array_equal(np.asarray(to_rgb(turned))[..., 0], upright)
     np.testing.assert_array_equal(np.asarray(to_mask(turned)), upright // 255)

@@ -12,6 +12,7 @@ from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_each, check_pair, list_problems, palette_problems
 from unetv2_monai.data.volumes import check_label_values, read_volume
 
+from ..conftest import draw_volume
 from ..support.workflow import refusal
 from .folders import write_volume
 
@@ -55,7 +56,7 @@ HOLES[0, 0, :3] = np.nan, np.inf, -np.inf
     ("values", "sentence"),
     [
         (HOLES, "3 values are NaN or infinite. Replace them"),
-        (HOLES[..., 0], "holds 4 x 5 values"),
+        (HOLES[..., 0], "holds 4 x 5 values. Save it with three dimensions"),
         (np.zeros((4, 5, 6, 1, 2)), "holds 4 x 5 x 6 x 1 x 2 values"),
         (np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "holds colours"),
     ],
@@ -105,8 +106,7 @@ def test_labels_that_a_header_scales():
 def test_all_problems_of_volumes_together(tmp_path):
     """In one error, each with its file and what to do."""
     for name in "abcdef":
-        write_volume(tmp_path / "imagesTr" / f"{name}.nii.gz", np.zeros((4, 5, 6), np.int16), AFFINE)
-        write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", np.ones((4, 5, 6), np.uint8), AFFINE)
+        draw_volume(tmp_path, name, np.zeros((4, 5, 6), np.int16), np.ones((4, 5, 6)), AFFINE)
     write_volume(tmp_path / "imagesTr" / "a.nii.gz", np.full((4, 5, 6), np.nan))
     for name, values in {"b": np.full((4, 5, 6), 3), "c": np.linspace(0, 2, 120).reshape(4, 5, 6)}.items():
         write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", values.astype(np.float32), AFFINE)
@@ -114,16 +114,14 @@ def test_all_problems_of_volumes_together(tmp_path):
     write_volume(tmp_path / "labelsTr" / "e.nii.gz", (4, 6, 5), AFFINE)
     first, *lines, last = refusal(load_datalist, str(tmp_path), ["test"], out_channels=3).splitlines()
     assert (first, last) == (f"5 problems in {tmp_path}:", "Fix or remove these files.")
-    sentences = (
-        "120 values are NaN or infinite. Replace them",
-        "label values [3], expected 0 to 2. Map them, or set out_channels",
-        "resample labels by nearest neighbour",
-        "Copy the image's affine to the label if their voxels match",
-        "mask of 4 x 6 x 5, but e.nii.gz is 4 x 5 x 6",
-    )
-    for name, line, sentence in zip("abcde", lines, sentences):
-        assert f"{name}.nii.gz: " in line
-        assert sentence in line
+    sentences = {
+        "a": "120 values are NaN or infinite. Replace them",
+        "b": "label values [3], expected 0 to 2. Map them, or set out_channels",
+        "c": "resample labels by nearest neighbour",
+        "d": "Copy the image's affine to the label if their voxels match",
+        "e": "mask of 4 x 6 x 5, but e.nii.gz is 4 x 5 x 6",
+    }
+    assert all(f"{name}.nii.gz: " in line and sentences[name] in line for name, line in zip(sentences, lines))
 
 
 def test_only_input_errors_are_caught():

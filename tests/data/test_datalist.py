@@ -52,6 +52,7 @@ def test_datalist_json(pairs):
         "validation": [{"image": "images/case_1.jpg", "label": "masks/case_1.png", "dataset": "kept"}],
     }
     (pairs / "datalist.json").write_text(json.dumps(content))
+    touch(pairs, "labels/case_0.png")  # by its folders alone it could be read in two ways
     lists = load_datalist(str(pairs))
     assert names_by_section(lists) == {"training": ["case_0"], "validation": ["case_1"]}
     assert [lists[section][0].keys() - {"image", "label"} for section in lists] == [set(), {"dataset"}]
@@ -72,30 +73,26 @@ def test_files_that_datalist_json_names_must_exist(pairs):
     assert message.index("images/case_8.png: listed") < message.index("masks/case_8.png: listed")
 
 
-def test_subset_is_drawn_after_the_hold_out(pairs):
-    whole = load_datalist(str(pairs))
-    part = load_datalist(str(pairs), max_train_images=2)
-    assert part["validation"] == whole["validation"]
-    assert len(part["training"]) == 2
-    assert set(names(part["training"])) < set(names(whole["training"]))
-
-
 @pytest.mark.parametrize(
     ("seed", "training", "validation"), [(0, "01 02 04 06 07", "00 03 12 15"), (3, "02 04 06 07 18", "00 03 08 10")]
 )
 def test_draws_of_a_seed_stay(tmp_path, seed, training, validation):
-    """Published scores name a seed: these are the draws of version 0.1."""
+    """Published scores name a seed: these are the draws of version 0.1. A subset is drawn after the hold-out."""
     touch(tmp_path, " ".join(f"+{index:02}" for index in range(20)))
-    lists = load_datalist(str(tmp_path), val_fraction=0.2, seed=seed, max_train_images=5, check=False)
+    options = {"val_fraction": 0.2, "seed": seed, "check": False}
+    lists, whole = (load_datalist(str(tmp_path), max_train_images=count, **options) for count in (5, None))
+    assert names(whole["validation"]) == validation.split()
+    assert len(whole["training"]) == 16
     assert names_by_section(lists) == {"training": training.split(), "validation": validation.split()}
 
 
-def test_no_file_of_another_section_is_opened(tmp_path):
-    for folder, name in (("train", "a"), ("train", "b"), ("test", "c")):
-        draw_pair(tmp_path / folder, name, 40, 32)
-    for name in ("c", "unpaired"):
-        (tmp_path / "test" / "images" / f"{name}.png").write_bytes(b"not an image")
+def test_another_section_counts_only_if_it_is_wanted(tmp_path):
+    """Its files are not opened, and may be unpaired, or be read in two ways."""
+    draw_pairs(tmp_path / "train", 2)
+    touch(tmp_path, "test/+c test/labels/c.png test/images/unpaired.png")
     assert len(load_datalist(str(tmp_path))["training"]) == 1
+    message = refusal(load_datalist, str(tmp_path), ["test"])
+    assert f"{tmp_path / 'test'}: can be read as images/ + masks/ and as images/ + labels/" in message
 
 
 def test_find_pairs(pairs):
@@ -113,10 +110,9 @@ def test_find_pairs(pairs):
 def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
     touch(tmp_path, "train/+a test/one/+a test/two/+a")
     found = find_pairs(str(tmp_path))
-    assert {section: [item.get("dataset") for item in items] for section, items in found.items()} == {
-        "training": [None],
-        "test": ["one", "two"],
-    }
+    assert {section: [item.get("dataset") for item in found[section]] for section in found} == {
+        "training": [None], "test": ["one", "two"],
+    }  # fmt: skip
     (tmp_path / "test" / "two" / "masks" / "a.png").unlink()
     message = refusal(find_pairs, str(tmp_path))
     assert message.startswith("1 problem in")
@@ -126,10 +122,10 @@ def test_find_pairs_in_split_folders_names_data_sets(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content"),
     [
-        *(("datalist.json", text) for text in ('{"training": []}', '{"validation": [], "test": []}')),
-        *(("train.txt", ""), ("datalist.json", '{"notes": ["a.png", "b.png"]}'), ("x.txt", "")),
+        ("datalist.json", '{"training": []}'), ("datalist.json", '{"validation": [], "test": []}'),
+        ("datalist.json", '{"notes": ["a.png", "b.png"]}'), ("train.txt", ""), ("x.txt", ""),
     ],
-)
+)  # fmt: skip
 def test_nothing_in_a_folder(tmp_path, file, content):
     (tmp_path / file).write_text(content)
     for load in (find_pairs, load_datalist):
@@ -155,8 +151,7 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
     Image.new("L", (30, 48)).save(pairs / "masks" / "case_4.png")
     Image.fromarray(np.full((48, 72), 127, np.uint8)).save(pairs / "masks" / "case_3.png")
     first, *lines, last = refusal(load_datalist, str(pairs)).splitlines()
-    assert first == f"6 problems in {pairs}:"
-    assert last == "Fix or remove these files."
+    assert (first, last) == (f"6 problems in {pairs}:", "Fix or remove these files.")
     for sentence in (
         "images/case_0.png: image without a mask in masks/",
         "masks/alone.png: mask without an image of that name",
@@ -171,10 +166,10 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
 @pytest.mark.parametrize(
     ("folder", "section", "count"),
     [
-        *(("polyp/train", "training", 1305), ("polyp/test/clinicdb", "test", 62), ("isic2017_256", "test", 650)),
-        *(("raw/kvasir-seg", "test", 12), ("raw/isic2017", "test", 6)),
+        ("polyp/train", "training", 1305), ("polyp/test/clinicdb", "test", 62), ("isic2017_256", "test", 650),
+        ("raw/kvasir-seg", "test", 12), ("raw/isic2017", "test", 6),
     ],
-)
+)  # fmt: skip
 def test_public_data_sets_as_published(real_data, folder, section, count):
     sections = ["training", "validation"] if section == "training" else [section]
     assert len(load_datalist(str(real_data / folder), sections)[section]) == count

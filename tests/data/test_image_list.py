@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from unetv2_monai import list_images
+from unetv2_monai.core import listing
 from unetv2_monai.data.image_list import ImageList
 
 from ..support.workflow import refusal
@@ -39,14 +40,33 @@ def test_no_list(tmp_path, folder, sentence):
 
 @pytest.mark.parametrize("folder", ["images", "image", "Images", "IMAGE"])
 def test_a_folder_of_images_is_preferred(tmp_path, folder):
+    """One that holds none is passed over."""
     touch(tmp_path, f"{folder}/a.png {folder}/more/b.png {folder}/.DS_Store {folder}/folder.png/x")
-    touch(tmp_path, "c.png .hidden.png Thumbs.db")
+    touch(tmp_path, f"c.png .hidden.png Thumbs.db {'images' if folder == 'image' else 'image'}/a.txt")
     assert list_images(str(tmp_path), check=False) == [{"image": str(tmp_path / folder / "a.png")}]
 
 
-def test_an_empty_folder_of_images_is_passed_over(tmp_path):
-    touch(tmp_path, "images/a.txt image/a.png")
-    assert names(list_images(str(tmp_path), check=False)) == ["a"]
+@pytest.mark.parametrize(
+    ("files", "listed"),
+    [
+        ("a.png b.JPG c.nii.gz", "a.png b.JPG"),
+        ("a.jpg a_mask.png b_seg.png b_seg_mask.png", "a.jpg b_seg.png"),
+        ("a.jpg a_mask.png a_seg.png c.png", "a.jpg c.png"),  # two masks of one image, none of another
+        ("b~(1).png b~(1)_mask.png b~(1)_mask_1.png frame~2.png frame~2~mask.png", "b~(1).png frame~2.png"),
+        ("img_1.png mask_1.png lone_seg.png", "img_1.png lone_seg.png"),
+    ],
+)
+def test_images_with_and_without_their_masks(files, listed, tmp_path):
+    found = listing.list_images(touch(tmp_path, files), listing.IMAGE_ENDINGS)
+    assert [path.name.replace(" ", "~") for path in found] == listed.split()
+
+
+def test_stems(tmp_path):
+    assert [listing.stem(tmp_path / name) for name in ("a.b.PNG", "case.1", "v.nii.gz")] == ["a.b", "case.1", "v"]
+    first, *others = (tmp_path / name for name in ("a.png", "a.jpg", "x/a.png"))
+    files, problems = listing.unique_stems([first, *others])
+    assert files == {"a": first}
+    assert problems == [f"{others[0]}: same name as a.png", f"{others[1]}: same name as {first}"]
 
 
 def test_broken_files_are_left_out_and_stated(pairs):
@@ -65,11 +85,8 @@ def test_broken_files_are_left_out_and_stated(pairs):
 def test_an_image_list_is_a_list_that_can_be_sent_to_processes():
     images = ImageList([{"image": "a.png"}], ["b.png: cannot be read"])
     for same in (pickle.loads(pickle.dumps(images)), copy.deepcopy(images)):
-        assert isinstance(same, ImageList)
-        assert same == [{"image": "a.png"}]
-        assert same.broken == ["b.png: cannot be read"]
-    assert ImageList() == []
-    assert ImageList().broken == []
+        assert (type(same), same, same.broken) == (ImageList, [{"image": "a.png"}], ["b.png: cannot be read"])
+    assert ImageList() == ImageList().broken == []
 
 
 def test_the_report_states_what_is_broken(capsys):
@@ -96,10 +113,9 @@ def test_channels(tmp_path):
 
 
 def test_finished_volumes_are_compared_without_channels(tmp_path):
-    write_volume(tmp_path / "in" / "a.nii.gz", (5, 6, 7, 2))
-    write_volume(tmp_path / "in" / "b.nii.gz", (5, 6, 7, 2))
-    write_volume(tmp_path / "out" / "a.nii.gz", (5, 6, 7))
-    write_volume(tmp_path / "out" / "b.nii.gz", (5, 6, 8))  # of another size
+    for name, shape in {"a": (5, 6, 7), "b": (5, 6, 8)}.items():  # b is of another size
+        write_volume(tmp_path / "in" / f"{name}.nii.gz", (5, 6, 7, 2))
+        write_volume(tmp_path / "out" / f"{name}.nii.gz", shape)
     images = list_images(str(tmp_path / "in"), output_dir=str(tmp_path / "out"), skip_finished=True, in_channels=2)
     assert names(images) == ["b.nii"]
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published data sets are read as they are unpacked. The files are empty: pairing goes by names alone."""
+"""Data sets are read as they are published and unpacked. The files are empty: pairing goes by names alone."""
 
 import json
 import logging
@@ -49,10 +49,29 @@ ISIC = "ISIC-2017_Test_v2_Data/1.jpg ISIC-2017_Test_v2_Data/1_superpixels.png"
          "plain: images/img_1.png=masks/mask_1.png images/img_12.png=masks/mask_12.png"),
         ("images/p1/a.png images/p2/a.png masks/p1/a.png masks/p2/a.png",
          "plain: images/p1/a.png=masks/p1/a.png images/p2/a.png=masks/p2/a.png"),
+        ("a.nii.gz a_seg.nii.gz", "plain: a.nii.gz=a_seg.nii.gz"),
+        ("images/a.JPG masks/a_Mask.PNG", "plain: images/a.JPG=masks/a_Mask.PNG"),
+        ("Train/Images/a.png Train/GT/a.png VAL/image/b.png VAL/mask/b.png Test/c.png Test/c_gt.png",
+         "training: Train/Images/a.png=Train/GT/a.png; validation: VAL/image/b.png=VAL/mask/b.png; "
+         "test: Test/c.png=Test/c_gt.png"),
+        # images that are named like masks
+        ("+x_mask +x", "plain: images/x.png=masks/x.png images/x_mask.png=masks/x_mask.png"),
+        ("b_seg.png b_seg_mask.png a.png a_mask.png", "plain: a.png=a_mask.png b_seg.png=b_seg_mask.png"),
+        # files and folders that are left out
+        ("+a images/.DS_Store images/Thumbs.db images/._a.png notes/a.txt labels/a.txt images/more/b.png .cache/+c "
+         "preview.png Images/x.txt mask/x.txt empty/images/x.txt empty/masks/x.txt images/folder.png/x.txt",
+         "plain: images/a.png=masks/a.png"),
+        # patients
+        ("one/Images/a.png one/GT/a.png two/a.png two/a_seg.png notes/read.txt empty/nested/x.txt",
+         "plain: one/Images/a.png=one/GT/a.png two/a.png=two/a_seg.png"),
+        ("train/x/a.png train/x/a_mask.png val/x/a.png val/x/a_mask.png",
+         "training: train/x/a.png=train/x/a_mask.png; validation: val/x/a.png=val/x/a_mask.png"),
+        # the folder itself is for training
+        ("+a test/+c", "training: images/a.png=masks/a.png; test: test/images/c.png=test/masks/c.png"),
     ],
 )  # fmt: skip
 def test_pairs(tmp_path, paths, expected):
-    assert "; ".join(f"{section}: {pairs}" for section, pairs in found(touch(tmp_path, paths)).items()) == expected
+    assert found(touch(tmp_path, paths)) == dict(section.split(": ") for section in expected.split("; "))
 
 
 def test_the_field_of_view_is_no_mask(tmp_path, caplog):

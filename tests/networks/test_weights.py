@@ -4,10 +4,8 @@ import logging
 import pytest
 import torch
 from ignite.engine import Engine
-from ignite.handlers import Checkpoint
 from monai.bundle import load
 from monai.handlers import CheckpointLoader
-from monai.networks import copy_model_state
 from torch import nn
 
 from unetv2_monai.networks import imagenet_weights, load_weights, options_of, read_weights, with_options
@@ -58,12 +56,10 @@ def load_by_handler(network, path):
     "load_file",
     [
         lambda network, path: network.load_state_dict(torch.load(path, weights_only=True), strict=True),
-        lambda network, path: copy_model_state(network, torch.load(path, weights_only=True)),
-        lambda network, path: Checkpoint.load_objects({"m": network}, {"m": torch.load(path, weights_only=True)}),
         lambda network, path: load("bundle", bundle_dir=str(path.parents[2]), source="github", model=network),
         load_by_handler,
     ],
-    ids=["torch", "copy_model_state", "ignite", "monai.bundle", "CheckpointLoader"],
+    ids=["torch", "monai.bundle", "CheckpointLoader"],
 )
 def test_weights_with_options_load_as_plain_ones(load_file, saved):
     path, network = saved
@@ -92,6 +88,11 @@ def test_files_without_options(tmp_path):
         assert options_of(with_options(state_dict, {"image_size": (8, 8)})) == {"image_size": [8, 8]}
 
 
+def of_lightning(net: nn.Module) -> dict:
+    values = {f"net.{name}": value for name, value in net.state_dict().items()}
+    return {"pytorch-lightning_version": "2.6.0", "state_dict": values}
+
+
 @pytest.mark.parametrize(
     ("wrap", "where"),
     [
@@ -99,13 +100,7 @@ def test_files_without_options(tmp_path):
         (lambda net: nn.DataParallel(net).state_dict(), "under names that begin with 'module.'."),
         (lambda net: torch.compile(net).state_dict(), "under names that begin with '_orig_mod.'."),
         (lambda net: torch.optim.swa_utils.AveragedModel(net).state_dict(), "under names that begin with 'module.'."),
-        (
-            lambda net: {
-                "pytorch-lightning_version": "2.6.0",
-                "state_dict": {f"net.{name}": value for name, value in net.state_dict().items()},
-            },
-            "in the entry ['state_dict'] and under names that begin with 'net.'.",
-        ),
+        (of_lightning, "in the entry ['state_dict'] and under names that begin with 'net.'."),
     ],
 )
 def test_wrapped_weights_are_named_with_the_command_that_unwraps_them(wrap, where, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from PIL import Image
 from unetv2_monai import UNetV2
 
 from ..conftest import script
+from ..data.folders import touch
 
 CONV = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 3, "padding": 1}
 
@@ -80,9 +81,7 @@ def test_the_path_in_bfloat16_computes_in_it(outputs):
 
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     benchmark = script("benchmark")
-    monkeypatch.setattr(
-        parts, "OF_OURS", {"r18": {"backbone": "resnet18"}}
-    )  # attention counts differ by version of torch
+    monkeypatch.setattr(parts, "OF_OURS", {"r18": {"backbone": "resnet18"}})  # attention's count depends on torch
     monkeypatch.setattr(benchmark, "describe", lambda: {"threads": 2})
     tables = [("first", [{"size": 1.0, "path": "a"}]), ("second", [{"size": 1234.5}])]
     monkeypatch.setattr(parts, "sizes", lambda full, folder: iter(tables))
@@ -103,9 +102,8 @@ def test_plots(tmp_path):
     benchmark.draw([], [], speed)
     assert not speed.exists()
     row = {"network": "n", "size": 352, "batch": 1, "path": "default", "speed-up": 2.0, "ms an image": 3.0}
-    benchmark.draw(
-        [row, {**row, "batch": 8}, {**row, "size": 256}], [{"network": "m", "prepared, to ours": 1.5}], speed
-    )
+    rows = [row, {**row, "batch": 8}, {**row, "size": 256}]
+    benchmark.draw(rows, [{"network": "m", "prepared, to ours": 1.5}], speed)
     benchmark.draw_choice([{**row, "Dice": "0.9"}, {**row, "size": 128, "Dice": "0.8"}], choice)
     for path, shape in ((speed, (3 * 2.4, 8)), (choice, (4.5, 2 * 6))):
         with Image.open(path) as image:
@@ -145,8 +143,7 @@ def test_every_row_of_the_comparison_is_timed(monkeypatch):
 
 def test_rates_of_segment_py_by_hand(tmp_path, monkeypatch):
     """Times that are known stand for the processes: 2 s for one image, 10 s for others, 40 s for run inference."""
-    (tmp_path / "test" / "images").mkdir(parents=True)
-    (tmp_path / "test" / "images" / "a.png").touch()
+    touch(tmp_path, "test/images/a.png")
     monkeypatch.setattr(parts, "demo_images", lambda *arguments: tmp_path)
     for name in ("export", "trained"):
         monkeypatch.setattr(parts, name, lambda *arguments: None)
@@ -154,8 +151,6 @@ def test_rates_of_segment_py_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "run_command", lambda variant, folder, options: 40.0)
     ((_, rows),) = parts.segmenting(True, tmp_path)
     assert [(row["input"], row["s"], row["images a second"]) for row in rows] == [
-        ("one image", 2.0, 0.5),
-        ("video", 10.0, 50.0),
-        ("folder, with overlays", 10.0, 100.0),
+        ("one image", 2.0, 0.5), ("video", 10.0, 50.0), ("folder, with overlays", 10.0, 100.0),
         ("folder, run inference", 40.0, 25.0),
-    ]
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
 from common.pages import markdown
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 from unetv2_monai import InputError
 from unetv2_monai.data.pictures import fullest_slices, picture
@@ -156,9 +157,7 @@ def test_slices_by_hand(orientation, channels, tmp_path):
     """One voxel, however the file orders and turns its dimensions; of several channels the first is shown."""
     values = np.zeros(SIZE)
     values[3, 0, 1] = 1  # right, posterior, upper
-    turn = nibabel.orientations.ornt_transform(
-        nibabel.orientations.io_orientation(RAS), nibabel.orientations.axcodes2ornt(orientation)
-    )
+    turn = ornt_transform(io_orientation(RAS), axcodes2ornt(orientation))
     stored = nibabel.Nifti1Image(values, RAS).as_reoriented(turn)
     mask = np.asarray(stored.dataobj) > 0
     if channels > 1:
@@ -170,9 +169,7 @@ def test_slices_by_hand(orientation, channels, tmp_path):
     expected[128:192, :64] = True
     expected[CORONAL : CORONAL + 128, :64] = True
     expected[SAGITTAL : SAGITTAL + 128, LEFT + 128 : LEFT + 192] = True
-    assert np.array_equal(shown, expected)
-    assert empty.shape == expected.shape
-    assert not empty.any()
+    assert np.array_equal([shown, empty], [expected, np.zeros_like(expected)])
     assert image.shape == (HEIGHT, WIDTH, 3)
     assert image[160, 8].tolist() == image[CORONAL + 8, 8].tolist() == [255, 255, 255]  # where no edge blurs it
     assert image[8, 200].tolist() == [0, 0, 0]

@@ -21,11 +21,7 @@ def finished(folder: Path, dice: dict[str, float], **fields: Any) -> Run:
 def finished_with(
     folder: Path, rows: list[dict[str, Any]], epochs: int = 4, cpu: float = 60, peak: float = 800, **fields: Any
 ) -> Run:
-    """
-    A run with these rows of scores.csv, of the data set "set", and one second per epoch.
-
-    Its whole process took one second more, ``cpu`` seconds and ``peak`` megabytes.
-    """
+    """Of these rows of scores.csv, with one second per epoch and one more; ``cpu`` seconds and ``peak`` megabytes."""
     (folder / "evaluation").mkdir(parents=True)
     (folder / "metrics.csv").write_text("epoch,seconds\n" + "".join(f"{n + 1},1.0\n" for n in range(epochs)))
     with (folder / "evaluation" / "scores.csv").open("w", newline="") as opened:

@@ -48,11 +48,8 @@ def test_masks_in_javascript_equal_numpy(modules):
         const mask = new Mask(53, 41);
         for (const [kind, points, value, diameter] of given[0]) {
             const [first, ...others] = points.map(([x, y]) => ({ x, y }));
-            if (kind === "line") {
-                drawLine(mask, first, others[0], diameter, value);
-            } else {
-                fillPolygon(mask, [first, ...others], value);
-            }
+            if (kind === "line") drawLine(mask, first, others[0], diameter, value);
+            else fillPolygon(mask, [first, ...others], value);
         }
         return [...mask.data];
         """,
@@ -136,10 +133,8 @@ def test_sentences_about_trainings(modules):
         PANEL,
         [
             {"status": "stopped", "dice_before": 0.982},
-            {
-                "status": "stopped", "epoch": 1, "max_epochs": 1, "dice_before": 0.5, "dice_after": 0.25,
-                "previous_kept": True,
-            },
+            {"status": "stopped", "epoch": 1, "max_epochs": 1, "dice_before": 0.5, "dice_after": 0.25,
+             "previous_kept": True},
             {"status": "done", "epoch": 1, "max_epochs": 1, "held_out": 1, "dice_before": 0.5, "dice_after": 0.75},
             {"status": "done", "epoch": 6, "held_out": 2, "unchanged": 1, "dice_before": 0.5, "dice_after": 0.75},
             {"status": "done", "epoch": 6, "held_out": 2, "unchanged": 2},

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Attacks on a running server: who may call, and what. Each is refused with a 4xx status and a sentence, and afterwards
-every file is as it was.
-"""
+"""Attacks on a running server, by who calls and what: each is refused with a sentence, and no file is changed."""
 
 import http.client
 import shutil
@@ -127,13 +124,11 @@ def test_a_websocket(attacked, unchanged):
         assert 400 <= raw(attacked, "GET", path, "Connection: Upgrade", *upgrade)[0] < 500
 
 
-@pytest.mark.parametrize(
-    ("call", "kind"),
-    [
-        (f"POST {{}}/train/{MODEL}", "application/json"),
-        ("PUT {}/datastore/image?image=new", "multipart/form-data; boundary=x"),
-    ],
-)
+JSON_CALL = f"POST {{}}/train/{MODEL}", "application/json"
+FILE_CALL = "PUT {}/datastore/image?image=new", "multipart/form-data; boundary=x"
+
+
+@pytest.mark.parametrize(("call", "kind"), [JSON_CALL, FILE_CALL])
 def test_a_client_that_stops_halfway_keeps_no_other_one_waiting(attacked, call, kind):
     name, _, port = host(attacked).partition(":")
     head = [f"{call.format(token(attacked))} HTTP/1.1", f"Host: {name}:{port}", f"Content-Type: {kind}"]

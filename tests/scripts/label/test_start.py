@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import psutil
 import pytest
@@ -26,6 +25,7 @@ from unetv2_monai import InputError
 from unetv2_monai.networks import read_weights, with_options
 
 from ...conftest import ROOT, draw_pair
+from ...data.folders import write_volume
 from .attacks import listing
 from .support import SMALL, bright, draw_cases, label_server, labelling, wait_for
 
@@ -60,11 +60,6 @@ def refused(*command: object) -> str:
     return done.stderr
 
 
-def volume(path: Path, *shape: int) -> None:
-    path.parent.mkdir(exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), np.eye(4)), path)
-
-
 def test_all_that_is_wrong_is_one_error(tmp_path, command):
     draw_pair(tmp_path, "good", 40, 30)
     for name, content in (("broken.png", "no image"), ("empty.jpg", ""), ("notes.txt", "no image either")):
@@ -90,7 +85,7 @@ def test_all_that_is_wrong_is_one_error(tmp_path, command):
 )
 def test_images_of_the_other_kind(name, recipe, said, case, command):
     """One of them is enough."""
-    volume(case / "images" / "case.nii.gz", 4, 4, 4)
+    write_volume(case / "images" / "case.nii.gz", (4, 4, 4))
     for path in (case / "images").iterdir():
         path.rename(path.with_name(f"{'b' if path.name == name else 'a'}_{path.name}"))
     (case / "work" / "lock").touch()  # as own_work_folder leaves it
@@ -100,7 +95,7 @@ def test_images_of_the_other_kind(name, recipe, said, case, command):
 
 
 def test_volumes_of_other_channels(case, command):
-    volume(case / "volumes" / "case.nii.gz", 4, 5, 6, 2)
+    write_volume(case / "volumes" / "case.nii.gz", (4, 5, 6, 2))
     with pytest.raises(InputError, match=r"case.nii.gz: holds 2 channels, but the network takes 1. Name other"):
         command.prepare(arguments(case, images=case / "volumes", recipe="volumes"))
 

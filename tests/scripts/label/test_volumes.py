@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Volumes on a real server, by the client module of 3D Slicer's extension, which MONAI Label installs. Calls and their
-values are those of the extension's buttons; ITK reads and writes the files, as in Slicer.
-"""
+"""Volumes on a real server, by the client of 3D Slicer's extension: calls and values are those of its buttons."""
 
 import json
 import shutil
