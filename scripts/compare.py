@@ -20,8 +20,8 @@ epochs as fit into the CPU time of the reference's training, and scales warmup_e
 results.md has the tables: scores as mean and standard deviation over the seeds, CPU time of the epochs, memory,
 parameters, and the difference between each row's Dice and the reference's, with its 95 % interval over seeds and
 images. With several classes, Dice is the mean over the classes, each class has a column, and HD95 is added; volumes
-have HD95 and surface Dice. results.png plots Dice against CPU time, if matplotlib is installed. scores.csv has the
-scores of every image and class.
+have HD95 and surface Dice. results.png, if matplotlib is installed, plots Dice against CPU time, at the end and in the
+course of each training. scores.csv has the scores of every image and class.
 
 These files cover all finished runs in the output folder. Finished runs are not repeated, and a run that another process
 works on is skipped, so several commands may share the folder, each with other rows or seeds. A run that was stopped

@@ -133,14 +133,20 @@ def scores_as_csv(results: Results) -> str:
 
 
 def plot(results: Results) -> Any:
-    """Plot Dice, the mean of all classes, against CPU minutes of training, with standard deviations over the seeds."""
+    """Plot Dice against CPU minutes: of test images, with deviations over the seeds, and of validations in each run."""
     rows = list(dict.fromkeys(row for each in results.values() for row in each))
     runs = [run for each in results.values() for found in each.values() for run in found]
     datasets = sorted({name for run in runs for name in run.scores})
-    figure = new_figure(1 + 4.2 * len(datasets), 4.2 + 0.13 * len(rows))
+    figure = new_figure(5.2 + 4.2 * len(datasets), 4.2 + 0.13 * len(rows))
     from matplotlib.lines import Line2D  # matplotlib is optional; new_figure checks for it
 
-    for axis, dataset in zip(figure.subplots(1, len(datasets), squeeze=False)[0], datasets):
+    *axes, course = figure.subplots(1, len(datasets) + 1)
+    for run in runs:
+        style = _style(rows.index(run.row), TIME if run.time_of else EPOCHS)
+        course.plot(*zip(*run.curve), **{**style, "markersize": 3})
+    course.set(title="validation", xlabel="CPU minutes of training", ylabel="Dice")
+    course.grid(alpha=0.3)
+    for axis, dataset in zip(axes, datasets):
         for terms, each in results.items():
             for row, found in each.items():
                 points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]

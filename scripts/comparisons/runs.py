@@ -59,6 +59,17 @@ class Run:
         return self.cpu_seconds * min(self.epoch_seconds / self.wall_seconds, 1)
 
     @cached_property
+    def curve(self) -> list[tuple[float, float]]:
+        """Return the CPU minutes of all epochs until then, and the Dice, for each validation in training."""
+        points, minutes = [], 0.0
+        with (self.folder / "metrics.csv").open(newline="") as opened:
+            for row in csv.DictReader(opened):
+                minutes += float(row["seconds"]) * self.cpu_seconds / self.wall_seconds / 60
+                if dice := row.get("val_mean_dice"):
+                    points.append((minutes, float(dice)))
+        return points
+
+    @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
         """Return the rows of ``scores.csv`` by data set, sorted. Images have paths below their common folder."""
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)

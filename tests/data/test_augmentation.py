@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import pytest
 import torch
-from monai.data import MetaTensor
+from ignite.engine import Engine
+from monai.data import DataLoader, Dataset, MetaTensor
 
-from unetv2_monai import RandLesionFreed
+from unetv2_monai import GrowingSized, RandLesionFreed
 
 from ..support.workflow import refusal
 
@@ -89,6 +90,32 @@ def test_what_is_refused():
     message = refusal(RandLesionFreed, ["image", "label"], crop=0.4, cover=0.2)
     assert message.endswith("shares, together at most 0.5, got 0.4 and 0.2.")
     volume = torch.zeros(1, 4, 4, 4)
-    assert "is for images, not for volumes" in refusal(transform(), {"image": volume, "label": volume})
+    for random in (transform(), GrowingSized(["image", "label"], [0.5])):
+        assert "is for images, not for volumes" in refusal(random, {"image": volume, "label": volume})
     normalised = sample() | {"image": sample()["image"].float() / 255}
     assert "got torch.float32. Normalise them after it." in refusal(transform(), normalised)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("epochs", "sizes"),
+    [(4, [64, 64, 96, 128]), (6, [64, 64, 64, 96, 128, 128]), (3, [64, 96, 128]), (1, [128])],
+)
+def test_images_grow(epochs, sizes, workers):
+    """Of 0.75 * 64 pixels in width, 48 become 64. Workers that stay alive get the new sizes too."""
+    grow, seen = GrowingSized(["image", "label"], [0.5, 0.5, 0.75, 1.0]), []
+    data = Dataset([{"image": torch.rand(3, 128, 64), "label": torch.zeros(1, 128, 64)}], grow)
+    engine = Engine(lambda engine, batch: seen.append([*batch["image"].shape[2:], *batch["label"].shape[2:]]))
+    grow.attach(engine)
+    engine.run(DataLoader(data, num_workers=workers, persistent_workers=workers > 0), epochs)
+    assert seen == [2 * [size, 32 if size == 64 else 64] for size in sizes]
+
+
+def test_a_small_image_by_hand():
+    """A third of the size: each row of the ramp is that in the middle of three; so is each pixel of the mask."""
+    out = GrowingSized(["image", "label"], [1 / 3])(sample())
+    expected = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    expected[:, 3:9, 4:9] = 1  # rows 10 to 25 have the middles 10, 13 ... 25, and columns 12 to 27 have 13 ... 25
+    assert torch.equal(out["label"], expected)
+    middles = 3 * torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 32) + 1
+    assert torch.equal(out["image"][0, 1:-1], middles[1:-1])

@@ -96,11 +96,14 @@ def test_epochs_that_fit(tmp_path):
     assert fitting(1, 2000, 1) == 1
 
 
-def test_plot_has_a_point_per_row_and_terms(tmp_path):
+def test_plot_has_a_point_per_row_and_terms_and_a_line_per_run(tmp_path):
     a = [finished(tmp_path / f"a{seed}", {"x": dice}, seed=seed, cpu=75) for seed, dice in ((0, 0.5), (1, 0.7))]
-    b = [finished(tmp_path / "b", {"x": 0.4}, row="b", cpu=150)]
+    b = [finished(tmp_path / "b", {"x": 0.4}, row="b:network_def#sdi=false", cpu=150)]
+    # of 2 and 1 s, in a process of 150 s of CPU time in 5 s
+    (tmp_path / "b" / "metrics.csv").write_text("epoch,seconds,val_mean_dice\n1,2.0,\n2,1.0,0.25\n")
     figure = plot({"epochs": {"a": a, "b:network_def#sdi=false": b}, "time": {"a": a}})
-    (axis,) = figure.axes
+    axis, validation = figure.axes
+    assert [line.get_xydata().tolist() for line in validation.lines] == [[[1.5, 0.25]]]
     lines = [container.lines[0] for container in axis.containers]
     points = [value for line in lines for value in (*line.get_xdata(), *line.get_ydata())]
     assert points == pytest.approx([1, 0.6, 2, 0.4, 1, 0.6])

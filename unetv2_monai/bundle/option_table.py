@@ -187,7 +187,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
             files=("options/mask_colors",),
         ),
         "growth": Option(
-            SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("options/growing",)
+            SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("recipes/recommended",)
         ),
         "scales": Option(SCALES, "factors of `image_size`", files=("options/multi_scale", "recipes/released_polyp")),
         "bce_weighting": Option(

@@ -130,33 +130,26 @@ class GrowingSized(RandomizableTrait, MapTransform):
     """
     Resize images and masks to the size of the current epoch, so that training starts on small images, which is faster.
 
-    The training is divided into as many equal parts as there are factors. In part i, images have ``growth[i]`` times
-    their size, rounded to a multiple of ``divisor``. It is a transform and a handler: attached to the trainer, it notes
-    the size at the start of each epoch, so a resumed run continues with the right one. The workers of a data loader get
-    the size when they start, so each epoch must start them again (``persistent_workers: false``).
+    Factor i of ``growth`` has the i-th of equal parts of the epochs, counted from the last. Sizes are rounded to
+    multiples of 32, the encoder's largest stride. Attached to the trainer, it sets the size in each epoch.
 
     Args:
-        keys: keys of the image (channels, height, width), which is resized bilinearly with antialiasing, and of the
-            mask (1, height, width), which is resized by the nearest pixel, in this order.
+        keys: keys of the image (channels, height, width), resized bilinearly with antialiasing, and of the mask (1,
+            height, width), resized by the nearest pixel, in this order. A volume raises an InputError.
         growth: factors of the images' size.
-        divisor: sizes are rounded to multiples of this, the encoder's largest stride. Defaults to 32.
-
-    Raises:
-        InputError: when called, for a volume.
     """
 
-    def __init__(self, keys: KeysCollection, growth: Sequence[float], divisor: int = 32) -> None:
+    def __init__(self, keys: KeysCollection, growth: Sequence[float]) -> None:
         super().__init__(keys)
-        self.growth, self.divisor = tuple(growth), divisor
-        self.factor = self.growth[-1]
+        self.growth = tuple(growth)
+        self.factor = torch.tensor(self.growth[-1]).share_memory_()  # with workers that run already
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the trainer."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._grow)
 
     def _grow(self, engine: Engine) -> None:
-        done, epochs = engine.state.epoch - 1, engine.state.max_epochs or 1
-        self.factor = self.growth[min(done * len(self.growth) // epochs, len(self.growth) - 1)]
+        epoch, epochs = engine.state.epoch, engine.state.max_epochs or 1
+        self.factor.fill_(self.growth[-1 - (epochs - epoch) * len(self.growth) // epochs])
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
@@ -164,14 +157,14 @@ class GrowingSized(RandomizableTrait, MapTransform):
             value = torch.as_tensor(out[key])
             if value.ndim != 3:
                 raise InputError("GrowingSized is for images, not for volumes.")
-            if (size := _scaled(value.shape[1:], self.factor, self.divisor)) != [*value.shape[1:]]:
+            if self.factor != 1:
+                size = _scaled(value.shape[1:], self.factor.item())
                 out[key] = convert_to_dst_type(F.interpolate(value[None], size, **options)[0], out[key])[0]
         return out
 
 
-def _scaled(shape: Sequence[int], factor: float, divisor: int) -> list[int]:
-    """Return a factor of a size, rounded to multiples of ``divisor``, at least one."""
-    return [max(1, round(n * factor / divisor)) * divisor for n in shape]
+def _scaled(shape: Sequence[int], factor: float) -> list[int]:
+    return [max(1, round(n * factor / 32)) * 32 for n in shape]
 
 
 class MultiScaleBatch:
@@ -182,17 +175,15 @@ class MultiScaleBatch:
     soft at their outlines. Masks of several classes cannot be mixed, so they are resized by the nearest pixel.
 
     Args:
-        scales: factors of the images' size.
-        divisor: sizes are rounded to multiples of this, the encoder's largest stride. Defaults to 32.
+        scales: factors of the images' size, which is rounded to multiples of 32, the encoder's largest stride.
         out_channels: output channels of the network; if above 1, masks hold class indices. Defaults to 1.
 
     Returns:
         When called, images and masks of shape (Batch, channels, height, width). Volumes raise an InputError.
     """
 
-    def __init__(self, scales: Sequence[float], divisor: int = 32, out_channels: int = 1) -> None:
+    def __init__(self, scales: Sequence[float], out_channels: int = 1) -> None:
         self.scales = tuple(scales)
-        self.divisor = divisor
         self.out_channels = out_channels
 
     def __call__(self, batchdata: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -201,7 +192,7 @@ class MultiScaleBatch:
         if image.ndim != 4:
             raise InputError("MultiScaleBatch is for images, not for volumes.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
-        size = _scaled(image.shape[2:], scale, self.divisor)
+        size = _scaled(image.shape[2:], scale)
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         if self.out_channels > 1:
             return image, F.interpolate(label, size, mode="nearest-exact")
