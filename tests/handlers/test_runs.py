@@ -90,7 +90,8 @@ def resumed(trained, options) -> dict:
     ids=["short, growing images", "long", "long, recommended and moving average"],
 )
 def test_a_run_killed_many_times_ends_as_one_left_alone(names, kills, options, tmp_path):
-    options |= {"max_epochs": 2 * kills, "check_data": False, **({"image_size": 64, "growth": [0.5, 1]} if names else {})}
+    growing = {"image_size": 64, "growth": [0.5, 1]} if names else {}
+    options |= {"max_epochs": 2 * kills, "check_data": False, **growing}
     files, draw = [*TRAIN, *overlays(*names)], random.Random(kills)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(files, {**options, "output_dir": alone}, tmp_path / "alone.log")
