@@ -17,16 +17,10 @@ setup: .venv/installed
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[test,lint]"
 	@touch $@
 
-# train, evaluate and infer on generated images, and write the report
+# train, evaluate and infer on generated images, and write the report: scripts/demo.yaml
 demo: setup
 	$(BIN)/python scripts/make_demo_data.py $(DEMO)/data
-	$(RUN) training --config_file bundle/configs/train.json --dataset_dir $(DEMO)/data --output_dir $(DEMO) \
-		--image_size 96 --max_epochs 8 --batch_size 8 --overwrite true
-	$(RUN) evaluating --config_file "['bundle/configs/train.json','bundle/configs/evaluate.json']" \
-		--dataset_dir $(DEMO)/data --output_dir $(DEMO)
-	$(RUN) inference --config_file bundle/configs/inference.json --dataset_dir $(DEMO)/data/test \
-		--output_dir $(DEMO)/masks --checkpoint $(DEMO)/models/model.pt
-	$(BIN)/python scripts/report.py $(DEMO)
+	PYTHONPATH=scripts $(RUN) --config_file scripts/demo.yaml --folder $(DEMO)
 
 # in several processes of one thread each, a file of tests in one of them
 test: setup style

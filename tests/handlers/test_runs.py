@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from unetv2_monai.handlers.runs import EpochSeed
 from ..conftest import draw_pairs, read_table
 from ..support.workflow import TINY, TRAIN, command, overlays, refusal, run
 
+LONG = partial(pytest.param, marks=pytest.mark.slow)
 SPAWN = multiprocessing.get_context("forkserver")
 SPAWN.set_forkserver_preload(["monai.bundle", "unetv2_monai", "timm", "tests.support.workflow"])
 
@@ -82,17 +84,12 @@ def resumed(trained, options) -> dict:
 
 @pytest.mark.parametrize(
     ("names", "kills"),
-    [
-        (["recipes/recommended"], 4),
-        pytest.param([], 20, marks=pytest.mark.slow),
-        pytest.param(["recipes/recommended", "options/ema"], 20, marks=pytest.mark.slow),
-    ],
-    ids=["short, growing images", "long", "long, recommended and moving average"],
+    [("recipes/recommended", 4), LONG("", 20), LONG("recipes/recommended options/ema", 20)],
 )
 def test_a_run_killed_many_times_ends_as_one_left_alone(names, kills, options, tmp_path):
-    growing = {"image_size": 64, "growth": [0.5, 1]} if names else {}
-    options |= {"max_epochs": 2 * kills, "check_data": False, **growing}
-    files, draw = [*TRAIN, *overlays(*names)], random.Random(kills)
+    options |= {"max_epochs": 2 * kills, "check_data": False}
+    options |= {"image_size": 64, "growth": [0.5, 1]} if names else {}
+    files, draw = [*TRAIN, *overlays(*names.split())], random.Random(kills)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(files, {**options, "output_dir": alone}, tmp_path / "alone.log")
     process.join()
@@ -309,8 +306,7 @@ def test_a_run_that_is_extended_follows_the_longer_schedule(names, options, tmp_
     run(files, "training", max_epochs=2, **options)
     run(files, "training", max_epochs=6, resume=True, **options)
     run(files, "training", max_epochs=6, **{**options, "output_dir": tmp_path / "alone"})
-    expected, found = (
-        [float(row["learning_rate"]) for row in metrics(tmp_path / name)[2:]] for name in ("alone", "out")
-    )
+    rows = (metrics(tmp_path / name)[2:] for name in ("alone", "out"))
+    expected, found = ([float(row["learning_rate"]) for row in each] for each in rows)
     assert found == pytest.approx(expected)
     assert min(found) > 0

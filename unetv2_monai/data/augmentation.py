@@ -153,13 +153,14 @@ class GrowingSized(RandomizableTrait, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
-        for key, options in zip(self.keys, ({"mode": "bilinear", "antialias": True}, {"mode": "nearest-exact"})):
+        for key, mode in zip(self.keys, ("bilinear", "nearest-exact")):
             value = torch.as_tensor(out[key])
             if value.ndim != 3:
                 raise InputError("GrowingSized is for images, not for volumes.")
             if self.factor != 1:
                 size = _scaled(value.shape[1:], self.factor.item())
-                out[key] = convert_to_dst_type(F.interpolate(value[None], size, **options)[0], out[key])[0]
+                resized = F.interpolate(value[None], size, mode=mode, antialias=mode == "bilinear")
+                out[key] = convert_to_dst_type(resized[0], out[key])[0]
         return out
 
 
