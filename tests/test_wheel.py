@@ -80,6 +80,8 @@ def test_the_wheel_and_not_the_repository(unetv2, site):
     assert Path(file).is_relative_to(site.parent)
     assert Path(bundle) == Path(file).parent / "bundle_files"
     assert version == __version__
+    for name in ("report", "check", "export", "label", "package"):
+        assert "usage:" in unetv2(name, "--help")
 
 
 def test_segment(unetv2, tmp_path):
@@ -110,8 +112,3 @@ def test_package(unetv2, tmp_path):
     assert packed_names == names - {"__pycache__"}
     needed = (ROOT / "requirements.txt").read_text().splitlines()
     assert (bundle / "requirements.txt").read_text().split() == [line for line in needed if line[:1] not in ("", "#")]
-
-
-def test_scripts_start(unetv2):
-    for name in ("report", "check", "export", "label", "package"):
-        assert "usage:" in unetv2(name, "--help")
