@@ -116,8 +116,9 @@ def calibrated(tmp_path_factory):
         weights = read_weights(ROOT / "bundle" / "models" / "model.pt")
         for key in (key for key in weights if key.startswith("heads.")):
             weights[key] *= factor
-        torch.save(with_options(weights, {**options_of(weights), "image_size": [64, 64]}), folder / "model.pt")
-        calibrate(folder, missed=40)
+        options = {key: value for key, value in options_of(weights).items() if key not in ("calibrated", "certainty")}
+        torch.save(with_options(weights, {**options, "image_size": [64, 64]}), folder / "model.pt")
+        calibrate(folder, missed=70)
     return folders
 
 
@@ -125,8 +126,8 @@ def test_three_times_the_logits_have_three_times_the_temperature(calibrated):
     """And after it the same weights, certainty and scores."""
     one, three = (read_weights(folder / "model_calibrated.pt") for folder in calibrated)
     temperature = options_of(one)["calibrated"]["temperature"]
-    assert 0.5 < temperature < 2
-    done = {"temperature": pytest.approx(3 * temperature, rel=1e-3), "images": 6, "missed": 40}
+    assert 0.5 < temperature < 4
+    done = {"temperature": pytest.approx(3 * temperature, rel=1e-3), "images": 6, "missed": 70}
     assert options_of(three)["calibrated"] == done
     assert options_of(three)["certainty"] == pytest.approx(options_of(one)["certainty"], rel=1e-3)
     before = read_weights(calibrated[1] / "model.pt")
@@ -138,12 +139,12 @@ def test_three_times_the_logits_have_three_times_the_temperature(calibrated):
 
 
 def test_the_certainty_is_carried_into_inference_and_evaluation(calibrated, tmp_path):
-    """It lies between the second and the third lesion from below, as 2 of 6 may be missed."""
+    """It lies below the fifth lesion from below, as 4 of 6 may be missed."""
     weights, data = calibrated[1] / "model_calibrated.pt", calibrated[1] / "data"
     certainty = options_of(read_weights(weights))["certainty"]
     rows = read_table(calibrated[1] / "calibration" / "detections.csv")
     peaks = sorted(float(row["probability"]) for row in rows if row["what"] == "lesion")
-    assert peaks[1] < certainty < peaks[2]
+    assert peaks[3] < certainty < peaks[4]
     pixels = []
     for folder, options in ((tmp_path, {}), (tmp_path / "all", {"certainty": 0.51})):
         options |= {"checkpoint": weights, "num_workers": 0, "output_dir": folder}
@@ -152,7 +153,9 @@ def test_the_certainty_is_carried_into_inference_and_evaluation(calibrated, tmp_
         masks = {path.name: np.asarray(Image.open(path)) > 0 for path in folder.glob("*.png")}
         for name, mask in masks.items():
             probability = np.asarray(Image.open(folder / "probabilities" / name)) / 65535
-            np.testing.assert_array_equal(mask, hysteresis(probability, 0.5, options.get("certainty", certainty)))
+            expected = hysteresis(probability, 0.5, options.get("certainty", certainty))
+            differ = mask != expected
+            assert np.abs(probability[differ] - 0.5).max(initial=0) < 2e-5  # rounded to 16 bits
         pixels.append(sum(mask.sum() for mask in masks.values()))
         scores = read_table(folder / "evaluation" / "scores.csv")
         assert sum(int(row["tp"]) + int(row["fp"]) for row in scores) == pixels[-1]
