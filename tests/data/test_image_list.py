@@ -92,11 +92,8 @@ def test_channels(tmp_path):
     images = list_images(str(tmp_path), in_channels=1, skip_broken=True)
     assert names(images) == ["a.nii", "b.nii"]
     assert images.broken[0].startswith(sentence)
-    for mode in ("L", "RGB", "RGBA"):
-        Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
-    images = list_images(str(tmp_path), in_channels=3, skip_broken=True)
-    assert names(images) == ["L", "RGB", "RGBA"]
-    assert all("channel" in line for line in images.broken)
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    assert names(list_images(str(tmp_path), in_channels=3, skip_broken=True)) == ["grey"]
 
 
 def test_finished_volumes_are_compared_without_channels(tmp_path):
