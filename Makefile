@@ -92,7 +92,7 @@ lint: style
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^docs/results/'
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
-# tables of speed and memory: the common cases in about ten minutes; or more variants, sizes and rounds
+# tables of speed and memory: the common cases in about ten minutes; or more variants and sizes
 bench: setup
 	$(BIN)/python scripts/benchmark.py
 

@@ -1,14 +1,13 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure speed, memory and size of the network on this machine.
+Measure speed, memory and size of the network on this machine. Do not use the machine for anything else meanwhile.
 
     python scripts/benchmark.py                 # minutes: the common cases
     python scripts/benchmark.py --full          # also exported files, larger images, both encoders
     python scripts/benchmark.py --parts counts  # parameters and multiply-accumulates, nothing timed
 
-Each table is printed when it is done. --output_dir gets benchmark.json: all numbers, the machine, the commit. Do not
-use the machine for anything else meanwhile.
+Each table is printed when it is done. --output_dir gets benchmark.json: all numbers, the machine, the commit.
 
 Variants take turns, each in a process of its own; torch.utils.benchmark times them. Times are medians, ± half the
 interquartile range. The speed-up is relative to "released": this network, computed as the released code computes it
@@ -37,7 +36,7 @@ def cell(value: object) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--full", action="store_true", help="measure more variants, sizes and rounds")
+    parser.add_argument("--full", action="store_true", help="measure more variants and sizes")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
     parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
     arguments = parser.parse_args(argv)

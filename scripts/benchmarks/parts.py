@@ -1,21 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of ``benchmark.py``: times of forward passes, of training steps, and of whole commands."""
+"""The tables of ``benchmark.py``: times of forward passes and of training steps, and counts."""
 
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import torch
-from common.bundle import BUNDLE, ROOT, read_config, run_bundle
-from common.command import RUNTIME_PYTHON
+from common.bundle import read_config
 from common.exports import FORMATS, export, inference_config
-
-from unetv2_monai import InputError, load_weights
 
 from .timing import BFLOAT16, CUDA, Row, Variant, count, timed
 
@@ -86,51 +79,4 @@ def training(full: bool) -> Iterator[Table]:
         yield f"A training step, {backbone}", timed(variants, shapes, network=backbone)
 
 
-def segmenting(full: bool) -> Iterator[Table]:
-    """Time segment.py from start to end on one image, a video and a folder, and ``run inference`` to compare."""
-    images, frames, rounds = (1000, 500, 3) if full else (300, 250, 1)
-    python = RUNTIME_PYTHON if RUNTIME_PYTHON.is_file() else Path(sys.executable)
-    with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        model, drawn, out = folder / FORMATS["openvino"].file, folder / "drawn", folder / "out"
-        network = inference_config({}).get_parsed_content("network_def").eval()
-        load_weights(network, BUNDLE / "models" / "model.pt")
-        export("openvino", network, {}, folder, NOISE)
-        script("make_demo_data.py", drawn, "--train", 0, "--test", images, "--video", frames)
-        many = drawn / "test" / "images"
-        options = {"checkpoint": model, "dataset_dir": many, "output_dir": out / "bundle"}
-        files = ["inference.json", "options/inference_openvino.yaml"]
-
-        def segment(path: Path) -> None:
-            script("segment.py", model, path, "--output_dir", out, python=python)
-
-        segment(min(many.iterdir()))  # a first run, which reads the environment's files from disk
-        inputs: dict[str, tuple[int, Callable[[], object]]] = {
-            "one image": (1, lambda: segment(min(many.iterdir()))),
-            "video": (frames, lambda: segment(drawn / "video.mp4")),
-            "folder, with overlays": (images, lambda: segment(many)),
-            "folder, run inference": (images, lambda: run_bundle("inference", files, options, log=folder / "log")),
-        }
-        rows: list[Row] = []
-        for name, (number, command) in inputs.items():
-            taken = median(seconds(command) for _ in range(rounds))
-            rows.append({"input": name, "images": number, "s": taken, "images a second": number / taken})
-    yield "segment.py with OpenVINO in float32, the shipped weights; video of 1280 x 720", rows
-
-
-def seconds(command: Callable[[], object]) -> float:
-    """Return the seconds that a command takes from start to end."""
-    begun = time.perf_counter()
-    command()
-    return time.perf_counter() - begun
-
-
-def script(name: str, *arguments: object, python: Path = Path(sys.executable)) -> None:
-    """Run a script in a process of its own."""
-    command = [str(word) for word in (python, ROOT / "scripts" / name, *arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise InputError(f"{name} failed: {done.stderr[-2000:]}")
-
-
-PARTS = {"inference": inference, "training": training, "segmenting": segmenting, "counts": counts}
+PARTS = {"inference": inference, "training": training, "counts": counts}

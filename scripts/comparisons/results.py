@@ -1,26 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write the results of compare.py's finished runs: a table, the scores per image and class, and a plot."""
 
-import csv
-import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
 from common.pages import markdown, new_figure
-from common.rows import Row
 from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
+from unetv2_monai.core.files import write_csv
 
+from .rows import Row
 from .runs import EPOCHS, TIME, Run, finite_mean
 
+PLACE = ("dataset", "image", "class")
 SCORES = ("dice", "iou", "hd95", "surface_dice")
 MARKERS = "osD^vP*X<>"
-FILLED: dict[str, Any] = {"markersize": 6}
-HOLLOW: dict[str, Any] = {"markersize": 10, "markerfacecolor": "none"}  # around a filled marker
 Results = Mapping[str, Mapping[str, Sequence[Run]]]  # by EPOCHS or TIME, then by row
 
 
@@ -109,64 +108,64 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
     return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def scores_as_csv(results: Results) -> str:
+def write_scores(path: Path, results: Results) -> None:
     """
-    Return a CSV with a line per run, image and class. A run that counts at equal epochs and equal time is listed once.
+    Write a CSV file with a line per run, image and class. A run at equal epochs and equal time is listed once.
 
     An undefined score is an empty cell. A score that no image has gets no column.
     """
     lines: list[dict[str, Any]] = []
-    for equal, rows in results.items():
-        for run in (run for runs in rows.values() for run in runs if bool(run.time_of) == (equal == TIME)):
-            for row in (row for dataset in sorted(run.scores) for row in run.scores[dataset]):
-                line = {"row": run.row, "seed": run.seed, "terms": equal}
-                line |= {key: row[key] for key in ("dataset", "image", "class")}
-                scores = {key: float(row.get(key) or "nan") for key in SCORES}
-                lines.append(line | {key: f"{one:.4f}" for key, one in scores.items() if math.isfinite(one)})
-    columns = ["row", "seed", "terms", "dataset", "image", "class"]
-    columns += [key for key in SCORES if any(key in line for line in lines)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    for terms, row, run in _listed(results):
+        for one in (one for dataset in sorted(run.scores) for one in run.scores[dataset]):
+            scores = {key: float(one.get(key) or "nan") for key in SCORES}
+            line = {"row": row, "seed": run.seed, "terms": terms, **{key: one[key] for key in PLACE}}
+            lines.append(line | {key: f"{value:.4f}" for key, value in scores.items() if math.isfinite(value)})
+    scored = [key for key in SCORES if any(key in line for line in lines)]
+    write_csv(path, lines, ["row", "seed", "terms", *PLACE, *scored])
+
+
+def _listed(results: Results) -> Iterator[tuple[str, str, Run]]:
+    """Yield every run once, with its terms and its row."""
+    for terms, rows in results.items():
+        for row, runs in rows.items():
+            yield from ((terms, row, run) for run in runs if terms == EPOCHS or run.row != row)
 
 
 def plot(results: Results) -> Any:
-    """Plot Dice against CPU minutes: of test images, with deviations over the seeds, and of validations in each run."""
-    rows = list(dict.fromkeys(row for each in results.values() for row in each))
-    runs = [run for each in results.values() for found in each.values() for run in found]
+    """
+    Plot Dice against CPU minutes: of test images, with deviations over the seeds, and of validations in each run.
+
+    Rows differ in marker and colour, so that a print without colour shows them too. Runs at equal time are hollow.
+    """
+    order = list(results[EPOCHS])
+    runs = [run for found in results[EPOCHS].values() for run in found]
     datasets = sorted({name for run in runs for name in run.scores})
-    figure = new_figure(5.2 + 4.2 * len(datasets), 4.2 + 0.13 * len(rows))
-    from matplotlib.lines import Line2D  # matplotlib is optional; new_figure checks for it
-
+    figure = new_figure(5.2 + 4.2 * len(datasets), 4.2 + 0.13 * len(order))
     *axes, course = figure.subplots(1, len(datasets) + 1)
-    for run in runs:
-        style = _style(rows.index(run.row), TIME if run.time_of else EPOCHS)
-        course.plot(*zip(*run.curve), **{**style, "markersize": 3})
-    course.set(title="validation", xlabel="CPU minutes of training", ylabel="Dice")
-    course.grid(alpha=0.3)
+
+    def style(row: str, terms: str) -> dict[str, Any]:
+        place = order.index(row)
+        color = f"C{place % 10}"
+        fill = color if terms == EPOCHS else "none"
+        return {"marker": MARKERS[place % len(MARKERS)], "color": color, "markerfacecolor": fill}
+
+    for terms, row, run in _listed(results):
+        course.plot(*zip(*run.curve), **style(row, terms), markersize=3)
+    points_of = [(terms, row, found) for terms, rows in results.items() for row, found in rows.items()]
     for axis, dataset in zip(axes, datasets):
-        for terms, each in results.items():
-            for row, found in each.items():
-                points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]
-                x, y = map(fmean, points)
-                xerr, yerr = map(stdev, points) if len(found) > 1 else (None, None)
-                style = {"linestyle": "", "capsize": 3, "elinewidth": 0.8, **_style(rows.index(row), terms)}
-                axis.errorbar(x, y, xerr=xerr, yerr=yerr, **style)
+        for terms, row, found in points_of:
+            points = [[run.training_seconds / 60 for run in found], [run.mean(dataset, "dice") for run in found]]
+            xerr, yerr = map(stdev, points) if len(found) > 1 else (None, None)
+            label = Row.parse(row).label + (", equal time" if terms == TIME else "")
+            axis.errorbar(
+                *map(fmean, points), xerr=xerr, yerr=yerr, **style(row, terms), linestyle="", capsize=3, label=label
+            )
         over = "images and classes" if len(runs[0].classes(dataset)) > 1 else "images"
-        axis.set(title=dataset, xlabel="CPU minutes of training", ylabel=f"Dice, mean over {over}")
+        axis.set(title=dataset, ylabel=f"Dice, mean over {over}")
+    course.set(title="validation", ylabel="Dice")
+    for axis in (*axes, course):
+        axis.set_xlabel("CPU minutes of training")
         axis.grid(alpha=0.3)
-    styles = [(Row.parse(row).label, _style(index, EPOCHS)) for index, row in enumerate(rows)]
-    if TIME in results:
-        black = {"marker": "o", "color": "black"}
-        styles += [("equal epochs", {**black, **FILLED}), ("equal time", {**black, **HOLLOW})]
-    handles = [Line2D([], [], linestyle="", label=label, **style) for label, style in styles]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(datasets), fontsize=8, frameon=False)
     return figure
-
-
-def _style(index: int, terms: str) -> dict[str, Any]:
-    """Return a row's marker and colour. Rows differ in both, so that a print without colour shows them too."""
-    style = {"marker": MARKERS[index % len(MARKERS)], "color": f"C{index % 10}"}
-    return {**style, **(FILLED if terms == EPOCHS else HOLLOW)}

@@ -29,7 +29,6 @@ class Run:
 
     row: str  # its text
     seed: int
-    time_of: str  # text of the row whose training time it was given; "" if it has the epochs of all rows
     terms: dict[str, Any]  # that all rows have in common
     epochs: int
     epoch_seconds: float  # of all epochs, with their validation, on the clock
@@ -40,13 +39,11 @@ class Run:
     parameters: float = math.nan  # their number, also unknown in runs of earlier versions
 
     @classmethod
-    def finish(
-        cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
-    ) -> "Run":
+    def finish(cls, row: str, seed: int, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path) -> "Run":
         """Mark the run in ``folder`` as finished. The number and time of its epochs are read from its metrics.csv."""
         seconds = [float(row["seconds"]) for row in read_csv(folder / "metrics.csv")]
         used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
-        run = cls(row, seed, time_of, terms, len(seconds), sum(seconds), *used)
+        run = cls(row, seed, terms, len(seconds), sum(seconds), *used)
         content = {key: value for key, value in asdict(run).items() if key != "folder"}
         write_atomic(folder / RESULT, json.dumps(content) + "\n")
         return run
@@ -110,8 +107,11 @@ def finite_mean(values: Sequence[float] | np.ndarray) -> float:
 
 def read_runs(folder: Path) -> list[Run]:
     """Read the finished runs of a comparison, in the order of their rows and seeds."""
-    paths = [*folder.glob(f"*/seed*/{RESULT}"), *folder.glob(f"*/time_of_*/seed*/{RESULT}")]
-    runs = [Run(**json.loads(path.read_text()), folder=path.parent) for path in paths]
+    runs = []
+    for path in folder.glob(f"*/seed*/{RESULT}"):
+        content = json.loads(path.read_text())
+        content.pop("time_of", None)  # of earlier versions
+        runs.append(Run(**content, folder=path.parent))
     return sorted(runs, key=lambda run: (run.row, run.seed))
 
 

@@ -8,7 +8,7 @@ import torch
 from benchmarks import parts, timing
 from benchmarks.timing import Variant, prepare, timed
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import UNetV2
 
 from ..conftest import script
 
@@ -87,8 +87,3 @@ def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     assert "| r18 | 11.449 | 2.608 |" in printed
     assert "### first\n\n| size | path |\n|---|---|\n| 1.00 | a |" in printed
     assert "| 1234 |" in printed
-
-
-def test_a_script_that_fails_is_named():
-    with pytest.raises(InputError, match="segment.py failed: .*required"):
-        parts.script("segment.py")

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from common.bundle import Usage, read_config
-from common.rows import Row
 from comparisons.results import paired_difference, plot, tabulate
+from comparisons.rows import Row
 from comparisons.runs import fitting_epochs, read_runs
 
 from unetv2_monai import InputError
@@ -110,7 +110,7 @@ def test_plot_has_a_point_per_row_and_terms_and_a_line_per_run(tmp_path):
     assert [line.get_markerfacecolor() for line in lines] == ["C0", "C1", "none"]
     bars = axis.containers[0].lines[2][1].get_segments()[0]
     assert bars[:, 1] == pytest.approx([0.6 - 0.1414, 0.6 + 0.1414], abs=1e-3)
-    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b sdi=false", "equal epochs", "equal time"]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b sdi=false", "a, equal time"]
 
 
 def test_rows_are_trained_and_scored_once(tmp_path):
@@ -178,11 +178,13 @@ def test_equal_time(comparison, tmp_path):
     compare, trained, _ = comparison
     text = compare("--rows", "segresnet", "fpn", "--seeds", "0", "1", "--equal_time")
     in_order = [(f"{row}/seed{seed}", seed, 8, "2") for seed in (0, 1) for row in ("segresnet", "fpn")]
-    assert trained == [*in_order, *((f"fpn/time_of_segresnet/seed{seed}", seed, 4, "2") for seed in (0, 1))]
+    limited = "fpn_max_epochs=4_val_interval=2"
+    assert trained == [*in_order, *((f"{limited}/seed{seed}", seed, 4, "2") for seed in (0, 1))]
     epochs, time = text.split("As many epochs as fit into the CPU time of segresnet:")
     dice = "0.700 ± 0.000 | 0.350 ± 0.000 | 0.900 ± 0.000 | +0.100 [+0.100, +0.100]"
     assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in epochs
     assert f"| fpn | 2 | 8 | {dice} | 0.5 ± 0.0 | 800 ± 0 | 1.23 |" in epochs
+    assert "max_epochs" not in epochs
     assert "| segresnet | 2 | 8 | 0.600 ± 0.000 |" in time
     assert f"| fpn | 2 | 4 | {dice} | 0.3 ± 0.0 |" in time
     assert [(row["row"], row["seed"], row["terms"]) for row in read_table(tmp_path / "scores.csv")] == [
@@ -191,13 +193,12 @@ def test_equal_time(comparison, tmp_path):
         for seed in "01"
     ]
     assert (tmp_path / "results.png").read_bytes()[1:4] == b"PNG"
-    # other rows and seeds join them; with another reference, the same runs are compared with that
-    other = compare("--rows", "unetv2", "--seeds", "1", "--reference", "fpn", "--equal_time")
-    assert [run[0] for run in trained[6:]] == ["unetv2/seed1", "unetv2/time_of_fpn/seed1"]
-    assert trained[7][2] == 16
+    # other rows and seeds join them; with another first row, the same runs are compared with that
+    other = compare("--rows", "fpn", "unetv2", "--seeds", "1", "--equal_time")
+    assert [run[0] for run in trained[6:]] == ["unetv2/seed1", "unetv2_max_epochs=16_val_interval=2/seed1"]
     epochs, time = other.split("As many epochs as fit into the CPU time of fpn:")
     rows = [line.split(" | ")[:2] for line in epochs.splitlines()[2:5]]
-    assert rows == [["| unetv2", "1"], ["| fpn", "2"], ["| segresnet", "2"]]
+    assert rows == [["| fpn", "2"], ["| unetv2", "1"], ["| segresnet", "2"]]
     assert "segresnet" not in time
 
 
@@ -205,8 +206,8 @@ def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
     compare, trained, _ = comparison
     rows = ["fpn", "fpn:network_def#decoder_dropout=0", "segresnet"]
     text = compare("--rows", *rows, "--seeds", "0", "--equal_time")
-    other = "fpn_network_def_decoder_dropout=0/seed0"
-    assert [run[0] for run in trained] == ["fpn/seed0", other, "segresnet/seed0", "segresnet/time_of_fpn/seed0"]
+    folders = ["fpn", "fpn_network_def_decoder_dropout=0", "segresnet", "segresnet_max_epochs=16_val_interval=2"]
+    assert [run[0] for run in trained] == [f"{name}/seed0" for name in folders]
     assert text.count("| fpn:network_def#decoder_dropout=0 | 1 | 8 |") == 2
     assert (tmp_path / "scores.csv").read_text().count("fpn:network_def#decoder_dropout=0,0,epochs") == 1
     assert compare("--rows", *rows, "--seeds", "0", "--equal_time") == text
@@ -217,16 +218,11 @@ def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
     compare, *_ = comparison
     overlays = ["--overlays", "recipes/recommended"]  # 2 epochs of warm-up
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", *overlays)
-    limits = json.loads((tmp_path / "fpn" / "time_of_segresnet" / "limits.json").read_text())
-    assert limits == {"max_epochs": "4", "val_interval": "2", "warmup_epochs": "1"}
-    compare("--rows", "unetv2", "--seeds", "0", "--reference", "fpn", "--equal_time", *overlays)
-    assert json.loads((tmp_path / "unetv2" / "time_of_fpn" / "limits.json").read_text())["warmup_epochs"] == "4"
-
-
-def test_fewer_epochs_than_an_interval_are_validated_once(comparison):
-    compare, trained, _ = comparison
-    compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", "--set", "max_epochs=3", "val_interval=3")
-    assert trained[-1] == ("fpn/time_of_segresnet/seed0", 0, 1, "1")
+    compare("--rows", "fpn", "unetv2", "--seeds", "0", "--equal_time", *overlays)
+    assert json.loads((tmp_path / "equal_time.json").read_text()) == {
+        "segresnet": {"fpn": "fpn:max_epochs=4,val_interval=2,warmup_epochs=1"},
+        "fpn": {"unetv2": "unetv2:max_epochs=16,val_interval=2,warmup_epochs=4"},
+    }
 
 
 def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
@@ -250,18 +246,15 @@ def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
     assert [run[0] for run in trained] == ["segresnet/seed0", "fpn/seed0"]
 
 
-def test_each_workflow_is_given_the_options_that_it_has(comparison):
+def test_scoring_is_given_the_options_that_it_has(comparison):
     compare, _, given = comparison
-    options = {"image_size": "64", "network_def#init_filters": "8", "surface_tolerance": "2", "backbone": "pvt_v2_b0"}
+    options = {"image_size": "64", "network_def#init_filters": "8", "backbone": "pvt_v2_b0"}
     compare("--rows", "segresnet", "--seeds", "0", "--set", *(f"{key}={text}" for key, text in options.items()))
+    assert options.items() <= given["training"].items()
     assert options.items() - given["evaluating"].items() == {("backbone", "pvt_v2_b0")}
-    # training refuses what nothing refers to, and is given it
-    assert options.items() - given["training"].items() == {("surface_tolerance", "2")}
 
 
 def test_unknown_row(tmp_path):
     command = ["--dataset_dir", ".", "--output_dir", str(tmp_path), "--rows"]
     with pytest.raises(InputError, match=r"recipes/unett.yaml does not exist: a row is unetv2 or"):
         script("compare").main([*command, "unett"])
-    with pytest.raises(InputError, match="--reference unet: there is unetv2"):
-        script("compare").main([*command, "unetv2", "--reference", "unet"])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """compare.py on volumes with several classes: its tables and scores by hand, and its networks."""
 
-import csv
 from itertools import product
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from common.bundle import read_config
-from comparisons.results import plot, scores_as_csv, tabulate
+from comparisons.results import plot, tabulate, write_scores
 from comparisons.runs import Run
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNETR, SegResNet
@@ -64,8 +63,9 @@ def test_images_of_two_classes_have_distances_in_pixels(tmp_path):
     assert "| 0.700 | reference | 0.800 | 0.600 | 1.50 | 2.0 |" in row
 
 
-def test_scores_by_volume_and_class(runs):
-    rows = list(csv.DictReader(scores_as_csv({"epochs": runs}).splitlines()))
+def test_scores_by_volume_and_class(runs, tmp_path):
+    write_scores(tmp_path / "scores.csv", {"epochs": runs})
+    rows = read_table(tmp_path / "scores.csv")
     columns = ["row", "seed", "terms", "dataset", "image", "class", "dice", "iou", "hd95", "surface_dice"]
     assert list(rows[0]) == columns
     places = [(row["row"], row["seed"], row["image"], row["class"]) for row in rows]

@@ -28,5 +28,5 @@ def finished_with(
         writer = csv.DictWriter(opened, ["dataset", *rows[0]])
         writer.writeheader()
         writer.writerows({"dataset": "set", **row} for row in rows)
-    given = {"row": "a", "seed": 0, "time_of": "", "terms": {}, "parameters": 1_234_567, **fields}
+    given = {"row": "a", "seed": 0, "terms": {}, "parameters": 1_234_567, **fields}
     return Run.finish(**given, taken=Usage(epochs + 1.0, cpu, peak), folder=folder)

@@ -2,13 +2,13 @@
 """Rows of a comparison: a recipe with options of its own."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from unetv2_monai import InputError
+from common.bundle import CONFIGS
+from common.options import key_and_text
 
-from .bundle import CONFIGS
-from .options import key_and_text
+from unetv2_monai import InputError
 
 OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # text up to a comma; lists and dicts are kept whole
 
@@ -27,19 +27,20 @@ class Row:
         recipe, _, options = text.partition(":")
         return cls(text, recipe, dict(map(key_and_text, OPTION.findall(options))))
 
+    def with_options(self, options: Mapping[str, str]) -> "Row":
+        """Return this row with further options."""
+        every = {**self.options, **options}
+        return Row(f"{self.recipe}:{','.join(f'{key}={text}' for key, text in every.items())}", self.recipe, every)
+
     @property
     def label(self) -> str:
         """Write ``unetv2:network_def#fusion=add`` as ``unetv2 fusion=add``."""
         return " ".join([self.recipe, *(f"{key.rpartition('#')[2]}={value}" for key, value in self.options.items())])
 
-    @property
-    def overlays(self) -> list[str]:
-        """Return the file of the row's own recipe, if it has one."""
-        return [] if self.recipe == "unetv2" else [f"recipes/{self.recipe}.yaml"]
-
     def files(self, overlays: Sequence[str]) -> list[str]:
         """List train.json, the overlays of all rows, and the row's own recipe."""
-        files = ["train.json", *(f"{name}.yaml" for name in overlays), *self.overlays]
+        own = [] if self.recipe == "unetv2" else [f"recipes/{self.recipe}.yaml"]
+        files = ["train.json", *(f"{name}.yaml" for name in overlays), *own]
         for path in (CONFIGS / name for name in files):
             if not path.is_file():
                 known = f"a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}."
