@@ -3,20 +3,16 @@
 """
 Simulate federated learning with NVIDIA FLARE: several sites train one network and share weights, not images.
 
-    pip install -e ".[federated]"
     python scripts/federated.py --dataset_dir DIR --test_dir TEST_DIR --sites 2 --rounds 10
 
 splits the training pairs of DIR among the sites and trains by federated averaging with the unchanged bundle. Then it
-trains every site alone for as many epochs, and scores all networks on TEST_DIR. The scored weights are those of the
-last round and of the last epoch, so no weights are chosen by the test images. At a real site, NVIDIA FLARE runs
-scripts/federated_client.py.
+trains every site alone for as many epochs, and scores all networks on TEST_DIR, each after its last round or epoch.
 """
 
 import argparse
 import importlib.util
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -30,10 +26,7 @@ from common.pages import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights
-from unetv2_monai.core.files import read_csv, write_csv
-
-# for all processes, since the sites share the cores of one machine
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+from unetv2_monai.core.files import read_csv, write_atomic, write_csv
 
 
 def above_zero(text: str) -> int:
@@ -43,8 +36,8 @@ def above_zero(text: str) -> int:
     return int(text)
 
 
-def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Path]:
-    """Make a folder for every site, with a datalist.json of its share of the training pairs."""
+def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Choose every site's share of the training pairs."""
     classes = options.get("out_channels", 1)
     pairs = load_datalist(str(arguments.dataset_dir), ["training"], out_channels=classes)["training"]
     each = arguments.images_per_site or len(pairs) // arguments.sites
@@ -54,18 +47,12 @@ def split(arguments: argparse.Namespace, options: Mapping[str, Any]) -> list[Pat
             f"{arguments.dataset_dir} has {len(pairs)} training pairs, too few for {arguments.sites} sites of "
             f"{max(each, 2)}: name fewer --sites{' or --images_per_site' if arguments.images_per_site else ''}."
         )
-    rest = [len(pairs) - wanted] if wanted < len(pairs) else []
-    used = partition_dataset(pairs, ratios=[wanted, *rest], shuffle=True, seed=0)[0]
+    used = partition_dataset(pairs, num_partitions=1, shuffle=True, seed=0)[0][:wanted]
     if arguments.in_order:
         used.sort(key=lambda item: item["image"])
-    folders = []
-    for index, share in enumerate(partition_dataset(used, num_partitions=arguments.sites)):
-        folder = arguments.output_dir / f"site-{index + 1}"
-        folder.mkdir(parents=True)
-        share = [{**item, **{key: str(Path(item[key]).resolve()) for key in ("image", "label")}} for item in share]
-        (folder / "datalist.json").write_text(json.dumps({"training": share}, indent=1))
-        folders.append(folder)
-    return folders
+    used = [{**item, **{key: str(Path(item[key]).resolve()) for key in ("image", "label")}} for item in used]
+    shares: list[list[dict[str, Any]]] = partition_dataset(used, num_partitions=arguments.sites)
+    return shares
 
 
 def client_arguments(arguments: argparse.Namespace) -> str:
@@ -94,15 +81,10 @@ def federate(arguments: argparse.Namespace, options: Mapping[str, Any], client: 
     keys = [key for key in parser["network_def"] if not key.startswith("_")]
     values = {key: parser.get_parsed_content(f"network_def#{key}") for key in keys} | {"pretrained": False}
     recipe = FedAvgRecipe(
-        name="unetv2",
-        model={"class_path": "unetv2_monai.UNetV2", "args": values},
-        initial_ckpt=str(first),
-        min_clients=arguments.sites,
-        num_rounds=arguments.rounds,
-        train_script=str(ROOT / "scripts" / "federated_client.py"),
-        train_args=client,
-        key_metric="val_mean_dice",
-    )
+        name="unetv2", model={"class_path": "unetv2_monai.UNetV2", "args": values}, initial_ckpt=str(first),
+        min_clients=arguments.sites, num_rounds=arguments.rounds, key_metric="val_mean_dice",
+        train_script=str(ROOT / "scripts" / "federated_client.py"), train_args=client,
+    )  # fmt: skip
     simulator = SimEnv(num_clients=arguments.sites, workspace_root=str(arguments.output_dir / "simulator"))
     (saved,) = Path(recipe.execute(simulator).get_result(clean_up=False)).rglob("FL_global_model.pt")
     load_weights(network, saved)
@@ -133,17 +115,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments.output_dir = arguments.output_dir.resolve()
     if arguments.output_dir.exists():
         raise InputError(f"{arguments.output_dir} exists. Name another --output_dir, or remove it.")
-    os.environ.update(ENVIRONMENT)
+    os.environ.update(OMP_NUM_THREADS="1", PYTHONWARNINGS="ignore")  # the sites share the cores of one machine
 
     epochs = arguments.rounds * arguments.local_epochs
     arguments.set["lr_scheduler#total_iters"] = str(epochs)  # the learning rate falls over all rounds
     options = values_of(arguments.set)
-    client = client_arguments(arguments)  # before the output folder exists, which the next call would refuse
-    try:
-        sites = split(arguments, options)
-    except BaseException:
-        shutil.rmtree(arguments.output_dir, ignore_errors=True)
-        raise
+    client = client_arguments(arguments)
+    shares = split(arguments, options)
+    sites = [arguments.output_dir / f"site-{index + 1}" for index in range(len(shares))]
+    for site, share in zip(sites, shares):
+        write_atomic(site / "datalist.json", json.dumps({"training": share}, indent=1))
     weights = {"federated": federate(arguments, options, client)}
     for site in sites:
         alone = {**options, "dataset_dir": site, "output_dir": site / "alone", "max_epochs": epochs}
@@ -151,13 +132,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_bundle("training", ["train.json"], alone)
         weights[f"{site.name} alone"] = site / "alone" / "models" / "last.pt"
 
-    rows: list[dict[str, Any]] = []
-    for name, path in weights.items():
-        folder = arguments.output_dir / "scores" / name.replace(" ", "_")
-        rows.append({"weights": name, **score(path, folder, arguments.test_dir, options)})
+    folder = arguments.output_dir / "scores"
+    rows: list[dict[str, Any]] = [
+        {"weights": name, **score(path, folder / name.replace(" ", "_"), arguments.test_dir, options)}
+        for name, path in weights.items()
+    ]
     write_csv(arguments.output_dir / "scores.csv", rows, list(rows[0]))
-    titles = {"dice": "test Dice", "iou": "test IoU"}
-    shown = [{"weights": row["weights"], **{titles[key]: f"{row[key]:.4f}" for key in titles}} for row in rows]
+    shown = [{**row, "dice": f"{row['dice']:.4f}", "iou": f"{row['iou']:.4f}"} for row in rows]
     print(f"\n{markdown(shown)}")
 
 
