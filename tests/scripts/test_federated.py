@@ -3,6 +3,7 @@
 
 import shutil
 import sys
+from argparse import Namespace
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -67,6 +68,15 @@ def test_two_sites_together_beat_each_alone(real_data, tmp_path):
     print(printed.split("\n\n")[-1])
     assert list(dice) == ["federated", "site-1 alone", "site-2 alone"]
     assert dice["federated"] > max(dice["site-1 alone"], dice["site-2 alone"])
+
+
+def test_sites_in_order_differ(tmp_path):
+    """Each has neighbours by name, not every second image."""
+    draw_pairs(tmp_path, 6)
+    arguments = Namespace(dataset_dir=tmp_path, images_per_site=None, sites=2, in_order=True)
+    names = [[Path(item["image"]).name for item in share] for share in script("federated").split(arguments, {})]
+    assert [len(share) for share in names] == [3, 3]
+    assert names[0] + names[1] == sorted(names[0] + names[1])
 
 
 def test_what_is_wrong_is_found_before_anything_is_written(tmp_path, monkeypatch, capsys):
