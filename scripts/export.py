@@ -7,15 +7,9 @@ Export weights for other runtimes, and check that each gives the same masks.
 
 writes model.ts (TorchScript), model.pt2 (torch.export), model.onnx and model.xml (OpenVINO) beside the checkpoint and
 prints a table: file size, largest difference of the logits from PyTorch's, and Dice between the masks and PyTorch's.
-Every file is run as `monai.bundle run inference` would run it, with its overlay
-bundle/configs/options/inference_*.yaml. The ONNX and OpenVINO files hold what scripts/segment.py needs to know (size,
-normalisation, classes, threshold, SHA-256 of the weights).
+--calibrate FOLDER, a folder of training images, also writes model_int8.xml: OpenVINO with most layers in int8.
 
---calibrate FOLDER, a folder of training images, also writes model_int8.xml: OpenVINO with most layers in int8. It is
-faster and changes the masks a little.
-
-Weights carry the options that they were trained with. For older files that carry no options, set those that differ from
-the defaults: --set backbone=pvt_v2_b2 image_size=352.
+For older weights that carry no options, set those that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
 from collections.abc import Sequence
@@ -69,21 +63,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = images_of(list_images(str(arguments.images)), config) if arguments.images else calibration
 
     inputs = f"{len(images)} images" if images else "noise"
-    print(f"| runtime | file | size (MB) | opset | max. difference | Dice, {inputs} | dynamic axes |")
+    print(f"| runtime | file | size (MB) | opset | max. difference | largest logit | Dice, {inputs} |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    largest = 0.0
     for name in formats:
         one = FORMATS[name]
         if missing := one.missing_packages():
             print(f"| {one.runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
         opset, found = export(name, network, options, folder, noise, images, arguments.checkpoint, calibration)
-        largest = found.largest
         weights = [folder / one.file.replace(".xml", ".bin")] if one.file.endswith(".xml") else []  # of OpenVINO
         size = sum(path.stat().st_size for path in [folder / one.file, *weights]) / 1e6
-        agreement = f"{found.difference:.1e} | {found.dice:.6f}"
-        print(f"| {one.runtime} | `{one.file}` | {size:.1f} | {opset} | {agreement} | yes |", flush=True)
-    print(f"\nThe logits are as large as {largest:.1f}. Every file was run at {len(noise)} shapes.")
+        agreement = f"{found.difference:.1e} | {found.largest:.1f} | {found.dice:.6f}"
+        print(f"| {one.runtime} | `{one.file}` | {size:.1f} | {opset} | {agreement} |", flush=True)
 
 
 def _calibration(folder: Path, config: ConfigParser) -> list[torch.Tensor]:

@@ -7,14 +7,9 @@ Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Fa
     python scripts/package_bundle.py --entry skin_lesions                 # one of them
     python scripts/package_bundle.py --checkpoint output/models/model.pt  # weights of your own
 
-writes dist/<name>_v<version>/<name>/ and a zip of it for each package. An entry has its own model card, scores and data
-terms. A package of your own weights has no scores. It makes no claim about the training data, unless --entry names the
-entry with that data.
-
-models/model.onnx has the same weights for scripts/segment.py and other runtimes; --no_onnx leaves it out. A package
-holds the code unetv2_monai too, so it runs once its requirements.txt is installed. The same input gives the same bytes.
-Weights carry the options that they were trained with; for older files that carry none, set those that differ from the
-defaults: --set backbone=pvt_v2_b2.
+writes dist/<name>_v<version>/<name>/ and a zip of it for each package. The same input gives the same bytes. A package
+of your own weights has no scores, and the data terms of --entry alone. docs/how-to/deploy.md says what it holds. For
+older weights that carry no options, set those that differ from the defaults: --set backbone=pvt_v2_b2.
 """
 
 import argparse
@@ -33,6 +28,7 @@ from common.command import new_parser, run
 from common.exports import FORMATS, describe, write_onnx
 from common.options import add_set, plain_option, refuse_unknown, values_of, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
+from common.pages import markdown
 
 from unetv2_monai import InputError, __version__, load_weights
 from unetv2_monai.entries import Entry, entry_keys, read_entry, recipe_of
@@ -104,9 +100,7 @@ def network_table(folder: Path) -> str:
         value = plain_option(train, key)
         if value is not None and not str(value).startswith(("$", "@")):  # a recipe may have an expression
             rows[f"`{key}`"] = f"`{value}`"
-    return "\n".join(
-        ["| part or option | value |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]
-    )
+    return markdown([{"part or option": key, "value": value} for key, value in rows.items()])
 
 
 def save_onnx(folder: Path) -> str:

@@ -8,6 +8,9 @@ machine affects all of them.
 
 import contextlib
 import platform
+import re
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -87,16 +90,11 @@ def _turn(batch: int, size: int) -> Measurement:
 
 
 def _peak_mb() -> int:
-    """Return the largest memory of this process so far, on the GPU if there is one; 0 without Linux's /proc."""
+    """Return the largest memory of this process so far, on the GPU if there is one."""
     if CUDA:
         return torch.cuda.max_memory_allocated() // 10**6
-    return int(_line_of("/proc/self/status", "VmHWM", "0 kB").split()[0]) * 1024 // 10**6
-
-
-def _line_of(file: str, name: str, otherwise: str) -> str:
-    """Return what a file of Linux's /proc says of ``name``."""
-    lines = Path(file).read_text().splitlines() if Path(file).is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), otherwise)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6
 
 
 def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
@@ -129,8 +127,10 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
 
 def describe() -> Row:
     """Describe the machine that the numbers belong to."""
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else []
     return {
-        "processor": _line_of("/proc/cpuinfo", "model name", platform.processor()),
+        "processor": names[0] if names else platform.processor(),
         "instructions": torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if has_bfloat16() else ""),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if CUDA else "none",

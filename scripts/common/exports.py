@@ -31,7 +31,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Job:
-    """What to export: a network in eval mode, and its description; ``calibration``: preprocessed images for int8."""
+    """What to export: a network in eval mode, its description and, for int8, preprocessed images."""
 
     network: torch.nn.Module
     options: Options

@@ -149,13 +149,12 @@ def comparison(tmp_path):
     """
     compare.py with trainings that take no time: 1 s for an epoch of segresnet, 2 s of fpn, 10 s for the start.
 
-    A function that runs it; the list of the trainings: folder, seed, epochs and interval of validations; and the
-    options that training and evaluating were last given.
+    A function that runs it, and the list of the trainings: folder, seed, epochs and interval of validations.
     """
-    tool, trained, given = script("compare"), [], {}
+    tool, trained = script("compare"), []
 
     def run_bundle(run_id, files, options, log):
-        folder, given[run_id] = Path(options["output_dir"]), options
+        folder = Path(options["output_dir"])
         if run_id == "training":
             seconds, epochs = 1 + ("recipes/fpn.yaml" in files), int(options["max_epochs"])
             trained.append((str(folder.relative_to(tmp_path)), int(options["seed"]), epochs, options["val_interval"]))
@@ -171,11 +170,11 @@ def comparison(tmp_path):
         tool.main([*common, *arguments])
         return (tmp_path / "results.md").read_text()
 
-    return compare, trained, given
+    return compare, trained
 
 
 def test_equal_time(comparison, tmp_path):
-    compare, trained, _ = comparison
+    compare, trained = comparison
     text = compare("--rows", "segresnet", "fpn", "--seeds", "0", "1", "--equal_time")
     in_order = [(f"{row}/seed{seed}", seed, 8, "2") for seed in (0, 1) for row in ("segresnet", "fpn")]
     limited = "fpn_max_epochs=4_val_interval=2"
@@ -203,7 +202,7 @@ def test_equal_time(comparison, tmp_path):
 
 
 def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
-    compare, trained, _ = comparison
+    compare, trained = comparison
     rows = ["fpn", "fpn:network_def#decoder_dropout=0", "segresnet"]
     text = compare("--rows", *rows, "--seeds", "0", "--equal_time")
     folders = ["fpn", "fpn_network_def_decoder_dropout=0", "segresnet", "segresnet_max_epochs=16_val_interval=2"]
@@ -215,7 +214,7 @@ def test_runs_of_as_many_epochs_are_not_repeated(comparison, tmp_path):
 
 
 def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
-    compare, *_ = comparison
+    compare, _ = comparison
     overlays = ["--overlays", "recipes/recommended"]  # 2 epochs of warm-up
     compare("--rows", "segresnet", "fpn", "--seeds", "0", "--equal_time", *overlays)
     compare("--rows", "fpn", "unetv2", "--seeds", "0", "--equal_time", *overlays)
@@ -226,7 +225,7 @@ def test_warm_up_keeps_its_share_of_a_shorter_training(comparison, tmp_path):
 
 
 def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
-    compare, trained, _ = comparison
+    compare, trained = comparison
     lock = f"with filelock.FileLock({str(tmp_path / 'fpn' / 'seed0' / 'lock')!r}): print(True, flush=True); input()"
     command = [sys.executable, "-c", f"import filelock\n{lock}"]
     other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -244,14 +243,6 @@ def test_a_run_of_another_process_is_left_to_it(comparison, tmp_path, capsys):
         other.communicate()
     assert "| fpn |" in compare("--rows", "segresnet", "fpn", "--seeds", "0")
     assert [run[0] for run in trained] == ["segresnet/seed0", "fpn/seed0"]
-
-
-def test_scoring_is_given_the_options_that_it_has(comparison):
-    compare, _, given = comparison
-    options = {"image_size": "64", "network_def#init_filters": "8", "backbone": "pvt_v2_b0"}
-    compare("--rows", "segresnet", "--seeds", "0", "--set", *(f"{key}={text}" for key, text in options.items()))
-    assert options.items() <= given["training"].items()
-    assert options.items() - given["evaluating"].items() == {("backbone", "pvt_v2_b0")}
 
 
 def test_unknown_row(tmp_path):

@@ -160,6 +160,6 @@ def test_shipped_weights(real_data, tmp_path, capsys):
     row = [cell.strip() for cell in line.split("|")]
     assert row[2] == "`model_int8.xml`"
     assert float(row[3]) < 5  # MB, of 13 in float32
-    assert float(row[6]) > 0.99
+    assert float(row[7]) > 0.99
     script("segment").main([str(out / "model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
     assert len([*(tmp_path / "masks").glob("*.png")]) == 25
