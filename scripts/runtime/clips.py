@@ -8,12 +8,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from unetv2_monai.core.errors import BrokenFile
+from unetv2_monai.core.frames import CAMERA
+from unetv2_monai.core.video import Video, VideoWriter
 
-from .frames import CAMERA
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
-from .video import Video, VideoWriter
 from .views import with_views
 
 

@@ -16,11 +16,12 @@ from PIL import Image
 
 from unetv2_monai.core.description import Description
 from unetv2_monai.core.files import write_image
+from unetv2_monai.core.frames import Frame
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import resize
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 
-from .frames import Frame, ahead, in_threads
+from .frames import ahead, in_threads
 from .network import Network, Output
 from .tables import measure
 

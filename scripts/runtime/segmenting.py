@@ -11,13 +11,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
+from unetv2_monai.core.frames import CAMERA, WHOLE, Frame
 from unetv2_monai.core.images import read_image
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
 from unetv2_monai.core.overlay import save_overlay
 from unetv2_monai.core.view import find_view
 
-from .frames import CAMERA, WHOLE, Frame
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import Table, columns
