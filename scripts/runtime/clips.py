@@ -13,7 +13,7 @@ from unetv2_monai.core.video import Video, VideoWriter
 
 from .network import Network
 from .results import Settings, results, save_mask
-from .tables import Table, columns
+from .tables import columns
 from .views import with_views
 
 

@@ -20,7 +20,7 @@ from unetv2_monai.core.view import find_view
 
 from .network import Network
 from .results import Settings, results, save_mask
-from .tables import Table, columns
+from .tables import columns
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 

@@ -19,3 +19,4 @@ class Frame:
     image: np.ndarray
     time: int = 0
     view: View = WHOLE  # rows and columns that the network is given
+    spacing: tuple[float, float] | None = None  # width and height of a pixel in mm

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write masks as DICOM Segmentation, by highdicom, with a frame for each frame of the source."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import __version__
+from .dicom import LOOP, PHOTOGRAPH, VIDEO, Source
+from .errors import InputError
+from .files import atomic
+from .places import bundle_dir
+
+CODES = ("category", "type", "anatomy", "modifier")
+MOST_PIXELS = 2**31  # of all frames, one byte each in memory
+
+
+@dataclass(frozen=True)
+class Segments:
+    """
+    How masks become DICOM SEG: the name and the codes of each class from 1 on, and what segmented them.
+
+    ``sha256``: of the weights or of the exported file. ``labelmap``: write one LABELMAP instead of BINARY segments,
+    which more programs read.
+    """
+
+    codes: Mapping[str, Mapping[str, Sequence[str]]]
+    sha256: str
+    labelmap: bool = False
+
+
+def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> dict[str, dict[str, Sequence[str]]]:
+    """
+    Look up the codes of segments, by name, in the bundle's ``segments.yaml`` and in a file of one's own.
+
+    Raise InputError when the number of names is not that of the ``classes`` without background, when a name is not in
+    the files, or when a file is not of that form.
+    """
+    try:
+        import highdicom  # noqa: F401
+        import yaml
+    except ModuleNotFoundError as error:
+        message = f'DICOM SEG takes {error.name}, which is not installed: pip install "unetv2-monai[dicom]".'
+        raise InputError(message) from error
+    known: dict[str, Any] = {}
+    for path in (bundle_dir() / "configs" / "segments.yaml", *([Path(file)] if file else [])):
+        try:
+            known |= yaml.safe_load(path.read_text())
+        except (OSError, TypeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: cannot be read as a table of segments ({error}).") from error
+    if len(names) != classes:
+        raise InputError(f"{len(names)} segments are named ({', '.join(names)}), but the network has {classes}.")
+    for name in names:
+        entry = known.get(name)
+        if entry is None:
+            raise InputError(f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in a file of yours.")
+        if not {"category", "type"} <= entry.keys() <= {*CODES} or {len(code) for code in entry.values()} != {3}:
+            raise InputError(f"{file}: {name!r} needs category and type, each as [code, scheme, meaning].")
+    return {name: known[name] for name in names}
+
+
+def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments: Segments) -> None:
+    """
+    Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
+
+    It refers to every frame of the source, and also has those without a segment, so that readers get the whole grid.
+    Patient and study are those of the source, as the standard asks for. Raise InputError if it cannot be written.
+    """
+    import highdicom as hd
+    import pydicom
+
+    if len(masks) != len(source.places):
+        raise InputError(f"{source.name}: has {len(source.places)} frames, but {len(masks)} masks. No SEG is written.")
+    if len(masks) * masks[0].size > MOST_PIXELS:
+        raise InputError(f"{source.name}: {len(masks)} frames of {masks[0].size} pixels are too many for one SEG.")
+    files = list(dict.fromkeys(file for file, _ in source.places))
+    order = range(len(masks)) if len(files) > 1 else np.argsort([index for _, index in source.places])
+    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    for header in headers:
+        if not header.get("SpecificCharacterSet"):
+            header.pop("SpecificCharacterSet", None)  # an empty one is ASCII, but highdicom stops at it
+    if source.kind == PHOTOGRAPH:
+        headers[0].pop("PixelSpacing", None)  # without a thickness, highdicom would not read its own file again
+    elif source.kind in (LOOP, VIDEO):
+        _add_positions(hd, headers[0], len(masks))
+    kind = "LABELMAP" if segments.labelmap else "BINARY"
+    algorithm = hd.AlgorithmIdentificationSequence(
+        "U-Net v2", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), __version__,
+        parameters={"weights_sha256": segments.sha256},
+    )  # fmt: skip
+    described = [_described(hd, number, *each, algorithm) for number, each in enumerate(segments.codes.items(), 1)]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = hd.seg.Segmentation(
+                headers,
+                np.stack([masks[number] for number in order]).astype(np.uint8),
+                kind,
+                described,
+                series_instance_uid=hd.UID(),
+                series_number=int(headers[0].get("SeriesNumber") or 0) + 1000,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="unetv2-monai",
+                manufacturer_model_name="U-Net v2",
+                software_versions=__version__,
+                device_serial_number=segments.sha256[:16] or "0",
+                omit_empty_frames=False,
+            )
+    except Exception as error:  # of headers that lack what the standard asks for, highdicom raises almost anything
+        raise InputError(f"{source.name}: no SEG can be made of its header ({error}).") from error
+    if source.kind in (LOOP, VIDEO):
+        _remove_positions(made)
+    with atomic(path) as partial:
+        made.save_as(partial)
+
+
+def _add_positions(hd: Any, header: Any, count: int) -> None:
+    """Put the frames of a loop one below the other: highdicom takes several frames only if they have positions."""
+    from pydicom.dataset import Dataset
+
+    header.FrameOfReferenceUID, shared = hd.UID(), Dataset()
+    shared.PlaneOrientationSequence = hd.PlaneOrientationSequence("PATIENT", (1, 0, 0, 0, 1, 0))
+    shared.PixelMeasuresSequence = hd.PixelMeasuresSequence((1, 1), 1)
+    header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], []
+    for index in range(count):
+        group = Dataset()
+        group.PlanePositionSequence = hd.PlanePositionSequence("PATIENT", (0, 0, -index))
+        header.PerFrameFunctionalGroupsSequence.append(group)
+
+
+def _remove_positions(made: Any) -> None:
+    """Take these positions away again: frames follow each other in time, and refer to those of the source."""
+    del made.FrameOfReferenceUID, made.PositionReferenceIndicator
+    groups = [*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence]
+    for group in groups:
+        for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
+            group.pop(name, None)
+    for group in made.PerFrameFunctionalGroupsSequence:
+        source = group.DerivationImageSequence[0].SourceImageSequence[0]
+        group.FrameContentSequence[0].TemporalPositionIndex = int(source.ReferencedFrameNumber)
+    for item in made.DimensionIndexSequence:
+        if item.DimensionDescriptionLabel == "Image Position Patient":
+            item.DimensionIndexPointer, item.FunctionalGroupPointer = 0x00209128, 0x00209111
+            item.DimensionDescriptionLabel = "Temporal Position Index"
+
+
+def _described(hd: Any, number: int, name: str, codes: Mapping[str, Sequence[str]], algorithm: Any) -> Any:
+    """Describe a segment; highdicom itself takes no modifier of its type."""
+    category, kind, anatomy, modifier = (
+        hd.sr.CodedConcept(*codes[key]) if key in codes else None for key in CODES
+    )  # fmt: skip
+    regions = [anatomy] if anatomy else None
+    found = hd.seg.SegmentDescription(number, name, category, kind, "AUTOMATIC", algorithm, anatomic_regions=regions)
+    if modifier:
+        found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return found
