@@ -21,8 +21,8 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": [
-        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed"),
-        *("VolumeReader", "endoscope_view", "list_images", "load_datalist"),
+        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
+        *("RandLesionFreed", "SegFiles", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
     ],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
@@ -32,7 +32,7 @@ PLACES = {
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
     "networks": ["SDI", "UNetV2", "load_weights"],
-    "postprocessing": ["HysteresisThresholdd", "MaskWriter"],
+    "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],
 }
 HOME = {name: module for module, names in PLACES.items() for name in names}

@@ -16,7 +16,9 @@ from .data import GrowingSized as GrowingSized
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
+from .data import PictureReader as PictureReader
 from .data import RandLesionFreed as RandLesionFreed
+from .data import SegFiles as SegFiles
 from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
@@ -42,6 +44,7 @@ from .networks import UNetV2 as UNetV2
 from .networks import load_weights as load_weights
 from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
 from .postprocessing import MaskWriter as MaskWriter
+from .postprocessing import SaveLesionsd as SaveLesionsd
 from .released import convert_released_state_dict as convert_released_state_dict
 
 __version__: str

@@ -44,6 +44,9 @@ class Settings:
     smoothing: float = 0.0
     presence: tuple[float, float] | None = None
     color_matrix: str | None = None
+    seg: list[str] | None = None
+    seg_codes: str | None = None
+    labelmap: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,7 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
         yield output, present
 
 
-def _threshold(
-    probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray
-) -> None:
+def _threshold(probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray) -> None:
     """
     Write class indices into an empty mask of the view's size, and the probabilities that they come from into another
     array of zeros. Probabilities are (height, width, channels).

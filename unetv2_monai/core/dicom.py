@@ -28,6 +28,7 @@ VIDEO_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 
 PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "SOPInstanceUID")
 OTHER_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
 SHORT = 4  # a shorter word counts only as a whole word of a name
+VOLUMES: dict[str, tuple[str, ...]] = {}  # the addresses of all slices by that of the first one
 UNEVEN = 0.1  # share of the distance of slices by which a slice may be off
 
 
@@ -48,8 +49,10 @@ class Source:
         return [self._address(number, f"{self.name}_{number:06d}.dcm") for number in range(len(self.places))]
 
     def volume(self) -> tuple[str, ...]:
-        """Return the addresses of all slices, of which the first one names the outputs."""
-        return tuple(self._address(number, f"{self.name}.nii.gz") for number in range(len(self.places)))
+        """Return the addresses of all slices. The first one names the outputs, and also stands for all in this process."""
+        addresses = tuple(self._address(number, f"{self.name}.nii.gz") for number in range(len(self.places)))
+        VOLUMES[addresses[0]] = addresses
+        return addresses
 
     def _address(self, number: int, name: str) -> str:
         path, index = self.places[number]
@@ -153,6 +156,20 @@ def find_sources(path: Path) -> Found:
     return found
 
 
+def series_of(addresses: Sequence[str]) -> Source:
+    """Find the series of a volume again, by the addresses of all slices, or by the first one in the same process."""
+    whole = VOLUMES.get(addresses[0], addresses)
+    files = dict.fromkeys(path for path, _ in filter(None, map(located, whole)))
+    return _stack(Path(whole[0]).name.removesuffix(".nii.gz"), [(file, _header(file)) for file in files])
+
+
+def frame_milliseconds(source: Source) -> float:
+    """Return how long a frame of a loop or video lasts; 40 where the file does not say."""
+    header = _header(source.places[0][0])
+    rate = float(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or 25)
+    return float(header.get("FrameTime") or 0) or 1000 / rate
+
+
 class _Names:
     """Names of outputs: those of the files, unless they hold words of patient data; each is given once."""
 
@@ -232,7 +249,8 @@ def _spacing(measures: Any) -> tuple[float, float] | None:
 
 def _stack(name: str, slices: Sequence[tuple[Path, Any]]) -> Source:
     """Sort slices by position; raise BrokenFile if they do not form one volume."""
-    places, origins, layouts, exact = [], [], [], np.zeros(8)
+    places, origins, exact = [], [], np.zeros(8)
+    layouts: list[tuple[Any, ...]] = []
     for path, header in slices:
         for index in range(int(header.get("NumberOfFrames") or 1)):
             position = _group(header, index, "PlanePositionSequence") or header
@@ -270,7 +288,9 @@ def _step(name: str, origins: np.ndarray, normal: np.ndarray, thickness: float) 
     gaps = np.diff(heights)
     if (doubled := int(np.sum(gaps < 1e-3))) > 0:
         at = heights[int(np.argmax(gaps < 1e-3))]
-        raise BrokenFile(f"{name}: {doubled} of {len(origins)} slices are doubled, first at {at:g} mm. Keep one of each.")
+        raise BrokenFile(
+            f"{name}: {doubled} of {len(origins)} slices are doubled, first at {at:g} mm. Keep one of each."
+        )
     usual = float(np.median(gaps))
     wide = np.flatnonzero(np.abs(gaps - usual) > UNEVEN * usual)
     if len(wide):

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -38,15 +37,16 @@ def read_frame(address: str | Path) -> tuple[np.ndarray, tuple[float, float] | N
         raise BrokenFile(f"{name}: cannot be decoded ({_first_line(error)})") from error
 
 
-def read_series(addresses: tuple[str, ...]) -> np.ndarray:
+def read_series(source: Source) -> np.ndarray:
     """Return the values of a volume (column, row, slice) in float32, such as Hounsfield units; raise BrokenFile."""
     slices = []
-    for address in addresses:
-        path, index = located(address) or (Path(address), 0)
+    for path, index in source.places:
         try:
             slices.append(_opened(path, path.stat().st_mtime_ns).values(index).T)
+        except BrokenFile as error:
+            raise BrokenFile(f"{source.name}: {error}") from error
         except Exception as error:  # decoders raise almost anything
-            raise BrokenFile(f"{Path(address).name}: cannot be decoded ({_first_line(error)})") from error
+            raise BrokenFile(f"{source.name}: cannot be decoded ({_first_line(error)})") from error
     return np.stack(slices, axis=-1)
 
 
@@ -124,7 +124,9 @@ class _Opened:
         except NotImplementedError as error:
             raise BrokenFile(f"its transfer syntax {syntax} is none that pixels are decoded from") from error
         if not available:
-            raise BrokenFile(f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Decompress it.")
+            raise BrokenFile(
+                f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Decompress it."
+            )
         return pixel_array(self.header, index=index)
 
     def _grey(self, index: int) -> np.ndarray:
@@ -132,8 +134,8 @@ class _Opened:
         values = self.values(index).astype(np.float64)
         display = _group(self.header, index, "FrameVOILUTSequence") or self.header
         if "WindowCenter" in display and "WindowWidth" in display:
-            return windowed(values, *(np.ravel(display[key].value)[0] for key in ("WindowCenter", "WindowWidth")),
-                            str(display.get("VOILUTFunction") or "LINEAR"))  # fmt: skip
+            center, width = (float(np.ravel(display[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
+            return windowed(values, center, width, str(display.get("VOILUTFunction") or "LINEAR"))
         if "VOILUTSequence" in display:
             from pydicom.pixels import apply_voi
 

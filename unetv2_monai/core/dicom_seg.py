@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write masks as DICOM Segmentation, by highdicom, with a frame for each frame of the source."""
 
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from .dicom import LOOP, PHOTOGRAPH, VIDEO, Source
-from .errors import InputError
+from .errors import BrokenFile, InputError
 from .files import atomic
 from .places import bundle_dir
 
@@ -57,7 +58,9 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
     for name in names:
         entry = known.get(name)
         if entry is None:
-            raise InputError(f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in a file of yours.")
+            raise InputError(
+                f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in a file of yours."
+            )
         if not {"category", "type"} <= entry.keys() <= {*CODES} or {len(code) for code in entry.values()} != {3}:
             raise InputError(f"{file}: {name!r} needs category and type, each as [code, scheme, meaning].")
     return {name: known[name] for name in names}
@@ -68,15 +71,17 @@ def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments:
     Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
 
     It refers to every frame of the source, and also has those without a segment, so that readers get the whole grid.
-    Patient and study are those of the source, as the standard asks for. Raise InputError if it cannot be written.
+    Patient and study are those of the source, as the standard asks for. Raise BrokenFile if the header does
+    not allow that, and InputError if the file cannot be written.
     """
     import highdicom as hd
     import pydicom
 
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs each module that it copies
     if len(masks) != len(source.places):
-        raise InputError(f"{source.name}: has {len(source.places)} frames, but {len(masks)} masks. No SEG is written.")
+        raise BrokenFile(f"{source.name}: has {len(source.places)} frames, but {len(masks)} masks. No SEG is written")
     if len(masks) * masks[0].size > MOST_PIXELS:
-        raise InputError(f"{source.name}: {len(masks)} frames of {masks[0].size} pixels are too many for one SEG.")
+        raise BrokenFile(f"{source.name}: {len(masks)} frames of {masks[0].size} pixels are too many for one SEG")
     files = list(dict.fromkeys(file for file, _ in source.places))
     order = range(len(masks)) if len(files) > 1 else np.argsort([index for _, index in source.places])
     headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
@@ -112,7 +117,7 @@ def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments:
                 omit_empty_frames=False,
             )
     except Exception as error:  # of headers that lack what the standard asks for, highdicom raises almost anything
-        raise InputError(f"{source.name}: no SEG can be made of its header ({error}).") from error
+        raise BrokenFile(f"{source.name}: no SEG can be made of its header ({error})") from error
     if source.kind in (LOOP, VIDEO):
         _remove_positions(made)
     with atomic(path) as partial:

@@ -43,7 +43,8 @@ def measure_lesions(
         return rows
     box = tuple(slice(axis[0], axis[-1] + 1) for axis in used)  # of all lesions: most of the mask is empty
     shape, offset = mask.shape, np.array([axis[0] for axis in used])
-    mask, probability = mask[box], probability[(..., *box)]
+    lead = (slice(None),) * (probability.ndim - mask.ndim)
+    mask, probability = mask[box], probability[lead + box]
     for index in np.unique(mask[mask > 0]).tolist():
         marked = mask == index
         places = np.nonzero(marked)

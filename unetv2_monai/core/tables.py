@@ -14,8 +14,9 @@ class Table:
     """
     A CSV file that grows by rows. A row's first cell is its name. Unfinished, the file is ``NAME_incomplete.csv``.
 
-    ``keys``: how many cells tell rows apart; if several rows have the same ones, the last one counts. ``go_on``: keep the rows of both files. Else a finished file of an earlier run is deleted: its rows would count as
-    finished after an interruption. Raises InputError when the file cannot be written, or has other columns.
+    ``keys``: how many cells tell rows apart; of several rows that agree in these, the last one counts. ``go_on``: keep
+    the rows of both files. Else a finished file of an earlier run is deleted: its rows would count as finished after an
+    interruption. Raises InputError when the file cannot be written, or has other columns.
     """
 
     def __init__(self, path: Path, columns: list[str], go_on: bool = False, keys: int = 1) -> None:
