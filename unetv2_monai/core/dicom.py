@@ -49,7 +49,7 @@ class Source:
         return [self._address(number, f"{self.name}_{number:06d}.dcm") for number in range(len(self.places))]
 
     def volume(self) -> tuple[str, ...]:
-        """Return the addresses of all slices. The first one names the outputs, and also stands for all in this process."""
+        """Return the addresses of all slices. The first one names outputs, and stands for all in this process."""
         addresses = tuple(self._address(number, f"{self.name}.nii.gz") for number in range(len(self.places)))
         VOLUMES[addresses[0]] = addresses
         return addresses
