@@ -87,6 +87,7 @@ class SaveLesionsd(SaveImaged):
             meta, dimensions = out[key].meta, mask.ndim - 1
             self.table = self.table or Table(self.path, lesion_columns(dimensions), self.go_on, keys=3)
             spacing = affine_to_spacing(out[key].affine, dimensions) if dimensions == 3 else meta.get("pixel_spacing")
+            spacing = None if spacing is None else np.ravel(convert_to_numpy(spacing)).tolist()
             probability = probability[0] if len(probability) == 1 else probability
             rows = measure_lesions(mask[0].astype(np.uint8), probability, spacing)
             for row in lesion_rows(Path(meta["filename_or_obj"]).name, "", rows):

@@ -35,7 +35,7 @@ def test_regions_and_lesions_of_one_image():
     probability = np.array([[6, 0, 9, 9, 9, 0, 0], [0, 8, 0, 0, 0, 0, 0], [0, 0, 0, 0, 7, 0, 4]]) / 10
     lesion = np.array([[1, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 1]], bool)
     assert detect(probability, probability >= 0.5, lesion) == [
-        ("image", 0.9, 1, 0), ("lesion", 0.9, 1, 1 / 5), ("lesion", 0.9, 1, 1 / 5), ("lesion", 0.0, 1, 0),
+        ("image", 0.9, 1, 0), ("lesion", 0.9, 1, 1 / 5), ("lesion", 0.9, 1, 1 / 6), ("lesion", 0.0, 1, 0),
         ("lesion", 0.0, 1, 0), ("region", 0.9, 1, 1 / 5), ("region", 0.7, 0, 0),
     ]  # fmt: skip
     assert [row[3] for row in detect(probability, probability >= 0.5, lesion, 0.95)][1:3] == [0, 0]

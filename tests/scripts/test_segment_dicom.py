@@ -2,7 +2,6 @@
 """segment.py and ``run inference`` on DICOM: masks, lesions, SEG as three readers see it, and no patient data."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -71,8 +70,7 @@ def by_simpleitk(seg: Path, source: Source) -> np.ndarray:
 
 
 def by_dcmqi(seg: Path, source: Source, folder: Path) -> np.ndarray:
-    pytest.importorskip("dcmqi")
-    tool = Path(sys.executable).parent / "segimage2itkimage"
+    tool = Path(pytest.importorskip("dcmqi").__file__).parent / "bin" / "segimage2itkimage"
     command = [str(tool), "--inputDICOM", str(seg), "--outputDirectory", str(folder), "-t", "nii"]
     subprocess.run(command, check=True, capture_output=True)
     (path,) = folder.glob("*.nii.gz")

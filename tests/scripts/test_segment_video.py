@@ -129,7 +129,12 @@ def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tm
         assert inner == pytest.approx(tint, abs=12)
         assert np.abs(image[60:].astype(int) - 30).max() < 12  # colours stay
     assert len(list((tmp_path / "out" / "clip").glob("*.png"))) == len(times)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip", "clip.csv", "clip_overlay.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clip",
+        "clip.csv",
+        "clip_lesions.csv",
+        "clip_overlay.mp4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,7 @@ def test_full_disk(model, tmp_path):
     """A limit on the size of files, which fails a write as a full disk does."""
     video = write_video(tmp_path / "clip.mp4", noises(40))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))"
-    done = segment_apart(model, video, "--output_dir", tmp_path / "out", before=limit)
+    done = segment_apart(model, video, "--output_dir", tmp_path / "out", "--certainty", 1, before=limit)
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "clip_incomplete_overlay.mp4 cannot be written (File too large)" in error

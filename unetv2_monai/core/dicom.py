@@ -27,6 +27,7 @@ DICOM_ENDING = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
 VIDEO_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))  # MPEG-2, H.264 and H.265
 PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "SOPInstanceUID")
 OTHER_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
+INSTALL = 'pip install "unetv2-monai[dicom]", or for segment.py alone: make runtime-dicom.'
 SHORT = 4  # a shorter word counts only as a whole word of a name
 VOLUMES: dict[str, tuple[str, ...]] = {}  # the addresses of all slices by that of the first one
 UNEVEN = 0.1  # share of the distance of slices by which a slice may be off
@@ -204,7 +205,7 @@ def _header(path: Path) -> Any:
     try:
         import pydicom
     except ModuleNotFoundError as error:
-        raise InputError('DICOM takes pydicom, which is not installed: pip install "unetv2-monai[dicom]".') from error
+        raise InputError(f"DICOM takes pydicom, which is not installed: {INSTALL}") from error
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         return header if _class_name(header) else None

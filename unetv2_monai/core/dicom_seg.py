@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .dicom import LOOP, PHOTOGRAPH, VIDEO, Source
+from .dicom import INSTALL, LOOP, PHOTOGRAPH, VIDEO, Source
 from .errors import BrokenFile, InputError
 from .files import atomic
 from .places import bundle_dir
@@ -45,8 +45,7 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
         import highdicom  # noqa: F401
         import yaml
     except ModuleNotFoundError as error:
-        message = f'DICOM SEG takes {error.name}, which is not installed: pip install "unetv2-monai[dicom]".'
-        raise InputError(message) from error
+        raise InputError(f"DICOM SEG takes {error.name}, which is not installed: {INSTALL}") from error
     known: dict[str, Any] = {}
     for path in (bundle_dir() / "configs" / "segments.yaml", *([Path(file)] if file else [])):
         try:

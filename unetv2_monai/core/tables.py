@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A CSV file that grows row by row, and can be continued after a stop."""
 
+import contextlib
 import csv
 import os
 from collections.abc import Iterable
@@ -63,5 +64,6 @@ class Table:
 
     def discard(self) -> None:
         """Delete the file, unless it is finished."""
-        self.opened.close()
+        with contextlib.suppress(OSError):  # on a full disk, of a row that is not written yet
+            self.opened.close()
         self.incomplete.unlink(missing_ok=True)
