@@ -14,6 +14,7 @@ PLACES = {
     "bfloat16": ["fast_muon"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
+    "core.dicom_seg": ["SegFiles"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
     "core.images": ["to_rgb"],
@@ -22,7 +23,7 @@ PLACES = {
     "core.places": ["bundle_dir"],
     "data": [
         *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
-        *("RandLesionFreed", "SegFiles", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
+        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
     ],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],

@@ -4,6 +4,7 @@
 from .bfloat16 import fast_muon as fast_muon
 from .bundle.prepare import prepare as prepare
 from .bundle.run_folder import start_run as start_run
+from .core.dicom_seg import SegFiles as SegFiles
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file
@@ -18,7 +19,6 @@ from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
 from .data import PictureReader as PictureReader
 from .data import RandLesionFreed as RandLesionFreed
-from .data import SegFiles as SegFiles
 from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images

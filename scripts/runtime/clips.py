@@ -8,13 +8,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from unetv2_monai.core.dicom import Source
+from unetv2_monai.core.dicom_seg import SegFiles, seg_path
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.frames import CAMERA
 from unetv2_monai.core.lesions import lesion_columns, lesion_rows
 from unetv2_monai.core.tables import Table
 from unetv2_monai.core.video import Video, VideoWriter
 
-from .dicoms import Clip, SegWriter
+from .dicoms import Clip
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import columns
@@ -22,7 +23,7 @@ from .views import with_views
 
 
 def segment_video(
-    source: str | Source, path: Path, network: Network, settings: Settings, seg: SegWriter, broken: list[str]
+    source: str | Source, path: Path, network: Network, settings: Settings, seg: SegFiles | None, broken: list[str]
 ) -> int:
     """
     Write the tables of a video, a camera or a DICOM source, its overlay video and, if asked for or of DICOM, the masks
@@ -39,8 +40,8 @@ def segment_video(
     )
     is_camera = isinstance(source, str) and source.startswith(CAMERA)
     outputs = [path, lesion_path, *([] if settings.no_overlays else [overlay])]
-    if isinstance(source, Source) and (written := seg.path(source)):
-        outputs.append(written)
+    if isinstance(source, Source) and seg:
+        outputs.append(seg_path(settings.output_dir, source))
     if settings.skip_finished and not is_camera and all(output.is_file() for output in outputs):
         return 0
     try:
@@ -63,7 +64,7 @@ def segment_video(
                         size = result.mask.shape
                         writer = writer or VideoWriter(incomplete, size, video.rate, video.time_base, video.aspect)
                         writer.add(result.overlay, result.frame.time)
-                    if settings.seg and of_dicom:
+                    if seg and of_dicom:
                         masks.append(result.mask)
                     if settings.video_masks or of_dicom:
                         name = f"{int(result.frame.name):06d}.png"
@@ -81,8 +82,8 @@ def segment_video(
         if video.broken:
             broken.append(video.broken)
         else:
-            if isinstance(source, Source):
-                seg.write(source, masks, broken)
+            if isinstance(source, Source) and seg:
+                seg.write(source, masks, settings.output_dir, broken)
             if writer:
                 os.replace(incomplete, overlay)
             lesions.finish()

@@ -1,21 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM sources of several frames as videos, and their masks as DICOM SEG."""
+"""DICOM sources of several frames as videos."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
-
-import numpy as np
 
 from unetv2_monai.core.dicom import Source, frame_milliseconds
 from unetv2_monai.core.dicom_pixels import read_frame
-from unetv2_monai.core.dicom_seg import Segments, read_codes, write_seg
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.frames import Frame
-
-from .network import Network
-from .results import Settings
 
 
 class Clip:
@@ -36,27 +28,3 @@ class Clip:
                 yield Frame(str(number), image, number, spacing=spacing)
         except BrokenFile as error:
             self.broken = str(error)
-
-
-class SegWriter:
-    """Write ``seg/NAME.dcm`` for sources, as the settings say; without ``--seg`` nothing."""
-
-    def __init__(self, network: Network, settings: Settings) -> None:
-        self.folder, self.segments = settings.output_dir / "seg", None
-        if settings.seg:
-            description = network.description
-            codes = read_codes(settings.seg, max(description.out_channels - 1, 1), settings.seg_codes)
-            sha256 = description.weights_sha256 or hashlib.sha256(settings.model.read_bytes()).hexdigest()
-            self.segments = Segments(codes, sha256, settings.labelmap)
-
-    def path(self, source: Source) -> Path | None:
-        """Return the path of the SEG of a source; None if none is written."""
-        return self.folder / f"{source.name}.dcm" if self.segments else None
-
-    def write(self, source: Source, masks: Sequence[np.ndarray], broken: list[str]) -> None:
-        """Write the masks of all frames of a source. If its header does not allow that, ``broken`` says why."""
-        if self.segments:
-            try:
-                write_seg(self.folder / f"{source.name}.dcm", source, masks, self.segments)
-            except BrokenFile as error:
-                broken.append(str(error))

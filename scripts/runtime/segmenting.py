@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from unetv2_monai.core.dicom import PHOTOGRAPH, Source, find_sources, list_dicom
 from unetv2_monai.core.dicom_pixels import read_frame
+from unetv2_monai.core.dicom_seg import SegFiles, seg_path
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
 from unetv2_monai.core.frames import CAMERA, WHOLE, Frame
 from unetv2_monai.core.images import read_image
@@ -22,7 +23,6 @@ from unetv2_monai.core.overlay import save_overlay
 from unetv2_monai.core.tables import Table
 from unetv2_monai.core.view import find_view
 
-from .dicoms import SegWriter
 from .network import Network
 from .results import Settings, results, save_mask
 from .tables import columns
@@ -47,7 +47,9 @@ def segment(settings: Settings) -> None:
     keep_memory()
     several = len(images) > 1 or bool(videos)
     network = Network(settings.model, settings.precision, several, settings.certainty)
-    seg = SegWriter(network, settings)
+    classes, sha256 = max(network.description.out_channels - 1, 1), network.description.weights_sha256
+    options = (str(settings.model), settings.seg_codes, settings.labelmap, sha256)
+    seg = SegFiles(settings.seg, classes, *options) if settings.seg else None
     with _alone(settings.output_dir):
         if images:
             count = _segment_images(images, network, settings, photographs, seg, broken)
@@ -142,7 +144,7 @@ def _segment_images(
     network: Network,
     settings: Settings,
     photographs: Mapping[Path, Source],
-    seg: SegWriter,
+    seg: SegFiles | None,
     broken: list[str],
 ) -> int:
     output_dir, overlays = settings.output_dir, settings.output_dir / "overlays"
@@ -152,8 +154,8 @@ def _segment_images(
 
     def finished(path: Path) -> bool:
         complete = (path.name,) in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
-        written = seg.path(sources[path.name]) if path.name in sources else None
-        complete = complete and (written is None or written.is_file())
+        if seg and path.name in sources:
+            complete = complete and seg_path(output_dir, sources[path.name]).is_file()
         size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
@@ -175,8 +177,8 @@ def _segment_images(
             save_mask(result.mask, output_dir / f"{name}.png", network.description)
             if result.overlay is not None:
                 save_overlay(result.overlay, overlays / f"{name}.jpg")
-            if source := sources.get(result.frame.name):
-                seg.write(source, [result.mask], broken)
+            if seg and (source := sources.get(result.frame.name)):
+                seg.write(source, [result.mask], output_dir, broken)
             for row in lesion_rows(result.frame.name, "", result.lesions):
                 lesions.add(row)
             table.add([result.frame.name, *result.cells])

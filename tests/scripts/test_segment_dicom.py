@@ -18,7 +18,7 @@ import highdicom
 import SimpleITK as sitk
 
 from unetv2_monai.core.dicom import PHOTOGRAPH, SERIES, Source, find_sources
-from unetv2_monai.core.dicom_seg import Segments, read_codes, write_seg
+from unetv2_monai.core.dicom_seg import SegFiles, read_codes
 
 from ..conftest import read_table
 from ..support import dicom
@@ -95,7 +95,7 @@ def test_every_reader_sees_the_masks(segmented, tmp_path):
             assert (by_dcmqi(seg, source, folder) == masks).all(), source.name
     opened = pydicom.dcmread(segmented / "out" / "seg" / "endoscopic.dcm").SegmentSequence[0]
     assert opened.SegmentedPropertyTypeCodeSequence[0].CodeValue == "95324001"
-    assert "ab" * 32 in opened.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters[0]
+    assert "ab" * 32 in opened.SegmentationAlgorithmIdentificationSequence[0].AlgorithmParameters
 
 
 def test_lesions_of_both_commands(segmented):
@@ -167,8 +167,10 @@ def test_a_real_series_keeps_its_grid(real_data, tmp_path):
     (source,) = find_sources(real_data / "dicom" / "ct_seg").sources
     masks = (np.random.default_rng(0).random((len(source.places), 512, 512)) < 0.1).astype(np.uint8)
     masks[0] = 0  # an empty slice is kept
-    seg = tmp_path / "seg.dcm"
-    write_seg(seg, source, masks, Segments(read_codes(["polyp"], 1), "0" * 64))
+    broken: list[str] = []
+    SegFiles(["polyp"], 1, "", sha256="0" * 64).write(source, masks, tmp_path, broken)
+    seg = tmp_path / "seg" / f"{source.name}.dcm"
+    assert broken == []
     assert (by_highdicom(seg, source) == masks).all()
     assert (by_simpleitk(seg, source) == masks).all()
     assert (by_dcmqi(seg, source, tmp_path) == masks).all()

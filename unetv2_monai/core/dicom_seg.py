@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write masks as DICOM Segmentation, by highdicom, with a frame for each frame of the source."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,45 @@ CODES = ("category", "type", "anatomy", "modifier")
 MOST_PIXELS = 2**31  # of all frames, one byte each in memory
 
 
-@dataclass(frozen=True)
-class Segments:
+class SegFiles:
     """
-    How masks become DICOM SEG: the name and the codes of each class from 1 on, and what segmented them.
+    Write masks as ``seg/NAME.dcm`` in a folder, and find the codes of the segments first.
 
-    ``sha256``: of the weights or of the exported file. ``labelmap``: write one LABELMAP instead of BINARY segments,
-    which more programs read.
+    Args:
+        names: a segment of ``segments.yaml`` for each class without background.
+        classes: number of these classes.
+        weights: the file of weights, or the exported network.
+        codes: a file of one's own with the codes of segments. Defaults to None.
+        labelmap: write one LABELMAP instead of BINARY segments, which more programs read. Defaults to False.
+        sha256: SHA-256 of the weights, if it is known. Defaults to None: that of the file.
+
+    Raises:
+        InputError: when a name is unknown, or their number is not that of the classes.
     """
 
-    codes: Mapping[str, Mapping[str, Sequence[str]]]
-    sha256: str
-    labelmap: bool = False
+    def __init__(
+        self,
+        names: Sequence[str],
+        classes: int,
+        weights: str,
+        codes: str | None = None,
+        labelmap: bool = False,
+        sha256: str | None = None,
+    ) -> None:
+        self.codes, self.labelmap = read_codes(names, classes, codes), labelmap
+        self.sha256 = sha256 or hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+
+    def write(self, source: Source, masks: Sequence[np.ndarray], output_dir: Path, broken: list[str]) -> None:
+        """Write the masks of all frames of a source. If its header does not allow that, ``broken`` says why."""
+        try:
+            write_seg(seg_path(output_dir, source), source, masks, self)
+        except BrokenFile as error:
+            broken.append(str(error))
+
+
+def seg_path(output_dir: Path, source: Source) -> Path:
+    """Return the path of a source's SEG."""
+    return output_dir / "seg" / f"{source.name}.dcm"
 
 
 def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> dict[str, dict[str, Sequence[str]]]:
@@ -65,7 +92,7 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
     return {name: known[name] for name in names}
 
 
-def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments: Segments) -> None:
+def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments: SegFiles) -> None:
     """
     Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DICOM for the configs: readers of pictures and volumes, and masks as DICOM SEG."""
+"""DICOM for the configs: a reader of pictures, the items of a folder, and what was written for them."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from monai.data import PILReader
 from monai.utils import ensure_tuple
 from PIL import Image
 
-from ..core.dicom import PHOTOGRAPH, SERIES, Source, find_sources
+from ..core.dicom import SERIES, Source, find_sources
 from ..core.dicom_pixels import check_source, read_frame, read_series
-from ..core.dicom_seg import Segments, read_codes, write_seg
 from ..core.errors import BrokenFile
 from ..core.images import to_rgb
 from .layouts import Item
@@ -71,40 +69,18 @@ def dicom_items(root: Path, volumes: bool, check: bool) -> tuple[list[Item], lis
     return items, sources, broken
 
 
-class SegFiles:
-    """
-    Write the masks of DICOM images as ``seg/NAME.dcm`` beside them.
+def mask_paths(source: Source, folder: Path) -> list[Path]:
+    """Return the files of a source's masks: one volume, or an image for each frame."""
+    volume = folder / f"{source.name}.nii.gz"
+    if source.kind == SERIES and volume.is_file():
+        return [volume]
+    return [folder / f"{Path(address).stem}.png" for address in source.addresses()]
 
-    Args:
-        names: a segment of ``segments.yaml`` for each class without background.
-        classes: number of these classes.
-        weights: the file of weights, whose SHA-256 is written.
-        codes: a file of one's own with the codes of segments. Defaults to None.
-        labelmap: write LABELMAP instead of BINARY. Defaults to False.
 
-    Raises:
-        InputError: when a name is unknown, or their number is not that of the classes.
-    """
-
-    def __init__(
-        self, names: Sequence[str], classes: int, weights: str, codes: str | None = None, labelmap: bool = False
-    ) -> None:
-        self.weights, self.codes, self.labelmap = Path(weights), read_codes(names, classes, codes), labelmap
-
-    def write(self, images: Any, output_dir: str) -> None:
-        """Write those of an ``ImageList``, from the masks in a folder; its ``broken`` names what cannot be written."""
-        folder = Path(output_dir)
-        segments = Segments(self.codes, hashlib.sha256(self.weights.read_bytes()).hexdigest(), self.labelmap)
-        for source in images.sources:
-            try:
-                write_seg(folder / "seg" / f"{source.name}.dcm", source, self._masks(source, folder), segments)
-            except (BrokenFile, FileNotFoundError) as error:
-                images.broken.append(str(error))
-
-    def _masks(self, source: Source, folder: Path) -> list[np.ndarray]:
-        """Read the class indices of each frame (height, width)."""
-        volume = folder / f"{source.name}.nii.gz"
-        if source.kind != PHOTOGRAPH and volume.is_file():
-            return [*np.asarray(nibabel.load(volume).dataobj).astype(np.uint8).transpose(2, 1, 0)]
-        masks = [np.asarray(Image.open(folder / f"{Path(address).stem}.png")) for address in source.addresses()]
-        return [mask > 0 for mask in masks] if len(self.codes) == 1 else masks
+def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
+    """Read the class indices of each frame of a source (height, width) from the masks that were written."""
+    first, *others = mask_paths(source, folder)
+    if first.suffix == ".gz":
+        return [*np.asarray(nibabel.load(first).dataobj).astype(np.uint8).transpose(2, 1, 0)]
+    masks = [np.asarray(Image.open(path)) for path in (first, *others)]
+    return [mask > 0 for mask in masks] if one_class else masks

@@ -8,10 +8,11 @@ from monai.utils import ensure_tuple
 
 from ..core import listing
 from ..core.dicom import Source, list_dicom
+from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
 from .checks import check_each, image_size, list_problems, mask_size
-from .dicoms import dicom_items
+from .dicoms import dicom_items, mask_paths, masks_of
 from .layouts import Item
 
 
@@ -24,6 +25,15 @@ class ImageList(list[Item]):
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = (), sources: Iterable[Source] = ()) -> None:
         super().__init__(items)
         self.broken, self.sources = list(broken), list(sources)
+
+    def write_segs(self, output_dir: str, seg: SegFiles) -> None:
+        """Write the masks of DICOM as SEG; ``broken`` names what cannot be written."""
+        folder, one_class = Path(output_dir), len(seg.codes) == 1
+        for source in self.sources:
+            if all(path.is_file() for path in mask_paths(source, folder)):
+                seg.write(source, masks_of(source, folder, one_class), folder, self.broken)
+            else:
+                self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
     def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
         """
@@ -73,9 +83,21 @@ def list_images(
     root = Path(dataset_dir)
     if not root.exists():
         raise InputError(f"dataset_dir {root} does not exist. It is the folder of the images, or one image.")
+    sources: list[Source] = []
     if list_dicom(root):
         items, sources, broken = dicom_items(root, in_channels not in (None, 3), check)
-        return _unfinished(items, broken, sources, root, output_dir, skip_broken, skip_finished, overlay_dir)
+    else:
+        items, broken = _items(root, check, output_dir, in_channels)
+    if broken and not skip_broken:
+        raise InputError(list_problems(root, broken))
+    if skip_finished and output_dir is not None:
+        unfinished = check_each(items, lambda item: _check_outputs(_first(item), Path(output_dir), overlay_dir))
+        items = [item for item, reason in zip(items, unfinished) if reason]
+    return ImageList(items, broken, sources)
+
+
+def _items(root: Path, check: bool, output_dir: str | None, in_channels: int | None) -> tuple[list[Item], list[str]]:
+    """Return the images of a folder, or one image, and sentences of those that are broken."""
     paths = listing.list_images(root) if root.is_dir() else [root]
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
@@ -87,26 +109,7 @@ def list_images(
         errors = check_each(items, lambda item: image_size(item["image"], in_channels))
         items = [item for item, error in zip(items, errors) if not error]
         broken = [error for error in errors if error]
-    return _unfinished(items, broken, [], paths[0].parent, output_dir, skip_broken, skip_finished, overlay_dir)
-
-
-def _unfinished(
-    items: list[Item],
-    broken: Sequence[str],
-    sources: Sequence[Source],
-    root: Path,
-    output_dir: str | None,
-    skip_broken: bool,
-    skip_finished: bool,
-    overlay_dir: str | None,
-) -> ImageList:
-    """Refuse broken files unless they are skipped, and leave out finished images."""
-    if broken and not skip_broken:
-        raise InputError(list_problems(root, broken))
-    if skip_finished and output_dir is not None:
-        unfinished = check_each(items, lambda item: _check_outputs(_first(item), Path(output_dir), overlay_dir))
-        items = [item for item, reason in zip(items, unfinished) if reason]
-    return ImageList(items, broken, sources)
+    return items, broken
 
 
 def _first(item: Item) -> Path:

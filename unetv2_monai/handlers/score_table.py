@@ -152,19 +152,14 @@ class ScoreTable:
                 row["bins"] = calibration_bins(prob, label).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
                 row["detected"] = detect(*map(convert_to_numpy, (prob, pred | (prob >= LOW), label)), self._point())
-                row["lesions"] = self._measured(output, channel, spacing)
+                mask = convert_to_numpy(pred).astype(np.uint8) * max(channel, 1)
+                sizes = [float(size) for size in spacing] if spacing is not None and mask.ndim == 3 else None
+                row["lesions"] = measure_lesions(mask, convert_to_numpy(prob), sizes)
                 self.rows.append(json.dumps(row))
 
     def _point(self) -> float:
         """Return the certainty from which regions count."""
         return self.certainty if self.out_channels == 1 else 0.0
-
-    def _measured(self, output: Any, channel: int, spacing: Any) -> list[list[Any]]:
-        """Measure the lesions that one class of the mask has."""
-        pred, prob = (convert_to_numpy(output[key][channel]) for key in ("pred", "prob"))
-        mask = (pred > 0).astype(np.uint8) * max(channel, 1)
-        stated = [float(size) for size in spacing] if mask.ndim == 3 and spacing is not None else None
-        return measure_lesions(mask, prob, stated)
 
     def _write(self, engine: Engine) -> None:
         rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
