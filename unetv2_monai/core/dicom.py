@@ -69,9 +69,12 @@ class Found:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file is DICOM, by the letters that all such files have at one place."""
-    with path.open("rb") as opened:
-        return opened.read(132)[128:] == b"DICM"
+    """Tell whether a file that can be opened is DICOM, by the letters that all such files have at one place."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def located(address: str | Path) -> tuple[Path, int] | None:

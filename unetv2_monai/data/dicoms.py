@@ -81,6 +81,7 @@ def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
     """Read the class indices of each frame of a source (height, width) from the masks that were written."""
     first, *others = mask_paths(source, folder)
     if first.suffix == ".gz":
-        return [*np.asarray(nibabel.load(first).dataobj).astype(np.uint8).transpose(2, 1, 0)]
+        volume: Any = nibabel.load(first)
+        return [*np.asarray(volume.dataobj).astype(np.uint8).transpose(2, 1, 0)]
     masks = [np.asarray(Image.open(path)) for path in (first, *others)]
     return [mask > 0 for mask in masks] if one_class else masks

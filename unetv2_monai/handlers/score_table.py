@@ -151,7 +151,8 @@ class ScoreTable:
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
-                row["detected"] = detect(*map(convert_to_numpy, (prob, pred | (prob >= LOW), label)), self._point())
+                shown, marked, lesion = map(convert_to_numpy, (prob, pred | (prob >= LOW), label))
+                row["detected"] = detect(shown, marked, lesion, self._point())
                 mask = convert_to_numpy(pred).astype(np.uint8) * max(channel, 1)
                 sizes = [float(size) for size in spacing] if spacing is not None and mask.ndim == 3 else None
                 row["lesions"] = measure_lesions(mask, convert_to_numpy(prob), sizes)
