@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--dataset_dir", required=True, help="the server's images, with their masks")
     parser.add_argument("--test_dir", required=True, help="images and masks that the server does not have")
     parser.add_argument("--rounds", type=int, nargs="+", default=[10, 20], help="images to label in each round")
-    parser.add_argument("--epochs", type=int, default=50, help="epochs per round (default: 50)")
+    parser.add_argument("--epochs", type=int, default=25, help="epochs per round (default: 25)")
     parser.add_argument("--strategy", default="uncertainty", help="default: uncertainty")
     parser.add_argument("--figure", type=Path, help="write a PNG of three test images")
     arguments = parser.parse_args()

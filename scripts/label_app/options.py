@@ -149,7 +149,7 @@ class Next(Options):
 
 
 class NewTraining(Options):
-    max_epochs: Epochs = 50
+    max_epochs: Epochs = 25  # as good as 50 at 0.0003, in half of the time: docs/results
 
 
 def checked(model: type[BaseModel], text: str | bytes) -> dict[str, Any]:

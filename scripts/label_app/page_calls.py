@@ -15,13 +15,13 @@ from monailabel.interfaces.utils.app import app_instance
 from options import ImageId, NewTraining, Next, Version
 from PIL import Image
 from store import changed
-from training import MAX_EPOCHS
 from uploads import check_png
 
 from unetv2_monai import to_mask
 from unetv2_monai.data.checks import image_size
 
 FOLDER = Path(__file__).parent / "page"
+PAGE_EPOCHS = NewTraining().max_epochs
 # the first colours stand out from mucosa and skin
 COLORS = ("#00e5ff", "#7dff3c", "#e45cff", "#ffe600", "#4d7dff", "#ff7b1c", "#00c08b", "#ff4040")
 UPRIGHT = (None, 1)  # EXIF orientations
@@ -53,7 +53,7 @@ def state() -> dict[str, Any]:
         "images": images,
         "labelled": len(store.get_labeled_images()),
         "training": app.trainings.state(),
-        "max_epochs": MAX_EPOCHS,
+        "max_epochs": PAGE_EPOCHS,
         "volumes": app.volumes,
         "withdraws": store.withdrawn is not None,
     }
@@ -147,7 +147,7 @@ def training() -> dict[str, Any]:
 @router.post("/page/train", status_code=202)
 def train(given: Annotated[dict, json_body(NewTraining)]) -> dict[str, Any]:
     refuse_volumes()
-    app_instance().trainings.start(given.get("max_epochs", MAX_EPOCHS))
+    app_instance().trainings.start(given.get("max_epochs", PAGE_EPOCHS))
     return training()
 
 

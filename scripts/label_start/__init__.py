@@ -24,7 +24,7 @@ from unetv2_monai.core.listing import is_volume, list_files
 from unetv2_monai.entries import recipe_of
 
 CODE = Path(__file__).resolve().parents[1] / "label_app"
-FINE_TUNING_RATE = 0.0003  # learning rate for trained weights: on few labels, 0.001 makes them worse
+FINE_TUNING_RATE = 0.0005  # learning rate for trained weights: on few labels, 0.001 makes them worse
 
 
 def prepare_images(arguments: Namespace) -> list[Path]:

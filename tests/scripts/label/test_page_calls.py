@@ -51,7 +51,7 @@ def test_state(server):
     names = [each["id"] for each in state["images"]]
     assert names == sorted(names)
     assert len(names) == 13
-    assert (state["labelled"], state["volumes"], state["max_epochs"]) == (0, False, 50)
+    assert (state["labelled"], state["volumes"], state["max_epochs"]) == (0, False, 25)
     assert state["training"] == {
         "status": "idle", "epoch": 0, "max_epochs": 0, "detail": "", "held_out": 0, "unchanged": 0,
         "dice_before": None, "dice_after": None, "previous_kept": False, "history": [],

@@ -265,8 +265,8 @@ def written(case: Path, **changes: object) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("checkpoint", "changed", "rate"),
     [
-        (None, {}, 0.0003),  # the shipped weights
-        ("skin_lesions.pt", {}, 0.0003),
+        (None, {}, 0.0005),  # the shipped weights
+        ("skin_lesions.pt", {}, 0.0005),
         ("skin_lesions.pt", {"learning_rate": "0.002"}, 0.002),
         (None, {"seed": "1"}, 0.001),  # from ImageNet
     ],
