@@ -18,7 +18,7 @@ from unetv2_monai.core.video import Video, VideoWriter
 from .dicoms import Clip
 from .network import Network
 from .results import Settings, results, save_mask
-from .tables import columns
+from .tables import columns, lesion_table
 from .views import with_views
 
 
@@ -33,11 +33,7 @@ def segment_video(
     these names, and ``broken`` gets a sentence. Those of an earlier run are deleted at the start, those of this run
     after an error. Returns the number of frames written.
     """
-    overlay, lesion_path, of_dicom = (
-        _overlay(path),
-        path.with_name(f"{path.stem}_lesions.csv"),
-        isinstance(source, Source),
-    )
+    overlay, lesion_path, of_dicom = _overlay(path), lesion_table(path), isinstance(source, Source)
     is_camera = isinstance(source, str) and source.startswith(CAMERA)
     outputs = [path, lesion_path, *([] if settings.no_overlays else [overlay])]
     if isinstance(source, Source) and seg:

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai.core.dicom import PHOTOGRAPH, Source, find_sources, list_dicom
+from unetv2_monai.core.dicom import PHOTOGRAPH, Source, find_sources, list_dicom, located
 from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.dicom_seg import SegFiles, seg_path
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
@@ -25,7 +25,7 @@ from unetv2_monai.core.view import find_view
 
 from .network import Network
 from .results import Settings, results, save_mask
-from .tables import columns
+from .tables import columns, lesion_table
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
@@ -123,12 +123,18 @@ def _video_name(video: str | Source) -> str:
 def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str | Source, Path]], output_dir: Path) -> None:
     """Refuse outputs that would replace inputs, or outputs of other inputs."""
     masks = [(path, output_dir / f"{path.stem}.png") for path in images]
-    written: dict[Path, object] = {output_dir / "images.csv": "all images"} if images else {}
+    tables = [*tables, *((video, lesion_table(path)) for video, path in tables)]
+    written: dict[Path, object] = {}
+    if images:
+        written = {output_dir / name: "all images" for name in ("images.csv", "lesions.csv")}
     problems = []
     for source, output in (*masks, *tables):
+        shown: object = source
+        if isinstance(source, Source) or (isinstance(source, Path) and located(source)):
+            shown = source.name  # without patient data
         if output in written:
-            problems.append(f"{output.name}: of {written[output]} and of {source}")
-        written[output] = source
+            problems.append(f"{output.name}: of {written[output]} and of {shown}")
+        written[output] = shown
     if problems:
         raise InputError("outputs would overwrite each other:\n  " + "\n  ".join(problems))
     folders = [folder.resolve() for folder in (output_dir, output_dir / "overlays")]

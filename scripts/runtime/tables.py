@@ -2,8 +2,14 @@
 """What is measured on the mask of an image or a frame."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+
+
+def lesion_table(table: Path) -> Path:
+    """Return the path of a video's table of lesions, by that of its table."""
+    return table.with_name(f"{table.stem}_lesions.csv")
 
 
 def columns(classes: Sequence[str]) -> list[str]:

@@ -126,8 +126,8 @@ def find_sources(path: Path) -> Found:
     readable = [header for header in headers if header is not None]
     names = _Names({word for header in readable for word in _private_words(header)})
     found, left_out = Found(), Counter[str]()
-    patients = {str(header.get("PatientID") or header.get("PatientName", "")) for header in readable}
-    if len(patients - {""}) > 1:
+    patients = {str(header.get("PatientID") or header.get("PatientName", "")) for header in readable} - {""}
+    if len(patients) > 1:
         raise InputError(f"{path} holds files of {len(patients)} patients: name the folder of one of them.")
     series: dict[str, list[tuple[Path, Any]]] = {}
     for file, header in zip(files, headers):
@@ -141,8 +141,7 @@ def find_sources(path: Path) -> Found:
             if header is None:
                 found.broken.append(f"{name}: is no DICOM file that can be read")
                 continue
-            count = int(header.get("NumberOfFrames") or 1)
-            places = tuple((file, index) for index in range(count))
+            places = tuple((file, index) for index in range(int(header.get("NumberOfFrames") or 1)))
             found.sources.append(Source(kind, name, places, _spacing(_measures(header, 0))))
     for slices in series.values():
         name = names.unused(f"series_{slices[0][1].get('SeriesNumber') or ''}".rstrip("_"))
@@ -150,6 +149,8 @@ def find_sources(path: Path) -> Found:
             found.sources.append(_stack(name, slices))
         except BrokenFile as error:
             found.broken.append(str(error))
+        except Exception as error:  # of values that are none, or of missing ones
+            found.broken.append(f"{name}: its headers cannot be used ({error})")
     if left_out:
         shown = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
         logger.info(f"DICOM files that are no images are left out: {shown}.")
@@ -211,6 +212,7 @@ def _header(path: Path) -> Any:
         raise InputError(f"DICOM takes pydicom, which is not installed: {INSTALL}") from error
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
+        int(header.get("NumberOfFrames") or 1)
         return header if _class_name(header) else None
     except Exception:  # of damaged files, pydicom raises almost anything
         return None
