@@ -27,6 +27,7 @@ DICOM_ENDING = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
 VIDEO_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))  # MPEG-2, H.264 and H.265
 PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "SOPInstanceUID")
 OTHER_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
+LABELMAP = ("1.2.840.10008.5.1.4.1.1.66.7", "Label Map Segmentation Storage")  # pydicom 3.0 does not name it
 INSTALL = 'pip install "unetv2-monai[dicom]", or for segment.py alone: make runtime-dicom.'
 SHORT = 4  # a shorter word counts only as a whole word of a name
 VOLUMES: dict[str, tuple[str, ...]] = {}  # the addresses of all slices by that of the first one
@@ -220,7 +221,8 @@ def _header(path: Path) -> Any:
 
 def _class_name(header: Any) -> str:
     """Return what a file is, such as "CT Image Storage"; that of DICOMDIR is in its file header alone."""
-    return getattr(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID"), "name", "")
+    kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    return LABELMAP[1] if kind == LABELMAP[0] else getattr(kind, "name", "")
 
 
 def _kind(header: Any) -> str:

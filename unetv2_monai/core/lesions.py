@@ -46,10 +46,11 @@ def measure_lesions(
     lead = (slice(None),) * (probability.ndim - mask.ndim)
     mask, probability = mask[box], probability[lead + box]
     for index in np.unique(mask[mask > 0]).tolist():
-        marked = mask == index
+        marked = np.ascontiguousarray(mask == index)
         places = np.nonzero(marked)
         numbers = components(marked)[places]
-        order = np.argsort(numbers, kind="stable")
+        small = np.uint16 if numbers.max() < 2**16 else np.int64  # which is sorted in a fraction of the time
+        order = np.argsort(numbers.astype(small), kind="stable")
         starts = np.flatnonzero(np.diff(numbers[order], prepend=0))
         axes = [axis[order] for axis in places]
         values = (probability if probability.ndim == mask.ndim else probability[index])[places][order]
