@@ -64,8 +64,8 @@ class SaveLesionsd(SaveImaged):
     """
     Write ``lesions.csv``: a row for each lesion, as :py:func:`unetv2_monai.core.lesions.measure_lesions` measures it.
 
-    The file is ``lesions_incomplete.csv`` until ``finish``. Where MONAI Label or ``predict`` leave out what saves
-    files, by its class, this step is left out too.
+    The file is ``lesions_incomplete.csv`` until ``finish``. MONAI Label and ``predict`` leave out what saves files, by
+    its class. In MONAI Deploy, whose images have no file, this step does nothing.
 
     Args:
         keys: key of masks of class indices, (1, width, height) or (1, dim_0, dim_1, dim_2).
@@ -83,6 +83,8 @@ class SaveLesionsd(SaveImaged):
         """Add the rows of one image."""
         out = dict(data)
         for key in self.key_iterator(out):
+            if "filename_or_obj" not in getattr(out[key], "meta", {}):
+                continue
             mask, probability = (np.asarray(convert_to_numpy(out[name])) for name in (key, self.prob_key))
             meta, dimensions = out[key].meta, mask.ndim - 1
             self.table = self.table or Table(self.path, lesion_columns(dimensions), self.go_on, keys=3)
