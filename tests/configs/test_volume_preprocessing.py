@@ -165,7 +165,7 @@ def test_endings_in_capitals_and_of_free_surfer(tmp_path):
     write_volume(tmp_path / "in" / "UPPER.NII.GZ", values, COARSE)
     nibabel.save(nibabel.MGHImage(values, COARSE), tmp_path / "in" / "brain.mgz")
     out = infer(tmp_path)
-    assert sorted(path.name for path in out.iterdir()) == ["UPPER.nii.gz", "brain.nii.gz"]
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["UPPER.nii.gz", "brain.nii.gz"]
     labels = [nibabel.load(out / name) for name in ("UPPER.nii.gz", "brain.nii.gz")]
     for label in labels:
         np.testing.assert_allclose(label.affine, COARSE)

@@ -173,7 +173,7 @@ def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch
         return  # their run: test_a_packed_volume_network_runs_as_it_is
     draw_pair(tmp_path / "one", "case", 50, 40)
     run([str(bundle / "configs" / "inference.json")], "inference", dataset_dir="one", image_size=32, output_dir="masks")
-    assert [path.name for path in Path("masks").iterdir()] == ["case.png"]
+    assert [path.name for path in Path("masks").glob("*.png")] == ["case.png"]
 
 
 def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
@@ -191,7 +191,7 @@ def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
     flow.initialize()
     assert flow.check_properties() == []
     flow.run()
-    assert [path.name for path in Path("output", "masks").iterdir()] == ["turned.nii.gz"]  # where the user is
+    assert [path.name for path in Path("output", "masks").glob("*.nii.gz")] == ["turned.nii.gz"]  # where the user is
     label = nibabel.load("output/masks/turned.nii.gz")
     assert (label.shape, label.get_data_dtype()) == (values.shape, np.uint8)
     assert nibabel.aff2axcodes(label.affine) == ("A", "L", "I")
