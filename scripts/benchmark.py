@@ -20,7 +20,6 @@ each runtime, times the networks of docs/results/comparison, and draws choice.pn
 the logits of an exported file are from PyTorch's.
 """
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +39,7 @@ from common.rows import Row as ComparedRow
 from PIL import Image
 
 from unetv2_monai import to_mask
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.files import read_csv, write_atomic
 from unetv2_monai.data import find_pairs
 from unetv2_monai.metrics import mask_dice
 
@@ -95,10 +94,9 @@ def compared() -> list[Row]:
 def mean_dice(scores: Path) -> dict[str, float]:
     """Average the Dice of each row of a comparison over its seeds and images, at equal epochs."""
     found: dict[str, list[float]] = defaultdict(list)
-    with scores.open(newline="") as opened:
-        for row in csv.DictReader(opened):
-            if row["terms"] == "epochs":
-                found[row["row"]].append(float(row["dice"]))
+    for row in read_csv(scores):
+        if row["terms"] == "epochs":
+            found[row["row"]].append(float(row["dice"]))
     return {name: fmean(values) for name, values in found.items()}
 
 

@@ -13,7 +13,6 @@ scripts/federated_client.py.
 """
 
 import argparse
-import csv
 import importlib.util
 import json
 import os
@@ -31,7 +30,7 @@ from common.pages import markdown
 from monai.data import partition_dataset
 
 from unetv2_monai import InputError, load_datalist, load_weights
-from unetv2_monai.core.files import write_csv
+from unetv2_monai.core.files import read_csv, write_csv
 
 # for all processes, since the sites share the cores of one machine
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
@@ -115,8 +114,7 @@ def score(weights: Path, folder: Path, test_dir: Path, options: Mapping[str, Any
     """Score one network, and return its mean Dice and IoU over the test images."""
     own = {**options, "dataset_dir": test_dir, "output_dir": folder, "eval_dir": folder, "checkpoint": weights}
     run_bundle("evaluating", ["train.json", "evaluate.json"], own)
-    with (folder / "scores.csv").open(newline="") as opened:
-        rows = list(csv.DictReader(opened))
+    rows = read_csv(folder / "scores.csv")
     return {name: fmean(float(row[name]) for row in rows) for name in ("dice", "iou")}
 
 

@@ -13,7 +13,6 @@ that it shows, the worst 200 at most. Then it writes `output/report.html`, which
 """
 
 import copy
-import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,8 +29,8 @@ from PIL import Image
 
 from unetv2_monai import InputError, load_weights
 from unetv2_monai.bundle.run_folder import pairs_of_run, trained_among
-from unetv2_monai.core.errors import input_error_behind
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.errors import unwrapped
+from unetv2_monai.core.files import read_csv, write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, boxed, outlined, side_by_side, stacked
 from unetv2_monai.core.view import find_view
 from unetv2_monai.data.pictures import picture
@@ -137,14 +136,6 @@ def parsed(config: dict[str, Any]) -> ConfigParser:
     if "LOCAL_RANK" in str(config["device"]):
         parser["device"] = "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')"
     return parser
-
-
-def content_of(parser: ConfigParser, key: str) -> Any:
-    """Return a part of a config; an ``InputError`` is raised without the errors that MONAI wraps it in."""
-    try:
-        return parser.get_parsed_content(key)
-    except Exception as error:
-        raise input_error_behind(error) or error from None
 
 
 def predict(
@@ -291,29 +282,23 @@ def about_training(
     ]
 
 
-def read_rows(text: str) -> list[dict[str, str]]:
-    """Return the content of a CSV file."""
-    return list(csv.DictReader(io.StringIO(text)))
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     options = new_parser(__doc__)
     options.add_argument("output_dir", type=Path, help="output folder of training and evaluating")
     folder = options.parse_args(argv).output_dir
 
-    texts = {}
-    for name in ("summary.json", "scores.csv", "config.json"):
-        path = folder / "evaluation" / name
+    paths = [folder / "evaluation" / name for name in ("summary.json", "config.json", "scores.csv")]
+    for path in paths:
         if not path.is_file():
             raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
-        texts[name] = path.read_text()
-    summary, config = json.loads(texts["summary.json"]), json.loads(texts["config.json"])
-    lines = read_rows(texts["scores.csv"])
+    summary, config = (json.loads(path.read_text()) for path in paths[:2])
+    lines = read_csv(paths[2])
     several = len({line["class"] for line in lines}) > 1
     rows = [Scored.from_row(line, several) for line in lines]
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
-    items = {item["image"]: item for item in content_of(parser, "eval_datalist")[section]}
+    with unwrapped():
+        items = {item["image"]: item for item in parser.get_parsed_content("eval_datalist")[section]}
 
     images = {"calibration": calibration(summary)}
     found = {name: one["detection"] for name, one in summary.items() if "detection" in one}
@@ -321,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
     if noted["config"] and (folder / "metrics.csv").is_file():
-        epochs = read_rows((folder / "metrics.csv").read_text())
+        epochs = read_csv(folder / "metrics.csv")
         images["curves"] = curves(epochs)
         about += about_training(folder, noted, epochs, items)
 

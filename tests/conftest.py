@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import csv
 import importlib.util
 import os
 import subprocess
@@ -11,12 +10,11 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from unetv2_monai import UNetV2
 
-from .data.folders import write_volume
-from .support.workflow import DEFAULT_BACKBONE, TINY, TRAIN, run
+from .data.folders import write_image, write_volume
+from .support.workflow import DEFAULT_BACKBONE, TINY, TRAIN, read_table, run  # noqa: F401 - others import it from here
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,10 +34,8 @@ def draw_pair(folder: Path, name: str, width: int, height: int, ending: str = "p
     y, x = np.mgrid[0:height, 0:width]
     mask = np.hypot(x - rng.uniform(0.3, 0.7) * width, y - rng.uniform(0.3, 0.7) * height) < 0.25 * min(width, height)
     image = rng.integers(20, 60, (height, width, 3)) + 150 * mask[..., None]
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image.astype(np.uint8)).save(folder / "images" / f"{name}.{ending}")
-    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / "masks" / f"{name}.png")
+    write_image(folder / "images" / f"{name}.{ending}", image.astype(np.uint8))
+    write_image(folder / "masks" / f"{name}.png", mask)
 
 
 def draw_pairs(folder: Path, count: int, name: str = "case", width: int = 60, height: int = 48) -> None:
@@ -101,12 +97,6 @@ def unpacked(package, tmp_path_factory) -> Path:
         opened.extractall(folder)
     (bundle,) = folder.iterdir()
     return bundle
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with path.open(newline="") as opened:
-        return list(csv.DictReader(opened))
 
 
 def script(name: str) -> ModuleType:

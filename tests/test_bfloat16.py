@@ -52,6 +52,3 @@ def test_steps_are_the_same_but_for_rounding(processor):
     exact = step()
     assert not torch.equal(exact, rounded)
     assert (exact - rounded).abs().max() < 0.02 * exact.abs().max()
-    # Newton and Schulz's iteration brings all singular values of the gradient near 1
-    values = torch.linalg.svdvals(orthogonalised())
-    assert 0.6 < values.min() < values.max() < 1.3

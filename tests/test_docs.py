@@ -19,6 +19,7 @@ from PIL import Image
 from unetv2_monai import command
 
 from .conftest import ROOT, script
+from .data.folders import write_image
 from .support.workflow import CONFIGS
 
 DOCS = ROOT / "docs"
@@ -98,12 +99,10 @@ def files(tmp_path, monkeypatch) -> Path:
     """The images that the code of the pages opens; the lesion is a rectangle."""
     frame, mask = np.full((80, 100, 3), 100, np.uint8), np.zeros((80, 100), np.uint8)
     mask[20:50, 30:70] = 255
-    for folder in ("frames", "output/masks"):
-        (tmp_path / folder).mkdir(parents=True)
     for name in ("frames/a.png", "frame.png", "image.jpg"):
-        Image.fromarray(frame).save(tmp_path / name)
-    Image.fromarray(mask).save(tmp_path / "output" / "masks" / "a.png")
-    Image.fromarray(np.full((8, 10), 4095, np.uint16)).save(tmp_path / "scan.tif")
+        write_image(tmp_path / name, frame)
+    write_image(tmp_path / "output" / "masks" / "a.png", mask)
+    write_image(tmp_path / "scan.tif", np.full((8, 10), 4095, np.uint16))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of ``benchmark.py``: times of forward passes, of training steps, and of whole commands."""
 
-import csv
 import shutil
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ from common.command import RUNTIME_PYTHON
 from common.exports import FORMATS, export, inference_config
 
 from unetv2_monai import InputError, UNetV2, load_weights
+from unetv2_monai.core.files import read_csv
 
 from .timing import BFLOAT16, CUDA, Row, Variant, count, new_process, peak, timed
 
@@ -236,8 +236,7 @@ def processes(full: bool, folder: Path) -> Iterator[Table]:
     def rate(number: int) -> float:
         shutil.rmtree(out, ignore_errors=True)
         run_command(Variant("training", ("multi_gpu_train.json",)), folder, own, number)
-        with (out / "metrics.csv").open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
+        rows = read_csv(out / "metrics.csv")
         return int(rows[0]["iteration"]) * batch_size * number / min(float(row["seconds"]) for row in rows[1:])
 
     rates = medians(3 if full else 1, {str(number): partial(rate, number) for number in (1, 2)})

@@ -192,19 +192,6 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     )
 
 
-def runner(parser: ConfigParser, state: Mapping[str, torch.Tensor] | None = None) -> Run:
-    """
-    Return the function that computes logits of a batch of preprocessed images, as inference computes them.
-
-    ``state``: weights to load; None if the config's network is an exported file or has its weights already.
-    """
-    if state is not None:
-        parser.get_parsed_content("network").load_state_dict(state)
-    inferer, network = (parser.get_parsed_content(f"evaluator#{key}") for key in ("inferer", "network"))
-    network.eval()
-    return lambda x: inferer(x, network)
-
-
 def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: int | None = None) -> list[torch.Tensor]:
     """Preprocess images, each into a batch of one: ``most`` of them, spread evenly over all, or all."""
     preprocessing = parser.get_parsed_content("preprocessing")
@@ -265,7 +252,9 @@ def export(
         made = Path(unchecked) / one.file
         opset = one.export(Job(network, options, describe(options, checkpoint), calibration), made)
         exported = inference_config({**options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
-        found = compare(runner(exported), network, noise, images or calibration)
+        inferer, runtime = (exported.get_parsed_content(f"evaluator#{key}") for key in ("inferer", "network"))
+        runtime.eval()
+        found = compare(lambda x: inferer(x, runtime), network, noise, images or calibration)
         refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
         if one.calibrated and not found.dice >= LEAST_DICE:
             raise InputError(

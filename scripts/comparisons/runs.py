@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finished runs of compare.py: how long they took, and their scores."""
 
-import csv
 import json
 import math
 import os
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from common.bundle import Usage
 
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.files import read_csv, write_atomic
 from unetv2_monai.metrics import count_scores
 
 EPOCHS, TIME = "epochs", "time"  # what is equal for all rows
@@ -45,8 +44,7 @@ class Run:
         cls, row: str, seed: int, time_of: str, terms: dict[str, Any], taken: Usage, parameters: int, folder: Path
     ) -> "Run":
         """Mark the run in ``folder`` as finished. The number and time of its epochs are read from its metrics.csv."""
-        with (folder / "metrics.csv").open(newline="") as opened:
-            seconds = [float(row["seconds"]) for row in csv.DictReader(opened)]
+        seconds = [float(row["seconds"]) for row in read_csv(folder / "metrics.csv")]
         used = taken.wall, taken.cpu, folder, taken.peak_mb, parameters
         run = cls(row, seed, time_of, terms, len(seconds), sum(seconds), *used)
         content = {key: value for key, value in asdict(run).items() if key != "folder"}
@@ -62,20 +60,18 @@ class Run:
     def curve(self) -> list[tuple[float, float]]:
         """Return the CPU minutes of all epochs until then, and the Dice, for each validation in training."""
         points, minutes = [], 0.0
-        with (self.folder / "metrics.csv").open(newline="") as opened:
-            for row in csv.DictReader(opened):
-                minutes += float(row["seconds"]) * self.cpu_seconds / self.wall_seconds / 60
-                if dice := row.get("val_mean_dice"):
-                    points.append((minutes, float(dice)))
+        for row in read_csv(self.folder / "metrics.csv"):
+            minutes += float(row["seconds"]) * self.cpu_seconds / self.wall_seconds / 60
+            if dice := row.get("val_mean_dice"):
+                points.append((minutes, float(dice)))
         return points
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
         """Return the rows of ``scores.csv`` by data set, sorted. Images have paths below their common folder."""
         datasets: dict[str, list[dict[str, str]]] = defaultdict(list)
-        with (self.folder / "evaluation" / "scores.csv").open(newline="") as opened:
-            for row in csv.DictReader(opened):
-                datasets[row["dataset"]].append(row)
+        for row in read_csv(self.folder / "evaluation" / "scores.csv"):
+            datasets[row["dataset"]].append(row)
         for rows in datasets.values():
             top = os.path.commonpath([os.path.dirname(row["image"]) for row in rows])
             rows.sort(key=lambda row: (row["image"], int(row["class"])))

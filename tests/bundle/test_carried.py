@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The options that weights carry: from training to evaluation and inference, and what contradicts them."""
 
-import importlib
 import logging
 
 import numpy as np
 import pytest
 import torch
+from common.exports import describe
 from PIL import Image
 
 from unetv2_monai.bundle.carried import options_to_carry, take_over
@@ -113,8 +113,7 @@ def test_names_of_the_classes_come_from_the_metadata():
     carried = options_to_carry({"out_channels": 3}, metadata)
     assert carried["class_names"] == ["background", "polyp", "instrument"]
     assert "class_names" not in options_to_carry({"out_channels": 1}, metadata)
-    exports = importlib.import_module("common.exports")
-    assert exports.describe(carried).classes == ("background", "polyp", "instrument")
+    assert describe(carried).classes == ("background", "polyp", "instrument")
 
 
 def test_arguments_of_the_backbone_that_may_shape_weights():

@@ -25,10 +25,7 @@ OPTIONS = ["image_size", "in_channels", "dataset_dir", "seed", "device"]
 )  # fmt: skip
 def test_messages(message, printed):
     assert as_options(message, OPTIONS) == printed
-
-
-def test_without_options_nothing_is_replaced():
-    assert as_options("in_channels 3", []) == "in_channels 3"
+    assert as_options(message, []).startswith(message)  # without options nothing is replaced
 
 
 def test_errors_of_libraries(tmp_path):

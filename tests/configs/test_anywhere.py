@@ -88,17 +88,6 @@ def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pair
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
 
 
-@pytest.mark.slow
-def test_training_and_evaluation(unpacked, elsewhere, pairs):
-    files = [str(unpacked / "configs" / f"{name}.json") for name in ("train", "evaluate")]
-    shape = {"dataset_dir": pairs, "image_size": 32, "batch_size": 3}
-    python(elsewhere, *command(files[0], "training", max_epochs=1, val_fraction=0.2, **shape))
-    assert (elsewhere / "output" / "models" / "model.pt").is_file()
-    assert not (unpacked / "output").exists()
-    python(elsewhere, *command(files, "evaluating", **shape))
-    assert (elsewhere / "output" / "evaluation" / "scores.csv").is_file()
-
-
 def test_monais_commands(unpacked, elsewhere):
     files = ["--config_file", unpacked / "configs" / "inference.json"]
     files += ["--meta_file", unpacked / "configs" / "metadata.json"]

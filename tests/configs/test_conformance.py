@@ -3,20 +3,16 @@
 
 import json
 import re
-import shutil
 
 import pytest
-import torch
 import yaml
-from monai.bundle import ConfigParser, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser
 
 import unetv2_monai
-from unetv2_monai import UNetV2
 
 from ..conftest import ROOT
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, workflow
+from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, workflow
 
-SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
 METADATA = json.loads((CONFIGS / "metadata.json").read_text())
 
 
@@ -28,12 +24,8 @@ def test_files():
     assert not [path for path in bundle.rglob("*") if path.is_file() and path.stat().st_size > 25e6]
 
 
-def test_metadata_fits_the_schema(tmp_path):
-    verify_metadata(str(CONFIGS / "metadata.json"), filepath=shutil.copy(SCHEMA, tmp_path / "schema.json"))
-    assert METADATA["schema"].endswith("meta_schema_20240725.json")
-
-
 def test_metadata_says_what_zoo_and_monai_label_read():
+    assert METADATA["schema"].endswith("meta_schema_20240725.json")  # packages are held against it
     assert METADATA["version"] == unetv2_monai.__version__
     assert METADATA["version"] in METADATA["changelog"]
     released = re.findall(r"^## \[(\d\S*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
@@ -50,19 +42,12 @@ def test_metadata_says_what_zoo_and_monai_label_read():
     assert set(versions) == set(required) - {"monai", "torch", "numpy"}  # which have keys of their own
 
 
-def test_network_takes_and_gives_what_the_metadata_says():
-    for device in ["cpu"] + ["cuda:0"] * torch.cuda.is_available():
-        verify_net_in_out("network_def", str(CONFIGS / "metadata.json"), INFERENCE[0], device=device)
-
-
-@pytest.mark.parametrize(("files", "run_id"), [(TRAIN, "training"), (EVALUATE, "evaluating"), (INFERENCE, "inference")])
+@pytest.mark.parametrize(("files", "run_id"), [(EVALUATE, "evaluating"), (INFERENCE, "inference")])
 def test_properties(files, run_id, pairs, tmp_path):
-    """Those that MONAI requires of a training, or of an inference."""
-    (tmp_path / "models").mkdir()
-    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "models" / "model.pt")
-    weights = {} if run_id == "training" else {"checkpoint": tmp_path / "models" / "model.pt"}
-    options = {"dataset_dir": pairs, "bundle_root": tmp_path, "output_dir": tmp_path / "out", **weights, **TINY}
-    assert workflow(files, run_id, **options).check_properties() == []
+    """Those that MONAI requires. Of a training: tests/configs/test_recipes.py."""
+    weights = CONFIGS.parent / "models" / "model.pt"
+    flow = workflow(files, run_id, dataset_dir=pairs, output_dir=tmp_path, checkpoint=weights, num_workers=0)
+    assert flow.check_properties() == []
 
 
 def ids(config: dict, prefix: str = "") -> set[str]:

@@ -4,10 +4,10 @@
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from PIL import Image
 
 from unetv2_monai.bundle.carried import options_to_carry, take_over
 
+from ..data.folders import write_image
 from ..support.workflow import INFERENCE, TRAIN, overlays, parsed
 
 FILES = [*TRAIN, *overlays("options/endoscopy")]
@@ -20,10 +20,7 @@ def draw(folder) -> dict[str, str]:
     image[TOP:BOTTOM, LEFT:RIGHT] = 100
     image[TOP:BOTTOM, LEFT:60] = 200
     mask[TOP:BOTTOM, LEFT:60] = mask[2, 2] = 255
-    paths = {"image": str(folder / "a.png"), "label": str(folder / "b.png")}
-    for path, content in zip(paths.values(), (image, mask)):
-        Image.fromarray(content).save(path)
-    return paths
+    return {"image": str(write_image(folder / "a.png", image)), "label": str(write_image(folder / "b.png", mask))}
 
 
 def test_training_crops_image_and_mask_alike(tmp_path):

@@ -2,19 +2,17 @@
 """Flips at test time with whatever passes images through the network: the whole image, windows, slabs."""
 
 from itertools import combinations
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from monai.inferers import SlidingWindowInferer
-from PIL import Image
 
 from unetv2_monai import FlipInferer, PlainInferer, SlabInferer
 
 from ..data.folders import write_volume
-from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, refusal, run
+from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, run
 
 TTA, SLABS, BF16 = "options/inference_tta", "options/inference_slabs", "options/inference_bf16"
 VOLUMES, WINDOWS = "recipes/volumes", "options/sliding"
@@ -105,13 +103,3 @@ def test_labels_of_flipped_volumes(names, options, axes, tmp_path):
     found = np.asarray(nibabel.load(tmp_path / "out" / "one.nii.gz").dataobj).transpose(1, 2, 0)[::-1]
     assert (found == mean_of_flips(image, network, axes).argmax(0).numpy()).mean() > 0.999
     assert (found == mean_of_flips(image, network, ()).argmax(0).numpy()).mean() < 0.95
-
-
-@pytest.mark.parametrize("axes", [[3], [0, 0], "left", [-1], [0.5]])
-def test_axes_are_checked(axes, tmp_path, monkeypatch):
-    Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["run", "inference", "--flip_axes", str(axes)])
-    message = refusal(run, [*INFERENCE, *overlays(TTA)], "inference", dataset_dir=tmp_path, flip_axes=axes)
-    assert message.startswith("--flip_axes must be a list of different axes from 0 to 2, or null, got ")
-    assert not Path("output").exists()

@@ -110,13 +110,6 @@ def built(recipe, part, **options):
     return parsed([*TRAIN, *overlays(recipe)], bundle_dir=".", **options).get_parsed_content(part)
 
 
-def test_unetplusplus_has_the_encoder():
-    smp = pytest.importorskip("segmentation_models_pytorch")
-    network = built("recipes/unetplusplus", "network_def")
-    assert isinstance(network, smp.UnetPlusPlus)
-    assert network.encoder.out_channels[-4:] == [24, 40, 112, 320]
-
-
 def test_paper_recipe_is_what_the_paper_states():
     content = parsed([*TRAIN, *overlays("recipes/paper")], bundle_dir=".", pretrained=False)
     network, optimizer = (content.get_parsed_content(key) for key in ("network_def", "optimizer"))
@@ -223,9 +216,9 @@ def test_several_processes_keep_what_overlays_start():
     assert train["trainer"]["network"]["_requires_"] == train["sampler"]["_requires_"] == "@process_group"
 
 
-@pytest.mark.parametrize("recipe", ["paper", "released_polyp", "released_isic"])
-def test_evaluation_needs_no_pretrained_weights(recipe):
-    parser = parsed([*TRAIN, *overlays(f"recipes/{recipe}"), str(CONFIGS / "evaluate.json")], bundle_dir=".")
+@pytest.mark.parametrize("recipes", [[], ["recipes/paper"], ["recipes/released_polyp"], ["recipes/released_isic"]])
+def test_evaluation_needs_no_pretrained_weights(recipes):
+    parser = parsed([*TRAIN, *overlays(*recipes), str(CONFIGS / "evaluate.json")], bundle_dir=".")
     assert parser.get_parsed_content("network_def#pretrained") is False
 
 
@@ -238,22 +231,6 @@ def test_classes_are_not_mixed_at_other_scales():
         assert (len(label.unique()) > 2) == mixed
     volumes = {"image": torch.rand(2, 1, 32, 32, 32), "label": torch.rand(2, 1, 32, 32, 32)}
     assert "is for images, not for volumes" in refusal(resized, volumes)
-
-
-def test_averages_go_on_after_a_stop(pairs, tmp_path):
-    files = [*TRAIN, *overlays("recipes/recommended", "options/ema")]
-    options = {**TINY, "dataset_dir": pairs, "output_dir": tmp_path, "val_fraction": 0.2}
-    run(files, "training", max_epochs=1, **options)
-    saved = torch.load(tmp_path / "models" / "last.pt", weights_only=True)["ema"]
-    flow = workflow(files, "training", max_epochs=2, resume=True, **options)
-    trainer, average = flow.parser.get_parsed_content("train#trainer"), flow.parser.get_parsed_content("ema").module
-    found = {}
-    trainer.add_event_handler(
-        "EPOCH_STARTED", lambda engine: found.update({key: v.clone() for key, v in average.state_dict().items()})
-    )
-    flow.run()
-    assert trainer.state.epoch == 2
-    assert all(torch.equal(found[key], saved[key]) for key in saved)
 
 
 def test_encoder_learns_at_its_own_rate():
@@ -285,10 +262,6 @@ def test_same_file(recipe, pairs, tmp_path):
     assert found.keys() == state.keys()
     for key, value in state.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=0)
-    del state[[key for key in state if key.endswith("weight")][-1]]
-    save_file(state, tmp_path / "start.safetensors")
-    message = refusal(workflow, files, "training", **options)
-    assert "start.safetensors does not hold the weights of this backbone" in message
 
 
 def test_weights_of_the_library_and_none(monkeypatch):
@@ -307,7 +280,7 @@ def test_weights_of_the_library_and_none(monkeypatch):
 
 @pytest.mark.parametrize("recipe", SMP)
 def test_same_encoder_and_drop_path(recipe):
-    pytest.importorskip("segmentation_models_pytorch")
+    smp = pytest.importorskip("segmentation_models_pytorch")
 
     def drops(network):
         return [m.drop_prob for m in network.encoder.modules() if isinstance(m, timm.layers.DropPath)]
@@ -315,5 +288,7 @@ def test_same_encoder_and_drop_path(recipe):
     options = {"backbone": "tf_efficientnet_lite0", "pretrained": False}
     files = (["train.json"], ["train.json", f"recipes/{recipe}.yaml"])
     ours, other = (read_config(names, options).get_parsed_content("network_def") for names in files)
+    assert type(other).__name__.lower() == recipe
+    assert isinstance(other, smp.base.SegmentationModel)
     assert drops(other) == drops(ours) != []
     assert other.encoder.model.state_dict().keys() == ours.encoder.model.state_dict().keys()

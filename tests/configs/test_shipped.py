@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The weights that ship with the bundle: small, for the default configs, and sensible on frames they never saw; those of
-ImageNet, from which training starts by default.
-"""
+"""The shipped weights, on frames that they never saw, and those of ImageNet, from which training starts."""
 
 import shutil
 
@@ -11,19 +8,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from unetv2_monai import UNetV2, to_mask
+from unetv2_monai import to_mask
 
 from ..conftest import ROOT
-from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, parsed, run, workflow
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, TINY, TRAIN, parsed, run, workflow
 
-WEIGHTS, FILE = (ROOT / "bundle" / "models" / name for name in ("model.pt", f"{DEFAULT_BACKBONE}.safetensors"))
-
-
-def test_small_and_strict():
-    assert WEIGHTS.stat().st_size <= 25e6
-    state = torch.load(WEIGHTS, weights_only=True)
-    parsed(INFERENCE).get_parsed_content("network_def").load_state_dict(state, strict=True)
-    assert all(torch.isfinite(value).all() for value in state.values())
+FILE = ROOT / "bundle" / "models" / f"{DEFAULT_BACKBONE}.safetensors"
 
 
 def test_inference_by_default_config_on_real_frames(real_data, tmp_path):
@@ -57,17 +47,5 @@ def test_every_encoder_weight_comes_from_the_file_and_is_trained(pairs, tmp_path
     learnt = dict(encoder.named_parameters())
     moved = {key: (value - file[key]).abs().max().item() for key, value in learnt.items()}
     assert all(0 < distance < 0.1 for distance in moved.values()), moved
-
-
-def test_random_weights_where_asked_for():
-    network = parsed(TRAIN, bundle_dir=".", pretrained=False).get_parsed_content("network")
-    stem = network.encoder.model.conv_stem.weight
-    assert not torch.equal(stem, load_file(FILE)["conv_stem.weight"].float())
-
-
-def test_evaluation_starts_from_its_checkpoint_alone(pairs, tmp_path, capsys):
-    """It neither reads the file nor says that it starts from it."""
-    weights = tmp_path / "model.pt"
-    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), weights)
-    run(EVALUATE, "evaluating", dataset_dir=pairs, output_dir=tmp_path, checkpoint=weights, **TINY)
-    assert "starts from" not in capsys.readouterr().out
+    random = parsed(TRAIN, bundle_dir=".", pretrained=False).get_parsed_content("network").encoder.model
+    assert not torch.equal(random.conv_stem.weight, file["conv_stem.weight"].float())

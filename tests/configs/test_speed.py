@@ -4,14 +4,12 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from PIL import Image
 
 from ..conftest import ROOT
-from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, overlays, run, workflow
+from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, workflow
 
 FAULTS = """
 import resource, sys, torch
@@ -61,22 +59,3 @@ def test_the_network_is_prepared(files, run_id, inferer, without_weights, pairs,
         found = inferer(MetaTensor(torch.ones(1, 3, 32, 32)), lambda x: seen.append(type(x)) or network(x))
     assert seen == [torch.Tensor]
     assert torch.equal(found, expected)
-
-
-def test_bfloat16_gives_almost_the_same_masks(pairs, tmp_path):
-    options = {"dataset_dir": pairs, "image_size": 64, "num_workers": 0, "save_probabilities": True}
-    found = []
-    for names in ([], ["options/inference_bf16"]):
-        out = tmp_path / str(len(names))
-        run([*INFERENCE, *overlays(*names)], "inference", output_dir=out, **options)
-        found.append(
-            {str(path.relative_to(out)): np.asarray(Image.open(path)).astype(float) for path in out.rglob("*.png")}
-        )
-    assert found[0].keys() == found[1].keys()
-    probabilities = [name for name in found[0] if "probabilities" in name]
-    assert len(probabilities) == 6
-    differences = [np.abs(found[0][name] - found[1][name]) / 65535 for name in probabilities]
-    assert max(difference.max() for difference in differences) > 0
-    assert max(difference.mean() for difference in differences) < 0.01
-    for name in found[0].keys() - set(probabilities):
-        assert np.mean(found[0][name] != found[1][name]) < 0.01

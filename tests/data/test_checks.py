@@ -12,7 +12,6 @@ from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_each, check_pair, list_problems, palette_problems
 from unetv2_monai.data.volumes import check_label_values, read_volume
 
-from ..conftest import draw_volume
 from ..support.workflow import refusal
 from .folders import write_volume
 
@@ -98,30 +97,16 @@ def test_rounded_headers_are_no_difference(tmp_path):
     check_pair({"image": image, "label": label})
 
 
-def test_labels_that_a_header_scales():
-    message = refusal(check_label_values, "a.nii", np.array([0, 1.00001]), 1)
-    assert "save them as uint8, without scl_slope" in message
-
-
-def test_all_problems_of_volumes_together(tmp_path):
-    """In one error, each with its file and what to do."""
-    for name in "abcdef":
-        draw_volume(tmp_path, name, np.zeros((4, 5, 6), np.int16), np.ones((4, 5, 6)), AFFINE)
-    write_volume(tmp_path / "imagesTr" / "a.nii.gz", np.full((4, 5, 6), np.nan))
-    for name, values in {"b": np.full((4, 5, 6), 3), "c": np.linspace(0, 2, 120).reshape(4, 5, 6)}.items():
-        write_volume(tmp_path / "labelsTr" / f"{name}.nii.gz", values.astype(np.float32), AFFINE)
-    write_volume(tmp_path / "labelsTr" / "d.nii.gz", (4, 5, 6), np.eye(4))
-    write_volume(tmp_path / "labelsTr" / "e.nii.gz", (4, 6, 5), AFFINE)
-    first, *lines, last = refusal(load_datalist, str(tmp_path), ["test"], out_channels=3).splitlines()
-    assert (first, last) == (f"5 problems in {tmp_path}:", "Fix or remove these files.")
-    sentences = {
-        "a": "120 values are NaN or infinite. Replace them",
-        "b": "label values [3], expected 0 to 2. Map them, or set out_channels",
-        "c": "resample labels by nearest neighbour",
-        "d": "Copy the image's affine to the label if their voxels match",
-        "e": "mask of 4 x 6 x 5, but e.nii.gz is 4 x 5 x 6",
-    }
-    assert all(f"{name}.nii.gz: " in line and sentences[name] in line for name, line in zip(sentences, lines))
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([3, 3], "label values [3], expected 0 to 2. Map them, or set out_channels"),
+        ([0, 0.5, 2], "label values [0 0.5 2], expected 0 to 2. Classes are integers: resample labels by nearest"),
+        ([0, 1.00001], "They differ from integers by rounding: save them as uint8, without scl_slope"),
+    ],
+)
+def test_labels_with_other_values(values, sentence):
+    assert sentence in refusal(check_label_values, "a.nii", np.array(values), 3)
 
 
 def test_only_input_errors_are_caught():

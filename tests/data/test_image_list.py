@@ -69,19 +69,6 @@ def test_stems(tmp_path):
     assert problems == [f"{others[0]}: same name as a.png", f"{others[1]}: same name as {first}"]
 
 
-def test_broken_files_are_left_out_and_stated(pairs):
-    broken = [pairs / "images" / name for name in ("case_1.jpg", "case_4.png")]
-    for path in broken:
-        path.write_bytes(b"not an image")
-    message = refusal(list_images, str(pairs))
-    assert all(f"{path}: cannot be read" in message for path in broken)
-    images = list_images(str(pairs), skip_broken=True)
-    assert names(images) == ["case_0", "case_2", "case_3", "case_5"]
-    assert [line.split(": ")[0] for line in images.broken] == [str(path) for path in broken]
-    unchecked = list_images(str(pairs), check=False)
-    assert (len(unchecked), unchecked.broken) == (6, [])
-
-
 def test_an_image_list_is_a_list_that_can_be_sent_to_processes():
     images = ImageList([{"image": "a.png"}], ["b.png: cannot be read"])
     for same in (pickle.loads(pickle.dumps(images)), copy.deepcopy(images)):
@@ -105,11 +92,8 @@ def test_channels(tmp_path):
     images = list_images(str(tmp_path), in_channels=1, skip_broken=True)
     assert names(images) == ["a.nii", "b.nii"]
     assert images.broken[0].startswith(sentence)
-    for mode in ("L", "RGB", "RGBA"):
-        Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.png")
-    images = list_images(str(tmp_path), in_channels=3, skip_broken=True)
-    assert names(images) == ["L", "RGB", "RGBA"]
-    assert all("channel" in line for line in images.broken)
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    assert names(list_images(str(tmp_path), in_channels=3, skip_broken=True)) == ["grey"]
 
 
 def test_finished_volumes_are_compared_without_channels(tmp_path):

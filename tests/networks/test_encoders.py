@@ -193,23 +193,23 @@ def test_pretrained_file_is_all_or_nothing(tmp_path):
     assert "holds no PyTorch weights" in refusal(build_encoder, "pvt_v2_b0", pretrained=str(path))
 
 
-def test_backbone_of_one_size_says_what_to_set():
-    net = UNetV2(backbone="hiera_tiny_224", channels=8).eval()
-    message = refusal(net, torch.rand(1, 3, 90, 128))  # padded to a multiple of 32
-    assert "images of 96 x 128 (its position embedding is of 224 x 224)" in message
-    assert "'img_size': [96, 128]" in message
-    other = UNetV2(backbone="hiera_tiny_224", channels=8, backbone_args={"img_size": [96, 128]}).eval()
-    assert other(torch.rand(1, 3, 90, 128)).shape == (1, 1, 90, 128)
-
-
-@pytest.mark.parametrize("name", ["visformer_tiny", "gcvit_xxtiny"])  # timm checks the size itself, or fails later
-def test_sizes_that_a_backbone_does_not_take(name):
-    net = UNetV2(backbone=name, channels=8).eval()
-    assert f"{name!r} does not take images of 96 x 96 (" in refusal(net, torch.rand(1, 3, 90, 96))
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),  # Hiera's is measured here, timm checks the size itself, or fails later
+    [
+        ("hiera_tiny_224", (96, 128), "its position embedding is of 224 x 224)"),
+        ("visformer_tiny", (96, 96), ""),
+        ("gcvit_xxtiny", (96, 96), ""),
+    ],
+)
+def test_backbones_of_one_size_say_what_to_set(name, size, reason):
+    net, image = UNetV2(backbone=name, channels=8).eval(), torch.rand(1, 3, 90, size[1])  # padded to a multiple of 32
+    message = refusal(net, image)
+    assert f"{name!r} does not take images of {size[0]} x {size[1]} ({reason}" in message
+    assert f"Set backbone_args to {{'img_size': {[*size]}}}" in message
     with pytest.raises(RuntimeError, match="to have 3 channels"):  # another fault is left as it is
-        net(torch.rand(1, 1, 96, 96))
-    sized = UNetV2(backbone=name, channels=8, backbone_args={"img_size": [96, 96]}).eval()
-    assert sized(torch.rand(1, 3, 90, 96)).shape == (1, 1, 90, 96)
+        net(torch.rand(1, 1, 224, 224))
+    sized = UNetV2(backbone=name, channels=8, backbone_args={"img_size": size}).eval()
+    assert sized(image).shape == (1, 1, 90, size[1])
 
 
 def test_weights_that_cannot_be_downloaded(monkeypatch):

@@ -78,17 +78,6 @@ def test_padding_changes_nothing_that_was_given():
         torch.testing.assert_close(net(x), net(padded)[:, :, :70, :90])
 
 
-def test_evaluation_returns_the_finest_head_in_both_forms():
-    net, other = released(1), UNetV2()
-    other.load_state_dict(net.state_dict())
-    x = golden.image(0, (1, 3, 64, 96))
-    with torch.no_grad():
-        finest = net(x)[0]
-    with eval_mode(net, other):
-        assert torch.equal(net(x), finest)
-        assert torch.equal(other(x), finest)
-
-
 def test_dropout_acts_in_training_only():
     net = loud(UNetV2(**SMALL, dropout=0.5)).eval()
     x = torch.rand(1, 3, 64, 64)

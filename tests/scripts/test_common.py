@@ -97,18 +97,6 @@ def test_values_are_yaml():
         refuse_unknown(["image_size", "network_def#dropout", "bakbone"], {"image_size": 256}, {"network_def": {}})
 
 
-def test_label_server_shows_errors_that_are_no_input_errors(tmp_path, monkeypatch):
-    server = script("label_server")
-    monkeypatch.setattr(server, "use_label_environment", lambda: None)
-    monkeypatch.setattr("label_start.prepare_images", Mock(side_effect=ValueError("a bug")))
-    options = ["--port", "0", "--work_dir", str(tmp_path / "work"), "--images"]
-    with pytest.raises(ValueError, match=r"^a bug$"):
-        run(lambda: server.main([*options, str(tmp_path)]))
-    with pytest.raises(SystemExit) as ended:
-        run(lambda: server.main([*options, str(tmp_path / "absent")]))
-    assert ended.value.code == f"error: --images {tmp_path / 'absent'} is not a folder."
-
-
 @pytest.mark.parametrize(
     ("name", "blocked"), [("label_server", ["torch", "monai", "yaml", "unetv2_monai"]), ("report", ["matplotlib"])]
 )

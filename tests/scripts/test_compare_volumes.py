@@ -2,7 +2,6 @@
 """compare.py on volumes with several classes: its tables and scores by hand, and its networks."""
 
 import csv
-import json
 from itertools import product
 from pathlib import Path
 
@@ -144,7 +143,7 @@ def test_unetr_pads_and_cuts():
 
 @pytest.mark.slow
 def test_networks_on_volumes(tmp_path):
-    """Every row is trained, scored by windows and tabulated; its parameters are those of its weights."""
+    """Every row is trained, scored by windows and tabulated."""
     pytest.importorskip("einops")
     data, out = tmp_path / "data", tmp_path / "out"
     draw_boxes(data, 5, np.eye(4))
@@ -159,13 +158,5 @@ def test_networks_on_volumes(tmp_path):
     ])  # fmt: skip
     table = [line.strip("| ").split(" | ") for line in (out / "results.md").read_text().splitlines()[:7]]
     assert [line[0] for line in table[2:]] == rows
-    found = {path.parent.parent.name: json.loads(path.read_text()) for path in out.glob("*/seed0/result.json")}
-    assert len(found) == 5
-    assert all(one["peak_mb"] > 100 for one in found.values())
-    for name, one in found.items():
-        weights = torch.load(out / name / "seed0" / "models" / "model.pt", weights_only=True)
-        buffers = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
-        sizes = {v.data_ptr(): v.numel() for key, v in weights.items() if not key.endswith(buffers)}
-        assert one["parameters"] == sum(sizes.values()), name  # DynUNet has every weight by two names
     places = {(row["row"], row["image"][-9:], row["class"]) for row in read_table(out / "scores.csv")}
     assert places == {*product(rows, ("v3.nii.gz", "v4.nii.gz"), "12")}

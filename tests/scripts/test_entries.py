@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 from common.packing import copy_bundle, new_network
-from monai.bundle import ConfigWorkflow, ckpt_export, load, verify_metadata, verify_net_in_out
-from monai.inferers import sliding_window_inference
+from monai.bundle import ckpt_export, load, verify_metadata, verify_net_in_out
 
 from unetv2_monai import InputError, __version__, entries
 from unetv2_monai.handlers.score_table import group_name, score_cells
 
 from ..conftest import ROOT, draw_pair, read_table
+from ..data.folders import write_volume
 from ..support.packages import metadata_of, pack, packed
-from ..support.workflow import run
+from ..support.workflow import INFERENCE, overlays, run
 
 KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
@@ -95,7 +95,8 @@ def test_names(dist):
 def test_metadata_of_an_entry(key, entry, dist, tmp_path):
     configs = packed(dist, entry.name) / "configs"
     verify_metadata(str(configs / "metadata.json"), filepath=shutil.copy(SCHEMA, tmp_path / "schema.json"))
-    verify_net_in_out("network_def", str(configs / "metadata.json"), str(configs / "inference.json"), device="cpu")
+    for device in ["cpu"] + ["cuda:0"] * torch.cuda.is_available():
+        verify_net_in_out("network_def", str(configs / "metadata.json"), str(configs / "inference.json"), device=device)
     metadata = metadata_of(packed(dist, entry.name))
     assert metadata["name"] == entry.metadata["name"]
     assert metadata["eval_metrics"] == entry.eval_metrics
@@ -155,12 +156,6 @@ def test_scores_of_an_entry_are_those_of_the_stored_evaluation(key, entry):
     assert entry.eval_metrics == metrics
 
 
-def test_an_entry_by_itself_gives_the_same_bytes(dist, tmp_path):
-    pack("--entry", "skin_lesions", "--output_dir", tmp_path)
-    (archive,) = tmp_path.glob("*.zip")
-    assert archive.read_bytes() == (dist / archive.name).read_bytes()
-
-
 def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch):
     """By MONAI's own loader, and by a run from another folder. The model zoo takes files of up to 25 MB."""
     assert entry.weights.stat().st_size <= 25e6
@@ -177,34 +172,20 @@ def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch
 
 
 def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
-    """
-    Without overlays and options, on a turned volume that is larger than a window: the labels are those of windows over
-    the volume, turned and normalised here.
-    """
-    rng = np.random.default_rng(0)
-    values = rng.normal(70, 9, (40, 30, 70)).astype(np.float32)  # axes: anterior, left, inferior
+    """Without overlays and options, on a turned volume larger than a window: as the bundle with the recipe."""
+    values = np.random.default_rng(0).normal(70, 9, (40, 30, 70)).astype(np.float32)  # axes: anterior, left, inferior
     affine = np.array([[0, -1.2, 0, 9], [0.9, 0, 0, -4], [0, 0, -1, 33], [0, 0, 0, 1.0]])
-    (tmp_path / "in").mkdir()
-    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "in" / "turned.nii.gz")
+    write_volume(tmp_path / "in" / "turned.nii.gz", values, affine)
     monkeypatch.chdir(tmp_path)
-    flow = ConfigWorkflow([str(volumes / "configs" / "inference.json")], workflow_type="inference", dataset_dir="in")
-    flow.initialize()
+    flow = run([str(volumes / "configs" / "inference.json")], "inference", dataset_dir="in")
     assert flow.check_properties() == []
-    flow.run()
-    assert [path.name for path in Path("output", "masks").glob("*.nii.gz")] == ["turned.nii.gz"]  # where the user is
-    label = nibabel.load("output/masks/turned.nii.gz")
+    options = {"dataset_dir": "in", "output_dir": "expected", "checkpoint": volumes / "models" / "model.pt"}
+    run([*INFERENCE, *overlays("recipes/volumes")], "inference", **options)
+    label, expected = (nibabel.load(f"{folder}/turned.nii.gz") for folder in ("output/masks", "expected"))
     assert (label.shape, label.get_data_dtype()) == (values.shape, np.uint8)
-    assert nibabel.aff2axcodes(label.affine) == ("A", "L", "I")
     np.testing.assert_allclose(label.affine, affine, atol=1e-6)
-
-    network = load(HIPPOCAMPUS, bundle_dir=str(volumes.parent), device="cpu").eval()
-    image = torch.from_numpy((values - values.mean()) / values.std())
-    image = image.permute(1, 0, 2).flip(0, 2)  # axes: right, anterior, superior
-    with torch.no_grad():
-        logits = sliding_window_inference(image[None, None], (40, 56, 40), 1, network, overlap=0.25)
-    expected = logits[0].argmax(0).flip(0, 2).permute(1, 0, 2).numpy()
-    assert np.bincount(expected.ravel()).max() < 0.99 * expected.size  # several classes
-    assert (np.asarray(label.dataobj) == expected).mean() > 0.9999
+    assert np.bincount(np.ravel(label.dataobj)).max() < 0.99 * values.size  # several classes
+    np.testing.assert_array_equal(np.asarray(label.dataobj), np.asarray(expected.dataobj))
 
 
 @pytest.mark.slow
@@ -212,8 +193,7 @@ def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
     """As the card says to export it: the labels of inference.json."""
     configs = volumes / "configs"
     values = np.random.default_rng(0).normal(70, 9, (30, 40, 50)).astype(np.float32)
-    (tmp_path / "in").mkdir()
-    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "in" / "one.nii.gz")
+    write_volume(tmp_path / "in" / "one.nii.gz", values)
     script = tmp_path / "model.ts"
     ckpt_export(
         net_id="network_def", filepath=str(script), ckpt_file=str(volumes / "models" / "model.pt"),
@@ -260,19 +240,6 @@ def test_an_entry_without_weights_is_left_out(skin_alone, tmp_path, capsys):
     with pytest.raises(InputError, match="no entry has weights: name your own by --checkpoint"):
         pack("--output_dir", tmp_path / "none")
     assert not list((tmp_path / "none").glob("*"))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--set", "image_size=352"], "--set and --recipe are for weights of your own"),
-        (["--weights_url", "https://example.org/model.pt"], "choose a package by --entry or --checkpoint"),
-    ],
-)
-def test_options_of_one_package(arguments, message, tmp_path):
-    with pytest.raises(InputError, match=message):
-        pack("--output_dir", tmp_path, *arguments)
-    assert not any(tmp_path.iterdir())
 
 
 def test_scores_go_with_the_weights_that_have_them(skin_alone, tmp_path, capsys):

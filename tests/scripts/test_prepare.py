@@ -3,7 +3,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -101,25 +100,6 @@ def test_again_changes_nothing_and_restores_what_was_changed(tmp_path):
         assert path.read_bytes() == content
         assert (path.stat().st_mtime_ns == time) == (path != victim)
     assert not list(out.rglob("*.partial"))
-
-
-def test_a_kill_in_between_leaves_complete_files(tmp_path, monkeypatch):
-    source = published(tmp_path / "k", "images", "masks", numbered(12, "a{}"), "jpg")
-    written, replace = [], os.replace
-
-    def dying(source, target):
-        if len(written) == 7:
-            raise KeyboardInterrupt
-        written.append(target)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", dying)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path / "out", "prepare_polyp", "--kvasir", source)
-    assert not (tmp_path / "out" / "datalist.json").exists()
-    monkeypatch.undo()
-    prepare(tmp_path / "out", "prepare_polyp", "--kvasir", source)
-    load_datalist(str(tmp_path / "out"), ["training", "validation"])
 
 
 def test_joint_folder(tmp_path):

@@ -98,7 +98,7 @@ def test_scores_of_trained_images_are_noticed(trained, tmp_path, capsys, monkeyp
     assert f"WARNING: 5 of the 6 scored images were trained on, as {out / 'run.json'} says" in capsys.readouterr().out
     draw_pair(tmp_path / "data", "other", 70, 50, seed=9)
     evaluate(tmp_path / "data", tmp_path / "other", checkpoint=weights)
-    assert "WARNING" not in capsys.readouterr().out
+    assert "WARNING:" not in capsys.readouterr().out
 
 
 def test_images_are_part_of_the_page(reported):

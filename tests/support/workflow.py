@@ -63,7 +63,12 @@ def refusal(call: Callable[..., Any], *args, **kwargs) -> str:
     return message
 
 
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with path.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
 def read_scores(folder: Path, column: str) -> dict[str, float]:
     """One column of scores.csv, by the name of the image."""
-    with (folder / "scores.csv").open(newline="") as opened:
-        return {Path(row["image"]).name: float(row[column]) for row in csv.DictReader(opened)}
+    return {Path(row["image"]).name: float(row[column]) for row in read_table(folder / "scores.csv")}

@@ -17,7 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from ..core.errors import InputError, input_error_behind
+from ..core.errors import InputError, unwrapped
 from ..core.files import write_atomic
 from .context import running_config
 
@@ -130,11 +130,8 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """List the pairs of a config in run.json again; raise InputError if they are no longer there."""
     parser = ConfigParser({**config, "check_data": False})
-    try:
-        pairs: dict[str, list[dict[str, str]]] = parser.get_parsed_content("datalist")
-    except Exception as error:
-        raise input_error_behind(error) or error from None
-    return pairs
+    with unwrapped():
+        return parser.get_parsed_content("datalist")
 
 
 def trained_among(images: Iterable[str], run: Path) -> int:

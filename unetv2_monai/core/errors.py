@@ -3,8 +3,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +32,15 @@ def input_error_behind(error: BaseException | None) -> InputError | None:
     return error
 
 
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the InputError that caused an error without the errors around it, and any other error as it is."""
+    try:
+        yield
+    except Exception as error:
+        raise input_error_behind(error) or error from None
+
+
 def message_behind(error: BaseException) -> str | None:
     """Return the message of the InputError that caused an error; None if there is none."""
     cause = input_error_behind(error)
@@ -45,32 +54,22 @@ def concise_errors(message_of: Callable[[BaseException], str | None] = message_b
 
     The configs call it in ``initialize``. In other programs it does nothing.
     """
-    if Path(sys.argv[0]).parts[-3:] == ("monai", "bundle", "__main__.py"):
-        sys.excepthook = partial(_print_message_alone, message_of)
-        # MONAI's StatsHandler logs every error with its traceback, by a logger of its own
-        logging.setLogRecordFactory(partial(_without_traceback, message_of, logging.getLogRecordFactory()))
+    if Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
+        return
+    new_record = logging.getLogRecordFactory()
 
+    def print_message_alone(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        message = message_of(error)
+        if message is None:
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            print(f"error: {message}", file=sys.stderr)
 
-def _without_traceback(
-    message_of: Callable[[BaseException], str | None],
-    new_record: Callable[..., logging.LogRecord],
-    *args: Any,
-    **kw: Any,
-) -> logging.LogRecord:
-    record = new_record(*args, **kw)
-    if record.exc_info and record.exc_info[1] is not None and message_of(record.exc_info[1]) is not None:
-        record.exc_info = None
-    return record
+    def without_traceback(*args: Any, **kw: Any) -> logging.LogRecord:
+        record = new_record(*args, **kw)
+        if record.exc_info and record.exc_info[1] is not None and message_of(record.exc_info[1]) is not None:
+            record.exc_info = None
+        return record
 
-
-def _print_message_alone(
-    message_of: Callable[[BaseException], str | None],
-    kind: type[BaseException],
-    error: BaseException,
-    traceback: TracebackType | None,
-) -> None:
-    message = message_of(error)
-    if message is None:
-        sys.__excepthook__(kind, error, traceback)
-    else:
-        print(f"error: {message}", file=sys.stderr)
+    sys.excepthook = print_message_alone
+    logging.setLogRecordFactory(without_traceback)  # MONAI's StatsHandler logs every error with its traceback

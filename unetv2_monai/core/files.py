@@ -68,6 +68,12 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
     write_atomic(path, text.getvalue())
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a CSV file, by the names in its header."""
+    with path.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
 def refuse_waiting(path: str | Path) -> None:
     """Raise BrokenFile for what is no regular file: a pipe would be waited for, a device may never end."""
     if not Path(path).is_file():

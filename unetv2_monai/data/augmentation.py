@@ -2,6 +2,7 @@
 """Augmentation that MONAI lacks: images without a lesion, sizes that grow, batches of several sizes."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -78,9 +79,8 @@ class RandLesionFreed(Randomizable, MapTransform):
             if lit[rows, columns].float().mean() > LIT and not (lesion_free and found.any()):
                 part = image[None, :, rows, columns].float()
                 part = F.interpolate(part, (height, width), mode="bilinear", antialias=True)[0]
-                return part.round().to(image.dtype), F.interpolate(found[None], (height, width), mode="nearest-exact")[
-                    0
-                ]
+                cut = F.interpolate(found[None], (height, width), mode="nearest-exact")[0]
+                return part.round().to(image.dtype), cut
         return None
 
     def _cover(self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool) -> Sample | None:
@@ -168,6 +168,7 @@ def _scaled(shape: Sequence[int], factor: float) -> list[int]:
     return [max(1, round(n * factor / 32)) * 32 for n in shape]
 
 
+@dataclass
 class MultiScaleBatch:
     """
     Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
@@ -183,9 +184,8 @@ class MultiScaleBatch:
         When called, images and masks of shape (Batch, channels, height, width). Volumes raise an InputError.
     """
 
-    def __init__(self, scales: Sequence[float], out_channels: int = 1) -> None:
-        self.scales = tuple(scales)
-        self.out_channels = out_channels
+    scales: Sequence[float]
+    out_channels: int = 1
 
     def __call__(self, batchdata: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         prepared: Any = default_prepare_batch(batchdata, *args, **kwargs)

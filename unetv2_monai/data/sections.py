@@ -67,8 +67,9 @@ def read_sections(
         parts = _read_list(root / LIST)
     else:
         parts = _read_split_folders(root)
-        if parts and not any(section == "training" and layout.fits for section, layout in parts):
-            parts += _training_at_the_top(root, parts)
+        fitting = {section for section, layout in parts if layout.fits}
+        if fitting and "training" not in fitting and (top := read_folder(root)).fits:
+            parts.append(("training", top))  # the folder's own images and masks beside val/ or test/
         if not any(layout.pairs or (layout.problems and section in wanted) for section, layout in parts):
             parts = _read_plain_folder(root)
 
@@ -172,12 +173,6 @@ def _read_split_folders(root: Path) -> Parts:
         for section, folder in _split_folders(root)
         for layout in (read_folder(folder), read_sub_folders(folder, in_split=True))
     ]
-
-
-def _training_at_the_top(root: Path, parts: Parts) -> Parts:
-    """Read the folder's own images and masks as training data beside val/ or test/."""
-    layout = read_folder(root) if any(layout.fits for _, layout in parts) else Layout()
-    return [("training", layout)] if layout.fits else []
 
 
 def _split_folders(root: Path) -> list[tuple[str, Path]]:

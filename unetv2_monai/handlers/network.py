@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Handlers that act on the network in training: averages of weights, limits of gradients, equal buffers."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from .event import OnEvent
 
 
+@dataclass(eq=False)
 class MovingAverage(OnEvent):
     """
     Update a moving average of the weights after every iteration.
@@ -21,16 +23,15 @@ class MovingAverage(OnEvent):
         network: the network whose weights are averaged.
     """
 
+    average: Any
+    network: nn.Module
     event = Events.ITERATION_COMPLETED
-
-    def __init__(self, average: Any, network: nn.Module) -> None:
-        self.average = average
-        self.network = network
 
     def __call__(self, engine: Engine) -> None:
         self.average.update(self.network, step=engine.state.iteration)
 
 
+@dataclass(eq=False)
 class EpochMean(OnEvent):
     """
     Average the weights at the ends of all epochs from ``start`` on. Until then, keep a copy of the latest weights.
@@ -41,12 +42,10 @@ class EpochMean(OnEvent):
         start: the first epoch that counts, from 1.
     """
 
+    average: Any
+    network: nn.Module
+    start: int
     event = Events.ITERATION_COMPLETED  # EPOCH_COMPLETED would come after the validation
-
-    def __init__(self, average: Any, network: nn.Module, start: int) -> None:
-        self.average = average
-        self.network = network
-        self.start = start
 
     def __call__(self, engine: Engine) -> None:
         if engine.state.iteration % engine.state.epoch_length:  # type: ignore[operator]
@@ -57,6 +56,7 @@ class EpochMean(OnEvent):
             self.average.module.load_state_dict(self.network.state_dict())
 
 
+@dataclass(eq=False)
 class BroadcastBuffers(OnEvent):
     """
     Send the buffers of the first process to all others before validation, so that each scores the same network.
@@ -68,16 +68,15 @@ class BroadcastBuffers(OnEvent):
         network: the network that is scored, which may be an average of the trained one.
     """
 
+    network: nn.Module
     event = Events.STARTED  # of the validation
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
 
     def __call__(self, engine: Engine) -> None:
         for buffer in self.network.buffers():
             torch.distributed.broadcast(buffer, 0)
 
 
+@dataclass(eq=False)
 class ClipGradients(OnEvent):
     """
     Limit the gradients of every iteration, before the optimiser uses them.
@@ -88,12 +87,10 @@ class ClipGradients(OnEvent):
         max_value: every entry is clamped to plus or minus this value. Defaults to None: no limit.
     """
 
+    network: nn.Module
+    max_norm: float | None = None
+    max_value: float | None = None
     event = IterationEvents.BACKWARD_COMPLETED
-
-    def __init__(self, network: nn.Module, max_norm: float | None = None, max_value: float | None = None) -> None:
-        self.network = network
-        self.max_norm = max_norm
-        self.max_value = max_value
 
     def __call__(self, engine: Engine) -> None:
         trainer: Any = engine

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Resume long runs exactly, write their metrics per epoch, and stop them cleanly."""
 
-import csv
 import logging
 import math
 import random
@@ -9,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from monai.transforms import Randomizable
 from ..bundle.context import running_config
 from ..bundle.run_folder import record_start
 from ..core.errors import InputError
-from ..core.files import write_atomic, write_csv
+from ..core.files import read_csv, write_atomic, write_csv
 from .checkpoints import AtomicCheckpointSaver
 from .event import OnEvent
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class EpochSeed(OnEvent):
     """
     Seed all random number generators in every epoch, from the run's seed and the number of the epoch.
@@ -39,20 +40,17 @@ class EpochSeed(OnEvent):
     get different seeds. ``transform`` contains random transforms, which have random states of their own.
     """
 
+    seed: int
+    rank: int
+    transform: Randomizable
     event = Events.EPOCH_STARTED
-
-    def __init__(self, seed: int, rank: int = 0, transform: Randomizable | None = None) -> None:
-        self.seed = seed
-        self.rank = rank
-        self.transform = transform
 
     def __call__(self, engine: Engine) -> None:
         value = int(np.random.SeedSequence([self.seed, self.rank, engine.state.epoch]).generate_state(1)[0])
         random.seed(value)
         np.random.seed(value)
         torch.manual_seed(value)
-        if self.transform is not None:
-            self.transform.set_random_state(seed=value)
+        self.transform.set_random_state(seed=value)
 
 
 class EpochLog:
@@ -83,11 +81,8 @@ class EpochLog:
         row |= {"seconds": round(time.time() - self.started, 3), **state.metrics}
         if validation.epoch == state.epoch:
             row |= validation.metrics
-        rows: list[dict[str, Any]] = []
-        if self.path.exists():
-            with self.path.open(newline="") as opened:
-                rows = [old for old in csv.DictReader(opened) if int(old["epoch"]) < state.epoch]
-        rows.append(row)
+        before = read_csv(self.path) if self.path.exists() else []
+        rows = [*(old for old in before if int(old["epoch"]) < state.epoch), row]
         write_csv(self.path, rows, list(dict.fromkeys(key for one in rows for key in one)))
 
 

@@ -40,9 +40,9 @@ def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return dict(getattr(state_dict, "_metadata", {}).get(OPTIONS, {}))
 
 
-def read_weights(path: str | Path, network: nn.Module | None = None, key: str = "model") -> Mapping[str, torch.Tensor]:
+def read_weights(path: str | Path, network: nn.Module | None = None) -> Mapping[str, torch.Tensor]:
     """
-    Read a state dict from a file onto the CPU. Checkpoints of training hold it under ``key``.
+    Read a state dict from a file onto the CPU. Checkpoints of training hold it under ``model``.
 
     Raises:
         InputError: when there is no such file, or it holds no weights, or weights of another network than ``network``.
@@ -56,7 +56,7 @@ def read_weights(path: str | Path, network: nn.Module | None = None, key: str = 
         what = f"a Python object, {found[1]}, which could run code" if found else "no PyTorch weights"
         hint = " Save the weights alone: torch.save(network.state_dict(), FILE)." if found else ""
         raise InputError(f"{path} holds {what} ({type(error).__name__}).{hint}") from error
-    state_dict = content.get(key, content) if isinstance(content, Mapping) else content
+    state_dict = content.get("model", content) if isinstance(content, Mapping) else content
     _refuse_wrapped(state_dict, path)
     if network is not None:
         check_weights(state_dict, network, path)
@@ -120,10 +120,10 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     network.load_state_dict(read_weights(path, network))
 
 
-def imagenet_weights(backbone: str | nn.Module, folder: str | Path | None = None) -> str | Literal[False]:
+def imagenet_weights(backbone: str | nn.Module) -> str | Literal[False]:
     """Return the path of the bundle's ImageNet weights for a backbone, or False if there are none; log the choice."""
     name = backbone if isinstance(backbone, str) else type(backbone).__name__
-    path = Path(folder or bundle_dir() / "models") / f"{name}.safetensors"
+    path = bundle_dir() / "models" / f"{name}.safetensors"
     if path.is_file():
         logger.info(f"The encoder {name} starts from the weights in {path} (ImageNet).")
         return str(path)
