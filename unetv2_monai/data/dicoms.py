@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """DICOM for the configs: a reader of pictures, the items of a folder, and what was written for them."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from ..core.dicom_pixels import check_source, read_frame, read_series
 from ..core.errors import BrokenFile
 from ..core.images import to_rgb
 from .layouts import Item
+
+# MONAI 1.6.1 tries this reader, which takes a GPU, in every LoadImage
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 class PictureReader(PILReader):
