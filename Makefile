@@ -6,7 +6,7 @@ DEMO := output/demo
 # of pytest; each process has one thread
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test test-all test-min package wheel label-env test-label runtime-env style lint bench bench-full
+.PHONY: setup demo test test-all test-min package wheel label-env test-label runtime-env runtime-dicom style lint bench bench-full
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -78,6 +78,10 @@ runtime-env: .venv-runtime/installed
 	@.venv-runtime/bin/python -m pip install -qq --disable-pip-version-check -r requirements-runtime.txt
 	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check openvino-telemetry setuptools pip
 	@touch $@
+
+# the same with DICOM, about 60 MB more
+runtime-dicom: runtime-env
+	@$(PYTHON) -m pip --python .venv-runtime/bin/python install -qq --disable-pip-version-check -r requirements-runtime-dicom.txt
 
 style: setup
 	@$(BIN)/ruff check .

@@ -36,7 +36,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.images import to_rgb
+from unetv2_monai.core.images import read_image, to_rgb
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, boxed, outlined
@@ -147,8 +147,11 @@ def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
 
 
 def about_image(path: str) -> dict[str, Any]:
-    with Image.open(path) as opened:
-        mode, turned, image = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1), to_rgb(opened)
+    if path.lower().endswith(".dcm"):
+        mode, turned, image = "DICOM", 1, Image.fromarray(read_image(Path(path)))
+    else:
+        with Image.open(path) as opened:
+            mode, turned, image = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1), to_rgb(opened)
     fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
     return {
         "size": image.size,

@@ -119,7 +119,7 @@ def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
 def write_video(path: Path, count: int, seed: int) -> None:
     """Write frames as H.264; PyAV is not needed for images."""
     try:
-        from runtime.video import VideoWriter
+        from unetv2_monai.core.video import VideoWriter
     except ModuleNotFoundError as error:
         from unetv2_monai import InputError  # imported late: drawing images needs no torch
 

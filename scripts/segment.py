@@ -1,16 +1,18 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Segment images, videos or a camera with an exported network; write masks, overlays and a table.
+Segment images, videos, DICOM or a camera with an exported network; write masks, overlays and tables.
 
     make runtime-env                                                  # once: a small environment without torch
     python scripts/export.py --checkpoint bundle/models/model.pt --formats openvino --output_dir output/export
     python scripts/segment.py output/export/model.xml INPUT... --output_dir OUT
 
-INPUT is an image, a folder of images, a video, or camera:0 (until Ctrl-C). MODEL is an .xml or .onnx file that
-scripts/export.py wrote; the file says how images must be preprocessed. For images, OUT gets a mask as `monai.bundle run
-inference` writes it, an overlay below overlays/, and images.csv. For a video NAME.mp4, OUT gets NAME_overlay.mp4 and
-NAME.csv. Files that cannot be read are listed at the end, and the exit status is then 1.
+INPUT is an image, a folder of images, a video, a DICOM file, a folder of DICOM files, or camera:0 (until Ctrl-C). MODEL
+is an .xml or .onnx file that scripts/export.py wrote; the file says how images must be preprocessed. For images, OUT
+gets a mask as `monai.bundle run inference` writes it, an overlay below overlays/, images.csv and lesions.csv. For a
+video NAME.mp4, OUT gets NAME_overlay.mp4, NAME.csv and NAME_lesions.csv. A DICOM file of several frames, or a series,
+is handled like a video, and a mask of each frame is written. Files that cannot be read are listed at the end, and the
+exit status is then 1.
 """
 
 import argparse
@@ -65,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--color_matrix", choices=("bt601", "bt709"),
         help="of videos that state none (default: bt709 from a width of 1280 or a height of 577 on, else bt601)",
     )  # fmt: skip
+    parser.add_argument(
+        "--seg", nargs="+", metavar="NAME",
+        help="of DICOM: also write DICOM SEG, with these segments of bundle/configs/segments.yaml, one for each class",
+    )  # fmt: skip
+    parser.add_argument("--seg_codes", metavar="FILE", help="your own file of segments and their codes, in that form")
+    parser.add_argument("--labelmap", action="store_true", help="write SEG as LABELMAP, which few programs read")
     arguments = parser.parse_args(argv)
     use_runtime_environment()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -89,7 +89,7 @@ def test_segment(unetv2, tmp_path):
     printed = unetv2("segment", "images")
     assert printed.startswith("python -m monai.bundle run inference --config_file ")
     run(INFERENCE, "inference", dataset_dir=tmp_path / "images", output_dir=tmp_path / "expected")
-    for path in (tmp_path / "expected").iterdir():
+    for path in (tmp_path / "expected").glob("*.png"):
         found = np.asarray(Image.open(tmp_path / "output" / "masks" / path.name))
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
 

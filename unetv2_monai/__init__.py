@@ -14,6 +14,7 @@ PLACES = {
     "bfloat16": ["fast_muon"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
+    "core.dicom_seg": ["SegFiles"],
     "core.errors": ["InputError", "concise_errors"],
     "core.files": ["existing_file"],
     "core.images": ["to_rgb"],
@@ -21,8 +22,8 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": [
-        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "RandLesionFreed"),
-        *("VolumeReader", "endoscope_view", "list_images", "load_datalist"),
+        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
+        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
     ],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
@@ -32,7 +33,7 @@ PLACES = {
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
     "networks": ["SDI", "UNetV2", "load_weights"],
-    "postprocessing": ["HysteresisThresholdd", "MaskWriter"],
+    "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],
 }
 HOME = {name: module for module, names in PLACES.items() for name in names}

@@ -4,6 +4,7 @@
 from .bfloat16 import fast_muon as fast_muon
 from .bundle.prepare import prepare as prepare
 from .bundle.run_folder import start_run as start_run
+from .core.dicom_seg import SegFiles as SegFiles
 from .core.errors import InputError as InputError
 from .core.errors import concise_errors as concise_errors
 from .core.files import existing_file as existing_file
@@ -16,6 +17,7 @@ from .data import GrowingSized as GrowingSized
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
+from .data import PictureReader as PictureReader
 from .data import RandLesionFreed as RandLesionFreed
 from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
@@ -42,6 +44,7 @@ from .networks import UNetV2 as UNetV2
 from .networks import load_weights as load_weights
 from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
 from .postprocessing import MaskWriter as MaskWriter
+from .postprocessing import SaveLesionsd as SaveLesionsd
 from .released import convert_released_state_dict as convert_released_state_dict
 
 __version__: str

@@ -12,31 +12,55 @@ from scipy.stats import binomtest, rankdata
 from .metrics import bootstrap_interval
 
 LOW = 0.5  # a region's pixels have at least this probability
-DETECTED = ("what", "probability", "lesion")
+DETECTED = ("what", "probability", "lesion", "iou")
+OVERLAPS = {"10": 0.1, "50": 0.5}  # IoU that a region must exceed to count as found, by the ending of its keys
 MOST_POINTS = 200  # of a curve
 
 
-def detect(probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray) -> list[tuple[str, float, int]]:
+def detect(
+    probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray, certainty: float = LOW
+) -> list[tuple[str, float, int, float]]:
     """
     Compare the marked regions of one image with its lesions: connected components; corners connect pixels.
 
     Args:
         probability: probability of the foreground, 0 to 1, in two or three dimensions.
         marked, lesion: boolean masks of the same shape: what is predicted, and what is true.
+        certainty: only regions whose highest probability reaches this count for the IoU of a lesion. Defaults to 0.5.
 
     Returns:
         The rows of ``DETECTED``: for the ``"image"`` its highest probability, and 1 if it has a lesion; for each
         ``"lesion"`` the highest probability of the regions that overlap it, 0 if none does, and 1; for each
-        ``"region"`` its highest probability, and 1 if it overlaps a lesion.
+        ``"region"`` its highest probability, and 1 if it overlaps a lesion. The last value is the largest IoU (area in
+        both, divided by area in either) of a lesion with a region, or of a region with a lesion, and 0 for images.
     """
     corners = np.ones((3,) * marked.ndim)
     (regions, count), (lesions, true) = (ndimage.label(mask, corners) for mask in (marked, lesion))
     each = np.arange(1, count + 1)
     peaks = np.concatenate([[0.0], ndimage.maximum(probability, regions, each)])
-    found = [("image", float(probability.max()), int(true > 0))]
-    found += [("lesion", float(peak), 1) for peak in ndimage.maximum(peaks[regions], lesions, np.arange(1, true + 1))]
+    region_iou, lesion_iou = _best_overlaps(regions, lesions, peaks >= certainty, true)
+    found = [("image", float(probability.max()), int(true > 0), 0.0)]
+    highest = ndimage.maximum(peaks[regions], lesions, np.arange(1, true + 1))
+    found += [("lesion", float(peak), 1, float(iou)) for peak, iou in zip(highest, lesion_iou[1:])]
     hits = ndimage.maximum(lesion, regions, each)
-    return found + [("region", float(peak), int(hit)) for peak, hit in zip(peaks[1:], hits)]
+    return found + [
+        ("region", float(peak), int(hit), float(iou)) for peak, hit, iou in zip(peaks[1:], hits, region_iou[1:])
+    ]
+
+
+def _best_overlaps(
+    regions: np.ndarray, lesions: np.ndarray, certain: np.ndarray, true: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest IoU of each region with a lesion, and of each lesion with a certain region, by number."""
+    both = (regions > 0) & (lesions > 0)
+    pairs, shared = np.unique(regions[both].astype(np.int64) * (true + 1) + lesions[both], return_counts=True)
+    region, one = pairs // (true + 1), pairs % (true + 1)
+    sizes = np.bincount(regions.ravel(), minlength=len(certain)), np.bincount(lesions.ravel(), minlength=true + 1)
+    iou = shared / (sizes[0][region] + sizes[1][one] - shared)
+    best = np.zeros(len(certain)), np.zeros(true + 1)
+    np.maximum.at(best[0], region, iou)
+    np.maximum.at(best[1], one, iou * certain[region])
+    return best
 
 
 class Detections:
@@ -44,7 +68,8 @@ class Detections:
 
     def __init__(self, detected: Iterable[Iterable[Sequence[Any]]]) -> None:
         rows = [(index, *row) for index, some in enumerate(detected) for row in some]
-        index, what, peak, lesion = map(np.array, zip(*rows))
+        index, what, peak, lesion, iou = map(np.array, zip(*rows))
+        self.region_iou, self.lesion_iou = iou[what == "region"], iou[what == "lesion"]
         self.highest, self.diseased = peak[what == "image"], lesion[what == "image"] == 1
         # index of the image, and probability: float32 as in the masks, so that both decide alike at equality
         self.regions, self.lesions, self.alarms = (
@@ -79,14 +104,17 @@ class Detections:
 
         Returns:
             A dictionary with the numbers of images and of false alarms with and without a lesion. ``auc`` (by the
-            highest probability of each image) and the :py:meth:`rates` have a ``mean`` and a 95 % ``interval`` over
-            images: Wilson's for shares of images, else the bootstrap's. Undefined ones are left out. ``point`` is
+            highest probability of each image), the :py:meth:`rates`, and for the IoU of 0.1 and 0.5 the share of
+            lesions ``found_iou10`` and the ``false_positives_iou10`` per image, have a ``mean`` and a 95 % ``interval``
+            over images: Wilson's for shares of images, else the bootstrap's. Undefined ones are left out. ``point`` is
             ``certainty`` and its rates, None for undefined ones, and ``curve`` has at most 200 such rows.
         """
         regions, found, alarms = self.counts(certainty)
         kinds = {"with": self.diseased, "without": ~self.diseased}
         summary: dict[str, Any] = {f"images_{name}": int(kind.sum()) for name, kind in kinds.items()}
         summary |= {f"alarms_{name}": int(alarms[kind].sum()) for name, kind in kinds.items()}
+        for ending, least in OVERLAPS.items():
+            summary |= self._by_overlap(ending, least, certainty, resamples)
         samples = self.highest[self.diseased], self.highest[~self.diseased]
         counts = found[self.diseased], np.bincount(self.lesions[0])[np.flatnonzero(self.diseased)]
         intervals = {
@@ -103,6 +131,20 @@ class Detections:
         rows = [[float(point), *self.rates(point).values()] for point in (*points[chosen], certainty)]
         *summary["curve"], summary["point"] = [[None if value != value else value for value in row] for row in rows]
         return summary
+
+    def _by_overlap(self, ending: str, least: float, certainty: float, resamples: int) -> dict[str, Any]:
+        """Return the share of lesions that a region overlaps by more than an IoU, and the false positives per image."""
+        count = len(self.highest)
+        found = np.bincount(self.lesions[0][self.lesion_iou > least], minlength=count)[self.diseased]
+        lesions = np.bincount(self.lesions[0], minlength=count)[self.diseased]
+        wrong = (self.regions[1] >= certainty) & (self.region_iou <= least)
+        positives = np.bincount(self.regions[0][wrong], minlength=count)
+        summary = {"mean": float(positives.mean()), "interval": bootstrap_interval((positives,), np.mean, resamples)}
+        both: dict[str, Any] = {f"false_positives_iou{ending}": summary}
+        if lesions.sum():
+            interval = bootstrap_interval((found, lesions), _ratio, resamples)
+            both[f"found_iou{ending}"] = {"mean": float(found.sum() / lesions.sum()), "interval": interval}
+        return both
 
 
 def _auc(diseased: np.ndarray, healthy: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transforms that MONAI lacks, from probabilities to masks and to overlays."""
+"""Transforms that MONAI lacks, from probabilities to masks and tables."""
 
 from collections.abc import Hashable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import PILWriter
-from monai.transforms import MapTransform
+from monai.data.utils import affine_to_spacing
+from monai.transforms import MapTransform, SaveImaged
 from monai.utils import convert_to_dst_type, convert_to_numpy
 
 from .core.hysteresis import hysteresis
+from .core.lesions import lesion_columns, lesion_rows, measure_lesions
+from .core.tables import Table
 
-__all__ = ["HysteresisThresholdd", "MaskWriter"]
+__all__ = ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"]
 
 
 class HysteresisThresholdd(MapTransform):
@@ -26,18 +30,26 @@ class HysteresisThresholdd(MapTransform):
         keys: keys of probabilities of shape (channels, dim_0, dim_1[, dim_2]). Several channels are left unchanged.
         low: a pixel is marked from this probability on. Defaults to 0.5.
         high: a component is kept if one of its pixels reaches this. Values up to ``low`` keep all. Defaults to 0.9.
+        prob_key: key under which the probabilities are kept. Defaults to None: they are not.
         allow_missing_keys: whether keys may be absent. Defaults to False.
     """
 
     def __init__(
-        self, keys: KeysCollection, low: float = 0.5, high: float = 0.9, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        low: float = 0.5,
+        high: float = 0.9,
+        prob_key: str | None = None,
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.low, self.high = low, high
+        self.low, self.high, self.prob_key = low, high, prob_key
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         out = dict(data)
         for key in self.key_iterator(out):
+            if self.prob_key:
+                out[self.prob_key] = out[key]
             if len(out[key]) > 1:
                 continue
             if self.high > self.low:
@@ -46,6 +58,48 @@ class HysteresisThresholdd(MapTransform):
             else:  # the same, without a copy to the CPU
                 out[key] = (out[key] >= self.low).to(out[key].dtype)
         return out
+
+
+class SaveLesionsd(SaveImaged):
+    """
+    Write ``lesions.csv``: a row for each lesion, as :py:func:`unetv2_monai.core.lesions.measure_lesions` measures it.
+
+    The file is ``lesions_incomplete.csv`` until ``finish``. MONAI Label and ``predict`` leave out what saves files, by
+    its class. In MONAI Deploy, whose images have no file, this step does nothing.
+
+    Args:
+        keys: key of masks of class indices, (1, width, height) or (1, dim_0, dim_1, dim_2).
+        prob_key: key of their probabilities, with a channel for each class, or one for one structure.
+        output_dir: folder of the file.
+        go_on: keep the rows that an earlier run wrote. Defaults to False.
+    """
+
+    def __init__(self, keys: KeysCollection, prob_key: str, output_dir: str, go_on: bool = False) -> None:
+        MapTransform.__init__(self, keys)
+        self.prob_key, self.path, self.go_on = prob_key, Path(output_dir) / "lesions.csv", go_on
+        self.table: Table | None = None
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the rows of one image."""
+        out = dict(data)
+        for key in self.key_iterator(out):
+            if "filename_or_obj" not in getattr(out[key], "meta", {}):
+                continue
+            mask, probability = (np.asarray(convert_to_numpy(out[name])) for name in (key, self.prob_key))
+            meta, dimensions = out[key].meta, mask.ndim - 1
+            self.table = self.table or Table(self.path, lesion_columns(dimensions), self.go_on, keys=3)
+            spacing = affine_to_spacing(out[key].affine, dimensions) if dimensions == 3 else meta.get("pixel_spacing")
+            spacing = None if spacing is None else np.ravel(convert_to_numpy(spacing)).tolist()
+            probability = probability[0] if len(probability) == 1 else probability
+            rows = measure_lesions(mask[0].astype(np.uint8), probability, spacing)
+            for row in lesion_rows(Path(meta["filename_or_obj"]).name, "", rows):
+                self.table.add(row)
+        return out
+
+    def finish(self) -> None:
+        """Give the file its final name, if there is one."""
+        if self.table:
+            self.table.finish()
 
 
 class MaskWriter(PILWriter):

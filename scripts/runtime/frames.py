@@ -1,34 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames, which are images with names, and work on them in threads."""
+"""Work on frames in threads."""
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TypeVar
-
-import numpy as np
-
-from unetv2_monai.core.view import View
 
 S = TypeVar("S")
 T = TypeVar("T")
 
-CAMERA = "camera:"  # prefix of a camera's number
 AHEAD = 4  # results that are computed before they are asked for
-WHOLE: View = (slice(None), slice(None))
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A file name or frame number, an image (height, width, 3) of 0 to 255, and its time in the video's time base."""
-
-    name: str
-    image: np.ndarray
-    time: int = 0
-    view: View = WHOLE  # rows and columns that the network is given
 
 
 def in_threads(function: Callable[[S], T], items: Iterable[S], threads: int = 1) -> Generator[T, None, None]:

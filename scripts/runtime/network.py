@@ -15,9 +15,8 @@ import openvino
 from unetv2_monai.core.description import KEY, Description, refuse_other_bin
 from unetv2_monai.core.errors import InputError
 from unetv2_monai.core.files import existing_file
+from unetv2_monai.core.frames import Frame
 from unetv2_monai.core.images import resize
-
-from .frames import Frame
 
 
 @dataclass(frozen=True)

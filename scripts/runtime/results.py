@@ -10,17 +10,20 @@ threads of its own), one makes masks and overlays, and the main thread writes.
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from unetv2_monai.core.description import Description
 from unetv2_monai.core.files import write_image
+from unetv2_monai.core.frames import Frame
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import resize
+from unetv2_monai.core.lesions import measure_lesions
 from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 
-from .frames import Frame, ahead, in_threads
+from .frames import ahead, in_threads
 from .network import Network, Output
 from .tables import measure
 
@@ -41,16 +44,23 @@ class Settings:
     smoothing: float = 0.0
     presence: tuple[float, float] | None = None
     color_matrix: str | None = None
+    seg: list[str] | None = None
+    seg_codes: str | None = None
+    labelmap: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """A frame, its mask of class indices (height, width), its overlay if asked for, and its cells of the table."""
+    """
+    A frame, its mask of class indices (height, width), its overlay if asked for, its cells of the table, and what was
+    measured on each lesion.
+    """
 
     frame: Frame
     mask: np.ndarray
     overlay: np.ndarray | None
     cells: list[str]
+    lesions: list[list[Any]]
 
 
 def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Generator[Result, None, None]:
@@ -60,11 +70,15 @@ def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Ge
         output, present = found
         image, size = output.frame.image, output.frame.image.shape[:2]
         mask = np.zeros(size, dtype=np.uint8)
+        shape = size if network.description.threshold is not None else (*size, output.probability.shape[2])
+        probability = np.zeros(shape, dtype=np.float32)
         if present:
-            _threshold(output.probability, network.description, out=mask[output.frame.view])
+            view = output.frame.view
+            _threshold(output.probability, network.description, out=mask[view], probabilities=probability[view])
         overlay = None if settings.no_overlays else outlined(image, mask > 0, PREDICTION_COLOR, settings.opacity)
         cells = measure(mask, output.highest, output.milliseconds, network.description.classes)
-        return Result(output.frame, mask, overlay, cells)
+        lesions = measure_lesions(mask.T, probability.T, output.frame.spacing)
+        return Result(output.frame, mask, overlay, cells, lesions)
 
     outputs = in_threads(network.infer, ahead(frames), network.threads)
     return in_threads(draw, _with_presence(_smoothed(outputs, settings.smoothing), settings.presence))
@@ -90,14 +104,18 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
         yield output, present
 
 
-def _threshold(probability: np.ndarray, description: Description, out: np.ndarray) -> None:
-    """Write class indices into an empty mask of the view's size. Probabilities are (height, width, channels)."""
+def _threshold(probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray) -> None:
+    """
+    Write class indices into an empty mask of the view's size, and the probabilities that they come from into another
+    array of zeros. Probabilities are (height, width, channels).
+    """
     if description.threshold is None:
-        out[:] = resize(probability, out.shape).argmax(2)
+        probabilities[:] = resize(probability, out.shape)
+        out[:] = probabilities.argmax(2)
         return
     region = _region(probability[..., 0] >= description.threshold, out.shape)
     if region is not None:  # elsewhere no interpolated value reaches the threshold
-        values = resize(probability[..., 0], out.shape, region)
+        probabilities[region] = values = resize(probability[..., 0], out.shape, region)
         out[region] = hysteresis(values, description.threshold, description.certainty)
 
 

@@ -3,31 +3,38 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
+from unetv2_monai.core.dicom import PHOTOGRAPH, Source, find_sources, list_dicom, located
+from unetv2_monai.core.dicom_pixels import read_frame
+from unetv2_monai.core.dicom_seg import SegFiles, seg_path
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
+from unetv2_monai.core.frames import CAMERA, WHOLE, Frame
 from unetv2_monai.core.images import read_image
+from unetv2_monai.core.lesions import lesion_columns, lesion_rows
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
 from unetv2_monai.core.overlay import save_overlay
+from unetv2_monai.core.tables import Table
 from unetv2_monai.core.view import find_view
 
-from .frames import CAMERA, WHOLE, Frame
 from .network import Network
 from .results import Settings, results, save_mask
-from .tables import Table, columns
+from .tables import columns, lesion_table
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
 
 def segment(settings: Settings) -> None:
     """Segment all inputs. Raises InputError when one is missing, or at the end for those that cannot be read."""
-    images, videos = _find_inputs(settings.inputs)
+    broken: list[str] = []
+    photographs: dict[Path, Source] = {}
+    images, videos = _find_inputs(settings.inputs, photographs, broken)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)
     if videos:
@@ -40,14 +47,17 @@ def segment(settings: Settings) -> None:
     keep_memory()
     several = len(images) > 1 or bool(videos)
     network = Network(settings.model, settings.precision, several, settings.certainty)
-    broken: list[str] = []
+    classes, sha256 = max(network.description.out_channels - 1, 1), network.description.weights_sha256
+    options = (str(settings.model), settings.seg_codes, settings.labelmap, sha256)
+    seg = SegFiles(settings.seg, classes, *options) if settings.seg else None
     with _alone(settings.output_dir):
         if images:
-            count = _segment_images(images, network, settings, broken)
+            count = _segment_images(images, network, settings, photographs, seg, broken)
             print(count, "masks written to", settings.output_dir)
         for video, path in tables:
-            if count := segment_video(video, path, network, settings, broken):
-                print(f"{count} frames of {video} written to {settings.output_dir}")
+            if count := segment_video(video, path, network, settings, seg, broken):
+                shown = video if isinstance(video, str) else video.name
+                print(f"{count} frames of {shown} written to {settings.output_dir}")
     refuse_broken(broken)
 
 
@@ -75,13 +85,22 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(locked)
 
 
-def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the images and the videos."""
+def _find_inputs(
+    inputs: Sequence[str], photographs: dict[Path, Source], broken: list[str]
+) -> tuple[list[Path], list[str | Source]]:
+    """Return the images and the videos; add those images that are DICOM, and sentences of what cannot be used."""
     images: list[Path] = []
-    videos: list[str] = []
+    videos: list[str | Source] = []
     for text in inputs:
         path = Path(text)
-        if path.is_dir():
+        if list_dicom(path):
+            found = find_sources(path)
+            broken += found.broken
+            flat = {Path(source.addresses()[0]): source for source in found.sources if source.kind == PHOTOGRAPH}
+            photographs |= flat
+            images += flat
+            videos += [source for source in found.sources if source.kind != PHOTOGRAPH]
+        elif path.is_dir():
             images += list_images(path, IMAGE_ENDINGS)
         elif not path.exists() and not text.startswith(CAMERA):
             raise InputError(f"{text} does not exist.")
@@ -89,48 +108,69 @@ def _find_inputs(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
             images.append(path)
         else:
             videos.append(text)
-    for text in (*map(str, images), *videos):
-        refuse_other_encoding(text)
+    for each in (*images, *videos):
+        if not isinstance(each, Source):
+            refuse_other_encoding(each)
     return images, videos
 
 
-def _video_name(video: str) -> str:
+def _video_name(video: str | Source) -> str:
+    if isinstance(video, Source):
+        return video.name
     return video.replace(":", "") if video.startswith(CAMERA) else Path(video).stem
 
 
-def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str, Path]], output_dir: Path) -> None:
+def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str | Source, Path]], output_dir: Path) -> None:
     """Refuse outputs that would replace inputs, or outputs of other inputs."""
     masks = [(path, output_dir / f"{path.stem}.png") for path in images]
-    written: dict[Path, object] = {output_dir / "images.csv": "all images"} if images else {}
+    tables = [*tables, *((video, lesion_table(path)) for video, path in tables)]
+    written: dict[Path, object] = {}
+    if images:
+        written = {output_dir / name: "all images" for name in ("images.csv", "lesions.csv")}
     problems = []
     for source, output in (*masks, *tables):
+        shown: object = source
+        if isinstance(source, Source) or (isinstance(source, Path) and located(source)):
+            shown = source.name  # without patient data
         if output in written:
-            problems.append(f"{output.name}: of {written[output]} and of {source}")
-        written[output] = source
+            problems.append(f"{output.name}: of {written[output]} and of {shown}")
+        written[output] = shown
     if problems:
         raise InputError("outputs would overwrite each other:\n  " + "\n  ".join(problems))
     folders = [folder.resolve() for folder in (output_dir, output_dir / "overlays")]
-    for path in (*images, *(Path(video) for video, _ in tables)):
+    for path in (*images, *(Path(video) for video, _ in tables if isinstance(video, str))):
         if path.exists() and path.parent.resolve() in folders:
             raise InputError(
                 f"--output_dir {output_dir} holds {path.name}: outputs would overwrite inputs, name another."
             )
 
 
-def _segment_images(paths: list[Path], network: Network, settings: Settings, broken: list[str]) -> int:
+def _segment_images(
+    paths: list[Path],
+    network: Network,
+    settings: Settings,
+    photographs: Mapping[Path, Source],
+    seg: SegFiles | None,
+    broken: list[str],
+) -> int:
     output_dir, overlays = settings.output_dir, settings.output_dir / "overlays"
     table = Table(output_dir / "images.csv", ["file", *columns(network.description.classes)], settings.skip_finished)
+    lesions = Table(output_dir / "lesions.csv", lesion_columns(), settings.skip_finished, keys=3)
+    sources = {path.name: source for path, source in photographs.items()}
 
     def finished(path: Path) -> bool:
-        complete = path.name in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
+        complete = (path.name,) in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
+        if seg and path.name in sources:
+            complete = complete and seg_path(output_dir, sources[path.name]).is_file()
         size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
     def read() -> Iterator[Frame]:
         for path in todo:
             try:
-                image = read_image(path)
-                yield Frame(path.name, image, view=find_view(image) if network.description.view else WHOLE)
+                image, spacing = read_frame(path) if path in photographs else (read_image(path), None)
+                view = find_view(image) if network.description.view else WHOLE
+                yield Frame(path.name, image, view=view, spacing=spacing)
             except BrokenFile as error:
                 broken.append(str(error))
 
@@ -143,8 +183,13 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
             save_mask(result.mask, output_dir / f"{name}.png", network.description)
             if result.overlay is not None:
                 save_overlay(result.overlay, overlays / f"{name}.jpg")
+            if seg and (source := sources.get(result.frame.name)):
+                seg.write(source, [result.mask], output_dir, broken)
+            for row in lesion_rows(result.frame.name, "", result.lesions):
+                lesions.add(row)
             table.add([result.frame.name, *result.cells])
             bar.update()
+    lesions.finish(order=[path.name for path in paths])
     table.finish(order=[path.name for path in paths])
     return table.count
 
@@ -152,6 +197,9 @@ def _segment_images(paths: list[Path], network: Network, settings: Settings, bro
 def _size(path: Path) -> tuple[int, int] | None:
     """Return width and height of the upright image; None if it cannot be read."""
     try:
+        if path.suffix.lower() == ".dcm":
+            height, width = read_image(path).shape[:2]
+            return width, height
         with Image.open(path) as opened:
             width, height = opened.size
             return (height, width) if opened.getexif().get(274) in ROTATED else (width, height)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of the results: what is measured on a mask, and the CSV file."""
+"""What is measured on the mask of an image or a frame."""
 
-import csv
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from unetv2_monai.core.errors import InputError
-from unetv2_monai.core.files import atomic, refusing
+
+def lesion_table(table: Path) -> Path:
+    """Return the path of a video's table of lesions, by that of its table."""
+    return table.with_name(f"{table.stem}_lesions.csv")
 
 
 def columns(classes: Sequence[str]) -> list[str]:
@@ -32,57 +32,3 @@ def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: 
     each = [f"{area:.6f}" for area in areas] if len(areas) > 1 else []
     found = [int(len(y) > 0), f"{sum(areas):.6f}", f"{probability:.4f}", *box, f"{milliseconds:.1f}", *each]
     return [str(value) for value in found]
-
-
-class Table:
-    """
-    A CSV file that grows by rows. A row's first cell is its name. Unfinished, the file is ``NAME_incomplete.csv``.
-
-    ``go_on``: keep the rows of both files. Else a finished file of an earlier run is deleted: its rows would count as
-    finished after an interruption. Raises InputError when the file cannot be written, or has other columns.
-    """
-
-    def __init__(self, path: Path, columns: list[str], go_on: bool = False) -> None:
-        self.path, self.incomplete = path, path.with_name(f"{path.stem}_incomplete.csv")
-        self.columns, self.count = columns, 0
-        self.rows = {**self._read(self.path), **self._read(self.incomplete)} if go_on else {}
-        with refusing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.opened = self.incomplete.open("w", newline="")
-            if not go_on:
-                path.unlink(missing_ok=True)
-            self.writer = csv.writer(self.opened)
-            self.writer.writerows([columns, *self.rows.values()])
-            self.opened.flush()
-
-    def _read(self, path: Path) -> dict[str, list[str]]:
-        """Return the rows by name. If several have the same name, the last one counts."""
-        if not path.is_file():
-            return {}
-        with path.open(newline="") as opened:  # keeps line breaks within names
-            header, *rows = [*csv.reader(opened)] or [self.columns]
-        if header != self.columns:
-            raise InputError(f"{path} has other columns. Leave out --skip_finished, or name another --output_dir.")
-        return {row[0]: row for row in rows if len(row) == len(header)}  # the last row may be cut off
-
-    def add(self, row: list[str]) -> None:
-        """Write a row, with a cell for each column."""
-        with refusing(self.path):
-            self.writer.writerow(row)
-            self.opened.flush()
-        self.count += 1
-
-    def finish(self, order: Iterable[str] = ()) -> None:
-        """Give the file its final name. ``order``: names of the rows to keep, in order; if empty, keep all."""
-        with refusing(self.path):
-            self.opened.close()
-            if order:
-                rows = self._read(self.incomplete)
-                with atomic(self.incomplete) as partial, partial.open("w", newline="") as opened:
-                    csv.writer(opened).writerows([self.columns, *(rows[name] for name in order if name in rows)])
-            os.replace(self.incomplete, self.path)
-
-    def discard(self) -> None:
-        """Delete the file, unless it is finished."""
-        self.opened.close()
-        self.incomplete.unlink(missing_ok=True)

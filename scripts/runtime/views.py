@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from unetv2_monai.core.frames import Frame
 from unetv2_monai.core.view import DARK, find_view
-
-from .frames import Frame
 
 LASTING = 25  # lit frames that must agree on a smaller view
 ALIKE = 0.03  # share of the shorter side by which views that agree may differ at each side

@@ -83,7 +83,7 @@ def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pair
     printed = python(elsewhere, *command(config, "inference", dataset_dir=pairs, image_size=64))
     assert "6 masks written to ./output/masks" in printed
     run(INFERENCE, "inference", dataset_dir=pairs, output_dir=tmp_path / "masks", image_size=64, checkpoint=weights)
-    for path in (tmp_path / "masks").iterdir():
+    for path in (tmp_path / "masks").glob("*.png"):
         found = np.asarray(Image.open(elsewhere / "output" / "masks" / path.name))
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
 

@@ -195,7 +195,7 @@ def test_several_classes(tmp_path):
     options = {key: value for key, value in options.items() if key not in ("batch_size", "learning_rate")}
     weights = tmp_path / "models" / "model.pt"
     run(INFERENCE, "inference", output_dir=tmp_path / "masks", checkpoint=weights, **options)
-    assert all(np.asarray(Image.open(path)).max() <= 2 for path in (tmp_path / "masks").iterdir())
+    assert all(np.asarray(Image.open(path)).max() <= 2 for path in (tmp_path / "masks").glob("*.png"))
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def test_bundle_operator(package, pairs, tmp_path):
     device, inferer = parser.get_parsed_content("device"), parser.get_parsed_content("inferer")
     before, after = (without_files(parser.get_parsed_content(f"{name}processing")) for name in ("pre", "post"))
     assert len(before.transforms) == 5
-    names = ["Activationsd", "Invertd", "HysteresisThresholdd", "AsDiscreted", "SqueezeDimd"]
+    names = ["Activationsd", "Invertd", "HysteresisThresholdd", "AsDiscreted", "SaveLesionsd", "SqueezeDimd"]
     assert [type(t).__name__ for t in after.transforms] == names
     assert list(parser["_meta_"]["network_data_format"]["inputs"]) == ["image"]
     assert list(parser["_meta_"]["network_data_format"]["outputs"]) == ["pred"]

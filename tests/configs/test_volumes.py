@@ -168,7 +168,7 @@ def test_endings_in_capitals_and_of_free_surfer(tmp_path):
     write_volume(tmp_path / "in" / "UPPER.NII.GZ", values, COARSE)
     nibabel.save(nibabel.MGHImage(values, COARSE), tmp_path / "in" / "brain.mgz")
     out = infer(tmp_path)
-    assert sorted(path.name for path in out.iterdir()) == ["UPPER.nii.gz", "brain.nii.gz"]
+    assert sorted(path.name for path in out.glob("*.nii.gz")) == ["UPPER.nii.gz", "brain.nii.gz"]
     labels = [nibabel.load(out / name) for name in ("UPPER.nii.gz", "brain.nii.gz")]
     for label in labels:
         np.testing.assert_allclose(label.affine, COARSE)
@@ -188,7 +188,7 @@ def test_volumes_that_itk_reads(tmp_path):
     for ending in ("mha", "nrrd"):
         itk.imwrite(image, str(tmp_path / "in" / f"{ending}.{ending}"))
     out = infer(tmp_path)
-    labels = {path.name: nibabel.load(path) for path in out.iterdir()}
+    labels = {path.name: nibabel.load(path) for path in out.glob("*.nii.gz")}
     assert sorted(labels) == ["a.nii.gz", "mha.nii.gz", "nrrd.nii.gz"]
     for label in labels.values():
         np.testing.assert_allclose(label.affine, affine, atol=1e-6)

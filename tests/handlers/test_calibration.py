@@ -23,10 +23,10 @@ from ..support.workflow import EVALUATE, INFERENCE, overlays, refusal, run
 
 # two images with three lesions, of which one is never found, and two images without
 FOUR = [
-    [("image", 0.95, 1), ("lesion", 0.95, 1), ("lesion", 0.0, 1), ("region", 0.95, 1)],
-    [("image", 0.75, 1), ("lesion", 0.7, 1), ("region", 0.7, 1), ("region", 0.75, 0)],
-    [("image", 0.8, 0), ("region", 0.6, 0), ("region", 0.8, 0)],
-    [("image", 0.3, 0)],
+    [("image", 0.95, 1, 0), ("lesion", 0.95, 1, 0.6), ("lesion", 0.0, 1, 0), ("region", 0.95, 1, 0.6)],
+    [("image", 0.75, 1, 0), ("lesion", 0.7, 1, 0.3), ("region", 0.7, 1, 0.3), ("region", 0.75, 0, 0)],
+    [("image", 0.8, 0, 0), ("region", 0.6, 0, 0), ("region", 0.8, 0, 0)],
+    [("image", 0.3, 0, 0)],
 ]
 
 
@@ -35,13 +35,14 @@ def test_regions_and_lesions_of_one_image():
     probability = np.array([[6, 0, 9, 9, 9, 0, 0], [0, 8, 0, 0, 0, 0, 0], [0, 0, 0, 0, 7, 0, 4]]) / 10
     lesion = np.array([[1, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0, 1]], bool)
     assert detect(probability, probability >= 0.5, lesion) == [
-        ("image", 0.9, 1), ("lesion", 0.9, 1), ("lesion", 0.9, 1), ("lesion", 0.0, 1), ("lesion", 0.0, 1),
-        ("region", 0.9, 1), ("region", 0.7, 0),
+        ("image", 0.9, 1, 0), ("lesion", 0.9, 1, 1 / 5), ("lesion", 0.9, 1, 1 / 6), ("lesion", 0.0, 1, 0),
+        ("lesion", 0.0, 1, 0), ("region", 0.9, 1, 1 / 5), ("region", 0.7, 0, 0),
     ]  # fmt: skip
+    assert [row[3] for row in detect(probability, probability >= 0.5, lesion, 0.95)][1:3] == [0, 0]
     cube = np.zeros((2, 2, 2))
-    assert detect(cube + 0.2, cube > 0, cube > 0) == [("image", 0.2, 0)]
+    assert detect(cube + 0.2, cube > 0, cube > 0) == [("image", 0.2, 0, 0)]
     cube[0, 0, 0] = cube[1, 1, 1] = 1
-    assert detect(cube, cube > 0, cube < 0) == [("image", 1.0, 0), ("region", 1.0, 0)]
+    assert detect(cube, cube > 0, cube < 0) == [("image", 1.0, 0, 0), ("region", 1.0, 0, 0)]
 
 
 def test_summary_of_four_images():
@@ -56,6 +57,8 @@ def test_summary_of_four_images():
     assert summary["auc"]["mean"] == 3 / 4  # 0.95 is above 0.8 and 0.3, 0.75 above 0.3 alone
     assert summary["sensitivity"]["interval"] == pytest.approx([2 / (2 + 1.96**2), 1], abs=1e-4)  # Wilson's for 2 of 2
     assert summary["false_alarms"] == {"mean": 50, "interval": [0, 100]}  # quantiles of 4 draws with 1/2
+    overlaps = [summary[f"{what}_iou{ending}"]["mean"] for what in ("found", "false_positives") for ending in (10, 50)]
+    assert overlaps == pytest.approx([2 / 3, 1 / 3, 2 / 4, 3 / 4])
     with_lesion, without = Detections(FOUR[:2]).summary(0.5), Detections(FOUR[3:]).summary(0.5)
     assert not {"auc", "specificity"} & with_lesion.keys() | {"auc", "sensitivity", "found"} & without.keys()
     assert without["curve"] == [[0.5, None, 1.0, None, 0.0]]
@@ -66,7 +69,9 @@ def test_area_under_the_curve():
     rng = np.random.default_rng(0)
     truth = rng.random(1000) < 0.6
     score = np.clip(rng.normal(0.5 + 0.2 * truth, 0.2), 0, 1).round(3)
-    images = [[("image", p, int(y)), *[("lesion", p, 1)] * int(y), ("region", p, y)] for p, y in zip(score, truth)]
+    images = [
+        [("image", p, int(y), 0), *[("lesion", p, 1, 1)] * int(y), ("region", p, y, y)] for p, y in zip(score, truth)
+    ]
     found = Detections(images).summary(0.5)
     auc = compute_roc_auc(torch.from_numpy(score), torch.from_numpy(truth).int())
     n, m = truth.sum(), (~truth).sum()
@@ -96,7 +101,7 @@ def test_certainty_of_four_images():
     assert [choose_certainty(found, missed=limit) for limit in (34, 70)] == pytest.approx([0.65, 0.875])
     message = refusal(choose_certainty, found, missed=33)
     assert "no certainty has at most 33 % of lesions missed on these images; the best is 33.3, at" in message
-    alarm = [[("image", 0.9, 1), ("lesion", 0.6, 1), ("region", 0.6, 1), ("region", 0.9, 0)]]
+    alarm = [[("image", 0.9, 1, 0), ("lesion", 0.6, 1, 1), ("region", 0.6, 1, 1), ("region", 0.9, 0, 0)]]
     assert "the best is 100.0, at certainty 0.5" in refusal(choose_certainty, Detections(alarm), false_alarms=5)
     assert "since no lesion is found" in refusal(choose_certainty, Detections(FOUR[2:]), false_alarms=5)
 

@@ -50,6 +50,15 @@ def test_one_summary_per_data_set(evaluated):
         assert sum(count for count, _, _ in one["calibration"]) == 2 * (44 * 60 if name == "a" else 80 * 48)
 
 
+def test_lesions_of_the_masks(evaluated):
+    """Their pixels are those that were marked."""
+    folder, _, rows = evaluated
+    lesions = read_table(folder / "evaluation" / "lesions.csv")
+    for row in rows:
+        pixels = sum(int(lesion["pixels"]) for lesion in lesions if lesion["image"] == row["image"])
+        assert pixels == int(row["tp"]) + int(row["fp"])
+
+
 def test_an_image_with_two_masks_has_two_rows(tmp_path):
     """Of two raters, as datalist.json may list them."""
     draw_pair(tmp_path, "case", 32, 32)

@@ -50,7 +50,7 @@ def test_frames_move_a_little_and_the_video_has_them(tmp_path):
 
 def test_a_video_without_pyav(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    for name in ("runtime.video", "av.video"):
+    for name in ("unetv2_monai.core.video", "av.video"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(InputError, match="--video takes PyAV"):
         make(tmp_path, "--train", 0, "--test", 1, "--video")

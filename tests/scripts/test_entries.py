@@ -168,7 +168,7 @@ def test_every_entry_has_its_own_weights(key, entry, dist, tmp_path, monkeypatch
         return  # their run: test_a_packed_volume_network_runs_as_it_is
     draw_pair(tmp_path / "one", "case", 50, 40)
     run([str(bundle / "configs" / "inference.json")], "inference", dataset_dir="one", image_size=32, output_dir="masks")
-    assert [path.name for path in Path("masks").iterdir()] == ["case.png"]
+    assert [path.name for path in Path("masks").glob("*.png")] == ["case.png"]
 
 
 def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):

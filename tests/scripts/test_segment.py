@@ -15,6 +15,7 @@ from PIL import Image
 
 from unetv2_monai import InputError, OpenVINONetwork
 from unetv2_monai.core.description import BIN_KEY, Description
+from unetv2_monai.core.frames import Frame
 from unetv2_monai.networks import options_of, read_weights, with_options
 
 from ..conftest import ROOT, read_table, script
@@ -26,7 +27,6 @@ pytest.importorskip("openvino")
 
 from common.exports import describe
 from runtime import results, segmenting
-from runtime.frames import Frame
 from runtime.network import Network
 
 OPENVINO = str(CONFIGS / "options" / "inference_openvino.yaml")

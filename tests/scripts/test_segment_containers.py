@@ -14,7 +14,8 @@ from ..support.segmenting import segment
 pytest.importorskip("av")
 
 import av
-from runtime.video import Video
+
+from unetv2_monai.core.video import Video
 
 from .test_segment_video import HEIGHT, WIDTH, pictures, write_video
 

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unetv2_monai.core.frames import Frame
+
 from ..conftest import ROOT, read_table
 from ..support.exported import description, write_bright
 from ..support.segmenting import refused, segment, segment_apart
@@ -24,7 +26,6 @@ pytest.importorskip("av")
 
 import av
 from runtime import clips, results
-from runtime.frames import Frame
 from runtime.network import Output
 from runtime.views import with_views
 
@@ -128,7 +129,12 @@ def test_frames_in_are_frames_out_in_order(name, size, times, pix_fmt, model, tm
         assert inner == pytest.approx(tint, abs=12)
         assert np.abs(image[60:].astype(int) - 30).max() < 12  # colours stay
     assert len(list((tmp_path / "out" / "clip").glob("*.png"))) == len(times)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clip", "clip.csv", "clip_overlay.mp4"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clip",
+        "clip.csv",
+        "clip_lesions.csv",
+        "clip_overlay.mp4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +314,7 @@ def test_finished_videos_are_left_out(model, clip, monkeypatch):
 
 def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
     source = write_video(tmp_path / "clip.mp4", pictures(20))
-    monkeypatch.setattr("runtime.video._open_camera", lambda name: av.open(str(source)))
+    monkeypatch.setattr("unetv2_monai.core.video._open_camera", lambda name: av.open(str(source)))
     stop_at(monkeypatch, "5")
     segment(model, "camera:0", "--output_dir", tmp_path / "out")
     assert len(read_table(tmp_path / "out" / "camera0.csv")) == 5
@@ -345,7 +351,7 @@ def test_killed_and_resumed(model, tmp_path):
 
 
 def test_no_encoder(model, clip, monkeypatch):
-    monkeypatch.setattr("runtime.video.CODEC", "libnone")
+    monkeypatch.setattr("unetv2_monai.core.video.CODEC", "libnone")
     (line,) = refused(model, clip, "--output_dir", clip.parent / "out")
     assert "this PyAV has no encoder libnone" in line
     assert list((clip.parent / "out").iterdir()) == []
@@ -355,7 +361,7 @@ def test_full_disk(model, tmp_path):
     """A limit on the size of files, which fails a write as a full disk does."""
     video = write_video(tmp_path / "clip.mp4", noises(40))
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (60000, 60000))"
-    done = segment_apart(model, video, "--output_dir", tmp_path / "out", before=limit)
+    done = segment_apart(model, video, "--output_dir", tmp_path / "out", "--certainty", 1, before=limit)
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "clip_incomplete_overlay.mp4 cannot be written (File too large)" in error

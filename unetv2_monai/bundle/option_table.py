@@ -75,6 +75,7 @@ ON = Option(DEVICE, "`cpu`, `cuda` or `cuda:1`", "a GPU if there is one")
 CHANNELS = Option(POSITIVE, "channels of an image. Images are converted to RGB, hence 3; only volumes may have others")
 
 VOLUMES, LESION_FREE, CALIBRATE = ("recipes/volumes",), ("options/lesion_free",), ("options/calibrate",)
+SEG = ("options/inference_seg",)
 CERTAINTY = Option(
     SHARE,
     "a region is kept only if its probability reaches this value somewhere; 0.5 keeps all. For one structure only",
@@ -220,6 +221,13 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "number format of the computation",
             files=("options/inference_openvino",),
         ),
+        "seg": Option(
+            Kind("a list of names", lambda value: is_list(value, TEXT)),
+            "of DICOM: for each class without background its name in `segments.yaml`, such as `[polyp]`",
+            files=SEG,
+        ),
+        "seg_codes": Option(or_null(PATH), "your own file of segments and their codes, in that form", files=SEG),
+        "labelmap": Option(FLAG, "write one LABELMAP instead of BINARY segments; few programs read it", files=SEG),
         "false_alarms": Option(or_null(RATE), "lowest `certainty` of at most so many per 100 images", files=CALIBRATE),
         "missed": Option(or_null(RATE), "highest `certainty` missing at most so many % of lesions", files=CALIBRATE),
         "calibrated_checkpoint": Option(PATH, "the new weights", "`<checkpoint>_calibrated.pt`", files=CALIBRATE),

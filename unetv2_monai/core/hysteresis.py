@@ -36,7 +36,7 @@ def _runs(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where the runs of a mask start and stop in the flat mask, in turn, and the component of each run."""
     marked = padded.ravel()
     edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
-    rows = [stride // padded.itemsize for stride in padded.strides[:-1]]
+    rows = [int(np.prod(padded.shape[axis:])) for axis in range(1, padded.ndim)]
     return edges, _components(edges[::2], edges[1::2], rows)
 
 

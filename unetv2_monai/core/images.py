@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from .dicom_pixels import read_frame
 from .errors import BrokenFile, InputError
 from .files import refuse_waiting
 
@@ -44,7 +45,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Read an image file as uint8 RGB of shape (height, width, 3); raise BrokenFile if it cannot be read."""
+    """
+    Read an image file, or the frame at an address of DICOM, as uint8 RGB of shape (height, width, 3).
+
+    Raise BrokenFile if it cannot be read.
+    """
+    if path.suffix.lower() == ".dcm":
+        return read_frame(path)[0]
     refuse_waiting(path)
     try:
         with Image.open(path) as opened:

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".dcm"),
 )
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
 NIFTI_ENDINGS = (".nii", ".nii.gz")

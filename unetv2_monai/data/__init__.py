@@ -3,6 +3,7 @@
 
 from .augmentation import GrowingSized, MultiScaleBatch, RandLesionFreed
 from .datalist import find_pairs, load_datalist
+from .dicoms import PictureReader
 from .image_list import list_images
 from .pictures import SaveOverlayd
 from .view import CropLabeld, endoscope_view

@@ -11,9 +11,10 @@ from monai.utils import ensure_tuple
 from PIL import Image
 from tqdm.contrib.concurrent import thread_map
 
+from ..core.dicom import located
 from ..core.errors import InputError
 from ..core.files import refuse_waiting
-from ..core.images import to_rgb
+from ..core.images import read_image, to_rgb
 from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .layouts import Item
@@ -97,6 +98,11 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
     (None: any). Images have 3, as RGB.
     """
     path, *others = ensure_tuple(files)
+    if path.lower().endswith(".dcm"):
+        height, width = read_image(Path(path)).shape[:2]
+        return width, height
+    if located(path):
+        return open_volume(path).shape
     for each in (path, *others):
         refuse_waiting(each)
     if not is_volume(path):

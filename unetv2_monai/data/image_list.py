@@ -4,19 +4,36 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from monai.utils import ensure_tuple
+
 from ..core import listing
+from ..core.dicom import Source, list_dicom
+from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
 from .checks import check_each, image_size, list_problems, mask_size
+from .dicoms import dicom_items, mask_paths, masks_of
 from .layouts import Item
 
 
 class ImageList(list[Item]):
-    """The images to segment, as data of a MONAI ``Dataset``; ``broken`` has an error message for each broken image."""
+    """
+    The images to segment, as data of a MONAI ``Dataset``. ``broken`` has an error message for each broken image,
+    ``sources`` what is of DICOM.
+    """
 
-    def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = ()) -> None:
+    def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = (), sources: Iterable[Source] = ()) -> None:
         super().__init__(items)
-        self.broken = list(broken)
+        self.broken, self.sources = list(broken), list(sources)
+
+    def write_segs(self, output_dir: str, seg: SegFiles) -> None:
+        """Write the masks of DICOM as SEG; ``broken`` names what cannot be written."""
+        folder, one_class = Path(output_dir), len(seg.codes) == 1
+        for source in self.sources:
+            if all(path.is_file() for path in mask_paths(source, folder)):
+                seg.write(source, masks_of(source, folder, one_class), folder, self.broken)
+            else:
+                self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
     def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
         """
@@ -46,17 +63,18 @@ def list_images(
     Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out.
 
     Args:
-        dataset_dir: the folder, or a single image.
+        dataset_dir: the folder, a single image, or a folder of DICOM files with its sub-folders.
         check: decode every file first. Defaults to True.
         output_dir: folder of the masks, which have the images' names. It must be another folder. Defaults to None.
         skip_broken: leave out files that cannot be used, and list them in ``broken``. If False, they raise an
             InputError. Defaults to False.
         skip_finished: leave out images that have a complete mask of their size in ``output_dir``. Defaults to False.
-        in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
+        in_channels: channels that volumes must have if files are checked. Defaults to None: any number. Of DICOM, 3 or
+            None takes single frames as pictures, other numbers take volumes.
         overlay_dir: folder of overlays; ``skip_finished`` then takes both a mask and an overlay. Defaults to None.
 
     Returns:
-        A list of ``{"image": path}``, sorted.
+        A list of ``{"image": path}``, sorted. Of DICOM, these are addresses, and for volumes tuples of them.
 
     Raises:
         InputError: when there is no image, when two images would give masks of the same name, when masks would
@@ -65,6 +83,21 @@ def list_images(
     root = Path(dataset_dir)
     if not root.exists():
         raise InputError(f"dataset_dir {root} does not exist. It is the folder of the images, or one image.")
+    sources: list[Source] = []
+    if list_dicom(root):
+        items, sources, broken = dicom_items(root, in_channels not in (None, 3), check)
+    else:
+        items, broken = _items(root, check, output_dir, in_channels)
+    if broken and not skip_broken:
+        raise InputError(list_problems(root, broken))
+    if skip_finished and output_dir is not None:
+        unfinished = check_each(items, lambda item: _check_outputs(_first(item), Path(output_dir), overlay_dir))
+        items = [item for item, reason in zip(items, unfinished) if reason]
+    return ImageList(items, broken, sources)
+
+
+def _items(root: Path, check: bool, output_dir: str | None, in_channels: int | None) -> tuple[list[Item], list[str]]:
+    """Return the images of a folder, or one image, and sentences of those that are broken."""
     paths = listing.list_images(root) if root.is_dir() else [root]
     if output_dir is not None and Path(output_dir).resolve() == paths[0].parent.resolve():
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
@@ -76,12 +109,11 @@ def list_images(
         errors = check_each(items, lambda item: image_size(item["image"], in_channels))
         items = [item for item, error in zip(items, errors) if not error]
         broken = [error for error in errors if error]
-    if broken and not skip_broken:
-        raise InputError(list_problems(paths[0].parent, broken))
-    if skip_finished and output_dir is not None:
-        unfinished = check_each(items, lambda item: _check_outputs(Path(item["image"]), Path(output_dir), overlay_dir))
-        items = [item for item, reason in zip(items, unfinished) if reason]
-    return ImageList(items, broken)
+    return items, broken
+
+
+def _first(item: Item) -> Path:
+    return Path(ensure_tuple(item["image"])[0])
 
 
 def _check_outputs(image: Path, output_dir: Path, overlay_dir: str | None) -> None:

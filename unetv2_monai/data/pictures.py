@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 from PIL import Image
 
-from ..core.images import to_rgb
+from ..core.images import read_image
 from ..core.listing import is_volume, stem
 from ..core.overlay import PREDICTION_COLOR, outlined, save_overlay
 from .volumes import open_volume
@@ -34,8 +34,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     mask that is not empty. Only the first channel is shown.
     """
     if not is_volume(path):
-        with Image.open(path) as opened:
-            return np.asarray(to_rgb(opened)), list(masks)
+        return read_image(Path(path)), list(masks)
     volume = open_volume(path)
     values = np.asanyarray(volume.dataobj).astype(np.float32)
     values = values[..., 0] if values.ndim == 4 else values

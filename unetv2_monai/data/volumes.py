@@ -16,6 +16,8 @@ from monai.data.utils import correct_nifti_header_if_necessary
 from monai.transforms import MapTransform
 from monai.utils import ImageMetaKey, OptionalImportError, ensure_tuple
 
+from ..core.dicom import located, series_of
+from ..core.dicom_pixels import read_series
 from ..core.errors import InputError
 from ..core.listing import ITK_ENDINGS, stem
 
@@ -25,11 +27,15 @@ MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label 
 
 def open_volume(path: str) -> Any:
     """
-    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel of NIfTI is read.
+    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel of NIfTI is read. The
+    address of a series of DICOM stands for all its slices.
 
     Raises:
         InputError: when the file cannot be read, or when ITK is not installed, which reads MetaImage and NRRD.
     """
+    if located(path):
+        series = series_of([path])
+        return nibabel.Nifti1Image(read_series(series), series.affine)
     try:
         if path.lower().endswith(ITK_ENDINGS):
             reader = ITKReader()
@@ -111,6 +117,9 @@ class VolumeReader(NibabelReader):
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> Any:
         """Open a file, or the files of the channels."""
         self.filenames = ensure_tuple(data)
+        if located(self.filenames[0]):
+            series = series_of([*map(str, self.filenames)])
+            return nibabel.Nifti1Image(read_series(series), series.affine)
         opened = [open_volume(str(path)) for path in self.filenames]
         return opened if len(opened) > 1 else opened[0]
 
@@ -193,7 +202,9 @@ class LabelWriter(NibabelWriter):
 
     def write(self, filename: Any, verbose: bool = False, **obj_kwargs: Any) -> None:
         """Write the file."""
-        image: Any = open_volume(self.image) if self.image.lower().endswith(ITK_ENDINGS) else nibabel.load(self.image)
+        image: Any = None  # of DICOM, the label's own affine is that of the series
+        if not located(self.image):
+            image = open_volume(self.image) if self.image.lower().endswith(ITK_ENDINGS) else nibabel.load(self.image)
         label = self.create_backend_obj(self.data_obj, self.affine, self.output_dtype, **obj_kwargs)
         if isinstance(image, nibabel.Nifti1Image):
             label.header["xyzt_units"] = image.header["xyzt_units"]
@@ -202,10 +213,11 @@ class LabelWriter(NibabelWriter):
                 label.set_qform(*image.get_qform(coded=True))
             except ValueError:  # the quaternion is invalid; the sform gives the positions
                 label.set_qform(None, 0)
-        else:  # FreeSurfer's, in mm of the scanner
+        else:  # FreeSurfer's or DICOM's, in mm of the scanner
             label.header.set_xyzt_units("mm")
-            label.set_sform(image.affine, 1)
-            label.set_qform(image.affine, 1)
+            affine = self.affine if image is None else image.affine
+            label.set_sform(affine, 1)
+            label.set_qform(affine, 1)
         path, source = Path(filename), Path(self.image)
         if source.suffix.lower() == ".gz" != source.suffix:  # MONAI takes away .gz alone
             path = path.with_name(path.name.replace(source.stem, stem(source)))

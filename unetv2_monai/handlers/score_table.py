@@ -16,7 +16,8 @@ from monai.utils import convert_to_numpy, string_list_all_gather
 from ..bundle.context import running_config
 from ..bundle.run_folder import trained_among
 from ..core.files import write_atomic, write_csv
-from ..detection import DETECTED, LOW, Detections, detect
+from ..core.lesions import lesion_columns, lesion_rows, measure_lesions
+from ..detection import DETECTED, LOW, OVERLAPS, Detections, detect
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
 from ..released import TwoFinestHeads, released_scores
 
@@ -53,6 +54,11 @@ DETECTION_SCORES = (
     Score("specificity", "images: specificity"),
     Score("found", "lesions found"),
     Score("false_alarms", "false alarms per 100 images", 1),
+    *(
+        Score(f"{key}_iou{ending}", f"{title} at IoU > {least}")
+        for ending, least in OVERLAPS.items()
+        for key, title in (("found", "lesions found"), ("false_positives", "false positives per image"))
+    ),
 )
 RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_iou", "IoU as released"))
 
@@ -60,8 +66,9 @@ RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_i
 class ScoreTable:
     """
     Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``detections.csv`` (a row
-    per image, lesion and marked region), ``summary.json`` and the config as ``config.json``, and print a table with one
-    column per data set. Several processes may share the images.
+    per image, lesion and marked region), ``lesions.csv`` (what is measured on each lesion of the masks),
+    ``summary.json`` and the config as ``config.json``, and print a table with one column per data set. Several
+    processes may share the images.
 
     The scores of an image are Dice, IoU, precision, recall, the 95 % Hausdorff distance (``hd95``) and the mean
     absolute error of the probability (``mae``). The predicted mask is the output ``pred`` of the evaluator. ``hd95`` is
@@ -144,8 +151,16 @@ class ScoreTable:
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
                 row["bins"] = calibration_bins(prob, label).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
-                row["detected"] = detect(*map(convert_to_numpy, (prob, pred | (prob >= LOW), label)))
+                shown, marked, lesion = map(convert_to_numpy, (prob, pred | (prob >= LOW), label))
+                row["detected"] = detect(shown, marked, lesion, self._point())
+                mask = convert_to_numpy(pred).astype(np.uint8) * max(channel, 1)
+                sizes = [float(size) for size in spacing] if spacing is not None and mask.ndim == 3 else None
+                row["lesions"] = measure_lesions(mask, convert_to_numpy(prob), sizes)
                 self.rows.append(json.dumps(row))
+
+    def _point(self) -> float:
+        """Return the certainty from which regions count."""
+        return self.certainty if self.out_channels == 1 else 0.0
 
     def _write(self, engine: Engine) -> None:
         rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
@@ -153,17 +168,18 @@ class ScoreTable:
             return
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
-        summary, certainty = {}, self.certainty if self.out_channels == 1 else 0.0
+        summary, certainty = {}, self._point()
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
             summary[name]["detection"] = Detections([row["detected"] for row in group]).summary(certainty)
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
-        columns = [key for key in rows[0] if key not in ("bins", "detected")]
+        columns = [key for key in rows[0] if key not in ("bins", "detected", "lesions")]
         write_csv(self.output_dir / "scores.csv", rows, columns)
         found = [{**row, **dict(zip(DETECTED, one))} for row in rows for one in row["detected"]]
         write_csv(self.output_dir / "detections.csv", found, ["dataset", "image", "class", *DETECTED])
+        self._write_lesions(rows)
         print(table(summary))
         images = {row["image"] for row in rows}
         run = self.checkpoint and self.checkpoint.parent.parent
@@ -172,6 +188,16 @@ class ScoreTable:
                 f"WARNING: {seen} of the {len(images)} scored images were trained on, as {run / 'run.json'} says: "
                 "the scores say nothing of other images"
             )
+
+    def _write_lesions(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write lesions.csv with the lesions of the masks, as inference does."""
+        columns = lesion_columns(3 if "surface_dice" in rows[0] else 2)
+        found = [
+            {"dataset": row["dataset"], **dict(zip(columns, cells))}
+            for row in rows
+            for cells in lesion_rows(row["image"], "", row["lesions"])
+        ]
+        write_csv(self.output_dir / "lesions.csv", found, ["dataset", *columns])
 
 
 def table(summary: Mapping[str, Any]) -> str:

@@ -17,11 +17,10 @@ import numpy as np
 from av.video.reformatter import Colorspace, VideoReformatter
 from tqdm import tqdm
 
-from unetv2_monai.core.errors import BrokenFile, InputError
-from unetv2_monai.core.files import refuse_waiting, refusing
-from unetv2_monai.core.listing import IMAGE_ENDINGS
-
+from .errors import BrokenFile, InputError
+from .files import refuse_waiting, refusing
 from .frames import CAMERA, Frame
+from .listing import IMAGE_ENDINGS
 
 # superfast at 23 has the error of veryfast at 20, in two thirds of its time and 1.4 times its size
 CODEC, CODEC_OPTIONS = "libx264", {"preset": "superfast", "crf": "23"}

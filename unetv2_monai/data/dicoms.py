@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DICOM for the configs: a reader of pictures, the items of a folder, and what was written for them."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from monai.config import PathLike
+from monai.data import PILReader
+from monai.utils import ensure_tuple
+from PIL import Image
+
+from ..core.dicom import SERIES, Source, find_sources
+from ..core.dicom_pixels import check_source, read_frame, read_series
+from ..core.errors import BrokenFile
+from ..core.images import to_rgb
+from .layouts import Item
+
+# MONAI 1.6.1 tries this reader, which takes a GPU, in every LoadImage
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+
+
+class PictureReader(PILReader):
+    """
+    Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
+
+    ``pixel_spacing`` in the metadata is the width and the height of a pixel in mm, if DICOM states it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(converter=to_rgb)
+
+    def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> Any:
+        """Open an image, or the frame at an address."""
+        path = Path(str(ensure_tuple(data)[0]))
+        if path.suffix.lower() != ".dcm":
+            return super().read(data, **kwargs)
+        values, spacing = read_frame(path)
+        image = Image.fromarray(values)
+        image.info["spacing"] = spacing
+        return image
+
+    def _get_meta_dict(self, img: Any) -> dict[str, Any]:
+        spacing = img.info.get("spacing")
+        return super()._get_meta_dict(img) | ({"pixel_spacing": np.array(spacing)} if spacing else {})
+
+
+def dicom_items(root: Path, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
+    """
+    Find the frames, or the volumes, of a DICOM folder as items; also return their sources, and sentences of what cannot
+    be used. ``check``: decode everything.
+    """
+    found = find_sources(root)
+    items: list[Item] = []
+    sources, broken = [], found.broken
+    for source in found.sources:
+        try:
+            if volumes and source.kind != SERIES:
+                raise BrokenFile(f"{source.name}: is a {source.kind}, but the network is for volumes")
+            if check and volumes:
+                read_series(source)
+            elif check:
+                check_source(source)
+        except BrokenFile as error:
+            broken.append(str(error))
+            continue
+        sources.append(source)
+        each = [source.volume()] if volumes else source.addresses()
+        items += [{"image": address} for address in each]
+    return items, sources, broken
+
+
+def mask_paths(source: Source, folder: Path) -> list[Path]:
+    """Return the files of a source's masks: one volume, or an image for each frame."""
+    volume = folder / f"{source.name}.nii.gz"
+    if source.kind == SERIES and volume.is_file():
+        return [volume]
+    return [folder / f"{Path(address).stem}.png" for address in source.addresses()]
+
+
+def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
+    """Read the class indices of each frame of a source (height, width) from the masks that were written."""
+    first, *others = mask_paths(source, folder)
+    if first.suffix == ".gz":
+        volume: Any = nibabel.load(first)
+        return [*np.asarray(volume.dataobj).astype(np.uint8).transpose(2, 1, 0)]
+    masks = [np.asarray(Image.open(path)) for path in (first, *others)]
+    return [mask > 0 for mask in masks] if one_class else masks
