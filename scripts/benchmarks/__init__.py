@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``benchmark.py`` measures."""
+"""How ``benchmark.py`` measures."""

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from benchmarks import parts, timing
+from benchmarks import timing
 from benchmarks.timing import Variant, prepare, timed
 
 from unetv2_monai import UNetV2
@@ -59,8 +59,9 @@ def test_every_variant_of_a_part_runs(part, monkeypatch):
             prepare(variant)(torch.rand(2, 3, 64, 64))
         return [{"path": name} for name in variants]
 
-    monkeypatch.setattr(parts, "timed", once)
-    for _, rows in parts.PARTS[part](True):
+    benchmark = script("benchmark")
+    monkeypatch.setattr(benchmark, "timed", once)
+    for _, rows in benchmark.PARTS[part](True):
         assert {"released", "default"} < {row["path"] for row in rows}
 
 
@@ -73,10 +74,10 @@ def test_the_path_in_bfloat16_computes_in_it(outputs):
 
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
     benchmark = script("benchmark")
-    monkeypatch.setattr(parts, "COUNTED", {"r18": {"backbone": "resnet18"}})  # attention's count depends on torch
+    monkeypatch.setattr(benchmark, "COUNTED", {"r18": {"backbone": "resnet18"}})  # attention's count depends on torch
     monkeypatch.setattr(benchmark, "describe", lambda: {"threads": 2})
     tables = [("first", [{"size": 1.0, "path": "a"}]), ("second", [{"size": 1234.5}])]
-    monkeypatch.setitem(parts.PARTS, "inference", lambda full: iter(tables))
+    monkeypatch.setitem(benchmark.PARTS, "inference", lambda full: iter(tables))
     benchmark.main(["--parts", "counts", "--output_dir", str(tmp_path)])
     benchmark.main(["--parts", "inference", "--full", "--output_dir", str(tmp_path)])
     found = json.loads((tmp_path / "benchmark.json").read_text())
