@@ -224,6 +224,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "seg": Option(
             Kind("a list of names", lambda value: is_list(value, TEXT)),
             "of DICOM: for each class without background its name in `segments.yaml`, such as `[polyp]`",
+            "those of the weights",
             files=SEG,
         ),
         "seg_codes": Option(or_null(PATH), "your own file of segments and their codes, in that form", files=SEG),
