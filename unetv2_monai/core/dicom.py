@@ -69,15 +69,6 @@ class Found:
     broken: list[str] = field(default_factory=list)
 
 
-def is_dicom(path: Path) -> bool:
-    """Tell whether a file that can be opened is DICOM, by the letters that all such files have at one place."""
-    try:
-        with path.open("rb") as opened:
-            return opened.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def located(address: str | Path) -> tuple[Path, int] | None:
     """Return the file and the index of the frame at an address; None for the path of an image."""
     *_, index = (path := Path(address)).parent.parts or ("",)
@@ -112,7 +103,13 @@ def list_dicom(path: Path) -> list[Path]:
 def _may_be_dicom(path: Path) -> bool:
     if path.name[0] == "." or path.name.lower().endswith(OTHER_ENDINGS) or not path.is_file():
         return False
-    return bool(DICOM_ENDING.search(path.name)) or is_dicom(path)
+    if DICOM_ENDING.search(path.name):
+        return True
+    try:
+        with path.open("rb") as opened:
+            return opened.read(132)[128:] == b"DICM"  # at this place of all such files
+    except OSError:
+        return False
 
 
 def find_sources(path: Path) -> Found:
@@ -122,28 +119,24 @@ def find_sources(path: Path) -> Found:
     What is no image, such as DICOMDIR, SEG and RTSTRUCT, is counted in the log. Raise InputError when pydicom is not
     installed, when no file is an image, or when files are of several patients.
     """
-    files = list_dicom(path)
-    headers = [_header(file) for file in files]
-    readable = [header for header in headers if header is not None]
+    headers = {file: _header(file) for file in list_dicom(path)}
+    readable = [header for header in headers.values() if header is not None]
     names = _Names({word for header in readable for word in _private_words(header)})
     found, left_out = Found(), Counter[str]()
     patients = {str(header.get("PatientID") or header.get("PatientName", "")) for header in readable} - {""}
     if len(patients) > 1:
         raise InputError(f"{path} holds files of {len(patients)} patients: name the folder of one of them.")
     series: dict[str, list[tuple[Path, Any]]] = {}
-    for file, header in zip(files, headers):
-        kind = "" if header is None else _kind(header)
-        if header is not None and not kind:
+    for file, header in headers.items():
+        if header is None:
+            found.broken.append(f"{names.of(file)}: is no DICOM file that can be read")
+        elif not (kind := _kind(header)):
             left_out[_class_name(header)] += 1
         elif kind == SERIES:
             series.setdefault(str(header.get("SeriesInstanceUID")), []).append((file, header))
         else:
-            name = names.of(file)
-            if header is None:
-                found.broken.append(f"{name}: is no DICOM file that can be read")
-                continue
             places = tuple((file, index) for index in range(int(header.get("NumberOfFrames") or 1)))
-            found.sources.append(Source(kind, name, places, _spacing(_measures(header, 0))))
+            found.sources.append(Source(kind, names.of(file), places, spacing_of(header, 0)))
     for slices in series.values():
         name = names.unused(f"series_{slices[0][1].get('SeriesNumber') or ''}".rstrip("_"))
         try:
@@ -232,59 +225,52 @@ def _kind(header: Any) -> str:
         return ""
     if header.file_meta.get("TransferSyntaxUID") in VIDEO_SYNTAXES:
         return VIDEO
-    if _group(header, 0, "PlanePositionSequence") is not None or "ImagePositionPatient" in header:
+    if "ImagePositionPatient" in group(header, 0, "PlanePositionSequence"):
         return SERIES
     return LOOP if int(header.get("NumberOfFrames") or 1) > 1 else PHOTOGRAPH
 
 
-def _group(header: Any, index: int, name: str) -> Any:
-    """Return a group of values of one frame of an enhanced file, which all frames may share; None if there is none."""
+def group(header: Any, index: int, name: str) -> Any:
+    """Return a group of values of one frame of an enhanced file, which all frames may share; else the whole header."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     for groups in (*per_frame[index : index + 1], *(header.get("SharedFunctionalGroupsSequence") or [])):
         if found := groups.get(name):
             return found[0]
-    return None
+    return header
 
 
-def _measures(header: Any, index: int) -> Any:
-    return _group(header, index, "PixelMeasuresSequence") or header
-
-
-def _spacing(measures: Any) -> tuple[float, float] | None:
-    values = measures.get("PixelSpacing")
+def spacing_of(header: Any, index: int) -> tuple[float, float] | None:
+    """Return the mm between the columns and between the rows of a frame, if they are stated."""
+    values = group(header, index, "PixelMeasuresSequence").get("PixelSpacing")
     return (float(values[1]), float(values[0])) if values else None
 
 
 def _stack(name: str, slices: Sequence[tuple[Path, Any]]) -> Source:
     """Sort slices by position; raise BrokenFile if they do not form one volume."""
-    places, origins, exact = [], [], np.zeros(8)
-    layouts: list[tuple[Any, ...]] = []
+    places, positions, planes, layouts = [], [], [], Counter[tuple[float, ...]]()
     for path, header in slices:
         for index in range(int(header.get("NumberOfFrames") or 1)):
-            position = _group(header, index, "PlanePositionSequence") or header
-            plane = _group(header, index, "PlaneOrientationSequence") or header
-            spacing = _spacing(_measures(header, index))
-            if spacing is None or not plane.get("ImageOrientationPatient"):
+            plane = group(header, index, "PlaneOrientationSequence").get("ImageOrientationPatient")
+            spacing = spacing_of(header, index)
+            if spacing is None or not plane:
                 raise BrokenFile(f"{name}: a slice states no PixelSpacing or no ImageOrientationPatient")
             places.append((path, index))
-            origins.append([float(value) for value in position.ImagePositionPatient])
-            last = np.array([*spacing, *map(float, plane.ImageOrientationPatient)])
-            exact = exact if layouts else last
-            layouts.append((f"{header.Columns} x {header.Rows} pixels", *(np.round(last, 3) + 0.0).tolist()))
-    kinds = Counter(layouts).most_common()
-    if len(kinds) > 1:
-        shown = ", ".join(f"{count} of {layout[0]}, {layout[1]:g} x {layout[2]:g} mm" for layout, count in kinds[:4])
-        raise BrokenFile(
-            f"{name}: mixes slices of {len(kinds)} sizes or orientations ({shown}). Put each kind into a folder."
-        )
-    (across, down), row, column = exact[:2].tolist(), exact[2:5], exact[5:]
+            positions.append([*map(float, group(header, index, "PlanePositionSequence").ImagePositionPatient)])
+            planes.append([*spacing, *map(float, plane)])
+            layouts[(header.Columns, header.Rows, *(np.round(planes[-1], 3) + 0.0).tolist())] += 1
+    if len(layouts) > 1:
+        kinds = [f"{count} of {x} x {y} pixels, {a:g} x {b:g} mm" for (x, y, a, b, *_), count in layouts.most_common(4)]
+        shown = f"{len(layouts)} sizes or orientations ({', '.join(kinds)})"
+        raise BrokenFile(f"{name}: mixes slices of {shown}. Put each kind into a folder.")
+    across, down, *axes = planes[0]
+    row, column = np.reshape(axes, (2, 3))
     normal = np.cross(row, column)
-    order = np.argsort(np.array(origins) @ normal, kind="stable")
-    sorted_origins = np.array(origins)[order]
-    step = _step(name, sorted_origins, normal, float(slices[0][1].get("SliceThickness") or 1))
+    order = np.argsort(np.array(positions) @ normal, kind="stable")
+    origins = np.array(positions)[order]
+    step = _step(name, origins, normal, float(slices[0][1].get("SliceThickness") or 1))
     affine = np.eye(4)
-    affine[:3] = np.stack([row * across, column * down, step, sorted_origins[0]], axis=1)
-    affine = np.diag([-1.0, -1, 1, 1]) @ affine  # DICOM's x and y go to the left and to the back
+    affine[:3] = np.stack([row * across, column * down, step, origins[0]], axis=1)
+    affine[:2] *= -1  # DICOM's x and y go to the left and to the back
     return Source(SERIES, name, tuple(places[index] for index in order), (across, down), affine)
 
 
@@ -292,22 +278,18 @@ def _step(name: str, origins: np.ndarray, normal: np.ndarray, thickness: float) 
     """Return the way from one slice to the next; raise BrokenFile if slices are doubled, missing or off a line."""
     if len(origins) == 1:
         return normal * thickness
-    heights = origins @ normal
+    count, heights = len(origins), origins @ normal
     gaps = np.diff(heights)
-    if (doubled := int(np.sum(gaps < 1e-3))) > 0:
-        at = heights[int(np.argmax(gaps < 1e-3))]
-        raise BrokenFile(
-            f"{name}: {doubled} of {len(origins)} slices are doubled, first at {at:g} mm. Keep one of each."
-        )
+    if len(doubled := np.flatnonzero(gaps < 1e-3)):
+        where = f"{len(doubled)} of {count} slices are doubled, first at {heights[doubled[0]]:g} mm"
+        raise BrokenFile(f"{name}: {where}. Keep one of each.")
     usual = float(np.median(gaps))
-    wide = np.flatnonzero(np.abs(gaps - usual) > UNEVEN * usual)
-    if len(wide):
+    if len(wide := np.flatnonzero(np.abs(gaps - usual) > UNEVEN * usual)):
         raise BrokenFile(
-            f"{name}: slices are missing, or unevenly spaced: {len(origins)} slices are {usual:g} mm apart, but "
+            f"{name}: slices are missing, or unevenly spaced: {count} slices are {usual:g} mm apart, but "
             f"{gaps[wide[0]]:g} mm after the one at {heights[wide[0]]:g} mm. Export the whole series."
         )
-    step = (origins[-1] - origins[0]) / (len(origins) - 1)
-    off = np.abs(origins - origins[0] - np.arange(len(origins))[:, None] * step).max()
-    if off > UNEVEN * usual:
-        raise BrokenFile(f"{name}: its {len(origins)} slices are up to {off:g} mm off a line. Resample the series.")
-    return step
+    line = np.linspace(origins[0], origins[-1], count)
+    if (off := np.abs(origins - line).max()) > UNEVEN * usual:
+        raise BrokenFile(f"{name}: its {count} slices are up to {off:g} mm off a line. Resample the series.")
+    return line[1] - line[0]

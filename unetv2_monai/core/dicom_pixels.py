@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Decode frames of DICOM files: to RGB as they are meant to be seen, or to the values of a volume."""
 
-import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from .dicom import VIDEO_SYNTAXES, Source, _group, _measures, _spacing, located
+from .dicom import VIDEO_SYNTAXES, Source, group, located, spacing_of
 from .errors import BrokenFile
 
 DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of grey values that become black and white where no window is stated
@@ -25,49 +25,30 @@ def read_frame(address: str | Path) -> tuple[np.ndarray, tuple[float, float] | N
     """
     place = located(address)
     path, index = place or (Path(address), 0)
-    name = Path(address).name
-    try:
+    with _naming(Path(address).name):
         opened = _opened(path, path.stat().st_mtime_ns)
         if place is None and int(opened.header.get("NumberOfFrames") or 1) > 1:
             raise BrokenFile(f"holds {opened.header.NumberOfFrames} frames, not one image")
-        return opened.rgb(index), _spacing(_measures(opened.header, index))
-    except BrokenFile as error:
-        raise BrokenFile(f"{name}: {error}") from error
-    except Exception as error:  # decoders raise almost anything
-        raise BrokenFile(f"{name}: cannot be decoded ({_first_line(error)})") from error
+        return opened.rgb(index), spacing_of(opened.header, index)
 
 
 def read_series(source: Source) -> np.ndarray:
     """Return the values of a volume (column, row, slice) in float32, such as Hounsfield units; raise BrokenFile."""
-    slices = []
-    for path, index in source.places:
-        try:
-            slices.append(_opened(path, path.stat().st_mtime_ns).values(index).T)
-        except BrokenFile as error:
-            raise BrokenFile(f"{source.name}: {error}") from error
-        except Exception as error:  # decoders raise almost anything
-            raise BrokenFile(f"{source.name}: cannot be decoded ({_first_line(error)})") from error
-    return np.stack(slices, axis=-1)
+    with _naming(source.name):
+        slices = [_opened(path, path.stat().st_mtime_ns).values(index).T for path, index in source.places]
+        return np.stack(slices, axis=-1)
 
 
-def check_source(source: Source) -> None:
-    """Decode every frame of a source; raise BrokenFile if that fails."""
-    for address in source.addresses():
-        read_frame(address)
-
-
-def video_file(path: Path, folder: str) -> Path:
-    """Write the video that a DICOM file encloses into a folder, as a file without patient data."""
-    from pydicom.encaps import generate_frames
-
-    stream = b"".join(generate_frames(_opened(path, path.stat().st_mtime_ns).pixels(), number_of_frames=1))
-    written = Path(folder) / "video"
-    written.write_bytes(stream)
-    return written
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn every error into a BrokenFile of one line that names what is read."""
+    try:
+        yield
+    except BrokenFile as error:
+        raise BrokenFile(f"{name}: {error}") from error
+    except Exception as error:  # decoders raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BrokenFile(f"{name}: cannot be decoded ({reason})") from error
 
 
 class _Opened:
@@ -76,16 +57,11 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         import pydicom
 
-        self.path, self.header = path, pydicom.dcmread(path)
-        self.video: Iterator[np.ndarray] = iter(())
-        self.shown = self.at = -1
-        self.image = np.zeros(0)
-
-    def pixels(self) -> bytes:
-        """Return the encoded pixels; raise BrokenFile if there are none."""
+        self.header = pydicom.dcmread(path)
         if "PixelData" not in self.header:
             raise BrokenFile("holds no pixel data")
-        return self.header.PixelData
+        self.video: Iterator[np.ndarray] = iter(())
+        self.at, self.image = -1, np.zeros(0)
 
     def rgb(self, index: int) -> np.ndarray:
         """Return a frame as uint8 RGB."""
@@ -97,7 +73,11 @@ class _Opened:
             grey = 255 - grey if kind == "MONOCHROME1" else grey
             return np.repeat(grey.round().astype(np.uint8)[..., None], 3, axis=2)
         if kind == "PALETTE COLOR":
-            return self._palette()[self._decoded(index)]
+            from pydicom.pixels import apply_color_lut
+
+            table = apply_color_lut(np.arange(2**self.header.BitsStored, dtype=np.uint16), self.header)
+            table = table if table.max() < 256 else table >> 8  # of 16 bits
+            return table.astype(np.uint8)[self._decoded(index)]
         if kind not in COLORS:
             raise BrokenFile(f"its colours are in {kind}. Convert it to RGB.")
         if self.header.BitsAllocated != 8:
@@ -110,29 +90,26 @@ class _Opened:
             raise BrokenFile("holds colours, but a volume has one value for each voxel")
         from pydicom.pixels import apply_modality_lut
 
-        scaling = _group(self.header, index, "PixelValueTransformationSequence") or self.header
+        scaling = group(self.header, index, "PixelValueTransformationSequence")
         return apply_modality_lut(self._decoded(index), scaling).astype(np.float32)
 
     def _decoded(self, index: int) -> np.ndarray:
         """Return a frame as it is stored, colours as RGB."""
         from pydicom.pixels import get_decoder, pixel_array
 
-        self.pixels()
         syntax = self.header.file_meta.TransferSyntaxUID
         try:
             available = get_decoder(syntax).is_available
         except NotImplementedError as error:
             raise BrokenFile(f"its transfer syntax {syntax} is none that pixels are decoded from") from error
         if not available:
-            raise BrokenFile(
-                f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Decompress it."
-            )
+            raise BrokenFile(f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Decompress it.")
         return pixel_array(self.header, index=index)
 
     def _grey(self, index: int) -> np.ndarray:
         """Return a frame in 0 to 255, by its window or table, else by its type or percentiles."""
         values = self.values(index).astype(np.float64)
-        display = _group(self.header, index, "FrameVOILUTSequence") or self.header
+        display = group(self.header, index, "FrameVOILUTSequence")
         if "WindowCenter" in display and "WindowWidth" in display:
             center, width = (float(np.ravel(display[key].value)[0]) for key in ("WindowCenter", "WindowWidth"))
             return windowed(values, center, width, str(display.get("VOILUTFunction") or "LINEAR"))
@@ -143,15 +120,7 @@ class _Opened:
             return apply_voi(self._decoded(index), display) * 255.0 / (2**bits - 1)
         if self.header.BitsStored <= 8 and values.min() >= 0 and values.max() <= 255:
             return values * 255 / (2**self.header.BitsStored - 1)
-        low, high = np.percentile(values, (DARKEST, BRIGHTEST))
-        return (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255)
-
-    def _palette(self) -> np.ndarray:
-        """Return the colour of each stored value, as uint8; tables of 16 bits lose their lower half."""
-        from pydicom.pixels import apply_color_lut
-
-        table = apply_color_lut(np.arange(2**self.header.BitsStored, dtype=np.uint16), self.header)
-        return table.astype(np.uint8) if table.max() < 256 else (table >> 8).astype(np.uint8)
+        return stretched(values)
 
     def _video_frame(self, index: int) -> np.ndarray:
         """Return a frame of a video. Frames are decoded in order, and again from the first one if one goes back."""
@@ -162,15 +131,25 @@ class _Opened:
         return self.image
 
     def _video(self) -> Iterator[np.ndarray]:
+        from pydicom.encaps import generate_frames
+
         from .video import Video
 
         with tempfile.TemporaryDirectory() as folder:
-            video, count = Video(os.fspath(video_file(self.path, folder))), 0
+            file = Path(folder) / "video"  # a name without patient data
+            file.write_bytes(b"".join(generate_frames(self.header.PixelData, number_of_frames=1)))
+            video, count = Video(str(file)), 0
             for frame in video.frames():
                 yield frame.image
                 count += 1
             reason = video.broken.partition(": ")[2] if video.broken else "it holds no more"
             raise BrokenFile(f"its video ends after {count} of {self.header.NumberOfFrames} frames ({reason})")
+
+
+def stretched(values: np.ndarray) -> np.ndarray:
+    """Return values from 0 to 255 by their percentiles."""
+    low, high = np.percentile(values, (DARKEST, BRIGHTEST))
+    return (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255)
 
 
 def windowed(values: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:

@@ -14,7 +14,7 @@ from monai.utils import ensure_tuple
 from PIL import Image
 
 from ..core.dicom import SERIES, Source, find_sources
-from ..core.dicom_pixels import check_source, read_frame, read_series
+from ..core.dicom_pixels import read_frame, read_series
 from ..core.errors import BrokenFile
 from ..core.images import to_rgb
 from .layouts import Item
@@ -55,22 +55,21 @@ def dicom_items(root: Path, volumes: bool, check: bool) -> tuple[list[Item], lis
     """
     found = find_sources(root)
     items: list[Item] = []
-    sources, broken = [], found.broken
+    sources = []
     for source in found.sources:
         try:
             if volumes and source.kind != SERIES:
                 raise BrokenFile(f"{source.name}: is a {source.kind}, but the network is for volumes")
+            for address in source.addresses() if check and not volumes else []:
+                read_frame(address)
             if check and volumes:
                 read_series(source)
-            elif check:
-                check_source(source)
         except BrokenFile as error:
-            broken.append(str(error))
+            found.broken.append(str(error))
             continue
         sources.append(source)
-        each = [source.volume()] if volumes else source.addresses()
-        items += [{"image": address} for address in each]
-    return items, sources, broken
+        items += [{"image": address} for address in ([source.volume()] if volumes else source.addresses())]
+    return items, sources, found.broken
 
 
 def mask_paths(source: Source, folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_numpy
 from PIL import Image
 
+from ..core.dicom_pixels import stretched
 from ..core.images import read_image
 from ..core.listing import is_volume, stem
 from ..core.overlay import PREDICTION_COLOR, outlined, save_overlay
@@ -19,7 +20,6 @@ from .volumes import open_volume
 
 GAP = 2  # pixels
 DETAIL = 256  # pixels along the longest side, so that outlines are thin
-DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of the intensities that become black and white
 
 
 def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -38,9 +38,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     volume = open_volume(path)
     values = np.asanyarray(volume.dataobj).astype(np.float32)
     values = values[..., 0] if values.ndim == 4 else values
-    low, high = np.percentile(values, (DARKEST, BRIGHTEST))
-    grey = (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255).astype(np.uint8)
-
+    grey = stretched(values).astype(np.uint8)
     orientation = nibabel.orientations.io_orientation(volume.affine)
     turned = [nibabel.orientations.apply_orientation(array, orientation) for array in (grey, *masks)]
     grey, masks = turned[0], tuple(turned[1:])
