@@ -1,25 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Segment a video file or a camera into an overlay video, a table and masks."""
+"""Segment a video file, a camera or a DICOM source of several frames into an overlay video, tables and masks."""
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
 
-from unetv2_monai.core.dicom import Source
+from unetv2_monai.core.dicom import Source, frame_milliseconds
+from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.dicom_seg import SegFiles, seg_path
 from unetv2_monai.core.errors import BrokenFile
-from unetv2_monai.core.frames import CAMERA
+from unetv2_monai.core.frames import CAMERA, Frame
 from unetv2_monai.core.lesions import lesion_columns, lesion_rows
 from unetv2_monai.core.tables import Table
 from unetv2_monai.core.video import Video, VideoWriter
 
-from .dicoms import Clip
 from .network import Network
-from .results import Settings, results, save_mask
-from .tables import columns, lesion_table
+from .results import Settings, columns, lesion_table, results, save_mask
 from .views import with_views
+
+
+class Clip:
+    """The frames of a source, with what clips.py takes of a ``Video``. Slices are shown by their window."""
+
+    aspect, cut = None, False
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.expected, self.broken = source, len(source.places), ""
+        self.rate = 1000 / Fraction(frame_milliseconds(source)).limit_denominator(1000)
+        self.time_base = 1 / self.rate
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield the frames in order. If one cannot be decoded, ``broken`` says why."""
+        try:
+            for number, address in enumerate(self.source.addresses()):
+                image, spacing = read_frame(address)
+                yield Frame(str(number), image, number, spacing=spacing)
+        except BrokenFile as error:
+            self.broken = str(error)
 
 
 def segment_video(

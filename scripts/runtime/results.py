@@ -7,7 +7,7 @@ Threads work at the same time, each on other frames: one decodes, some prepare a
 threads of its own), one makes masks and overlays, and the main thread writes.
 """
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from unetv2_monai.core.overlay import PREDICTION_COLOR, outlined
 
 from .frames import ahead, in_threads
 from .network import Network, Output
-from .tables import measure
 
 
 @dataclass(frozen=True)
@@ -136,3 +135,30 @@ def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
     """Write a mask as a PNG file, atomically: 0 and 255 for one structure, else class indices."""
     values = mask * 255 if description.threshold is not None else mask
     write_image(path, Image.fromarray(values), "png", compress_level=1)
+
+
+def lesion_table(table: Path) -> Path:
+    """Return the path of a video's table of lesions, by that of its table."""
+    return table.with_name(f"{table.stem}_lesions.csv")
+
+
+def columns(classes: Sequence[str]) -> list[str]:
+    """Return the columns that :py:func:`measure` fills; ``classes``: the classes' names, background first."""
+    each = [f"area {name}" for name in classes[1:]] if len(classes) > 2 else []
+    return ["lesion", "area", "probability", "left", "top", "width", "height", "ms", *each]
+
+
+def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: Sequence[str]) -> list[str]:
+    """
+    Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
+
+    Areas are shares of the image. The box is the smallest rectangle around all foreground pixels, in pixels. Its cells
+    are empty if there are none.
+    """
+    marked = mask > 0
+    y, x = np.flatnonzero(marked.any(1)), np.flatnonzero(marked.any(0))
+    box = [x[0], y[0], x[-1] + 1 - x[0], y[-1] + 1 - y[0]] if len(y) else [""] * 4
+    areas = [np.count_nonzero(mask == index) / mask.size for index in range(1, len(classes))]
+    each = [f"{area:.6f}" for area in areas] if len(areas) > 1 else []
+    found = [int(len(y) > 0), f"{sum(areas):.6f}", f"{probability:.4f}", *box, f"{milliseconds:.1f}", *each]
+    return [str(value) for value in found]

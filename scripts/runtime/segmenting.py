@@ -24,8 +24,7 @@ from unetv2_monai.core.tables import Table
 from unetv2_monai.core.view import find_view
 
 from .network import Network
-from .results import Settings, results, save_mask
-from .tables import columns, lesion_table
+from .results import Settings, columns, lesion_table, results, save_mask
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 

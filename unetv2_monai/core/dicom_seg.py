@@ -49,11 +49,64 @@ class SegFiles:
         self.sha256 = sha256 or hashlib.sha256(Path(weights).read_bytes()).hexdigest()
 
     def write(self, source: Source, masks: Sequence[np.ndarray], output_dir: Path, broken: list[str]) -> None:
-        """Write the masks of all frames of a source. If its header does not allow that, ``broken`` says why."""
+        """
+        Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
+
+        It refers to every frame of the source, and also has those without a segment, so that readers get the whole
+        grid. Patient and study are those of the source, as the standard asks for. If its header does not allow that,
+        ``broken`` says why. Raise InputError if the file cannot be written.
+        """
         try:
-            write_seg(seg_path(output_dir, source), source, masks, self)
-        except BrokenFile as error:
-            broken.append(str(error))
+            made = self._made(source, masks)
+        except Exception as error:  # of headers that lack what the standard asks for, highdicom raises almost anything
+            broken.append(f"{source.name}: no SEG can be made of it ({error})")
+            return
+        with atomic(seg_path(output_dir, source)) as partial:
+            made.save_as(partial)
+
+    def _made(self, source: Source, masks: Sequence[np.ndarray]) -> Any:
+        import highdicom as hd
+        import pydicom
+
+        logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs each module that it copies
+        if len(masks) != len(source.places):
+            raise BrokenFile(f"it has {len(source.places)} frames, but {len(masks)} masks")
+        if len(masks) * masks[0].size > MOST_PIXELS:
+            raise BrokenFile(f"{len(masks)} frames of {masks[0].size} pixels are too many")
+        files = list(dict.fromkeys(file for file, _ in source.places))
+        order = range(len(masks)) if len(files) > 1 else np.argsort([index for _, index in source.places])
+        headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+        for header in headers:
+            if not header.get("SpecificCharacterSet"):
+                header.pop("SpecificCharacterSet", None)  # an empty one is ASCII, but highdicom stops at it
+        if source.kind == PHOTOGRAPH:
+            headers[0].pop("PixelSpacing", None)  # without a thickness, highdicom would not read its own file again
+        elif source.kind in (LOOP, VIDEO):
+            _add_positions(hd, headers[0], len(masks))
+        algorithm = hd.AlgorithmIdentificationSequence(
+            "U-Net v2", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), __version__,
+            parameters={"weights_sha256": self.sha256},
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = hd.seg.Segmentation(
+                headers,
+                np.stack([masks[number] for number in order]).astype(np.uint8),
+                "LABELMAP" if self.labelmap else "BINARY",
+                [_described(hd, number, *each, algorithm) for number, each in enumerate(self.codes.items(), 1)],
+                series_instance_uid=hd.UID(),
+                series_number=int(headers[0].get("SeriesNumber") or 0) + 1000,
+                sop_instance_uid=hd.UID(),
+                instance_number=1,
+                manufacturer="unetv2-monai",
+                manufacturer_model_name="U-Net v2",
+                software_versions=__version__,
+                device_serial_number=self.sha256[:16] or "0",
+                omit_empty_frames=False,
+            )
+        if source.kind in (LOOP, VIDEO):
+            _remove_positions(made)
+        return made
 
 
 def seg_path(output_dir: Path, source: Source) -> Path:
@@ -92,64 +145,6 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
     return {name: known[name] for name in names}
 
 
-def write_seg(path: Path, source: Source, masks: Sequence[np.ndarray], segments: SegFiles) -> None:
-    """
-    Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
-
-    It refers to every frame of the source, and also has those without a segment, so that readers get the whole grid.
-    Patient and study are those of the source, as the standard asks for. Raise BrokenFile if the header does
-    not allow that, and InputError if the file cannot be written.
-    """
-    import highdicom as hd
-    import pydicom
-
-    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it logs each module that it copies
-    if len(masks) != len(source.places):
-        raise BrokenFile(f"{source.name}: has {len(source.places)} frames, but {len(masks)} masks. No SEG is written")
-    if len(masks) * masks[0].size > MOST_PIXELS:
-        raise BrokenFile(f"{source.name}: {len(masks)} frames of {masks[0].size} pixels are too many for one SEG")
-    files = list(dict.fromkeys(file for file, _ in source.places))
-    order = range(len(masks)) if len(files) > 1 else np.argsort([index for _, index in source.places])
-    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
-    for header in headers:
-        if not header.get("SpecificCharacterSet"):
-            header.pop("SpecificCharacterSet", None)  # an empty one is ASCII, but highdicom stops at it
-    if source.kind == PHOTOGRAPH:
-        headers[0].pop("PixelSpacing", None)  # without a thickness, highdicom would not read its own file again
-    elif source.kind in (LOOP, VIDEO):
-        _add_positions(hd, headers[0], len(masks))
-    kind = "LABELMAP" if segments.labelmap else "BINARY"
-    algorithm = hd.AlgorithmIdentificationSequence(
-        "U-Net v2", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), __version__,
-        parameters={"weights_sha256": segments.sha256},
-    )  # fmt: skip
-    described = [_described(hd, number, *each, algorithm) for number, each in enumerate(segments.codes.items(), 1)]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            made = hd.seg.Segmentation(
-                headers,
-                np.stack([masks[number] for number in order]).astype(np.uint8),
-                kind,
-                described,
-                series_instance_uid=hd.UID(),
-                series_number=int(headers[0].get("SeriesNumber") or 0) + 1000,
-                sop_instance_uid=hd.UID(),
-                instance_number=1,
-                manufacturer="unetv2-monai",
-                manufacturer_model_name="U-Net v2",
-                software_versions=__version__,
-                device_serial_number=segments.sha256[:16] or "0",
-                omit_empty_frames=False,
-            )
-    except Exception as error:  # of headers that lack what the standard asks for, highdicom raises almost anything
-        raise BrokenFile(f"{source.name}: no SEG can be made of its header ({error})") from error
-    if source.kind in (LOOP, VIDEO):
-        _remove_positions(made)
-    with atomic(path) as partial:
-        made.save_as(partial)
-
-
 def _add_positions(hd: Any, header: Any, count: int) -> None:
     """Put the frames of a loop one below the other: highdicom takes several frames only if they have positions."""
     from pydicom.dataset import Dataset
@@ -159,16 +154,15 @@ def _add_positions(hd: Any, header: Any, count: int) -> None:
     shared.PixelMeasuresSequence = hd.PixelMeasuresSequence((1, 1), 1)
     header.SharedFunctionalGroupsSequence, header.PerFrameFunctionalGroupsSequence = [shared], []
     for index in range(count):
-        group = Dataset()
-        group.PlanePositionSequence = hd.PlanePositionSequence("PATIENT", (0, 0, -index))
-        header.PerFrameFunctionalGroupsSequence.append(group)
+        header.PerFrameFunctionalGroupsSequence.append(Dataset())
+        position = hd.PlanePositionSequence("PATIENT", (0, 0, -index))
+        header.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence = position
 
 
 def _remove_positions(made: Any) -> None:
     """Take these positions away again: frames follow each other in time, and refer to those of the source."""
     del made.FrameOfReferenceUID, made.PositionReferenceIndicator
-    groups = [*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence]
-    for group in groups:
+    for group in (*made.SharedFunctionalGroupsSequence, *made.PerFrameFunctionalGroupsSequence):
         for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"):
             group.pop(name, None)
     for group in made.PerFrameFunctionalGroupsSequence:
@@ -182,11 +176,11 @@ def _remove_positions(made: Any) -> None:
 
 def _described(hd: Any, number: int, name: str, codes: Mapping[str, Sequence[str]], algorithm: Any) -> Any:
     """Describe a segment; highdicom itself takes no modifier of its type."""
-    category, kind, anatomy, modifier = (
-        hd.sr.CodedConcept(*codes[key]) if key in codes else None for key in CODES
+    coded = {key: hd.sr.CodedConcept(*code) for key, code in codes.items()}
+    found = hd.seg.SegmentDescription(
+        number, name, coded["category"], coded["type"], "AUTOMATIC", algorithm,
+        anatomic_regions=[coded["anatomy"]] if "anatomy" in coded else None,
     )  # fmt: skip
-    regions = [anatomy] if anatomy else None
-    found = hd.seg.SegmentDescription(number, name, category, kind, "AUTOMATIC", algorithm, anatomic_regions=regions)
-    if modifier:
-        found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    if "modifier" in coded:
+        found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded["modifier"]]
     return found

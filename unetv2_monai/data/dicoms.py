@@ -72,19 +72,16 @@ def dicom_items(root: Path, volumes: bool, check: bool) -> tuple[list[Item], lis
     return items, sources, found.broken
 
 
-def mask_paths(source: Source, folder: Path) -> list[Path]:
-    """Return the files of a source's masks: one volume, or an image for each frame."""
-    volume = folder / f"{source.name}.nii.gz"
-    if source.kind == SERIES and volume.is_file():
-        return [volume]
-    return [folder / f"{Path(address).stem}.png" for address in source.addresses()]
-
-
 def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
-    """Read the class indices of each frame of a source (height, width) from the masks that were written."""
-    first, *others = mask_paths(source, folder)
-    if first.suffix == ".gz":
-        volume: Any = nibabel.load(first)
+    """
+    Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
+    an image for each frame. Return an empty list if one is missing.
+    """
+    if source.kind == SERIES and (path := folder / f"{source.name}.nii.gz").is_file():
+        volume: Any = nibabel.load(path)
         return [*np.asarray(volume.dataobj).astype(np.uint8).transpose(2, 1, 0)]
-    masks = [np.asarray(Image.open(path)) for path in (first, *others)]
+    paths = [folder / f"{Path(address).stem}.png" for address in source.addresses()]
+    if not all(path.is_file() for path in paths):
+        return []
+    masks = [np.asarray(Image.open(path)) for path in paths]
     return [mask > 0 for mask in masks] if one_class else masks

@@ -12,7 +12,7 @@ from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
 from .checks import check_each, image_size, list_problems, mask_size
-from .dicoms import dicom_items, mask_paths, masks_of
+from .dicoms import dicom_items, masks_of
 from .layouts import Item
 
 
@@ -30,8 +30,8 @@ class ImageList(list[Item]):
         """Write the masks of DICOM as SEG; ``broken`` names what cannot be written."""
         folder, one_class = Path(output_dir), len(seg.codes) == 1
         for source in self.sources:
-            if all(path.is_file() for path in mask_paths(source, folder)):
-                seg.write(source, masks_of(source, folder, one_class), folder, self.broken)
+            if masks := masks_of(source, folder, one_class):
+                seg.write(source, masks, folder, self.broken)
             else:
                 self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
