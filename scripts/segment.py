@@ -55,22 +55,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--skip_finished", action="store_true", help="continue: skip what is complete in OUT")
     parser.add_argument("--precision", choices=("f32", "bf16"), default="f32", help="of the network (default: f32)")
     parser.add_argument("--certainty", type=share, help="keep a region only if its probability reaches this somewhere")
-    parser.add_argument(
-        "--smoothing", type=share, default=0.0,
-        help="weight of the preceding frames in a video's probabilities (default: 0, none)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--presence", type=share, nargs=2, metavar=("ON", "OFF"),
-        help="in a video: a lesion is present from probability ON on, until it falls below OFF (default: not used)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--color_matrix", choices=("bt601", "bt709"),
-        help="of videos that state none (default: bt709 from a width of 1280 or a height of 577 on, else bt601)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seg", nargs="+", metavar="NAME",
-        help="of DICOM: also write DICOM SEG, with these segments of bundle/configs/segments.yaml, one for each class",
-    )  # fmt: skip
+    smoothing = "weight of the preceding frames in a video's probabilities (default: 0, none)"
+    parser.add_argument("--smoothing", type=share, default=0.0, help=smoothing)
+    presence = "in a video: a lesion is present from probability ON on, until it falls below OFF (default: not used)"
+    parser.add_argument("--presence", type=share, nargs=2, metavar=("ON", "OFF"), help=presence)
+    matrix = "of videos that state none (default: bt709 from a width of 1280 or a height of 577 on, else bt601)"
+    parser.add_argument("--color_matrix", choices=("bt601", "bt709"), help=matrix)
+    seg = "of DICOM: also write DICOM SEG, with these segments of bundle/configs/segments.yaml, one for each class"
+    parser.add_argument("--seg", nargs="+", metavar="NAME", help=seg)
     parser.add_argument("--seg_codes", metavar="FILE", help="your own file of segments and their codes, in that form")
     parser.add_argument("--labelmap", action="store_true", help="write SEG as LABELMAP, which few programs read")
     arguments = parser.parse_args(argv)

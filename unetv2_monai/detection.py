@@ -42,10 +42,8 @@ def detect(
     found = [("image", float(probability.max()), int(true > 0), 0.0)]
     highest = ndimage.maximum(peaks[regions], lesions, np.arange(1, true + 1))
     found += [("lesion", float(peak), 1, float(iou)) for peak, iou in zip(highest, lesion_iou[1:])]
-    hits = ndimage.maximum(lesion, regions, each)
-    return found + [
-        ("region", float(peak), int(hit), float(iou)) for peak, hit, iou in zip(peaks[1:], hits, region_iou[1:])
-    ]
+    marks = zip(peaks[1:], ndimage.maximum(lesion, regions, each), region_iou[1:])
+    return found + [("region", float(peak), int(hit), float(iou)) for peak, hit, iou in marks]
 
 
 def _best_overlaps(
@@ -139,12 +137,12 @@ class Detections:
         lesions = np.bincount(self.lesions[0], minlength=count)[self.diseased]
         wrong = (self.regions[1] >= certainty) & (self.region_iou <= least)
         positives = np.bincount(self.regions[0][wrong], minlength=count)
-        summary = {"mean": float(positives.mean()), "interval": bootstrap_interval((positives,), np.mean, resamples)}
-        both: dict[str, Any] = {f"false_positives_iou{ending}": summary}
-        if lesions.sum():
-            interval = bootstrap_interval((found, lesions), _ratio, resamples)
-            both[f"found_iou{ending}"] = {"mean": float(found.sum() / lesions.sum()), "interval": interval}
-        return both
+        both: dict[str, Any] = {"false_positives": ((positives,), np.mean)}
+        both |= {"found": ((found, lesions), _ratio)} if lesions.sum() else {}
+        return {
+            f"{key}_iou{ending}": {"mean": float(mean(*of)), "interval": bootstrap_interval(of, mean, resamples)}
+            for key, (of, mean) in both.items()
+        }
 
 
 def _auc(diseased: np.ndarray, healthy: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -31,18 +31,10 @@ class HysteresisThresholdd(MapTransform):
         low: a pixel is marked from this probability on. Defaults to 0.5.
         high: a component is kept if one of its pixels reaches this. Values up to ``low`` keep all. Defaults to 0.9.
         prob_key: key under which the probabilities are kept. Defaults to None: they are not.
-        allow_missing_keys: whether keys may be absent. Defaults to False.
     """
 
-    def __init__(
-        self,
-        keys: KeysCollection,
-        low: float = 0.5,
-        high: float = 0.9,
-        prob_key: str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, low: float = 0.5, high: float = 0.9, prob_key: str | None = None) -> None:
+        super().__init__(keys)
         self.low, self.high, self.prob_key = low, high, prob_key
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:

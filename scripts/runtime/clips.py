@@ -19,7 +19,7 @@ from unetv2_monai.core.tables import Table
 from unetv2_monai.core.video import Video, VideoWriter
 
 from .network import Network
-from .results import Settings, columns, lesion_table, results, save_mask
+from .results import Settings, beside, columns, results, save_mask
 from .views import with_views
 
 
@@ -54,11 +54,11 @@ def segment_video(
     these names, and ``broken`` gets a sentence. Those of an earlier run are deleted at the start, those of this run
     after an error. Returns the number of frames written.
     """
-    overlay, lesion_path, of_dicom = _overlay(path), lesion_table(path), isinstance(source, Source)
+    overlay, lesion_path = beside(path, "overlay.mp4"), beside(path, "lesions.csv")
+    of_dicom = source if isinstance(source, Source) else None
     is_camera = isinstance(source, str) and source.startswith(CAMERA)
     outputs = [path, lesion_path, *([] if settings.no_overlays else [overlay])]
-    if isinstance(source, Source) and seg:
-        outputs.append(seg_path(settings.output_dir, source))
+    outputs += [seg_path(settings.output_dir, of_dicom)] if seg and of_dicom else []
     if settings.skip_finished and not is_camera and all(output.is_file() for output in outputs):
         return 0
     try:
@@ -68,7 +68,7 @@ def segment_video(
         return 0
     table = Table(path, ["frame", "seconds", *columns(network.description.classes)])
     lesions = Table(lesion_path, lesion_columns())
-    incomplete, writer, kept, masks = _overlay(table.incomplete), None, False, []
+    incomplete, writer, kept, masks = beside(table.incomplete, "overlay.mp4"), None, False, []
     try:
         overlay.unlink(missing_ok=True)
         frames = video.frames()
@@ -99,8 +99,8 @@ def segment_video(
         if video.broken:
             broken.append(video.broken)
         else:
-            if isinstance(source, Source) and seg:
-                seg.write(source, masks, settings.output_dir, broken)
+            if seg and of_dicom:
+                seg.write(of_dicom, masks, settings.output_dir, broken)
             if writer:
                 os.replace(incomplete, overlay)
             lesions.finish()
@@ -112,7 +112,3 @@ def segment_video(
             table.discard()
             incomplete.unlink(missing_ok=True)
     return table.count
-
-
-def _overlay(table: Path) -> Path:
-    return table.with_name(f"{table.stem}_overlay.mp4")

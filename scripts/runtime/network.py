@@ -42,9 +42,7 @@ class Network:
     when the file is not from scripts/export.py, or does not take RGB images.
     """
 
-    def __init__(
-        self, path: Path, precision: str = "f32", several: bool = True, certainty: float | None = None
-    ) -> None:
+    def __init__(self, path: Path, precision: str = "f32", several: bool = True, certainty: float | None = None):
         core = openvino.Core()
         model = _read(core, path)
         self.description = _describe(path, model)

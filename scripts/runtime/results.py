@@ -137,9 +137,9 @@ def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
     write_image(path, Image.fromarray(values), "png", compress_level=1)
 
 
-def lesion_table(table: Path) -> Path:
-    """Return the path of a video's table of lesions, by that of its table."""
-    return table.with_name(f"{table.stem}_lesions.csv")
+def beside(table: Path, ending: str) -> Path:
+    """Return the path of a video's ``"lesions.csv"`` or ``"overlay.mp4"``, by that of its table."""
+    return table.with_name(f"{table.stem}_{ending}")
 
 
 def columns(classes: Sequence[str]) -> list[str]:

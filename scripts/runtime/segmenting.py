@@ -3,7 +3,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from unetv2_monai.core.tables import Table
 from unetv2_monai.core.view import find_view
 
 from .network import Network
-from .results import Settings, columns, lesion_table, results, save_mask
+from .results import Settings, beside, columns, results, save_mask
 
 ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 
@@ -32,17 +32,14 @@ ROTATED = range(5, 9)  # EXIF orientations that exchange width and height
 def segment(settings: Settings) -> None:
     """Segment all inputs. Raises InputError when one is missing, or at the end for those that cannot be read."""
     broken: list[str] = []
-    photographs: dict[Path, Source] = {}
-    images, videos = _find_inputs(settings.inputs, photographs, broken)
+    images, videos = _find_inputs(settings.inputs, broken)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)
     if videos:
         try:
             from .clips import segment_video
         except ModuleNotFoundError as error:
-            raise InputError(
-                "videos take PyAV, which is not installed here: pip install av, or make runtime-env."
-            ) from error
+            raise InputError("videos take PyAV, which is not installed: pip install av or make runtime-env") from error
     keep_memory()
     several = len(images) > 1 or bool(videos)
     network = Network(settings.model, settings.precision, several, settings.certainty)
@@ -51,7 +48,7 @@ def segment(settings: Settings) -> None:
     seg = SegFiles(settings.seg, classes, *options) if settings.seg else None
     with _alone(settings.output_dir):
         if images:
-            count = _segment_images(images, network, settings, photographs, seg, broken)
+            count = _segment_images(images, network, settings, seg, broken)
             print(count, "masks written to", settings.output_dir)
         for video, path in tables:
             if count := segment_video(video, path, network, settings, seg, broken):
@@ -73,9 +70,7 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise InputError(
-            f"another segment.py writes to {folder}. Wait for it, or name another --output_dir."
-        ) from error
+        raise InputError(f"another segment.py writes to {folder}: wait, or name another --output_dir.") from error
     except OSError:
         pass  # some network file systems lock no folders
     try:
@@ -84,27 +79,23 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(locked)
 
 
-def _find_inputs(
-    inputs: Sequence[str], photographs: dict[Path, Source], broken: list[str]
-) -> tuple[list[Path], list[str | Source]]:
-    """Return the images and the videos; add those images that are DICOM, and sentences of what cannot be used."""
-    images: list[Path] = []
+def _find_inputs(inputs: Sequence[str], broken: list[str]) -> tuple[dict[Path, Source | None], list[str | Source]]:
+    """Return the images, with their sources where they are DICOM, and the videos; add sentences of what is broken."""
+    images: dict[Path, Source | None] = {}
     videos: list[str | Source] = []
     for text in inputs:
         path = Path(text)
         if list_dicom(path):
             found = find_sources(path)
             broken += found.broken
-            flat = {Path(source.addresses()[0]): source for source in found.sources if source.kind == PHOTOGRAPH}
-            photographs |= flat
-            images += flat
+            images |= {Path(source.addresses()[0]): source for source in found.sources if source.kind == PHOTOGRAPH}
             videos += [source for source in found.sources if source.kind != PHOTOGRAPH]
         elif path.is_dir():
-            images += list_images(path, IMAGE_ENDINGS)
+            images |= dict.fromkeys(list_images(path, IMAGE_ENDINGS))
         elif not path.exists() and not text.startswith(CAMERA):
             raise InputError(f"{text} does not exist.")
         elif path.name.lower().endswith(IMAGE_ENDINGS):
-            images.append(path)
+            images[path] = None
         else:
             videos.append(text)
     for each in (*images, *videos):
@@ -119,13 +110,12 @@ def _video_name(video: str | Source) -> str:
     return video.replace(":", "") if video.startswith(CAMERA) else Path(video).stem
 
 
-def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str | Source, Path]], output_dir: Path) -> None:
+def _refuse_overwriting(images: Iterable[Path], tables: Sequence[tuple[str | Source, Path]], output_dir: Path) -> None:
     """Refuse outputs that would replace inputs, or outputs of other inputs."""
     masks = [(path, output_dir / f"{path.stem}.png") for path in images]
-    tables = [*tables, *((video, lesion_table(path)) for video, path in tables)]
-    written: dict[Path, object] = {}
-    if images:
-        written = {output_dir / name: "all images" for name in ("images.csv", "lesions.csv")}
+    tables = [*tables, *((video, beside(path, "lesions.csv")) for video, path in tables)]
+    shared = ("images.csv", "lesions.csv") if masks else ()
+    written: dict[Path, object] = {output_dir / name: "all images" for name in shared}
     problems = []
     for source, output in (*masks, *tables):
         shown: object = source
@@ -139,41 +129,38 @@ def _refuse_overwriting(images: Sequence[Path], tables: Sequence[tuple[str | Sou
     folders = [folder.resolve() for folder in (output_dir, output_dir / "overlays")]
     for path in (*images, *(Path(video) for video, _ in tables if isinstance(video, str))):
         if path.exists() and path.parent.resolve() in folders:
-            raise InputError(
-                f"--output_dir {output_dir} holds {path.name}: outputs would overwrite inputs, name another."
-            )
+            raise InputError(f"--output_dir {output_dir} holds {path.name}: outputs would overwrite inputs.")
 
 
 def _segment_images(
-    paths: list[Path],
+    images: Mapping[Path, Source | None],
     network: Network,
     settings: Settings,
-    photographs: Mapping[Path, Source],
     seg: SegFiles | None,
     broken: list[str],
 ) -> int:
     output_dir, overlays = settings.output_dir, settings.output_dir / "overlays"
     table = Table(output_dir / "images.csv", ["file", *columns(network.description.classes)], settings.skip_finished)
     lesions = Table(output_dir / "lesions.csv", lesion_columns(), settings.skip_finished, keys=3)
-    sources = {path.name: source for path, source in photographs.items()}
+    sources = {path.name: source for path, source in images.items()}
 
     def finished(path: Path) -> bool:
         complete = (path.name,) in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
-        if seg and path.name in sources:
-            complete = complete and seg_path(output_dir, sources[path.name]).is_file()
+        if seg and (source := images[path]):
+            complete = complete and seg_path(output_dir, source).is_file()
         size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
     def read() -> Iterator[Frame]:
         for path in todo:
             try:
-                image, spacing = read_frame(path) if path in photographs else (read_image(path), None)
+                image, spacing = read_frame(path) if images[path] else (read_image(path), None)
                 view = find_view(image) if network.description.view else WHOLE
                 yield Frame(path.name, image, view=view, spacing=spacing)
             except BrokenFile as error:
                 broken.append(str(error))
 
-    todo = [path for path in paths if not (settings.skip_finished and finished(path))]
+    todo = [path for path in images if not (settings.skip_finished and finished(path))]
     independent = dataclasses.replace(settings, smoothing=0, presence=None)  # both are for videos
     found = results(read(), network, independent)
     with closing(found), tqdm(total=len(todo), desc="Segmenting", disable=None) as bar:
@@ -182,25 +169,23 @@ def _segment_images(
             save_mask(result.mask, output_dir / f"{name}.png", network.description)
             if result.overlay is not None:
                 save_overlay(result.overlay, overlays / f"{name}.jpg")
-            if seg and (source := sources.get(result.frame.name)):
+            if seg and (source := sources[result.frame.name]):
                 seg.write(source, [result.mask], output_dir, broken)
             for row in lesion_rows(result.frame.name, "", result.lesions):
                 lesions.add(row)
             table.add([result.frame.name, *result.cells])
             bar.update()
-    lesions.finish(order=[path.name for path in paths])
-    table.finish(order=[path.name for path in paths])
+    lesions.finish(order=sources)
+    table.finish(order=sources)
     return table.count
 
 
-def _size(path: Path) -> tuple[int, int] | None:
+def _size(path: Path) -> tuple[int, ...] | None:
     """Return width and height of the upright image; None if it cannot be read."""
     try:
         if path.suffix.lower() == ".dcm":
-            height, width = read_image(path).shape[:2]
-            return width, height
+            return read_image(path).shape[1::-1]
         with Image.open(path) as opened:
-            width, height = opened.size
-            return (height, width) if opened.getexif().get(274) in ROTATED else (width, height)
+            return opened.size[:: -1 if opened.getexif().get(274) in ROTATED else 1]
     except Exception:  # image decoders raise almost anything
         return None

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 PHOTOGRAPH, LOOP, VIDEO, SERIES = "photograph", "loop", "video", "series"
 DICOM_ENDING = re.compile(r"\.(dcm|dicom|ima)$", re.IGNORECASE)
 VIDEO_SYNTAXES = tuple(f"1.2.840.10008.1.2.4.{number}" for number in range(100, 109))  # MPEG-2, H.264 and H.265
-PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber", "SOPInstanceUID")
+PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "AccessionNumber")
 OTHER_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
 LABELMAP = ("1.2.840.10008.5.1.4.1.1.66.7", "Label Map Segmentation Storage")  # pydicom 3.0 does not name it
 INSTALL = 'pip install "unetv2-monai[dicom]", or for segment.py alone: make runtime-dicom.'
@@ -121,7 +121,7 @@ def find_sources(path: Path) -> Found:
     """
     headers = {file: _header(file) for file in list_dicom(path)}
     readable = [header for header in headers.values() if header is not None]
-    names = _Names({word for header in readable for word in _private_words(header)})
+    names = _Names(readable)
     found, left_out = Found(), Counter[str]()
     patients = {str(header.get("PatientID") or header.get("PatientName", "")) for header in readable} - {""}
     if len(patients) > 1:
@@ -172,8 +172,10 @@ def frame_milliseconds(source: Source) -> float:
 class _Names:
     """Names of outputs: those of the files, unless they hold words of patient data; each is given once."""
 
-    def __init__(self, words: set[str]) -> None:
-        self.words, self.used, self.hidden = words, set[str](), 0
+    def __init__(self, headers: Sequence[Any]) -> None:
+        private = " ".join(str(header.get(key) or "").lower() for header in headers for key in PRIVATE)
+        uids = {str(header.get("SOPInstanceUID") or "") for header in headers}
+        self.words, self.used, self.hidden = {*re.split(r"[\W_]+", private), *uids} - {""}, set[str](), 0
 
     def of(self, file: Path) -> str:
         stem = DICOM_ENDING.sub("", file.name)
@@ -190,12 +192,6 @@ class _Names:
             other = f"{name}_{number}"
         self.used.add(other.lower())
         return other
-
-
-def _private_words(header: Any) -> Iterator[str]:
-    for key in PRIVATE:
-        value = str(header.get(key) or "").lower()
-        yield from filter(None, [value] if key == "SOPInstanceUID" else re.split(r"[\W_]+", value))
 
 
 def _header(path: Path) -> Any:

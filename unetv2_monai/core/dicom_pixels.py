@@ -103,9 +103,7 @@ class _Opened:
         except NotImplementedError as error:
             raise BrokenFile(f"its transfer syntax {syntax} is none that pixels are decoded from") from error
         if not available:
-            raise BrokenFile(
-                f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Decompress it."
-            )
+            raise BrokenFile(f"no decoder for its transfer syntax {syntax} ({syntax.name}) is installed. Convert it.")
         return pixel_array(self.header, index=index)
 
     def _grey(self, index: int) -> np.ndarray:

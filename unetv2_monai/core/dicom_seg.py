@@ -83,10 +83,9 @@ class SegFiles:
             headers[0].pop("PixelSpacing", None)  # without a thickness, highdicom would not read its own file again
         elif source.kind in (LOOP, VIDEO):
             _add_positions(hd, headers[0], len(masks))
-        algorithm = hd.AlgorithmIdentificationSequence(
-            "U-Net v2", hd.sr.CodedConcept("123110", "DCM", "Artificial Intelligence"), __version__,
-            parameters={"weights_sha256": self.sha256},
-        )  # fmt: skip
+        family, parameters = ("123110", "DCM", "Artificial Intelligence"), {"weights_sha256": self.sha256}
+        named = ("U-Net v2", hd.sr.CodedConcept(*family), __version__)
+        algorithm = hd.AlgorithmIdentificationSequence(*named, parameters=parameters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = hd.seg.Segmentation(
@@ -137,9 +136,7 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
     for name in names:
         entry = known.get(name)
         if entry is None:
-            raise InputError(
-                f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in a file of yours."
-            )
+            raise InputError(f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in your own file.")
         if not {"category", "type"} <= entry.keys() <= {*CODES} or {len(code) for code in entry.values()} != {3}:
             raise InputError(f"{file}: {name!r} needs category and type, each as [code, scheme, meaning].")
     return {name: known[name] for name in names}
@@ -177,10 +174,9 @@ def _remove_positions(made: Any) -> None:
 def _described(hd: Any, number: int, name: str, codes: Mapping[str, Sequence[str]], algorithm: Any) -> Any:
     """Describe a segment; highdicom itself takes no modifier of its type."""
     coded = {key: hd.sr.CodedConcept(*code) for key, code in codes.items()}
-    found = hd.seg.SegmentDescription(
-        number, name, coded["category"], coded["type"], "AUTOMATIC", algorithm,
-        anatomic_regions=[coded["anatomy"]] if "anatomy" in coded else None,
-    )  # fmt: skip
+    regions = [coded["anatomy"]] if "anatomy" in coded else None
+    described = (number, name, coded["category"], coded["type"], "AUTOMATIC", algorithm)
+    found = hd.seg.SegmentDescription(*described, anatomic_regions=regions)
     if "modifier" in coded:
         found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded["modifier"]]
     return found

@@ -37,14 +37,12 @@ def measure_lesions(
         and 1 if a pixel is at the border, else 0.
     """
     rows: list[list[Any]] = []
-    axes_of = [tuple({*range(mask.ndim)} - {axis}) for axis in range(mask.ndim)]
-    used = [np.flatnonzero(mask.any(others)) for others in axes_of]
+    used = [np.flatnonzero(mask.any(tuple({*range(mask.ndim)} - {axis}))) for axis in range(mask.ndim)]
     if len(used[0]) == 0:
         return rows
-    box = tuple(slice(axis[0], axis[-1] + 1) for axis in used)  # of all lesions: most of the mask is empty
+    box: Any = (..., *(slice(axis[0], axis[-1] + 1) for axis in used))  # of all lesions: most of the mask is empty
     shape, offset = mask.shape, np.array([axis[0] for axis in used])
-    lead = (slice(None),) * (probability.ndim - mask.ndim)
-    mask, probability = mask[box], probability[lead + box]
+    mask, probability = mask[box], probability[box]
     for index in np.unique(mask[mask > 0]).tolist():
         marked = np.ascontiguousarray(mask == index)
         places = np.nonzero(marked)

@@ -35,9 +35,8 @@ IMAGE_FOLDERS = ("images", "image", "original")
 # where a data set of vessels has one of these, its mask/ is the field of view
 MANUAL_FOLDERS = ("1stmanual", "manual1")
 MASK_FOLDERS = (
-    *("masks", "mask", "labels", "label", "gt", "groundtruth"),
-    *("annotations", "annotation", "segmentations", "segmentation"),
-    *MANUAL_FOLDERS,
+    *("masks", "mask", "labels", "label", "gt", "groundtruth", "annotations", "annotation"),
+    *("segmentations", "segmentation", *MANUAL_FOLDERS),
 )
 MOST_NAMED = 5  # folders of files that are left out
 
@@ -142,11 +141,10 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
     """
     bases = {name: set(_bases(name)) for name in files}
     with_mask = {base for name in files for base in bases[name] if base in files}
-    masks = {name for name in files if bases[name] and (with_mask & bases[name] or name not in with_mask)}
-    return (
-        {name: path for name, path in files.items() if name not in masks},
-        {name: path for name, path in files.items() if name in masks},
-    )
+    masks = {
+        name: path for name, path in files.items() if bases[name] and (with_mask & bases[name] or name not in with_mask)
+    }
+    return {name: path for name, path in files.items() if name not in masks}, masks
 
 
 def pair_files(

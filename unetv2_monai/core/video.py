@@ -186,8 +186,7 @@ class VideoWriter:
         stream: Any = self.container.add_stream(CODEC, rate=rate, options=CODEC_OPTIONS)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
-        self.stream = stream
-        self.reformatter = VideoReformatter()
+        self.stream, self.reformatter = stream, VideoReformatter()
         context = stream.codec_context
         context.time_base = self.time_base = time_base
         if aspect:
@@ -204,11 +203,8 @@ class VideoWriter:
 
     def close(self) -> None:
         """Write what the encoder still holds, and the end of the file."""
-        with refusing(self.path):
-            try:
-                self.container.mux(self.stream.encode(None))
-            finally:
-                self.container.close()
+        with refusing(self.path), self.container:
+            self.container.mux(self.stream.encode(None))
 
 
 def _open_file(source: str) -> Any:

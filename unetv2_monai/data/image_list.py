@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from monai.utils import ensure_tuple
 
@@ -91,7 +92,7 @@ def list_images(
     if broken and not skip_broken:
         raise InputError(list_problems(root, broken))
     if skip_finished and output_dir is not None:
-        unfinished = check_each(items, lambda item: _check_outputs(_first(item), Path(output_dir), overlay_dir))
+        unfinished = check_each(items, lambda item: _check_outputs(item["image"], Path(output_dir), overlay_dir))
         items = [item for item, reason in zip(items, unfinished) if reason]
     return ImageList(items, broken, sources)
 
@@ -104,20 +105,15 @@ def _items(root: Path, check: bool, output_dir: str | None, in_channels: int | N
     if problems := listing.unique_stems(paths)[1]:
         raise InputError(list_problems(paths[0].parent, problems))
     items = [{"image": str(path)} for path in paths]
-    broken: list[str] = []
-    if check:
-        errors = check_each(items, lambda item: image_size(item["image"], in_channels))
-        items = [item for item, error in zip(items, errors) if not error]
-        broken = [error for error in errors if error]
-    return items, broken
+    if not check:
+        return items, []
+    errors = check_each(items, lambda item: image_size(item["image"], in_channels))
+    return [item for item, error in zip(items, errors) if not error], [error for error in errors if error]
 
 
-def _first(item: Item) -> Path:
-    return Path(ensure_tuple(item["image"])[0])
-
-
-def _check_outputs(image: Path, output_dir: Path, overlay_dir: str | None) -> None:
+def _check_outputs(paths: Any, output_dir: Path, overlay_dir: str | None) -> None:
     """Raise InputError unless inference has written a readable mask of the image's size, and such an overlay."""
+    image = Path(ensure_tuple(paths)[0])
     masks = [output_dir / f"{listing.stem(image)}{ending}" for ending in (".png", ".nii.gz")]
     mask = next((path for path in masks if path.is_file()), None)
     if mask is None or mask_size(str(mask)) != image_size(str(image)):

@@ -60,13 +60,10 @@ class SaveOverlayd(MapTransform):
             must name the image file.
         output_dir: folder of the overlays.
         opacity: opacity of the tint, 0 to 1. Defaults to 0.3.
-        allow_missing_keys: whether keys may be absent. Defaults to False.
     """
 
-    def __init__(
-        self, keys: KeysCollection, output_dir: str, opacity: float = 0.3, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, output_dir: str, opacity: float = 0.3) -> None:
+        super().__init__(keys)
         self.folder, self.opacity = Path(output_dir), opacity
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:

@@ -98,12 +98,10 @@ class ScoreTable:
         certainty: float = LOW,
         checkpoint: str | None = None,
     ) -> None:
-        self.output_dir = Path(output_dir)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
-        self.dataset = dataset
-        self.out_channels = out_channels
-        self.surface_tolerance = surface_tolerance
-        self.certainty = certainty
+        self.output_dir, self.checkpoint = Path(output_dir), None if checkpoint is None else Path(checkpoint)
+        self.dataset, self.out_channels = dataset, out_channels
+        self.surface_tolerance, self.certainty = surface_tolerance, certainty
+        self.point = certainty if out_channels == 1 else 0.0  # regions count from here on
         self.config = running_config()
         self.rows: list[str] = []
         self.released: list[dict[str, float]] = []
@@ -127,10 +125,9 @@ class ScoreTable:
         output: Any = engine.state.output
         labels = output["label"]
         self.released = [{} for _ in labels]
-        if self.heads is not None and output["pred"].ndim == 4:
-            logits = self.heads.logits(output["pred"])
-            if logits is not None:
-                self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
+        logits = self.heads.logits(output["pred"]) if self.heads and output["pred"].ndim == 4 else None
+        if logits is not None:
+            self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
@@ -152,15 +149,11 @@ class ScoreTable:
                 row["bins"] = calibration_bins(prob, label).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
                 shown, marked, lesion = map(convert_to_numpy, (prob, pred | (prob >= LOW), label))
-                row["detected"] = detect(shown, marked, lesion, self._point())
+                row["detected"] = detect(shown, marked, lesion, self.point)
                 mask = convert_to_numpy(pred).astype(np.uint8) * max(channel, 1)
                 sizes = [float(size) for size in spacing] if spacing is not None and mask.ndim == 3 else None
                 row["lesions"] = measure_lesions(mask, convert_to_numpy(prob), sizes)
                 self.rows.append(json.dumps(row))
-
-    def _point(self) -> float:
-        """Return the certainty from which regions count."""
-        return self.certainty if self.out_channels == 1 else 0.0
 
     def _write(self, engine: Engine) -> None:
         rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
@@ -168,18 +161,24 @@ class ScoreTable:
             return
         if not all("released_dice" in row for row in rows):  # some images took one window, some several
             rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
-        summary, certainty = {}, self._point()
+        summary = {}
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
             summary[name] = summarise(group, np.sum([row["bins"] for row in group], axis=0))
-            summary[name]["detection"] = Detections([row["detected"] for row in group]).summary(certainty)
+            summary[name]["detection"] = Detections([row["detected"] for row in group]).summary(self.point)
         write_atomic(self.output_dir / "config.json", json.dumps(self.config, indent=1, default=str) + "\n")
         write_atomic(self.output_dir / "summary.json", json.dumps(summary, indent=1) + "\n")
         columns = [key for key in rows[0] if key not in ("bins", "detected", "lesions")]
         write_csv(self.output_dir / "scores.csv", rows, columns)
         found = [{**row, **dict(zip(DETECTED, one))} for row in rows for one in row["detected"]]
         write_csv(self.output_dir / "detections.csv", found, ["dataset", "image", "class", *DETECTED])
-        self._write_lesions(rows)
+        columns = lesion_columns(3 if "surface_dice" in rows[0] else 2)
+        found = [
+            {"dataset": row["dataset"], **dict(zip(columns, cells))}
+            for row in rows
+            for cells in lesion_rows(row["image"], "", row["lesions"])
+        ]
+        write_csv(self.output_dir / "lesions.csv", found, ["dataset", *columns])
         print(table(summary))
         images = {row["image"] for row in rows}
         run = self.checkpoint and self.checkpoint.parent.parent
@@ -188,16 +187,6 @@ class ScoreTable:
                 f"WARNING: {seen} of the {len(images)} scored images were trained on, as {run / 'run.json'} says: "
                 "the scores say nothing of other images"
             )
-
-    def _write_lesions(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write lesions.csv with the lesions of the masks, as inference does."""
-        columns = lesion_columns(3 if "surface_dice" in rows[0] else 2)
-        found = [
-            {"dataset": row["dataset"], **dict(zip(columns, cells))}
-            for row in rows
-            for cells in lesion_rows(row["image"], "", row["lesions"])
-        ]
-        write_csv(self.output_dir / "lesions.csv", found, ["dataset", *columns])
 
 
 def table(summary: Mapping[str, Any]) -> str:
