@@ -9,7 +9,7 @@ import pytest
 
 from ..conftest import read_table
 from ..support.exported import description, write_bright
-from ..support.segmenting import segment
+from ..support.segmenting import segment, write_video
 
 pytest.importorskip("av")
 
@@ -17,7 +17,7 @@ import av
 
 from unetv2_monai.core.video import Video
 
-from .test_segment_video import HEIGHT, WIDTH, pictures, write_video
+from .test_segment_video import HEIGHT, WIDTH, pictures
 
 
 @pytest.fixture(scope="module")

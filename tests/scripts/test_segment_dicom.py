@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
 
 pytest.importorskip("openvino")
 pytest.importorskip("highdicom")
@@ -19,6 +18,7 @@ import SimpleITK as sitk
 
 from unetv2_monai.core.dicom import PHOTOGRAPH, SERIES, Source, find_sources
 from unetv2_monai.core.dicom_seg import SegFiles, read_codes
+from unetv2_monai.data.dicoms import masks_of
 
 from ..conftest import read_table
 from ..support import dicom
@@ -38,11 +38,6 @@ def segmented(tmp_path_factory) -> Path:
     options = {"image_size": [dicom.HEIGHT, dicom.WIDTH], "seg": ["skin lesion"], "checkpoint": str(model)}
     run(files, "inference", dataset_dir=str(folder / "in"), output_dir=str(folder / "bundle"), **options)
     return folder
-
-
-def masks_of(source: Source, folder: Path) -> np.ndarray:
-    """Those that ``run inference`` wrote, in the order of the source."""
-    return np.stack([np.asarray(Image.open(folder / f"{Path(one).stem}.png")) > 0 for one in source.addresses()])
 
 
 def by_highdicom(seg: Path, source: Source) -> np.ndarray:
@@ -84,7 +79,7 @@ def test_every_reader_sees_the_masks(segmented, tmp_path):
     sources = find_sources(segmented / "in").sources
     assert len(sources) == len(dicom.PICTURES) + len(dicom.LOOPS) + len(dicom.VIDEOS) + 3
     for source in sources:
-        masks = masks_of(source, segmented / "bundle")
+        masks = np.stack(masks_of(source, segmented / "bundle", one_class=True))
         assert masks.any() or source.kind == SERIES, source.name
         for command in ("out", "bundle"):
             seg = segmented / command / "seg" / f"{source.name}.dcm"
@@ -136,15 +131,10 @@ def test_broken_files_and_unknown_segments(segmented, tmp_path):
     title, *lines = refused(model, folder, "--output_dir", tmp_path / "out")
     assert title == "error: 2 files could not be read, the others are done:"
     assert [line.strip().partition(":")[0] for line in lines] == ["series_7", "photographic.dcm"]
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.*")) == [
-        "endoscopic.png",
-        "images.csv",
-        "lesions.csv",
-    ]
-    assert (
-        "no segment 'wart', but polyp, skin lesion"
-        in refused(model, folder, "--output_dir", folder, "--seg", "wart")[0]
-    )
+    names = sorted(path.name for path in (tmp_path / "out").glob("*.*"))
+    assert names == ["endoscopic.png", "images.csv", "lesions.csv"]
+    (line,) = refused(model, folder, "--output_dir", folder, "--seg", "wart")
+    assert "no segment 'wart', but polyp, skin lesion" in line
     (tmp_path / "mine.yaml").write_text("wart: {category: [a, b, c], type: [d, e, f]}")
     assert list(read_codes(["wart"], 1, str(tmp_path / "mine.yaml"))) == ["wart"]
 

@@ -3,8 +3,8 @@
 
 import io
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -13,11 +13,13 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from .segmenting import write_video
+
 NAME, NUMBER, HEIGHT, WIDTH = "Quixote^Alonso", "4711-0815", 48, 64
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 AXIAL, OBLIQUE = (1, 0, 0, 0, 1, 0), (0.8, 0.6, 0, 0, 0, -1)
 SERIES = {"CT": ("2", AXIAL), "MR": ("4", OBLIQUE)}  # the modality's storage class and orientation
-VIDEOS = {"libx264": ("102", "mp4"), "mpeg2video": ("100", "mpegts"), "libx265": ("107", "mp4")}
+VIDEOS = {"libx264": ("102", "mp4"), "mpeg2video": ("100", "ts"), "libx265": ("107", "mp4")}
 
 
 def picture(index: int = 0) -> np.ndarray:
@@ -39,9 +41,18 @@ def new(kind: str, modality: str, syntax: str = uid.ExplicitVRLittleEndian, **va
     data.StudyInstanceUID, data.SeriesInstanceUID = uid.generate_uid(entropy_srcs=["study"]), uid.generate_uid()
     data.StudyDate, data.StudyTime, data.StudyID, data.AccessionNumber = "20260102", "101112", "1", ""
     data.ReferringPhysicianName, data.Modality, data.SeriesNumber, data.InstanceNumber = "", modality, 7, 1
+    return filled(data, **values)
+
+
+def filled(data: Dataset, **values: object) -> Any:
     for key, value in values.items():
         setattr(data, key, value)
     return data
+
+
+def item(**values: object) -> list[Dataset]:
+    """A sequence of one item."""
+    return [filled(Dataset(), **values)]
 
 
 def with_pixels(data: FileDataset, frames: np.ndarray, kind: str = "RGB", bits: int = 8) -> FileDataset:
@@ -103,9 +114,13 @@ def palette(data: FileDataset, frames: np.ndarray) -> FileDataset:
     return data
 
 
-def grey12(data: FileDataset, frames: np.ndarray, kind: str = "MONOCHROME2") -> FileDataset:
-    data.WindowCenter, data.WindowWidth, data.RescaleSlope, data.RescaleIntercept = 1000, 1500, 1, -100
-    return with_pixels(data, frames[..., 0].astype(np.uint16) * 10 + 100, kind, 12)
+def grey12(kind: str = "MONOCHROME2", function: str = "LINEAR") -> Callable[..., FileDataset]:
+    def draw(data: FileDataset, frames: np.ndarray) -> FileDataset:
+        data.WindowCenter, data.WindowWidth, data.VOILUTFunction = 1000, 1499, function  # no value ends in .5
+        data.RescaleSlope, data.RescaleIntercept = 1, -100
+        return with_pixels(data, frames[..., 0].astype(np.uint16) * 10 + 100, kind, 12)
+
+    return draw
 
 
 PICTURES: dict[str, tuple[str, str, Callable[..., FileDataset]]] = {
@@ -116,8 +131,10 @@ PICTURES: dict[str, tuple[str, str, Callable[..., FileDataset]]] = {
     "secondary_palette": ("7", "OT", palette),
     "secondary_jpegls": ("7", "OT", compressed(uid.JPEGLSLossless)),
     "secondary_rle": ("7", "OT", compressed(uid.RLELossless)),
-    "secondary_grey12": ("7", "OT", grey12),
-    "secondary_inverse": ("7", "OT", lambda data, frames: grey12(data, frames, "MONOCHROME1")),
+    "secondary_grey12": ("7", "OT", grey12()),
+    "secondary_inverse": ("7", "OT", grey12("MONOCHROME1")),
+    "secondary_exact": ("7", "OT", grey12(function="LINEAR_EXACT")),
+    "secondary_sigmoid": ("7", "OT", grey12(function="SIGMOID")),
 }
 LOOPS = {"loop_raw": with_pixels, "loop_jpeg": jpeg}
 
@@ -136,22 +153,14 @@ def draw_loop(folder: Path, name: str, count: int = 4) -> Path:
 
 
 def draw_video(folder: Path, codec: str = "libx264", count: int = 5) -> Path:
-    import av
-
-    syntax, form = VIDEOS[codec]
-    written = io.BytesIO()
-    with av.open(written, "w", format=form) as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = HEIGHT, WIDTH, "yuv420p", 4_000_000
-        for index in range(count):
-            frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    syntax, ending = VIDEOS[codec]
+    folder.mkdir(parents=True, exist_ok=True)
+    written = write_video(folder / f"video.{ending}", [picture(index) for index in range(count)], codec=codec)
     data = new("77.1.1.1", "ES", f"1.2.840.10008.1.2.4.{syntax}", FrameTime="40", FrameIncrementPointer=0x00181063)
     with_pixels(data, np.zeros((count, HEIGHT, WIDTH, 3), np.uint8), "YBR_PARTIAL_420")
-    data.PixelData = encapsulate([written.getvalue()])
+    data.PixelData = encapsulate([written.read_bytes()])
     data["PixelData"].VR = "OB"
+    written.unlink()
     return save(data, folder / f"video_{codec}.dcm")
 
 
@@ -170,8 +179,7 @@ def draw_series(folder: Path, modality: str, order: Sequence[int] = (3, 1, 0, 4,
         data.ImagePositionPatient = [round(float(way), 4) for way in np.array([-20, 30, 5]) + 2.5 * index * normal]
         data.ImageOrientationPatient = list(across)
         data.RescaleSlope, data.RescaleIntercept, data.WindowCenter, data.WindowWidth = 1, -200, 300, 800
-        for key, value in values.items():
-            setattr(data, key, value)
+        filled(data, **values)
         with_pixels(data, volume(index + 1)[index][None], "MONOCHROME2", 16)
         paths.append(save(data, folder / f"{modality}_{number}"))
     return paths
@@ -181,17 +189,16 @@ def draw_enhanced(folder: Path, order: Sequence[int] = (3, 1, 0, 4, 2)) -> Path:
     """An enhanced MR file whose frames are not in the order of their positions."""
     data = new("4.1", "MR", FrameOfReferenceUID=uid.generate_uid(), ImageType=["DERIVED", "PRIMARY", "VOLUME", "NONE"])
     with_pixels(data, volume(len(order))[list(order)], "MONOCHROME2", 16)
-    shared, orientation, measures, value = Dataset(), Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient, measures.PixelSpacing, measures.SliceThickness = list(AXIAL), [0.9, 0.7], 2.5
-    value.RescaleSlope, value.RescaleIntercept, value.RescaleType = 1, -200, "US"
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    shared.PixelValueTransformationSequence = [value]
-    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], []
+    data.SharedFunctionalGroupsSequence = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=list(AXIAL)),
+        PixelMeasuresSequence=item(PixelSpacing=[0.9, 0.7], SliceThickness=2.5),
+        PixelValueTransformationSequence=item(RescaleSlope=1, RescaleIntercept=-200, RescaleType="US"),
+    )
+    data.PerFrameFunctionalGroupsSequence = []
     for index in order:
-        position, content, group = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient, content.DimensionIndexValues = [-20, 30, 5 + 2.5 * index], [index + 1]
-        group.PlanePositionSequence, group.FrameContentSequence = [position], [content]
-        data.PerFrameFunctionalGroupsSequence.append(group)
+        position = item(ImagePositionPatient=[-20, 30, 5 + 2.5 * index])
+        content = item(DimensionIndexValues=[index + 1])
+        data.PerFrameFunctionalGroupsSequence += item(PlanePositionSequence=position, FrameContentSequence=content)
     return save(data, folder / "enhanced.dcm")
 
 

@@ -3,6 +3,8 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +62,39 @@ def framed(width: int, height: int, seed: int) -> Image.Image:
     return frame
 
 
-def draw_cases(folder: Path, count: int) -> Path:
-    """``case_0.png`` and so on, of 40 x 30 pixels."""
+def draw_cases(folder: Path, count: int, width: int = 40, height: int = 30) -> Path:
+    """``case_0.png`` and so on."""
     folder.mkdir()
     for index in range(count):
-        blobs(40, 30, index).save(folder / f"case_{index}.png")
+        blobs(width, height, index).save(folder / f"case_{index}.png")
     return folder
+
+
+def write_video(
+    path: Path,
+    images: Sequence[np.ndarray] | np.ndarray,
+    times: Sequence[int] = (),
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    aspect: Fraction = Fraction(1),
+    lasting: int = 0,
+    **options: str,
+) -> Path:
+    """Of 25 frames a second; ``times`` are in units of 1 / 25 s, ``lasting`` that of the last frame."""
+    import av
+
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=25, options={"crf": "8"} if codec == "libx264" else {})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt, stream.bit_rate = pix_fmt, 4_000_000  # libx264 goes by its crf
+        stream.codec_context.time_base = Fraction(1, 25)
+        stream.codec_context.sample_aspect_ratio = aspect
+        packets = []
+        for image, at in zip(images, times or range(len(images))):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = at, Fraction(1, 25)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        packets[-1].duration = lasting or packets[-1].duration
+        container.mux(packets)
+    return path
