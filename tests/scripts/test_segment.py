@@ -232,17 +232,13 @@ def test_weights_of_another_export(model, tmp_path):
         OpenVINONetwork(str(path))(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize(("capabilities", "warned"), [(["FP32", "INT8"], True), (["FP32", "BF16"], False)])
-def test_precision_that_the_processor_has_not(capabilities, warned, model, monkeypatch, capsys, caplog):
-    monkeypatch.setattr("openvino.Core.get_property", lambda *_: capabilities)
-    Network(model, "bf16")
+@pytest.mark.parametrize(("precision", "offered", "warned"), [("bf16", 0, 1), ("bf16", "BF16", 0), ("f32", 0, 0)])
+def test_precision_that_the_processor_has_not(precision, offered, warned, model, monkeypatch, capsys, caplog):
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8", offered])
+    Network(model, precision)
     assert ("no bfloat16" in capsys.readouterr().err) == warned
-    OpenVINONetwork(str(model), "bf16")
+    OpenVINONetwork(str(model), precision)
     assert ("no bfloat16" in caplog.text) == warned
-    caplog.clear()
-    Network(model)
-    OpenVINONetwork(str(model))
-    assert "bfloat16" not in capsys.readouterr().err + caplog.text
 
 
 @pytest.mark.parametrize(
