@@ -231,7 +231,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "labelmap": Option(FLAG, "write one LABELMAP instead of BINARY segments; few programs read it", files=SEG),
         "false_alarms": Option(or_null(RATE), "lowest `certainty` of at most so many per 100 images", files=CALIBRATE),
         "missed": Option(or_null(RATE), "highest `certainty` missing at most so many % of lesions", files=CALIBRATE),
-        "calibrated_checkpoint": Option(PATH, "the new weights", "`<checkpoint>_calibrated.pt`", files=CALIBRATE),
+        "calibrated_checkpoint": Option(
+            PATH, "the new weights", "`<output_dir>/models/<checkpoint>_calibrated.pt`", files=CALIBRATE
+        ),
         "weight_decay": Option(RATE, "weight decay of the optimiser", files=("recipes/recommended",)),
         "warmup_epochs": Option(RATE, "epochs in which the learning rate rises", files=("recipes/recommended",)),
         "select_on_test": Option(
