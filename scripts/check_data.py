@@ -191,17 +191,16 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
     found = find_duplicates(facts, most_different) if facts else {}
     found["class that never occurs"] = [([name], []) for name in missing_classes(facts, out_channels)]
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
-    for kind, chosen in (
-        ("hardly any contrast", [fact for fact in flat if fact.contrast < LEAST_CONTRAST]),
-        ("image that its EXIF turns", [fact for fact in flat if fact.turned]),
-        ("empty mask", [fact for fact in facts if fact.lesion == 0]),
-        ("tiny lesion", [fact for fact in flat if 0 < fact.lesion < TINY]),
-        ("mask covers the image", [fact for fact in facts if fact.lesion > FULL]),
+    for kind, text, chosen in (
+        ("hardly any contrast", "{0.lesion:.2%}", [fact for fact in flat if fact.contrast < LEAST_CONTRAST]),
+        ("image that its EXIF turns", "{0.lesion:.2%}", [fact for fact in flat if fact.turned]),
+        ("wide dark border", "{0.seen:.0%} is picture", [fact for fact in flat if fact.seen < FRAMED]),
+        ("mask on the dark border", "{0.cut:.1%} of the lesion", [fact for fact in flat if fact.lesion and fact.cut]),
+        ("empty mask", "{0.lesion:.2%}", [fact for fact in facts if fact.lesion == 0]),
+        ("tiny lesion", "{0.lesion:.2%}", [fact for fact in flat if 0 < fact.lesion < TINY]),
+        ("mask covers the image", "{0.lesion:.2%}", [fact for fact in facts if fact.lesion > FULL]),
     ):
-        found[kind] = [([fact.name, f"{fact.lesion:.2%}"], [fact]) for fact in chosen]
-    framed, cut = ([fact for fact in flat if fact.seen < FRAMED], [fact for fact in flat if fact.lesion and fact.cut])
-    found["wide dark border"] = [([fact.name, f"{fact.seen:.0%} is picture"], [fact]) for fact in framed]
-    found["mask on the dark border"] = [([fact.name, f"{fact.cut:.1%} of the lesion"], [fact]) for fact in cut]
+        found[kind] = [([fact.name, text.format(fact)], [fact]) for fact in chosen]
     if flat and (median := float(np.median([fact.lesion for fact in flat]))) > MOST:
         found["masks cover most of most images"] = [([f"median {median:.0%}"], flat[:1])]
     for kind in facts[0].traits if facts else ():

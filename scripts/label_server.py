@@ -178,7 +178,7 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
 
 def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, str]:
     """Return the server's environment variables. One of them is the token, since other users can read command lines."""
-    from unetv2_monai.core.listing import ENDINGS
+    from unetv2_monai.core.listing import PICTURE_ENDINGS, VOLUME_ENDINGS
 
     temporary = arguments.work_dir / "tmp"  # for uploaded files; other users cannot read it
     shutil.rmtree(temporary, ignore_errors=True)
@@ -190,7 +190,7 @@ def prepare_environment(arguments: argparse.Namespace, token: str) -> dict[str, 
         "UNETV2_LABEL_TOKEN": token,
         "UNETV2_LABEL_HOST": arguments.host,
         "UNETV2_LABEL_MAX_UPLOAD": str(arguments.max_upload * 2**20),
-        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in ENDINGS]),
+        "MONAI_LABEL_DATASTORE_FILE_EXT": json.dumps([f"*{ending}" for ending in PICTURE_ENDINGS + VOLUME_ENDINGS]),
         "MONAI_LABEL_SESSIONS": "false",
         # the server loads two OpenMP runtimes, which would wait for each other
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),

@@ -126,12 +126,10 @@ def write_video(path: Path, count: int, seed: int) -> None:
         raise InputError(
             "--video takes PyAV, which is not installed here: pip install av, or make runtime-env."
         ) from error
-    writer = None
+    writer = VideoWriter(path, VIDEO_SIZE[::-1], Fraction(RATE), Fraction(1, RATE))
     for index, image in enumerate(frames(count, seed)):
-        writer = writer or VideoWriter(path, image.shape[:2], Fraction(RATE), Fraction(1, RATE))
         writer.add(image, index)
-    if writer:
-        writer.close()
+    writer.close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -96,10 +96,12 @@ def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Choose rows of one group. The best has a lesion, since an empty prediction of an empty mask scores 1 as well."""
-    ranked = sorted(rows, key=lambda row: row.dice)
-    lesions = [row for row in ranked if row.lesion > 0] or ranked
-    return {"best": lesions[-1], "median": ranked[len(ranked) // 2], "worst": ranked[0]}
+    """
+    Choose from the rows of one group, the worst first. The best has a lesion, since an empty prediction of an empty
+    mask scores 1 as well.
+    """
+    lesions = [row for row in rows if row.lesion > 0] or rows
+    return {"best": lesions[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
 
 
 def failures(rows: Sequence[Scored]) -> dict[str, Any]:
@@ -115,16 +117,12 @@ def failures(rows: Sequence[Scored]) -> dict[str, Any]:
         empty = [row for row in group if row.lesion == 0]
         groups[name] = {"by_size": by_size, "empty": len(empty), "marked": sum(row.fp > 0 for row in empty)}
     listed: list[Cells] = []
-    for row in from_worst(rows):
+    for row in rows:
         what = "missed" if row.tp == 0 else "partly found" if row.dice < POOR else "found"
         if row.lesion == 0:
             what = "empty mask, marked" if row.fp else "empty mask, left empty"
         listed.append([row.group, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", what])
     return {"limit": POOR, "groups": groups, "listed": listed}
-
-
-def from_worst(rows: Sequence[Scored]) -> list[Scored]:
-    return sorted(rows, key=lambda row: row.dice)
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
@@ -294,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     summary, config = (json.loads(path.read_text()) for path in paths[:2])
     lines = read_csv(paths[2])
     several = len({line["class"] for line in lines}) > 1
-    rows = [Scored.from_row(line, several) for line in lines]
+    rows = sorted((Scored.from_row(line, several) for line in lines), key=lambda row: row.dice)
     parser = parsed(config)
     section = parser.get_parsed_content("eval_section")
     with unwrapped():
@@ -315,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name, group in grouped(rows).items()
         for which, row in best_median_worst(group).items()
     ]
-    worst = from_worst(rows)[:MOST_SHOWN]
+    worst = rows[:MOST_SHOWN]
     whole = {row.case for _, row in chosen}
     segmented = predict(
         parser,

@@ -16,7 +16,7 @@ from options import printable
 from PIL import Image
 
 from unetv2_monai import InputError
-from unetv2_monai.core.listing import IMAGE_ENDINGS, NIFTI_ENDINGS
+from unetv2_monai.core.listing import NIFTI_ENDINGS, PICTURE_ENDINGS
 from unetv2_monai.data.volumes import read_volume
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM")  # not EPS: it starts a program
@@ -33,7 +33,7 @@ def received(file: UploadFile, volumes: bool) -> Iterator[Path]:
     Keep the file under a plain name in the server's temporary folder while the context lasts. Raises HTTPException if
     ending or header are not those of a volume (or image), and for an InputError within the context.
     """
-    name, known = name_of(file), NIFTI_ENDINGS if volumes else IMAGE_ENDINGS
+    name, known = name_of(file), NIFTI_ENDINGS if volumes else PICTURE_ENDINGS
     ending = next((ending for ending in known if name.lower().endswith(ending)), None)
     if ending is None:
         raise HTTPException(415, f"'{printable(name)}' has none of the endings {', '.join(known)}.")

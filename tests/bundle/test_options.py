@@ -151,9 +151,7 @@ def test_words_of_the_command_line(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning-ratee": 5}, "error: there is no option --learning_ratee; did you mean --learning_rate?"),
         ({"image_size": '"256"'}, "error: --image_size must be a positive integer, or a list of two or three, got"),
-        ({"network_def#dropuot": 0.1}, "error: there is no option --network_def#dropuot; did you mean"),
         ({"tracking": "mlflow"}, "error: --tracking mlflow: MLflow is not installed. Run: pip install mlflow"),
         ({"dataset_dir": "docs"}, "error: --dataset_dir docs holds no images and masks."),
     ],

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Recipes, options and the rows of the paper's ablation, trained for a few steps through the configs. Networks of
-segmentation_models.pytorch, which are compared with U-Net v2, have its encoder and its start.
+Recipes and options, trained for a few steps through the configs. Networks of segmentation_models.pytorch, which are
+compared with U-Net v2, have its encoder and its start.
 """
 
 import math
@@ -29,15 +29,10 @@ PVT = {"backbone": "pvt_v2_b0", "image_size": 64}
 RELEASED = {**TINY, "pretrained": False, "backbone": "pvt_v2_b0", "max_epochs": 1}
 # every recipe and option of training, with what makes two iterations of it small; several files lie over each other
 RECIPES = [
-    ("", {"network_def#attention": "spatial_first", **SMALL}),
-    ("", {"network_def#attention": "none", **SMALL}),
+    # the network's other switches are trained in tests/networks/test_unetv2.py
     ("", {"network_def#sdi": False, **SMALL}),
-    ("", {"network_def#fusion": "add", **SMALL}),
-    ("", {"network_def#upsample": "interp", **SMALL}),
     ("", {"network_def#deep_supervision": False, **SMALL}),
-    ("", {"network_def#channels": 16}),
     ("", {"network_def#freeze_encoder": True, **SMALL}),
-    ("", {"network_def#grad_checkpointing": True, **SMALL}),
     ("", {"train#trainer#network": "$torch.compile(@network, backend='aot_eager')", **SMALL}),  # starts at once
     pytest.param("", {"compile": True, **SMALL}, marks=pytest.mark.slow),
     ("recipes/paper", {"pretrained": False, **SMALL}),

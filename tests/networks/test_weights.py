@@ -3,9 +3,6 @@ import logging
 
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.bundle import load
-from monai.handlers import CheckpointLoader
 from torch import nn
 
 from unetv2_monai.networks import imagenet_weights, load_weights, options_of, read_weights, with_options
@@ -37,41 +34,13 @@ def small(seed: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """A file of weights with options, and the network whose weights they are."""
-    network, path = small(1), tmp_path / "bundle" / "models" / "model.pt"
-    path.parent.mkdir(parents=True)
+def test_options_of_a_file(tmp_path):
+    """Plain PyTorch loads it; monai.bundle does in test_entries.py, MONAI's CheckpointLoader in test_carried.py."""
+    network, loaded, path = small(1), small(2), tmp_path / "model.pt"
     torch.save(with_options(network.state_dict(), OPTIONS), path)
-    return path, network
-
-
-def load_by_handler(network, path):
-    engine = Engine(lambda engine, batch: None)
-    CheckpointLoader(str(path), {"model": network}).attach(engine)
-    engine.run([0], max_epochs=1)
-
-
-@pytest.mark.parametrize(
-    "load_file",
-    [
-        lambda network, path: network.load_state_dict(torch.load(path, weights_only=True), strict=True),
-        lambda network, path: load("bundle", bundle_dir=str(path.parents[2]), source="github", model=network),
-        load_by_handler,
-    ],
-    ids=["torch", "monai.bundle", "CheckpointLoader"],
-)
-def test_weights_with_options_load_as_plain_ones(load_file, saved):
-    path, network = saved
-    loaded = small(2)
-    assert not torch.equal(loaded[0].weight, network[0].weight)
-    load_file(loaded, path)
-    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in network.state_dict().items())
-
-
-def test_options_of_a_file(saved):
-    path, network = saved
     content = torch.load(path, weights_only=True)
+    loaded.load_state_dict(content, strict=True)
+    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in network.state_dict().items())
     assert options_of(content) == options_of(read_weights(path, network)) == OPTIONS
     assert list(content) == list(network.state_dict())
     assert content._metadata.items() > network.state_dict()._metadata.items()  # the versions of the modules stay

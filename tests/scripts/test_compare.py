@@ -31,10 +31,7 @@ def test_interval_of_all_possible_draws():
     mean, interval = paired_difference(scores, reference, resamples=100_000)
     assert mean == pytest.approx(0.1375)  # (0.1 + 0.4 - 0.1 + 0 - 0.1 + 0.4 + 0.1 + 0.3) / 8
     assert interval == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=0.01)
-
-
-def test_interval_of_one_seed_is_over_images():
-    """Three images with a difference of 0, 0 and 0.3: of 27 draws, 8 have the mean 0 and 1 has 0.3."""
+    # of one seed, three images with a difference of 0, 0 and 0.3: of 27 draws, 8 have the mean 0 and 1 has 0.3
     mean, interval = paired_difference(np.array([[0.5, 0.7, 0.9]]), np.array([[0.5, 0.7, 0.6]]))
     assert (mean, *interval) == pytest.approx((0.1, 0, 0.3))
 

@@ -157,15 +157,14 @@ def check_name(config: dict[str, Any], path: str) -> None:
     plain = not isinstance(config[first], dict | list)
     if first not in names and (plain or (deeper and "_target_" not in config[first])):
         raise unknown(path, first, names & config.keys())
-    everywhere = references(config)
-    parent: Any = config
-    for depth, part in enumerate([first, *deeper]):
-        here = "#".join([first, *deeper][: depth + 1])
-        if depth and isinstance(parent, dict) and not re.fullmatch("_.*_", part):
+    everywhere, here, parent = references(config), first, config[first]
+    for part in deeper:
+        above, here = here, f"{here}#{part}"
+        if isinstance(parent, dict) and not re.fullmatch("_.*_", part):
             known = parameters_of(parent)
             if known is not None and part not in known:
-                raise unknown(path, here, {f"{here.rpartition('#')[0]}#{name}" for name in known})
-            section = depth == 1 and "_target_" not in config[first]
+                raise unknown(path, here, {f"{above}#{name}" for name in known})
+            section = above == first and "_target_" not in config[first]
             if section and not any(name == here or name.startswith(f"{here}#") for name in everywhere):
                 raise unknown(path, here, {name for name in everywhere if name.startswith(f"{first}#")})
         parent = parent.get(part) if isinstance(parent, dict) else None

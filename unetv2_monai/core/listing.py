@@ -12,10 +12,11 @@ from .errors import InputError
 
 logger = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (
+PICTURE_ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".dcm"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
+IMAGE_ENDINGS = (*PICTURE_ENDINGS, ".dcm")
 ITK_ENDINGS = (".mha", ".mhd", ".nrrd")
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 VOLUME_ENDINGS = (*NIFTI_ENDINGS, ".mgz", ".mgh", *ITK_ENDINGS)

@@ -25,19 +25,8 @@ logger = logging.getLogger(__name__)
 
 def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
     """
-    Find all image and mask pairs of a data set, without opening an image.
-
-    Args:
-        dataset_dir: the folder; docs/how-to/data.md states the layouts.
-
-    Returns:
-        A dictionary from section to pairs. Its keys are those of ``"training"``, ``"validation"`` and ``"test"`` that
-        were found, or ``"plain"`` if nothing assigns the pairs. A pair is ``{"image": path, "label": path}``. It also
-        has a ``"dataset"`` if ``datalist.json`` or a folder below a split names it, and a ``"patient"`` if every
-        patient has a folder.
-
-    Raises:
-        InputError: when the folder has no known layout, or when files are unpaired; it names all of them.
+    Find all image and mask pairs of a data set by section, without opening an image; ``"plain"`` are those that nothing
+    assigns to one. A pair also has a ``"patient"`` if every patient has a folder. One InputError names all problems.
     """
     root = Path(dataset_dir)
     found, problems = read_sections(root, SPLITS.keys())

@@ -111,29 +111,21 @@ class NaNGuard(OnEvent):
         )
 
 
-class OwnSchedule:
+def length_of(scheduler: Any) -> dict[str, Any]:
+    """Return the numbers by which a config defines a learning-rate schedule, without its progress."""
+    state, progress = scheduler.state_dict(), ("last_epoch", "_step_count")
+    return {k: v for k, v in state.items() if isinstance(v, int | float) and k not in progress}
+
+
+def restore_length(scheduler: Any, own: dict[str, Any]) -> None:
     """
-    Make a resumed run follow the learning-rate schedule of its config if the length of the schedule has changed.
+    Make a resumed run follow the schedule of its config; ``own`` is its ``length_of`` before the checkpoint was loaded.
 
     A checkpoint also holds the old length, at whose end the learning rate is 0. If the length is unchanged, nothing is
-    done, so the run continues with exactly the same rates as without a stop. Create this object before the checkpoint
-    is loaded into the schedule.
+    done, so the run continues with exactly the same rates as without a stop.
     """
-
-    PROGRESS = ("last_epoch", "_step_count")
-
-    def __init__(self, lr_scheduler: Any) -> None:
-        self.lr_scheduler = lr_scheduler
-        state = lr_scheduler.state_dict()
-        self.own = {k: v for k, v in state.items() if isinstance(v, int | float) and k not in self.PROGRESS}
-
-    def apply(self) -> None:
-        """Restore the length from the config, after the checkpoint was loaded into the schedule."""
-        scheduler = self.lr_scheduler
-        loaded = {key: getattr(scheduler, key) for key in self.own}
-        if loaded == self.own:
-            return
-        for key, value in self.own.items():
+    if any(getattr(scheduler, key) != value for key, value in own.items()):
+        for key, value in own.items():
             setattr(scheduler, key, value)
         # get_lr of PolynomialLR multiplies the last rate, which may be 0, so its closed form is used
         rates = getattr(scheduler, "_get_closed_form_lr", scheduler.get_lr)()
@@ -250,7 +242,8 @@ class TrainingRun:
         AtomicCheckpointSaver(str(self.ckpt_dir), state, "last.pt", save_interval=1).attach(engine)
 
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
-        schedule, steps = OwnSchedule(state["lr_scheduler"]), engine.state.epoch_length
+        scheduler, steps = state["lr_scheduler"], engine.state.epoch_length
+        own = length_of(scheduler)
         CheckpointLoader(str(self.ckpt_dir / "last.pt"), state, map_location=engine.state.device)(engine)
         if engine.state.epoch_length != steps:
             raise InputError(
@@ -258,7 +251,7 @@ class TrainingRun:
                 f"{steps}: dataset_dir has other images, or the number of processes differs. Resume it with those that "
                 "it was begun with, or start a new run from its weights (options/finetune.yaml)."
             )
-        schedule.apply()
+        restore_length(scheduler, own)
         logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
 
     def _report(self, engine: Engine) -> None:

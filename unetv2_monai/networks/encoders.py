@@ -155,7 +155,11 @@ def _named_encoder(
     **kwargs: Any,
 ) -> Encoder:
     if backbone.startswith(MONAI):
-        model = _monai_backbone(backbone, spatial_dims, in_channels, pretrained is True, **kwargs)
+        name, known = backbone.removeprefix(MONAI), FLEXUNET_BACKBONE.register_dict
+        if name not in known:
+            raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
+        chosen = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained is True}
+        model = known[name]["type"](**{**known[name]["parameter"], **chosen, **kwargs})
         prune_unused(model, spatial_dims, in_channels, out_indices)
         if isinstance(pretrained, str):
             load_encoder(model, pretrained)
@@ -183,7 +187,7 @@ def prune_unused(
         in_channels: channels of the image.
         out_indices: indices of the feature maps that are used. Defaults to None: the last four.
     """
-    features, parameters = _features_on_meta(model, _measuring(spatial_dims, in_channels))
+    features, parameters = _features_on_meta(model, [2, in_channels, *[SIZE] * spatial_dims])
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     used = [name for name, gradient in zip(parameters, gradients) if gradient is not None]
@@ -204,10 +208,6 @@ def _used_levels(levels: int, out_indices: Sequence[int] | None) -> list[int]:
     return list(range(levels)[-LEVELS:] if out_indices is None else out_indices)
 
 
-def _measuring(spatial_dims: int, in_channels: int) -> list[int]:
-    return [2, in_channels, *[SIZE] * spatial_dims]
-
-
 def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """
     Return the feature maps for images of a shape, and the model's parameters, on PyTorch's meta device.
@@ -222,21 +222,12 @@ def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torc
 
 def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
     """Build an encoder from a module. The shapes of the feature maps give its channels and strides."""
-    features, _ = _features_on_meta(model, _measuring(spatial_dims, in_channels))
+    features, _ = _features_on_meta(model, [2, in_channels, *[SIZE] * spatial_dims])
     sizes = [tuple(feature.shape[2:]) for feature in features]
     used = [sizes[i] for i in _used_levels(len(features), out_indices)]
     if any(len(set(size)) > 1 or SIZE % size[0] for size in used):
         raise InputError(f"{type(model).__name__} shrinks the dimensions of an image of size {SIZE} unequally: {used}.")
     return Encoder(model, [feature.shape[1] for feature in features], [SIZE // n for n, *_ in sizes], out_indices)
-
-
-def _monai_backbone(backbone: str, spatial_dims: int, in_channels: int, pretrained: bool, **kwargs: Any) -> nn.Module:
-    name, known = backbone.removeprefix(MONAI), FLEXUNET_BACKBONE.register_dict
-    if name not in known:
-        raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
-    arguments = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained}
-    model: nn.Module = known[name]["type"](**{**known[name]["parameter"], **arguments, **kwargs})
-    return model
 
 
 def _timm_encoder(
