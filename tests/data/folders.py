@@ -9,6 +9,9 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from unetv2_monai.data.layouts import SPLITS
+from unetv2_monai.data.sections import read_sections
+
 
 def touch(root: Path, paths: str) -> Path:
     """
@@ -42,3 +45,10 @@ def write_volume(path: Path, values: np.ndarray | tuple[int, ...], affine: np.nd
 def names(items: Iterable[dict[str, str]]) -> list[str]:
     """Of the images of a data list, without endings."""
     return [Path(item["image"]).stem for item in items]
+
+
+def find_pairs(folder: str) -> dict[str, list[dict[str, str]]]:
+    """The pairs of a data set by section, none of which may have a problem; no image is opened."""
+    found, problems = read_sections(Path(folder), SPLITS.keys())
+    assert not problems
+    return found

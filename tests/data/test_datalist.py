@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from unetv2_monai import load_datalist
-from unetv2_monai.data import find_pairs
 
 from ..conftest import draw_pair, draw_pairs
 from ..support.workflow import refusal
@@ -98,8 +97,7 @@ def test_another_section_counts_only_if_it_is_wanted(tmp_path):
 )  # fmt: skip
 def test_nothing_in_a_folder(tmp_path, file, content):
     (tmp_path / file).write_text(content)
-    for load in (find_pairs, load_datalist):
-        assert "holds no images and masks" in refusal(load, str(tmp_path))
+    assert "holds no images and masks" in refusal(load_datalist, str(tmp_path))
     message = refusal(load_datalist, str(tmp_path / "nowhere"))
     assert message.startswith(f"dataset_dir {tmp_path}/nowhere does not exist.\nExpected one of\n  DIR/")
 
@@ -120,7 +118,6 @@ def test_all_unpaired_and_unusable_files_in_one_error(pairs):
     truncated.write_bytes(truncated.read_bytes()[:-200])
     Image.new("L", (30, 48)).save(pairs / "masks" / "case_4.png")
     Image.fromarray(np.full((48, 72), 127, np.uint8)).save(pairs / "masks" / "case_3.png")
-    assert refusal(find_pairs, str(pairs)).startswith("3 problems in")  # those of names
     first, *lines, last = refusal(load_datalist, str(pairs)).splitlines()
     assert (first, last) == (f"6 problems in {pairs}:", "Fix or remove these files.")
     for sentence in (

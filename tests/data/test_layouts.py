@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from unetv2_monai import load_datalist
-from unetv2_monai.data import find_pairs
 
 from ..support.workflow import refusal
-from .folders import touch
+from .folders import find_pairs, touch
 
 
 def found(root: Path) -> dict[str, str]:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from unetv2_monai import list_images, load_datalist
-from unetv2_monai.data import find_pairs
 
 from ..support.workflow import refusal
-from .folders import names, touch
+from .folders import find_pairs, names, touch
 from .test_layouts import found
 
 DRIVE = "training/images/21_training.tif training/1st_manual/21_manual1.gif training/mask/21_training_mask.gif"

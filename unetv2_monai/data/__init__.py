@@ -2,7 +2,7 @@
 """Find, check and augment the images and masks of a data set."""
 
 from .augmentation import GrowingSized, MultiScaleBatch, RandLesionFreed
-from .datalist import find_pairs, load_datalist
+from .datalist import load_datalist
 from .dicoms import PictureReader
 from .image_list import list_images
 from .pictures import SaveOverlayd

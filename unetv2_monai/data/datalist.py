@@ -23,18 +23,6 @@ from .sections import LIST, PLAIN, lacking, read_sections
 logger = logging.getLogger(__name__)
 
 
-def find_pairs(dataset_dir: str) -> dict[str, list[Item]]:
-    """
-    Find all image and mask pairs of a data set by section, without opening an image; ``"plain"`` are those that nothing
-    assigns to one. A pair also has a ``"patient"`` if every patient has a folder. One InputError names all problems.
-    """
-    root = Path(dataset_dir)
-    found, problems = read_sections(root, SPLITS.keys())
-    if problems:
-        raise InputError(list_problems(root, problems))
-    return found
-
-
 def load_datalist(
     dataset_dir: str,
     sections: Sequence[str] = ("training", "validation"),
