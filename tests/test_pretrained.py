@@ -49,7 +49,7 @@ def test_masks_and_probabilities_of_images(images, tmp_path):
         np.testing.assert_array_equal(mask * 255, expected)
         np.testing.assert_allclose(probabilities, shares / 65535, atol=1 / 65535)
         assert (mask.dtype, probabilities.dtype) == (np.uint8, np.float32)
-        np.testing.assert_array_equal(mask, probabilities >= 0.5)
+        assert (mask <= (probabilities >= 0.5)).all()  # without regions below the certainty
         marked += mask.sum()
     assert marked
 

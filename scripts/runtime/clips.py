@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from unetv2_monai.core.dicom import Source, frame_milliseconds
 from unetv2_monai.core.dicom_pixels import read_frame
-from unetv2_monai.core.dicom_seg import SegFiles, seg_path
+from unetv2_monai.core.dicom_seg import SegFiles
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.frames import CAMERA, Frame
 from unetv2_monai.core.lesions import lesion_columns, lesion_rows
@@ -58,7 +58,6 @@ def segment_video(
     of_dicom = source if isinstance(source, Source) else None
     is_camera = isinstance(source, str) and source.startswith(CAMERA)
     outputs = [path, lesion_path, *([] if settings.no_overlays else [overlay])]
-    outputs += [seg_path(settings.output_dir, of_dicom)] if seg and of_dicom else []
     if settings.skip_finished and not is_camera and all(output.is_file() for output in outputs):
         return 0
     try:

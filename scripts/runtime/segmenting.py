@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai.core.dicom import PHOTOGRAPH, Source, find_sources, list_dicom, located
+from unetv2_monai.core.dicom import PHOTOGRAPH, SKIPPED, Source, find_sources, list_dicom, located
 from unetv2_monai.core.dicom_pixels import read_frame
-from unetv2_monai.core.dicom_seg import SegFiles, seg_path
+from unetv2_monai.core.dicom_seg import SegFiles
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
 from unetv2_monai.core.frames import CAMERA, WHOLE, Frame
 from unetv2_monai.core.images import read_image
@@ -33,6 +33,8 @@ def segment(settings: Settings) -> None:
     """Segment all inputs. Raises InputError when one is missing, or at the end for those that cannot be read."""
     broken: list[str] = []
     images, videos = _find_inputs(settings.inputs, broken)
+    if settings.skip_finished and any(isinstance(each, Source) for each in (*images.values(), *videos)):
+        raise InputError(SKIPPED)
     tables = [(video, settings.output_dir / f"{_video_name(video)}.csv") for video in videos]
     _refuse_overwriting(images, tables, settings.output_dir)
     if videos:
@@ -146,8 +148,6 @@ def _segment_images(
 
     def finished(path: Path) -> bool:
         complete = (path.name,) in table.rows and (settings.no_overlays or (overlays / f"{path.stem}.jpg").is_file())
-        if seg and (source := images[path]):
-            complete = complete and seg_path(output_dir, source).is_file()
         size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
@@ -183,8 +183,6 @@ def _segment_images(
 def _size(path: Path) -> tuple[int, ...] | None:
     """Return width and height of the upright image; None if it cannot be read."""
     try:
-        if path.suffix.lower() == ".dcm":
-            return read_image(path).shape[1::-1]
         with Image.open(path) as opened:
             return opened.size[:: -1 if opened.getexif().get(274) in ROTATED else 1]
     except Exception:  # image decoders raise almost anything

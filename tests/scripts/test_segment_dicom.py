@@ -16,6 +16,7 @@ pytest.importorskip("SimpleITK")
 import highdicom
 import SimpleITK as sitk
 
+from unetv2_monai import list_images
 from unetv2_monai.core.dicom import PHOTOGRAPH, SERIES, Source, find_sources
 from unetv2_monai.core.dicom_seg import SegFiles, read_codes
 from unetv2_monai.data.dicoms import masks_of
@@ -24,7 +25,7 @@ from ..conftest import read_table
 from ..support import dicom
 from ..support.exported import description, write_bright
 from ..support.segmenting import refused, segment
-from ..support.workflow import CONFIGS, INFERENCE, overlays, run
+from ..support.workflow import CONFIGS, INFERENCE, overlays, refusal, run
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +105,9 @@ def test_lesions_of_both_commands(segmented):
 
 
 def test_no_patient_data(segmented, tmp_path, caplog, capsys):
-    """Neither in what is written nor printed, but for SEG; and a second run has nothing left to do."""
-    out, model = segmented / "out", segmented / "model.xml"
+    """Neither in what is written nor printed, but for SEG."""
+    model = segmented / "model.xml"
     segment(model, segmented / "in" / "pictures", "--output_dir", tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}
-    segment(model, segmented / "in", "--output_dir", out, "--seg", "skin lesion", "--skip_finished")
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}.items() <= before.items()
     printed = capsys.readouterr()
     texts = {"printed": (printed.out + printed.err + caplog.text).encode()}
     for folder in ("out", "bundle"):
@@ -135,6 +133,9 @@ def test_broken_files_and_unknown_segments(segmented, tmp_path):
     assert names == ["endoscopic.png", "images.csv", "lesions.csv"]
     (line,) = refused(model, folder, "--output_dir", folder, "--seg", "wart")
     assert "no segment 'wart', but polyp, skin lesion" in line
+    (line,) = refused(model, folder, "--output_dir", tmp_path / "out", "--skip_finished")  # another patient's mask
+    assert "skip_finished goes by names" in line
+    assert line.removeprefix("error: ") == refusal(list_images, str(folder), False, "x", True, True)
     (tmp_path / "mine.yaml").write_text("wart: {category: [a, b, c], type: [d, e, f]}")
     assert list(read_codes(["wart"], 1, str(tmp_path / "mine.yaml"))) == ["wart"]
 

@@ -29,6 +29,7 @@ PRIVATE = ("PatientName", "PatientID", "OtherPatientIDs", "PatientBirthDate", "A
 OTHER_ENDINGS = tuple(ending for ending in ENDINGS if ending != ".dcm")
 LABELMAP = ("1.2.840.10008.5.1.4.1.1.66.7", "Label Map Segmentation Storage")  # pydicom 3.0 does not name it
 INSTALL = 'pip install "unetv2-monai[dicom]", or for segment.py alone: make runtime-dicom.'
+SKIPPED = "skip_finished goes by names, which DICOM files of other patients may have too. Leave it out."
 SHORT = 4  # a shorter word counts only as a whole word of a name
 VOLUMES: dict[str, tuple[str, ...]] = {}  # the addresses of all slices by that of the first one
 UNEVEN = 0.1  # share of the distance of slices by which a slice may be off

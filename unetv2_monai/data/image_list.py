@@ -8,7 +8,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from ..core import listing
-from ..core.dicom import Source, list_dicom
+from ..core.dicom import SKIPPED, Source, list_dicom
 from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
@@ -69,7 +69,8 @@ def list_images(
         output_dir: folder of the masks, which have the images' names. It must be another folder. Defaults to None.
         skip_broken: leave out files that cannot be used, and list them in ``broken``. If False, they raise an
             InputError. Defaults to False.
-        skip_finished: leave out images that have a complete mask of their size in ``output_dir``. Defaults to False.
+        skip_finished: leave out images that have a complete mask of their size in ``output_dir``. DICOM is refused
+            then. Defaults to False.
         in_channels: channels that volumes must have if files are checked. Defaults to None: any number. Of DICOM, 3 or
             None takes single frames as pictures, other numbers take volumes.
         overlay_dir: folder of overlays; ``skip_finished`` then takes both a mask and an overlay. Defaults to None.
@@ -91,6 +92,8 @@ def list_images(
         items, broken = _items(root, check, output_dir, in_channels)
     if broken and not skip_broken:
         raise InputError(list_problems(root, broken))
+    if skip_finished and sources:
+        raise InputError(SKIPPED)
     if skip_finished and output_dir is not None:
         unfinished = check_each(items, lambda item: _check_outputs(item["image"], Path(output_dir), overlay_dir))
         items = [item for item, reason in zip(items, unfinished) if reason]
