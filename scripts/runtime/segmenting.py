@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from unetv2_monai.core.dicom import PHOTOGRAPH, SKIPPED, Source, find_sources, list_dicom, located
+from unetv2_monai.core.dicom import PHOTOGRAPH, SKIPPED, Source, find_sources, located
 from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.dicom_seg import SegFiles
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
@@ -87,8 +87,7 @@ def _find_inputs(inputs: Sequence[str], broken: list[str]) -> tuple[dict[Path, S
     videos: list[str | Source] = []
     for text in inputs:
         path = Path(text)
-        if list_dicom(path):
-            found = find_sources(path)
+        if found := find_sources(path):
             broken += found.broken
             images |= {Path(source.addresses()[0]): source for source in found.sources if source.kind == PHOTOGRAPH}
             videos += [source for source in found.sources if source.kind != PHOTOGRAPH]

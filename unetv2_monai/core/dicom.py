@@ -113,14 +113,16 @@ def _may_be_dicom(path: Path) -> bool:
         return False
 
 
-def find_sources(path: Path) -> Found:
+def find_sources(path: Path) -> Found | None:
     """
-    Find the sources at or below a path that has DICOM files, without decoding a pixel.
+    Find the sources at or below a path, without decoding a pixel; None if :py:func:`list_dicom` finds no file there.
 
     What is no image, such as DICOMDIR, SEG and RTSTRUCT, is counted in the log. Raise InputError when pydicom is not
     installed, when no file is an image, or when files are of several patients.
     """
     headers = {file: _header(file) for file in list_dicom(path)}
+    if not headers:
+        return None
     readable = [header for header in headers.values() if header is not None]
     names = _Names(readable)
     found, left_out = Found(), Counter[str]()

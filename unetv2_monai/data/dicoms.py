@@ -13,7 +13,7 @@ from monai.data import PILReader
 from monai.utils import ensure_tuple
 from PIL import Image
 
-from ..core.dicom import SERIES, Source, find_sources
+from ..core.dicom import SERIES, Found, Source
 from ..core.dicom_pixels import read_frame, read_series
 from ..core.errors import BrokenFile
 from ..core.images import to_rgb
@@ -48,12 +48,11 @@ class PictureReader(PILReader):
         return super()._get_meta_dict(img) | ({"pixel_spacing": np.array(spacing)} if spacing else {})
 
 
-def dicom_items(root: Path, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
+def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
     """
-    Find the frames, or the volumes, of a DICOM folder as items; also return their sources, and sentences of what cannot
+    List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what cannot
     be used. ``check``: decode everything.
     """
-    found = find_sources(root)
     items: list[Item] = []
     sources = []
     for source in found.sources:

@@ -8,7 +8,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from ..core import listing
-from ..core.dicom import SKIPPED, Source, list_dicom
+from ..core.dicom import SKIPPED, Source, find_sources
 from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
@@ -86,8 +86,8 @@ def list_images(
     if not root.exists():
         raise InputError(f"dataset_dir {root} does not exist. It is the folder of the images, or one image.")
     sources: list[Source] = []
-    if list_dicom(root):
-        items, sources, broken = dicom_items(root, in_channels not in (None, 3), check)
+    if dicom := find_sources(root):
+        items, sources, broken = dicom_items(dicom, in_channels not in (None, 3), check)
     else:
         items, broken = _items(root, check, output_dir, in_channels)
     if broken and not skip_broken:

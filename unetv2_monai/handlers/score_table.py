@@ -152,7 +152,7 @@ class ScoreTable:
                 row["detected"] = detect(shown, marked, lesion, self.point)
                 mask = convert_to_numpy(pred).astype(np.uint8) * max(channel, 1)
                 sizes = [float(size) for size in spacing] if spacing is not None and mask.ndim == 3 else None
-                row["lesions"] = measure_lesions(mask, convert_to_numpy(prob), sizes)
+                row["lesions"] = measure_lesions(mask, shown, sizes)
                 self.rows.append(json.dumps(row))
 
     def _write(self, engine: Engine) -> None:
