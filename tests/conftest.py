@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import absl.logging
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,8 @@ from .data.folders import write_image, write_volume
 from .support.workflow import DEFAULT_BACKBONE, TINY, TRAIN, read_table, run  # noqa: F401 - others import it from here
 
 ROOT = Path(__file__).parents[1]
+# where a test reads logging.conf under capsys, TensorBoard's handler would close the stream of the whole run
+absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session")
