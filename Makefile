@@ -79,7 +79,7 @@ runtime-env: .venv-runtime/installed
 	@.venv-runtime/bin/python -m pip uninstall -qq -y --disable-pip-version-check openvino-telemetry setuptools pip
 	@touch $@
 
-# the same with DICOM, about 60 MB more
+# the same with DICOM, about 100 MB more
 runtime-dicom: runtime-env
 	@$(PYTHON) -m pip --python .venv-runtime/bin/python install -qq --disable-pip-version-check -r requirements-runtime-dicom.txt
 

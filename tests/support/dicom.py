@@ -2,10 +2,12 @@
 """Draw DICOM files of every class that is read, of one patient whose name and number must come out nowhere."""
 
 import io
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gdcm
 import numpy as np
 import pydicom
 from PIL import Image
@@ -92,6 +94,23 @@ def compressed(syntax: str, kind: str = "RGB") -> Callable[..., FileDataset]:
     return draw
 
 
+def jpeg_lossless(data: FileDataset, frames: np.ndarray) -> FileDataset:
+    """JPEG Lossless (process 14, selection value 1), which GDCM alone writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(save(with_pixels(data, frames), Path(folder) / "file"))
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(path)
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(path)
+        assert writer.Write()
+        return pydicom.dcmread(path)
+
+
 def planar(data: FileDataset, frames: np.ndarray) -> FileDataset:
     with_pixels(data, frames)
     data.PlanarConfiguration, data.PixelData = 1, frames.transpose(0, 3, 1, 2).tobytes()
@@ -129,6 +148,7 @@ PICTURES: dict[str, tuple[str, str, Callable[..., FileDataset]]] = {
     "dermoscopic": ("77.1.7", "DMS", compressed(uid.JPEG2000Lossless, "YBR_RCT")),
     "secondary_ybr": ("7", "OT", in_ybr),
     "secondary_palette": ("7", "OT", palette),
+    "secondary_lossless": ("7", "OT", jpeg_lossless),
     "secondary_jpegls": ("7", "OT", compressed(uid.JPEGLSLossless)),
     "secondary_rle": ("7", "OT", compressed(uid.RLELossless)),
     "secondary_grey12": ("7", "OT", grey12()),
