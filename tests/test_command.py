@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from unetv2_monai.command import command_of
+from unetv2_monai.command import command_of, each_fold, fold_scores
 
 from .conftest import ROOT, draw_pair
 from .support.workflow import refusal
@@ -82,6 +82,31 @@ def test_what_a_script_stands_for(line, command):
 )
 def test_names_that_do_not_exist(line, message):
     assert message in refusal(command_of, line.split())
+
+
+def test_folds_run_one_after_another(tmp_path):
+    """A training that was begun goes on, and evaluation scores the held-out images."""
+    last = tmp_path / "fold_1" / "models" / "last.pt"
+    last.parent.mkdir(parents=True)
+    last.touch()
+    found = each_fold(f"train DIR --folds 2 --output_dir {tmp_path} --max_epochs 3".split())
+    first, second = (" ".join(words) for words in found.values())
+    assert first == f"train DIR --folds 2 --max_epochs 3 --fold 0 --output_dir {tmp_path}/fold_0"
+    assert second == f"train DIR --folds 2 --max_epochs 3 --fold 1 --output_dir {last.parents[1]} --resume true"
+    assert "options/folds.yaml" in command_of(first.split())[5]
+    (only,) = each_fold(["evaluate", "DIR", "--folds", "1"]).values()
+    assert only[3:] == ["1", "--fold", "0", "--output_dir", "output/fold_0", "--eval_section", "validation"]
+    assert each_fold(["train", "DIR", "--folds", "2", "--fold", "0"]) == each_fold(["segment", "DIR"]) == {}
+    assert "--folds must be a positive integer, got 'x'" in refusal(each_fold, ["train", "DIR", "--folds", "x"])
+
+
+def test_scores_of_folds(tmp_path):
+    for fold, dice in enumerate(([0.5, 0.7], [0.9])):
+        scores = tmp_path / str(fold) / "evaluation" / "scores.csv"
+        scores.parent.mkdir(parents=True)
+        scores.write_text("image,dice\n" + "".join(f"a,{value}\n" for value in dice))
+    expected = "Dice out of fold: 0.700; of the folds 0.600, 0.900, standard deviation 0.150"
+    assert fold_scores([tmp_path / "0", tmp_path / "1"]) == expected
 
 
 def unetv2(*arguments: str) -> subprocess.CompletedProcess:

@@ -32,7 +32,7 @@ PLACES = {
     "handlers.score_table": ["ScoreTable"],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["StructureLoss"],
-    "networks": ["SDI", "UNetV2", "load_weights"],
+    "networks": ["SDI", "UNetV2", "load_members", "load_weights"],
     "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],
 }

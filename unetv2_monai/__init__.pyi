@@ -41,6 +41,7 @@ from .inferers import SlabInferer as SlabInferer
 from .losses import StructureLoss as StructureLoss
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
+from .networks import load_members as load_members
 from .networks import load_weights as load_weights
 from .postprocessing import HysteresisThresholdd as HysteresisThresholdd
 from .postprocessing import MaskWriter as MaskWriter

@@ -5,8 +5,11 @@ that command, so that you can later use it directly.
 """
 
 import argparse
+import csv
 import os
 import shlex
+import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ U-Net v2: segment images with the shipped weights, or train on images of your ow
   unetv2 segment IMAGES --weights output/models/model.pt
   unetv2 train DIR --with recommended ema     DIR has images/ and masks/; the weights are output/models/model.pt
   unetv2 evaluate DIR                         scores in output/evaluation
+  unetv2 train DIR --folds 5                  cross-validation in output/fold_0 and so on
   unetv2 calibrate DIR --false_alarms 5       weights with calibrated probabilities and the certainty for it
   unetv2 report output                        output/report.html
 
@@ -67,7 +71,7 @@ SCRIPTS = {
     "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
     "package": Script("package_bundle.py", "--checkpoint", "pack the bundle with weights, to hand on"),
 }
-AFTER_EVALUATE = ("tta",)  # these overlays change evaluate.json, so they follow it; others come before it
+AFTER_EVALUATE = ("tta", "ensemble")  # these overlays change evaluate.json, so they follow it; others come before it
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
@@ -98,6 +102,7 @@ def weights_file(name: str) -> tuple[Path, str | None]:
 def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
     """Return the arguments that ``python`` takes for a run of the bundle."""
     overlays, checkpoint = list(arguments.overlays), []
+    overlays += ["folds"] if "--folds" in options and "folds" not in overlays else []
     if run.weights and arguments.weights:
         path, recipe = weights_file(arguments.weights)
         overlays = [*([recipe] if recipe and recipe not in overlays else []), *overlays]
@@ -150,6 +155,39 @@ def command_of(argv: Sequence[str]) -> list[str]:
     return run_command(RUNS[arguments.command], arguments, options)
 
 
+def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
+    """
+    Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
+    without ``--fold``. A training that was begun goes on.
+    """
+    given = {word: index for index, word in enumerate(words) if index and words[0] in ("train", "evaluate")}
+    if "--folds" not in given or "--fold" in given:
+        return {}
+    count = "".join(words[given["--folds"] + 1 :][:1])
+    if not count.isdecimal():
+        raise InputError(f"--folds must be a positive integer, got {count!r}.")
+    at = given.get("--output_dir", len(words))
+    root, kept = Path("".join(words[at + 1 : at + 2]) or "output"), [*words[:at], *words[at + 2 :]]
+    runs = {}
+    for fold in range(int(count)):
+        folder = root / f"fold_{fold}"
+        late = ["--eval_section", "validation"] if words[0] == "evaluate" else []
+        late = ["--resume", "true"] if not late and (folder / "models" / "last.pt").is_file() else late
+        runs[folder] = [*kept, "--fold", str(fold), "--output_dir", str(folder), *late]
+    return runs
+
+
+def fold_scores(folders: Sequence[Path]) -> str:
+    """Return a sentence about the Dice that evaluations have written, of each fold and of all images out of fold."""
+    dice = []
+    for folder in folders:
+        with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
+            dice.append([float(row["dice"]) for row in csv.DictReader(opened)])
+    means, pooled = [statistics.fmean(one) for one in dice], statistics.fmean(value for one in dice for value in one)
+    each = ", ".join(f"{mean:.3f}" for mean in means)
+    return f"Dice out of fold: {pooled:.3f}; of the folds {each}, standard deviation {statistics.pstdev(means):.3f}"
+
+
 def _shown(path: Path) -> str:
     """Return a path as text, as a relative path if it lies below the current folder."""
     here = Path.cwd()
@@ -162,14 +200,22 @@ def _quoted(word: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the command that ``argv`` stands for, and replace this process by it."""
+    """Print the command that ``argv`` stands for, and replace this process by it. Folds run one after another."""
+    words = [*(sys.argv[1:] if argv is None else argv)]
     try:
-        command = command_of(sys.argv[1:] if argv is None else argv)
+        folds = each_fold(words)
+        commands = [command_of(one) for one in folds.values() or [words]]
     except InputError as error:
         sys.exit(f"error: {error}")
-    print(" ".join(_quoted(word) for word in ["python", *command]), flush=True)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    os.execv(sys.executable, [sys.executable, *command])
+    for command in commands:
+        print(" ".join(_quoted(word) for word in ["python", *command]), flush=True)
+        if not folds:
+            os.execv(sys.executable, [sys.executable, *command])
+        if status := subprocess.run([sys.executable, *command]).returncode:
+            sys.exit(status)
+    if words[0] == "evaluate":
+        print(fold_scores([*folds]))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ RAS = np.diag([1.0, 1.0, 2.0, 1.0])  # mm
 CORONAL, SAGITTAL, HEIGHT, WIDTH, LEFT = 194, 452, 708, 256, 32
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("federated_client", "label_loop")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "federated_client"])
 def test_help(name, capsys):
     """Without nvflare and MONAI Label, the two others cannot be imported."""
     with pytest.raises(SystemExit) as ended:

@@ -187,6 +187,8 @@ OPTIONS: dict[str, dict[str, Option]] = {
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
             files=("options/mask_colors",),
         ),
+        "folds": Option(POSITIVE, "number of folds", files=("options/folds",)),
+        "fold": Option(NATURAL, "the fold that is held out for validation, from 0", files=("options/folds",)),
         "growth": Option(
             SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("recipes/recommended",)
         ),
@@ -215,6 +217,12 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "and down, and volumes left and right",
             "`[0]` for volumes, else null",
             files=("options/tta", "options/inference_tta"),
+        ),
+        "checkpoints": Option(
+            Kind("a list of files", lambda value: is_list(value, TEXT)),
+            "the weights of an ensemble",
+            "`<bundle_root>/output/fold_*/models/model.pt`",
+            ("options/inference_ensemble", "options/ensemble"),
         ),
         "precision": Option(
             Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),

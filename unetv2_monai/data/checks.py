@@ -4,6 +4,7 @@
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,16 @@ def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, i
     if out_channels is not None:
         check_label_values(path, values, out_channels)
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
+
+
+def lesion_share(item: Item, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> float:
+    """Return the share of an image that its masks mark; 0 if they cannot be read, which ``check_pair`` tells."""
+    share = 0.0
+    for label in ensure_tuple(item["label"]):
+        with suppress(Exception):  # image decoders raise almost anything
+            values = read_volume(label) if is_volume(label) else to_mask(Image.open(label), out_channels, colors)
+            share += float((np.asarray(values) > 0).mean())
+    return share
 
 
 def list_problems(root: Path, problems: Sequence[str]) -> str:

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from monai.data import partition_dataset
 from monai.utils import ensure_tuple
 
 from ..core.errors import InputError
-from .checks import check_each, check_pair, list_problems, palette_problems
+from .checks import check_each, check_pair, lesion_share, list_problems, palette_problems
+from .folds import hold_out_fold
 from .layouts import SPLITS, Item
 from .sections import LIST, PLAIN, lacking, read_sections
 
@@ -34,6 +36,7 @@ def load_datalist(
     in_channels: int | None = None,
     mask_colors: Mapping[str, int] | None = None,
     folders: Mapping[str, str] | None = None,
+    folds: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Item]]:
     """
     Find the image and mask pairs of a data set.
@@ -52,6 +55,7 @@ def load_datalist(
         in_channels: channels that volumes must have if files are checked. Defaults to None: any number.
         mask_colors: the class of each colour, for masks in colours, see ``to_mask``. Defaults to None.
         folders: ``images_dir``, ``masks_dir`` and ``mask_suffix``, for names that no layout has. Defaults to None.
+        folds: ``folds``, ``fold`` and ``file`` of ``hold_out_fold``, which then chooses validation. Defaults to None.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}``, sorted by image. A pair also has a ``"dataset"``
@@ -62,7 +66,9 @@ def load_datalist(
             contradictory; one message then names all of them.
     """
     root = Path(dataset_dir)
-    lists, problems = divide(root, sections, val_fraction, seed, max_train_images, folders)
+    if folds:
+        folds = {**folds, "share": partial(lesion_share, out_channels=out_channels, colors=mask_colors)}
+    lists, problems = divide(root, sections, val_fraction, seed, max_train_images, folders, folds)
     if check:
         pairs = [pair for some in lists.values() for pair in some]
         check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
@@ -81,15 +87,21 @@ def divide(
     seed: int = 0,
     max_train_images: int | None = None,
     folders: Mapping[str, str] | None = None,
+    folds: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, list[Item]], list[str]]:
     """Return the lists of ``load_datalist``, for None those of all splits, and an error sentence for every problem."""
     wanted = {*(sections or SPLITS)}
     found, problems = read_sections(root, wanted | ({"training"} if "validation" in wanted else set()), folders)
     if PLAIN in found:
         found["test" if sections and "test" in sections else "training"] = found.pop(PLAIN)
+    if folds and "validation" in found:
+        raise InputError(f"dataset_dir {root} names its pairs of validation. Move them to training, or set no folds.")
     if not problems and "validation" in wanted and "training" in found and "validation" not in found:
         try:
-            found |= hold_out(root, found["training"], val_fraction, seed)
+            if folds:
+                found |= hold_out_fold(root, found["training"], seed=seed, **folds)
+            else:
+                found |= hold_out(root, found["training"], val_fraction, seed)
         except InputError as error:
             problems.append(str(error))
     for section in sections or ():

@@ -116,8 +116,8 @@ class ScoreTable:
 
     def _start(self, engine: Engine) -> None:
         self.rows = []
-        if self.heads is None and self.out_channels == 1:
-            network: Any = engine.network  # type: ignore[attr-defined]
+        network: Any = getattr(engine, "network", None)  # an ensemble has several
+        if self.heads is None and self.out_channels == 1 and network is not None:
             self.heads = TwoFinestHeads(getattr(network, "module", network))  # the network in DistributedDataParallel
 
     def _score_as_released(self, engine: Engine) -> None:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read weights of networks and of pretrained encoders from files, and attach the options of the training."""
 
+import copy
 import json
 import logging
 import re
 import sys
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from torch import nn
 from ..core.errors import InputError
 from ..core.places import bundle_dir
 
+FREE = ("certainty", "calibrated")  # what `unetv2 calibrate` adds, which members of an ensemble need not share
 OPTIONS = "unetv2_monai: options"  # PyTorch's own keys of the metadata are names of modules, never this
 
 logger = logging.getLogger(__name__)
@@ -118,6 +120,26 @@ def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, pa
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file of weights into a network on any device; see :py:func:`read_weights` for files and errors."""
     network.load_state_dict(read_weights(path, network))
+
+
+def load_members(network: nn.Module, checkpoints: Sequence[str]) -> list[nn.Module]:
+    """
+    Return a copy of a network for each file of weights, for the mean of their outputs.
+
+    Raises:
+        InputError: when files do not fit the network, carry options that differ, or are fewer than two.
+    """
+    if len(checkpoints) < 2:
+        raise InputError(f"an ensemble takes two files of weights or more, got {len(checkpoints)}: set --checkpoints.")
+    members, options = [], []
+    for path in checkpoints:
+        members.append(copy.deepcopy(network))
+        weights = read_weights(path, network)
+        members[-1].load_state_dict(weights)
+        options.append({key: value for key, value in options_of(weights).items() if key not in FREE})
+        if differing := [key for key in {**options[0], **options[-1]} if options[0].get(key) != options[-1].get(key)]:
+            raise InputError(f"{checkpoints[0]} and {path} were trained with other values of {', '.join(differing)}.")
+    return members
 
 
 def imagenet_weights(backbone: str | nn.Module) -> str | Literal[False]:

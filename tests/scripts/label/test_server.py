@@ -4,8 +4,6 @@
 import base64
 import json
 import logging
-import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ...conftest import run_script
 from .attacks import listing
 from .support import MODEL, Server, app_module, bright, dice, label_server, labelling, plugin, png, serving
 
@@ -183,27 +180,3 @@ def test_stock_app_of_monai_label(images, unpacked, tmp_path):
         server.client.train_start(MODEL, {"max_epochs": 2, "multi_gpu": False})
         server.wait_for_training()
         assert weights.read_bytes() != before
-
-
-def test_loop_on_real_images(real_data, tmp_path):
-    """Two rounds of labelling by uncertainty: Dice on images that the server never had rises with each."""
-    skin = real_data / "isic2017_256"
-    for name, first, last in (("pool", 0, 60), ("held_out", 60, 100)):
-        for path in sorted((skin / "images").iterdir())[first:last]:
-            for kind, file in (("images", path), ("masks", skin / "masks" / f"{path.stem}_segmentation.png")):
-                (tmp_path / name / kind).mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, tmp_path / name / kind)
-    figure = Path(os.environ.get("UNETV2_LABEL_FIGURE", tmp_path / "loop.png"))
-    options = ("--set", "image_size=96", "batch_size=4")
-    with labelling(tmp_path / "work", tmp_path / "pool" / "images", *options) as server:
-        printed = run_script(
-            "label_loop.py", "--url", server.url, "--dataset_dir", tmp_path / "pool", "--test_dir",
-            tmp_path / "held_out", "--rounds", 12, 28, "--epochs", 25, "--figure", figure,
-        )  # fmt: skip
-    print(printed)
-    scores = [float(found) for found in re.findall(r"^\| \d+ \| ([\d.]+) \|", printed, re.MULTILINE)]
-    assert len(scores) == 3
-    assert scores[0] < scores[1] < scores[2]
-    assert scores[2] > 0.6
-    with Image.open(figure) as drawn:
-        assert drawn.width > 800
