@@ -31,7 +31,7 @@ test-all: setup lint .venv/extras
 	UNETV2_FUZZ=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" $(PARALLEL)
 
 .venv/extras: .venv/installed
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[federated,itk,tracking]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[itk,tracking]"
 	@touch $@
 
 # dist/*.zip, one of each of bundle/entries; of your own weights: make package CHECKPOINT=output/models/model.pt

@@ -3,15 +3,21 @@
 
 import json
 import re
+import shutil
 
 import pytest
+import torch
 import yaml
 from monai.bundle import ConfigParser
+from monai.fl.client import MonaiAlgo
+from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.exchange_object import ExchangeObject
 
 import unetv2_monai
+from unetv2_monai import UNetV2
 
-from ..conftest import ROOT
-from ..support.workflow import CONFIGS, EVALUATE, INFERENCE, TRAIN, workflow
+from ..conftest import ROOT, draw_pairs
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, workflow
 
 METADATA = json.loads((CONFIGS / "metadata.json").read_text())
 
@@ -93,3 +99,20 @@ def test_model_cards_have_the_sections_of_the_zoos_template(folder):
         "performance", "limitations", "monai bundle commands", "references", "license",
     ]  # fmt: skip
     assert [section for section in sections if section in expected] == expected
+
+
+def test_a_federated_client_of_monai_takes_the_bundle_as_it_is(tmp_path):
+    bundle = shutil.copytree(CONFIGS.parent, tmp_path / "bundle", ignore=shutil.ignore_patterns("models"))
+    draw_pairs(tmp_path / "data", 5)
+    options = {"dataset_dir": str(tmp_path / "data"), **TINY}
+    algo = MonaiAlgo(str(bundle), train_kwargs=dict(options), eval_kwargs=dict(options))
+    algo.initialize(extra={ExtraItems.CLIENT_NAME: "site-1"})
+    start = UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict()
+    for epoch in (1, 2):  # a schedule over the one epoch of a round would be at 0 after the first
+        algo.train(ExchangeObject(weights={key: value.clone() for key, value in start.items()}))
+        assert algo.trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.001 * (1 - epoch / 30) ** 0.9)
+    trained = algo.trainer.network.state_dict()["heads.0.weight"]
+    sent = algo.get_weights().weights["heads.0.weight"]
+    assert sent.abs().max() > 0
+    torch.testing.assert_close(start["heads.0.weight"] + sent, trained)
+    assert "val_mean_dice" in algo.evaluate(ExchangeObject(weights=start)).metrics

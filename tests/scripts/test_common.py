@@ -32,9 +32,9 @@ RAS = np.diag([1.0, 1.0, 2.0, 1.0])  # mm
 CORONAL, SAGITTAL, HEIGHT, WIDTH, LEFT = 194, 452, 708, 256, 32
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "federated_client"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help(name, capsys):
-    """Without nvflare and MONAI Label, the two others cannot be imported."""
+    """Without MONAI Label, the other cannot be imported."""
     with pytest.raises(SystemExit) as ended:
         script(name).main(["--help"])
     assert ended.value.code == 0
@@ -49,7 +49,6 @@ def test_help(name, capsys):
         ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows", "unetv2", "--set"]),
         ("compare", ["--dataset_dir", ".", "--output_dir", "out", "--rows"]),
         ("export", ["--checkpoint", "model.pt", "--set"]),
-        ("federated", ["--dataset_dir", ".", "--test_dir", ".", "--set"]),
         ("label_server", ["--images", ".", "--set"]),
         ("package_bundle", ["--set"]),
     ],

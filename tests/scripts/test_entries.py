@@ -25,6 +25,7 @@ from ..support.workflow import INFERENCE, overlays, run
 
 KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
+NAMES = [HIPPOCAMPUS, "unetv2_polyp_segmentation", "unetv2_skin_lesion_segmentation"]
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
 SETS = [  # entry, test set on its card, folder of docs/results, name in the summary there
     ("polyps", "Kvasir-SEG", "polyps", "kvasir"), ("polyps", "CVC-ClinicDB", "polyps", "clinicdb"),
@@ -84,15 +85,9 @@ def in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_names(dist):
-    names = [HIPPOCAMPUS, "unetv2_polyp_segmentation", "unetv2_skin_lesion_segmentation"]
-    assert sorted(path.name for path in dist.glob("*.zip")) == [f"{name}_v{__version__}.zip" for name in names]
-    assert entries.entry_keys() == KEYS
-    for name in names:
-        assert (packed(dist, name) / "SHA256SUMS").is_file()
-
-
 def test_metadata_of_an_entry(key, entry, dist, tmp_path):
+    assert entries.entry_keys() == KEYS
+    assert sorted(path.name for path in dist.glob("*.zip")) == [f"{name}_v{__version__}.zip" for name in NAMES]
     configs = packed(dist, entry.name) / "configs"
     verify_metadata(str(configs / "metadata.json"), filepath=shutil.copy(SCHEMA, tmp_path / "schema.json"))
     for device in ["cpu"] + ["cuda:0"] * torch.cuda.is_available():
@@ -207,18 +202,6 @@ def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
     assert (a == b).mean() > 0.9999
 
 
-def test_other_weights_have_no_scores(volumes):
-    """Weights that are named by --checkpoint with --entry: the terms of its data, and a card without scores."""
-    entry = entries.read_entry("volumes")
-    card, terms = ((volumes / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
-    assert metadata_of(volumes)["eval_metrics"] == {}
-    assert metadata_of(volumes)["name"] == entry.metadata["name"]
-    assert terms == (entry.folder / "data_license.txt").read_text()
-    assert "no stored scores" in card
-    assert "| classes | 0 background, 1 anterior, 2 posterior |" in card
-    assert "| `image_size` | `[40, 56, 40]` |" in card
-
-
 @pytest.fixture
 def skin_alone(tmp_path, monkeypatch) -> Path:
     bundle = tmp_path / "bundle"
@@ -250,3 +233,5 @@ def test_scores_go_with_the_weights_that_have_them(skin_alone, tmp_path, capsys)
     found = packed(tmp_path, "unetv2_polyp_segmentation")
     assert metadata_of(found)["eval_metrics"] == {}
     assert "no stored scores" in (found / "docs" / "README.md").read_text()
+    terms = entries.read_entry("polyps").folder / "data_license.txt"
+    assert (found / "docs" / "data_license.txt").read_text() == terms.read_text()
