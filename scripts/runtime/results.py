@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from unetv2_monai.core.description import Description
-from unetv2_monai.core.files import write_image
+from unetv2_monai.core.files import grey_png, write_atomic
 from unetv2_monai.core.frames import Frame
 from unetv2_monai.core.hysteresis import hysteresis
 from unetv2_monai.core.images import resize
@@ -70,7 +69,7 @@ def results(frames: Iterable[Frame], network: Network, settings: Settings) -> Ge
         image, size = output.frame.image, output.frame.image.shape[:2]
         mask = np.zeros(size, dtype=np.uint8)
         shape = size if network.description.threshold is not None else (*size, output.probability.shape[2])
-        probability = np.zeros(shape, dtype=np.float32)
+        probability = np.empty(shape, dtype=np.float32)  # read in the box of what is marked
         if present:
             view = output.frame.view
             _threshold(output.probability, network.description, out=mask[view], probabilities=probability[view])
@@ -106,7 +105,7 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
 def _threshold(probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray) -> None:
     """
     Write class indices into an empty mask of the view's size, and the probabilities that they come from into another
-    array of zeros. Probabilities are (height, width, channels).
+    array, at least where the mask is marked. Probabilities are (height, width, channels).
     """
     if description.threshold is None:
         probabilities[:] = resize(probability, out.shape)
@@ -134,7 +133,7 @@ def _region(marked: np.ndarray, size: tuple[int, ...]) -> tuple[slice, slice] | 
 def save_mask(mask: np.ndarray, path: Path, description: Description) -> None:
     """Write a mask as a PNG file, atomically: 0 and 255 for one structure, else class indices."""
     values = mask * 255 if description.threshold is not None else mask
-    write_image(path, Image.fromarray(values), "png", compress_level=1)
+    write_atomic(path, grey_png(values))
 
 
 def beside(table: Path, ending: str) -> Path:

@@ -25,7 +25,7 @@ def with_views(frames: Iterable[Frame]) -> Iterator[Frame]:
     for frame in frames:
         rows, columns = find_view(frame.image)
         found = np.array([rows.start, columns.start, -rows.stop, -columns.stop])
-        if np.mean(frame.image[::8, ::8].max(2) > DARK) > LIT:
+        if np.mean(frame.image[::8, ::8].transpose(2, 0, 1).copy().max(0) > DARK) > LIT:
             last.append(found)
             held = found if held is None else np.minimum(held, found)
             common, near = np.min(last, 0), ALIKE * min(frame.image.shape[:2])

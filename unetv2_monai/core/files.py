@@ -5,11 +5,14 @@ import csv
 import hashlib
 import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from .errors import BrokenFile, InputError
@@ -57,6 +60,15 @@ def write_image(path: Path, image: Image.Image, form: str, **options: int) -> No
     encoded = io.BytesIO()
     image.save(encoded, form, **options)
     write_atomic(path, encoded.getvalue())
+
+
+def grey_png(values: np.ndarray) -> bytes:
+    """Encode a uint8 image (height, width) as PNG, without the filters that take Pillow half of its time for a mask."""
+    head, rows = struct.pack(">2I5B", *values.shape[::-1], 8, 0, 0, 0, 0), np.pad(values, ((0, 0), (1, 0)))
+    encoded = b"\x89PNG\r\n\x1a\n"
+    for chunk in (b"IHDR" + head, b"IDAT" + zlib.compress(rows.tobytes(), 1), b"IEND"):
+        encoded += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return encoded
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

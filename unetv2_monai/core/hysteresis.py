@@ -18,7 +18,7 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
     if high <= low:
         return probability >= low
     padded = np.pad(probability, 1, constant_values=-1)  # so that no run continues in the next row
-    edges, component = _runs(padded >= low)
+    edges, component = runs(padded >= low)
     peaks = np.maximum.reduceat(padded.ravel(), edges)[::2]
     certain = np.zeros(len(component), dtype=bool)
     certain[component[peaks >= high]] = True
@@ -28,12 +28,12 @@ def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
 def components(marked: np.ndarray) -> np.ndarray:
     """Number the components of a mask from 1 on, and the rest by 0. Pixels that touch at a corner are connected."""
     padded = np.pad(marked, 1)
-    edges, component = _runs(padded)
+    edges, component = runs(padded)
     return _filled(padded.shape, edges, np.unique(component, return_inverse=True)[1] + 1)
 
 
-def _runs(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the runs of a mask start and stop in the flat mask, in turn, and the component of each run."""
+def runs(padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the runs of a padded mask start and stop in the flat mask, in turn, and the component of each."""
     marked = padded.ravel()
     edges = np.flatnonzero(marked[1:] != marked[:-1]) + 1
     rows = [int(np.prod(padded.shape[axis:])) for axis in range(1, padded.ndim)]

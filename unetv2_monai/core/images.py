@@ -73,19 +73,19 @@ def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice]
         return image[rows, columns].astype(np.float32)
     top, bottom, down = _neighbours(image.shape[0], size[0], rows)
     left, right, across = _neighbours(image.shape[1], size[1], columns)
-    flat = image.reshape(len(image), -1)  # every channel of a pixel becomes a column
-    channels = flat.shape[1] // image.shape[1]
+    channels = image[0, 0].size  # each becomes a column
     left, right = ((index[:, None] * channels + np.arange(channels)).ravel() for index in (left, right))
     across = across.repeat(channels)
+
+    def widened(lines: np.ndarray) -> np.ndarray:
+        flat = lines.reshape(len(lines), -1)
+        return _between(flat[:, left], flat[:, right], across)
+
     if bottom[-1] - top[0] < len(top):  # the image has fewer rows than the result: interpolate within rows first
-        near = flat[top[0] : bottom[-1] + 1]
-        wide = _between(near.take(left, 1), near.take(right, 1), across)
+        wide = widened(image[top[0] : bottom[-1] + 1])
         upper, lower = wide.take(top - top[0], 0), wide.take(bottom - top[0], 0)
     else:
-        starts = (top[:, None] * flat.shape[1], bottom[:, None] * flat.shape[1])
-        upper, lower = (
-            _between(flat.take(row + left, mode="clip"), flat.take(row + right, mode="clip"), across) for row in starts
-        )
+        upper, lower = widened(image[top]), widened(image[bottom])
     return _between(upper, lower, down[:, None]).reshape(len(top), -1, *image.shape[2:])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .hysteresis import components
+from .hysteresis import runs
 
 NAMES = ["image", "frame", "number"]  # the number of a lesion in its image, from 1 on
 END = ["probability", "mean_probability", "touches_border"]
@@ -43,22 +43,24 @@ def measure_lesions(
     box: Any = (..., *(slice(axis[0], axis[-1] + 1) for axis in used))  # of all lesions: most of the mask is empty
     shape, offset = mask.shape, np.array([axis[0] for axis in used])
     mask, probability = mask[box], probability[box]
-    for index in np.unique(mask[mask > 0]).tolist():
-        marked = np.ascontiguousarray(mask == index)
-        places = np.nonzero(marked)
-        numbers = components(marked)[places]
-        small = np.uint16 if numbers.max() < 2**16 else np.int64  # which is sorted in a fraction of the time
-        order = np.argsort(numbers.astype(small), kind="stable")
-        starts = np.flatnonzero(np.diff(numbers[order], prepend=0))
-        axes = [axis[order] for axis in places]
-        values = (probability if probability.ndim == mask.ndim else probability[index])[places][order]
-        counts = np.diff(starts, append=len(order))
-        first = np.stack([np.minimum.reduceat(axis, starts) for axis in axes], axis=1) + offset
-        last = np.stack([np.maximum.reduceat(axis, starts) for axis in axes], axis=1) + offset
-        center = np.stack([np.add.reduceat(axis, starts) for axis in axes], axis=1) / counts[:, None] + offset + 0.5
-        peaks, sums = np.maximum.reduceat(values, starts), np.add.reduceat(values.astype(np.float64), starts)
+    for index in range(1, int(mask.max()) + 1):
+        marked = np.pad(mask == index, 1)
+        edges, component = runs(marked)
+        if len(edges) == 0:
+            continue
+        order = np.argsort(component, kind="stable")
+        heads = np.flatnonzero(np.diff(component[order], prepend=-1))
+        lengths = (edges[1::2] - edges[::2])[order]
+        begin = np.stack(np.unravel_index(edges[::2][order], marked.shape), axis=1) - 1 + offset
+        end = begin + np.eye(mask.ndim, dtype=int)[-1] * (lengths[:, None] - 1)  # runs lie along the last axis
+        counts = np.add.reduceat(lengths, heads)
+        first, last = np.minimum.reduceat(begin, heads), np.maximum.reduceat(end, heads)
+        center = np.add.reduceat((begin + end + 1) / 2 * lengths[:, None], heads) / counts[:, None]
+        values = np.pad(probability if probability.ndim == mask.ndim else probability[index], 1).ravel()
+        peaks = np.maximum.reduceat(np.maximum.reduceat(values, edges)[::2][order], heads)
+        sums = np.add.reduceat(np.add.reduceat(values, edges, dtype=np.float64)[::2][order], heads)
         border = ((first == 0) | (last == np.array(shape) - 1)).any(1)
-        for one in range(len(starts)):
+        for one in range(len(heads)):
             size = f"{counts[one] * np.prod(spacing):.4f}" if spacing is not None else ""
             corner = [*first[one].tolist(), *(last[one] - first[one] + 1).tolist()]
             middle = [f"{value:.1f}" for value in center[one]]
