@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from monai.utils import ensure_tuple
@@ -137,6 +138,19 @@ def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, i
     if out_channels is not None:
         check_label_values(path, values, out_channels)
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
+
+
+def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
+    found = []
+    for path in paths:
+        if is_volume(path):
+            values = read_volume(path)
+            found.append(values.reshape(values.shape[:3]))
+        else:
+            with Image.open(path) as opened:
+                found.append(np.asarray(to_mask(opened, **reading)))
+    return np.max(found, axis=0)
 
 
 def list_problems(root: Path, problems: Sequence[str]) -> str:
