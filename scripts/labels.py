@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1) and Label Studio, to the pixel.
+Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1) and Label Studio.
 
-    python scripts/labels.py IN OUT --to coco
+    python scripts/labels.py IN OUT --to cvat --classes polyp,tool
+    python scripts/labels.py OUT MASKS --to masks
 
-IN is a data set with masks as for training, a folder of images with the files of a tool, or such a file beside its
-images; the content tells which. OUT gets copies of the images, and a mask of each or the files of a tool.
+IN is a data set with masks as for training, a folder of images with the files of one tool, or such a file beside its
+images. The content of the files tells their format. OUT gets copies of the images, and the labels in the format of
+--to. Masks stay the same to the pixel. Polygons are read, but labels are always written as pixels.
 """
 
 import json
@@ -19,7 +21,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from common.command import new_parser, run
-from exchange.formats import DRAW, READERS, WRITERS, Entry, Items
+from exchange.formats import DRAW, HAS_COCOTOOLS, READERS, WRITERS, Entry, Items
 from monai.utils import ensure_tuple
 
 from unetv2_monai import InputError
@@ -32,10 +34,8 @@ from unetv2_monai.data.sections import read_sections
 
 def read_files(source: Path) -> list[tuple[Path, str, list[str], list[Entry]]]:
     """Return a file, or those of a folder and of the folders in it, with format, classes and images."""
-    found = []
-    for path in [source] if source.is_file() else sorted([*source.glob("*.*"), *source.glob("*/*.*")]):
-        if path != source and path.suffix.lower() not in (".json", ".xml"):
-            continue
+    found, below = [], sorted([*source.glob("*.*"), *source.glob("*/*.*")])
+    for path in [source] if source.is_file() else [one for one in below if one.suffix.lower() in (".json", ".xml")]:
         text = path.read_bytes()
         try:
             content = ElementTree.fromstring(text) if text.lstrip()[:1] == b"<" else json.loads(text)
@@ -56,7 +56,7 @@ def locate(entries: Sequence[Entry], folder: Path) -> list[Path]:
         same = files.get(Path(entry.image).name, [])
         some = [path for path in same if path.as_posix().endswith(f"/{entry.image}")] or same
         if len(some) != 1 or some[0] in found:
-            problems.append(f"{entry.image}: {len(some)} images have that name{' and several entries' * len(some)}")
+            problems.append(f"{entry.image}: {len(some)} images have that name; each entry takes one of its own")
         elif entry.size not in (size := image_size(str(some[0])), None):
             problems.append(f"{some[0]}: an image of {size}, but its labels are for {entry.size} (width, height)")
         found |= dict.fromkeys(some)
@@ -76,8 +76,6 @@ def from_labels(kind: str, entries: Sequence[Entry], paths: Sequence[Path], clas
         for label, shape in entry.labels:
             try:
                 part, index = DRAW[kind](shape, size), classes.index(label) + 1
-            except InputError:
-                raise
             except Exception as error:  # decoders raise almost anything
                 raise InputError(f"{path}: {label} cannot be drawn ({error}). Correct or remove it.") from error
             covered += int(((mask[part] != 0) & (mask[part] != index)).sum())
@@ -110,25 +108,28 @@ def ordered(given: Sequence[str], listed: Sequence[str], entries: Sequence[Entry
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("source", type=Path, metavar="IN", help="a folder, or a file beside its images")
-    parser.add_argument("output_dir", type=Path, metavar="OUT", help="a new folder")
-    parser.add_argument("--to", choices=WRITERS, required=True, help="what to write")
-    parser.add_argument("--classes", type=lambda text: text.split(","), default=[], help="a,b: the names of 1, 2")
-    parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
+    parser.add_argument("source", type=Path, metavar="IN", help="folder, or file of a tool beside its images")
+    parser.add_argument("output_dir", type=Path, metavar="OUT", help="new folder to write")
+    parser.add_argument("--to", choices=WRITERS, required=True, help="format to write; masks are PNG files to train on")
+    parser.add_argument("--classes", type=lambda text: text.split(","), default=[], help="A,B: names of classes 1, 2")
+    parser.add_argument(
+        "--mask_colors", type=json.loads, metavar="JSON", help='classes of colours: {"black": 0, "#ff0000": 1}'
+    )
     arguments = parser.parse_args(argv)
     source, out = arguments.source, arguments.output_dir
+    if not HAS_COCOTOOLS:
+        raise InputError('pycocotools is missing: pip install "unetv2-monai[labels]"')
     if out.exists():
         raise InputError(f"{out} exists. Name another folder, or remove it.")
     found = read_files(source)
     if source.is_file() and not found:
         raise InputError(f"{source}: holds none of {', '.join(READERS)}. Name such a file, or a folder of masks.")
-    sections: dict[str, list[Item]] = {}
-    problems: list[str] = []
     try:
         sections, problems = ({}, []) if source.is_file() else read_sections(source, {*SPLITS})
     except InputError:  # without masks
         if not found:
             raise
+        sections = {}
     names = [f"{path} ({kind})" for path, kind, *_ in found] + ["masks"] * bool(sections)
     if len(names) > 1 and (sections or {kind for _, kind, *_ in found} != {"labelme"}):
         raise InputError(f"{source} holds {', '.join(names)}. Name one file, or a folder with one of these.")
@@ -137,12 +138,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if found:
         paths = locate(entries, source if source.is_dir() else source.parent)
         items = from_labels(found[0][1], entries, paths, classes)
+    elif problems:
+        raise InputError(list_problems(source, problems))
     else:
         pairs = [pair for some in sections.values() for pair in some]
         paths = [Path(ensure_tuple(pair["image"])[0]) for pair in pairs]
-        items = from_masks(pairs, classes, arguments.mask_colors) if not problems else iter(())
-    if problems := [*problems[: 0 if found else None], *unique_stems(paths)[1]]:
-        raise InputError(list_problems(source, problems))
+        items = from_masks(pairs, classes, arguments.mask_colors)
+    if same := unique_stems(paths)[1]:
+        raise InputError(list_problems(source, same))
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".labels_", dir=out.parent) as unfinished:  # so that OUT is never half made

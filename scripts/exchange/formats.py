@@ -18,11 +18,13 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 import numpy as np
+from monai.utils import optional_import
 from PIL import Image, ImageDraw
 
-from unetv2_monai import InputError
+from unetv2_monai.core.files import encoded
 from unetv2_monai.core.listing import PICTURE_ENDINGS, stem
 
+cocotools, HAS_COCOTOOLS = optional_import("pycocotools.mask")
 FARTHEST = 100_000  # pixels; for points far outside, pycocotools fills the memory
 UPLOADED = re.compile(r"/data/upload/.*/[0-9a-f]{8}-")  # what Label Studio puts before the name of an image
 
@@ -42,15 +44,6 @@ class Entry(NamedTuple):
 Read = tuple[list[str], list[Entry]] | None  # the classes that a file lists; None for a file of another format
 
 
-def cocotools() -> Any:
-    """Return ``pycocotools.mask``; InputError without it, as it is an extra."""
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise InputError('pycocotools is missing: pip install "unetv2-monai[labels]"') from None
-    return mask
-
-
 def outline(points: Iterable[Any]) -> list[float]:
     """Return x, y, x, y, ... as numbers; ValueError for fewer than three points, or one that is far away."""
     values = [*map(float, points)]
@@ -61,8 +54,8 @@ def outline(points: Iterable[Any]) -> list[float]:
 
 def fill(polygons: Sequence[Iterable[Any]], size: Size) -> np.ndarray:
     """Return the union of polygons as pycocotools fills them."""
-    runs = cocotools().frPyObjects([*map(outline, polygons or [[]])], size[1], size[0])
-    return cocotools().decode(cocotools().merge(runs)) > 0
+    runs = cocotools.frPyObjects([*map(outline, polygons or [[]])], size[1], size[0])
+    return cocotools.decode(cocotools.merge(runs)) > 0
 
 
 def fill_by_pillow(points: Iterable[Any], size: Size) -> np.ndarray:
@@ -92,14 +85,10 @@ def parts_of(mask: np.ndarray, classes: Sequence[str]) -> Iterator[tuple[str, np
         yield classes[index - 1], part, columns[0], rows[0], box
 
 
-def png(values: np.ndarray) -> bytes:
-    Image.fromarray(values).save(buffer := io.BytesIO(), "PNG")
-    return buffer.getvalue()
-
-
 def write_masks(classes: Sequence[str], items: Items) -> Files:
+    of_one = np.uint8(255 if len(classes) == 1 else 1)
     for path, mask in items:
-        yield f"masks/{stem(path)}.png", png(mask * np.uint8(255 if len(classes) == 1 else 1))
+        yield f"masks/{stem(path)}.png", encoded(Image.fromarray(mask * of_one), "PNG")
 
 
 def read_coco(content: Any) -> Read:
@@ -122,19 +111,18 @@ def draw_coco(shape: Any, size: Size) -> np.ndarray:
         raise ValueError(f"run lengths of an image of {shape['size']} (height, width)")
     if isinstance(shape["counts"], list):
         return from_runs(shape["counts"], *size).T
-    mask = cocotools().decode(shape)
-    if cocotools().encode(mask)["counts"].decode() != shape["counts"]:
+    mask = cocotools.decode(shape)
+    if cocotools.encode(mask)["counts"].decode() != shape["counts"]:
         raise ValueError("too few run lengths")  # pycocotools fills the rest with any memory
     return mask > 0
 
 
 def write_coco(classes: Sequence[str], items: Items) -> Files:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images, annotations = list[Any](), list[Any]()
     for number, (path, mask) in enumerate(items, 1):
         images.append({"id": number, "file_name": path.name, "width": mask.shape[1], "height": mask.shape[0]})
         for label, part, left, top, box in parts_of(mask, classes):
-            runs = cocotools().encode(np.asfortranarray(part, np.uint8))
+            runs = cocotools.encode(np.asfortranarray(part, np.uint8))
             about: dict[str, Any] = {"image_id": number, "category_id": classes.index(label) + 1, "iscrowd": 0}
             about |= {"id": len(annotations) + 1, "area": int(part.sum()), "bbox": [left, top, *box.shape[::-1]]}
             annotations.append({**about, "segmentation": {**runs, "counts": runs["counts"].decode()}})
@@ -164,14 +152,14 @@ def draw_labelme(shape: Mapping[str, Any], size: Size) -> np.ndarray:
 
 def write_labelme(classes: Sequence[str], items: Items) -> Files:
     for path, mask in items:
-        shapes: list[dict[str, Any]] = []
+        shapes = list[Any]()
         for label, _, left, top, part in parts_of(mask, classes):
             points = [[left, top], [left + part.shape[1] - 1, top + part.shape[0] - 1]]
             about = {"label": label, "points": points, "group_id": None, "description": "", "shape_type": "mask"}
-            shapes.append({**about, "flags": {}, "mask": base64.b64encode(png(part.astype(np.uint8))).decode()})
+            content = encoded(Image.fromarray(part.astype(np.uint8)), "PNG")
+            shapes.append({**about, "flags": {}, "mask": base64.b64encode(content).decode()})
         image = {"imagePath": path.name, "imageData": None, "imageHeight": mask.shape[0], "imageWidth": mask.shape[1]}
-        content = {"version": "6.3.1", "flags": {}, "shapes": shapes, **image}
-        yield f"images/{stem(path)}.json", json.dumps(content)
+        yield f"images/{stem(path)}.json", json.dumps({"version": "6.3.1", "flags": {}, "shapes": shapes, **image})
 
 
 def read_cvat(content: Any) -> Read:
@@ -243,6 +231,8 @@ def draw_labelstudio(region: Mapping[str, Any], size: Size) -> np.ndarray:
         return int("".join(itertools.islice(bits, length)), 2)
 
     count, word, sizes = number(32), number(5) + 1, [number(4) + 1 for _ in range(4)]
+    if count != 4 * size[0] * size[1]:
+        raise ValueError(f"a brush of {count} values, not {4 * size[0] * size[1]}")
     words: list[int] = []
     while len(words) < count:
         same, length = number(1), number(sizes[number(2)]) + 1

@@ -80,10 +80,11 @@ def coco(folder: Path, *shapes: object, names: tuple[str, ...] = ("polyp", "tool
 def test_there_and_back(kind, data, tmp_path, capsys):
     convert(data, tmp_path / "there", "--to", kind, "--classes", "polyp,tool")
     convert(tmp_path / "there", tmp_path / "back", "--to", "masks", "--classes", "polyp,tool")
-    said = "3 images as masks, 1 of them without a label; classes: 1 polyp, 2 tool"
-    assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'there'}: {said.replace('masks', kind)}", f"{tmp_path / 'back'}: {said}"
-    ]  # fmt: skip
+    for line, (name, form) in zip(
+        capsys.readouterr().out.splitlines(), (("there", kind), ("back", "masks")), strict=True
+    ):
+        said = f"3 images as {form}, 1 of them without a label; classes: 1 polyp, 2 tool"
+        assert line == f"{tmp_path / name}: {said}"
     pairs = load_datalist(str(tmp_path / "back"), ["test"], out_channels=3)["test"]
     assert [Path(pair["image"]).name for pair in pairs] == ["empty.jpg", "one.jpg", "zwei ü.jpg"]
     for pair in pairs:
@@ -120,10 +121,8 @@ def test_run_lengths_by_hand():
     part[0, 1:], part[1, 0] = 1, 1  # 0 1 1 / 1 0 0
     ((_, text),) = write_cvat(["a"], iter([(Path("x.png"), np.pad(part, ((1, 0), (2, 1))))]))
     assert b'left="2" top="1" height="2" width="3" rle="1, 3, 2"' in text
-    for counts in (
-        [1, 2, 1, 1, 1],
-        "121O0",
-    ):  # columns 0 1, 1 0, 1 0; in text the 4th less the 2nd, the 5th less the 3rd
+    # columns 0 1, 1 0, 1 0; in text the 4th less the 2nd, the 5th less the 3rd
+    for counts in ([1, 2, 1, 1, 1], "121O0"):
         np.testing.assert_array_equal(draw_coco({"size": [2, 3], "counts": counts}, (3, 2)), part)
     # 24 words; words of 8 bits; lengths of 3, 4, 8, 16 bits; then 4 x 0, 12 x 255, 8 x 0
     bits = f"{24:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}"
@@ -163,48 +162,49 @@ def test_splits_and_one_class(tmp_path):
     assert Path(pair["image"]).name == "test_1.png"
 
 
-def no_runs(counts: object) -> dict:
-    return {"size": [HEIGHT, WIDTH], "counts": counts}
+def test_what_is_refused(images, tmp_path, monkeypatch):
+    def why(source: Path, *words: str) -> str:
+        said = refusal(convert, source, tmp_path / "out", "--to", "masks", *words)
+        assert [path.name for path in tmp_path.iterdir()] == ["given"]  # nothing half made is left
+        return said
 
-
-@pytest.mark.parametrize(
-    ("shape", "message"),
-    [
+    runs = {"size": [HEIGHT, WIDTH]}
+    for shape, message in (
         ([], "polyp cannot be drawn (an outline has three points or more"),
         ([[2, 2, float("nan"), 2, 2, 12]], "an outline has three points or more, within 100000 pixels"),
-        (no_runs([27, 2, 5]), "polyp cannot be drawn (run lengths of 34 pixels, not 480)"),
-        (no_runs("k025"), "polyp cannot be drawn (too few run lengths)"),  # 27, 2, 5 pixels
+        ({**runs, "counts": [27, 2, 5]}, "polyp cannot be drawn (run lengths of 34 pixels, not 480)"),
+        ({**runs, "counts": "k025"}, "polyp cannot be drawn (too few run lengths)"),  # 27, 2, 5 pixels
         ({"size": [WIDTH, HEIGHT], "counts": "P?"}, "run lengths of an image of [24, 20] (height, width)"),
-    ],
-)
-def test_a_label_that_cannot_be_drawn(shape, message, images, tmp_path):
-    assert message in refusal(convert, coco(images, shape), tmp_path / "out", "--to", "masks")
-    assert [path.name for path in tmp_path.iterdir()] == ["given"]  # nothing half made is left
-
-
-def test_what_is_refused(images, tmp_path):
-    def why(source: Path, *words: str) -> str:
-        return refusal(convert, source, tmp_path / "out", "--to", "masks", *words)
-
+    ):
+        assert message in why(coco(images, shape))
     path = coco(images, [TRIANGLE], image="b.png")
-    assert "b.png: 0 images have that name" in why(path)
+    assert "b.png: 0 images have that name; each entry takes one of its own" in why(path)
     path = coco(images, [TRIANGLE])
     assert "the labels are ['polyp'], the classes ['tool']. State all" in why(path, "--classes", "tool")
     write_image(images / "a.png", RING.T)
     assert "an image of (20, 24), but its labels are for (24, 20) (width, height)" in why(path)
-    path.write_text("{}")
-    assert f"{path}: holds none of coco, labelme, cvat, labelstudio" in why(path)
-    path.write_text("{")
-    assert f"{path}: cannot be read (JSONDecodeError" in why(path)
-    assert "found 2 image files, none with a mask beside it" in why(images)
-    for name in ("x.json", "y.json"):
-        shutil.copy(GIVEN / "labelme_a.json", images / name)
-    assert "the labels are ['polyp', 'tool'], the classes ['polyp', 'tool']. State all, in order" in why(images)
-    assert "a.png: 1 images have that name and several entries" in why(images, "--classes", "polyp,tool")
-    (images / "x.json").write_text((GIVEN / "labelme_a.json").read_text().replace('"mask",', '"circle",'))
-    (images / "y.json").unlink()
     write_image(images / "a.png", RING)
-    assert "tool cannot be drawn (a circle; polygons and masks are read)" in why(images, "--classes", "polyp,tool")
+    for text, message in (
+        ("{}", "holds none of coco, labelme, cvat, labelstudio"),
+        ("{", "cannot be read (JSONDecode"),
+    ):
+        path.write_text(text)
+        assert f"{path}: {message}" in why(path)
+    region = {"original_width": WIDTH, "original_height": HEIGHT, "type": "brushlabels"}
+    region["value"] = {"rle": [255] * 9, "brushlabels": ["polyp"]}  # of 2 ** 32 - 1 values
+    path.write_text(json.dumps([{"data": {"image": "a.png"}, "annotations": [{"result": [region]}]}]))
+    assert "polyp cannot be drawn (a brush of 4294967295 values, not 1920)" in why(path)
+    assert "found 2 image files, none with a mask beside it" in why(images)
+    labelme, two = (GIVEN / "labelme_a.json").read_text(), ("--classes", "polyp,tool")
+    for name in ("x.json", "y.json"):
+        (images / name).write_text(labelme)
+    assert "the labels are ['polyp', 'tool'], the classes ['polyp', 'tool']. State all, in order" in why(images)
+    assert "a.png: 1 images have that name; each entry takes one of its own" in why(images, *two)
+    (images / "y.json").unlink()
+    (images / "x.json").write_text(labelme.replace('"mask",', '"circle",'))
+    assert "tool cannot be drawn (a circle; polygons and masks are read)" in why(images, *two)
     shutil.copy(GIVEN / "cvat.xml", images)
     assert f"{images} holds {images / 'cvat.xml'} (cvat), {images / 'x.json'} (labelme). Name one file" in why(images)
-    assert "out exists" in refusal(convert, images, images, "--to", "masks").replace(str(images), "out")
+    assert f"{images} exists" in refusal(convert, images, images, "--to", "masks")
+    monkeypatch.setattr("exchange.formats.HAS_COCOTOOLS", False)
+    assert 'pip install "unetv2-monai[labels]"' in why(images)
