@@ -38,10 +38,9 @@ from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.images import read_image, to_rgb
 from unetv2_monai.core.listing import is_volume
-from unetv2_monai.core.masks import to_mask
 from unetv2_monai.core.overlay import MASK_COLOR, boxed, outlined
 from unetv2_monai.core.view import View, find_view
-from unetv2_monai.data.checks import check_pair, palette_problems
+from unetv2_monai.data.checks import check_pair, palette_problems, read_mask
 from unetv2_monai.data.datalist import divide
 from unetv2_monai.data.pictures import picture
 from unetv2_monai.data.volumes import open_volume, read_volume
@@ -131,19 +130,6 @@ def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Fac
     if view := about.get("view"):
         about |= {"seen": mask[view].size / mask.size, "cut": 1 - (mask[view] > 0).sum() / max((mask > 0).sum(), 1)}
     return Facts(split, images[0], labels, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
-
-
-def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
-    found = []
-    for path in paths:
-        if is_volume(path):
-            values = read_volume(path)
-            found.append(values.reshape(values.shape[:3]))
-        else:
-            with Image.open(path) as opened:
-                found.append(np.asarray(to_mask(opened, **reading)))
-    return np.max(found, axis=0)
 
 
 def about_image(path: str) -> dict[str, Any]:

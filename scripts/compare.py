@@ -4,178 +4,246 @@
 Train networks under equal terms and compare their scores.
 
     python scripts/compare.py --dataset_dir data/polyp --output_dir output/compare --rows unetv2 \\
-        "unetv2:network_def#sdi=false" unet unetplusplus fpn segresnet --seeds 0 1 2 --equal_time \\
+        "unetv2:network_def#sdi=false" unet unetplusplus fpn segresnet --seeds 0 1 2 \\
         --overlays recipes/recommended options/ema --set image_size=96 max_epochs=12 val_interval=4
 
 A row is the name of a recipe, optionally with its own options; unetv2 stands for train.json alone. The overlays of all
-rows come before the row's recipe. All rows are compared with the first. --equal_time trains the others once more, for
-as many epochs as fit into the CPU time of the first, with warmup_epochs in proportion.
+rows come before the row's recipe. All rows are compared with the first.
 
-results.md gets tables, results.png a plot of Dice against CPU time, scores.csv the scores of every image and class, of
-all finished runs in the output folder. Finished runs are not repeated, and a run that another process works on is
-skipped, so several commands may share the folder. A run that was stopped starts anew: its whole time is counted.
+results.md gets a table, scores.csv the scores of every image and class, of all finished runs in the output folder. They
+are not repeated. A run that was stopped starts anew: its whole time is counted. One process may use the folder at once.
 """
 
 import json
+import math
+import os
 import re
-from collections import defaultdict
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.bundle import read_config, run_bundle
+import numpy as np
+from common.bundle import CONFIGS, read_config, run_bundle
 from common.command import new_parser, run
-from common.options import add_set, values_of
-from common.pages import to_png
-from comparisons.results import Results, plot, tabulate, write_scores
-from comparisons.rows import Row
-from comparisons.runs import EPOCHS, TIME, Run, fitting_epochs, read_runs
-from filelock import FileLock, Timeout
+from common.options import add_set, key_and_text, values_of
+from common.pages import markdown
+from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.files import read_csv, write_atomic, write_csv
+from unetv2_monai.metrics import count_scores
 
+OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # text up to a comma; lists and dicts are kept whole
+SCORES = ("dice", "iou", "hd95", "surface_dice")
 NOTE = """\
 Dice differences are to {reference}: means over the common seeds and all images, with the 95 % interval of a paired
 bootstrap over both. For several classes, Dice, HD95 and surface Dice are means over the classes, and the difference is
-that of each image's mean. HD95 is over images where mask and prediction both have the class; the others are counted as
-undefined. CPU minutes cover the epochs with their validation, without the start of the process. Peak MB is the resident
-memory of the training process.
+that of each image's mean. HD95 is over images where mask and prediction both have the class; the others are undefined.
+CPU minutes cover the epochs with their validation. Peak MB is the resident memory of the training process.
 """
 
 
+def read_row(text: str, terms: Mapping[str, Any]) -> tuple[list[str], dict[str, str]]:
+    """Read ``RECIPE:KEY=VALUE,KEY=VALUE``: its configs, and the options of all rows with its own."""
+    recipe, _, options = text.partition(":")
+    names = ["train.json", *(f"{name}.yaml" for name in terms["overlays"])]
+    names += [] if recipe == "unetv2" else [f"recipes/{recipe}.yaml"]
+    for path in (CONFIGS / name for name in names):
+        if not path.is_file():
+            raise InputError(f"{path} does not exist: a row is unetv2 or the name of a file in {CONFIGS / 'recipes'}.")
+    try:
+        return names, {**terms["set"], **dict(map(key_and_text, OPTION.findall(options)))}
+    except ArgumentTypeError as error:
+        raise InputError(f"--rows {text}: {error}.") from None
+
+
 @dataclass(frozen=True)
-class Comparison:
-    """What a call of the command trains and compares."""
+class Run:
+    """A finished run: trained and scored. Seconds are of the training process."""
 
-    output_dir: Path  # of all runs
-    dataset_dir: str  # this and the next two are the same for all rows
-    overlays: list[str]
-    options: dict[str, str]
-    rows: list[Row]  # to train; the others are compared with the first
+    row: str  # its text
+    seed: int
+    terms: dict[str, Any]  # that all rows have in common
+    epochs: int
+    epoch_seconds: float  # of all epochs, with their validation, on the clock
+    wall_seconds: float  # of the whole process, on the clock
+    cpu_seconds: float  # of the whole process, in all its threads
+    folder: Path
+    peak_mb: float = math.nan  # largest resident memory; unknown in runs of earlier versions
+    parameters: float = math.nan  # their number, also unknown in runs of earlier versions
 
-    @property
-    def terms(self) -> dict[str, Any]:
-        """Return what all rows have in common, as a run stores it."""
-        return {"dataset_dir": self.dataset_dir, "overlays": self.overlays, "set": self.options}
+    @cached_property
+    def scores(self) -> dict[str, list[dict[str, str]]]:
+        """Return the rows of ``scores.csv`` by data set, sorted. Images have paths below their common folder."""
+        lines = read_csv(self.folder / "evaluation" / "scores.csv")
+        lines.sort(key=lambda line: (line["image"], int(line["class"])))
+        names = sorted({line["dataset"] for line in lines})
+        datasets = {name: [line for line in lines if line["dataset"] == name] for name in names}
+        for found in datasets.values():
+            top = os.path.commonpath([os.path.dirname(line["image"]) for line in found])
+            for line in found:
+                line["image"] = os.path.relpath(line["image"], top)
+        return datasets
 
-    def finished(self) -> dict[str, list[Run]]:
-        """Read the finished runs of the folder by row. They must have the terms of this comparison."""
-        found: dict[str, list[Run]] = defaultdict(list)
-        for one in read_runs(self.output_dir):
-            if one.terms != self.terms:
-                raise InputError(f"{one.folder} was run with {one.terms}, now {self.terms}. Name another --output_dir.")
-            found[one.row].append(one)
-        return found
-
-    def train_and_score(self, row: Row, seed: int) -> None:
-        """Train and score one run, unless it is finished or another process works on it. Then write the results."""
-        folder = self.output_dir / re.sub(r"[^\w=.]+", "_", row.text) / f"seed{seed}"
-        try:
-            with FileLock(folder / "lock", blocking=False):
-                if seed in {one.seed for one in self.finished()[row.text]}:
-                    return
-                print(f"{row.text}, seed {seed}", flush=True)
-                files, options = row.files(self.overlays), {**self.options, **row.options}
-                scoring = {**options, "dataset_dir": self.dataset_dir, "output_dir": str(folder)}
-                training = {**scoring, "seed": str(seed), "overwrite": "true"}
-                taken = run_bundle("training", files, training, log=folder / "training.log")
-                run_bundle("evaluating", [*files, "evaluate.json"], scoring, log=folder / "evaluating.log")
-                (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
-                Run.finish(row.text, seed, self.terms, taken, parameters_of(files, options), folder)
-        except Timeout:
-            print(f"{row.text}, seed {seed}: another process works on it", flush=True)
-            return
-        self.report()
-
-    def stored_in_time(self) -> dict[str, dict[str, str]]:
-        """Read which row stands for a row at equal time, by the reference's text and the row's."""
-        path = self.output_dir / "equal_time.json"
-        return json.loads(path.read_text()) if path.is_file() else {}
-
-    def in_time(self, row: Row) -> Row | None:
-        """
-        Return the row with options that let it train as long as the reference; None until both have a finished run.
-
-        It is chosen once, so that all seeds have the same number of epochs, whichever process trains them.
-        """
-        with FileLock(self.output_dir / "lock"):
-            stored, runs, reference = self.stored_in_time(), self.finished(), self.rows[0].text
-            chosen = stored.setdefault(reference, {})
-            if row.text not in chosen:
-                if not runs[row.text] or not runs[reference]:
-                    return None
-                config = read_config(row.files(self.overlays), values_of({**self.options, **row.options}))
-                interval, planned = (config.get_parsed_content(key) for key in ("val_interval", "max_epochs"))
-                epochs = fitting_epochs(runs[row.text], runs[reference], interval)
-                limits = {"max_epochs": str(epochs), "val_interval": str(min(interval, epochs))}
-                if "warmup_epochs" in config:  # else the warm-up would be most of a short training
-                    limits["warmup_epochs"] = f"{config.get_parsed_content('warmup_epochs') * epochs / planned:g}"
-                chosen[row.text] = row.text if epochs == planned else row.with_options(limits).text
-                write_atomic(self.output_dir / "equal_time.json", json.dumps(stored, indent=1) + "\n")
-            return Row.parse(chosen[row.text])
-
-    def results(self) -> Results:
-        """Group the finished runs by ``EPOCHS`` and ``TIME``, then by row, the given rows first."""
-        runs, stored, reference = self.finished(), self.stored_in_time(), self.rows[0].text
-        only_in_time = {text for of in stored.values() for row, text in of.items() if text != row}
-        order = dict.fromkeys([*(row.text for row in self.rows), *runs])
-        epochs = {text: runs[text] for text in order if runs[text] and text not in only_in_time}
-        chosen = {reference: reference, **stored.get(reference, {})}
-        time = {text: found for text in order if (found := runs[chosen.get(text, "")])}
-        return {EPOCHS: epochs, TIME: time} if len(time) > 1 else {EPOCHS: epochs}
-
-    def report(self) -> None:
-        """Write tables, scores and plot of all finished runs of the folder."""
-        reference = self.rows[0].text
-        with FileLock(self.output_dir / "lock"):
-            results = self.results()
-            tables = [tabulate(rows, reference) for rows in results.values()]
-            heading = f"As many epochs as fit into the CPU time of {reference}:"
-            text = f"\n\n{heading}\n\n".join(tables) + "\n\n" + NOTE.format(reference=reference)
-            write_atomic(self.output_dir / "results.md", text)
-            write_scores(self.output_dir / "scores.csv", results)
-            try:
-                write_atomic(self.output_dir / "results.png", to_png(plot(results)))
-            except InputError as error:  # without matplotlib
-                print(f"no plot: {error}")
+    def values(self, dataset: str, score: str) -> np.ndarray:
+        """Return a score as (images, classes), with nan where it is not defined or was not computed."""
+        every = [float(line.get(score) or "nan") for line in self.scores[dataset]]
+        return np.reshape(every, (-1, len({line["class"] for line in self.scores[dataset]})))
 
 
-def parameters_of(files: Sequence[str], options: Mapping[str, str]) -> int:
-    """Count the parameters of the network that these configs define."""
-    config = read_config(files, {**values_of(options), "pretrained": False})  # nothing is downloaded to count
-    return sum(parameter.numel() for parameter in config.get_parsed_content("network_def").parameters())
+def read_runs(folder: Path, terms: Mapping[str, Any]) -> dict[str, list[Run]]:
+    """Read the finished runs of a comparison by row, in the order of their seeds. They must have these terms."""
+    found: dict[str, list[Run]] = {}
+    for path in folder.glob("*/seed*/result.json"):
+        content = json.loads(path.read_text())
+        content.pop("time_of", None)  # of earlier versions
+        one = Run(**content, folder=path.parent)
+        if one.terms != terms:
+            raise InputError(f"{one.folder} was run with {one.terms}, now {terms}. Name another --output_dir.")
+        found.setdefault(one.row, []).append(one)
+    return {text: sorted(found[text], key=lambda one: one.seed) for text in sorted(found)}
+
+
+def train_and_score(row: str, seed: int, terms: dict[str, Any], output_dir: Path) -> None:
+    """Train and score one run in a folder of its own, and mark it as finished."""
+    print(f"{row}, seed {seed}", flush=True)
+    folder = output_dir / re.sub(r"[^\w=.]+", "_", row) / f"seed{seed}"
+    if (folder / "result.json").is_file():
+        raise InputError(f"{folder} holds a run of another row than {row}. Name another --output_dir.")
+    folder.mkdir(parents=True, exist_ok=True)
+    files, options = read_row(row, terms)
+    scoring = {**options, "dataset_dir": terms["dataset_dir"], "output_dir": str(folder)}
+    used = run_bundle("training", files, {**scoring, "seed": seed, "overwrite": "true"}, log=folder / "training.log")
+    run_bundle("evaluating", [*files, "evaluate.json"], scoring, log=folder / "evaluating.log")
+    (folder / "models" / "last.pt").unlink(missing_ok=True)  # large, and such a run is not resumed
+    # the parameters are counted in a network without pretrained weights, so that nothing is downloaded
+    network = read_config(files, {**values_of(options), "pretrained": False}).get_parsed_content("network_def")
+    seconds = [float(line["seconds"]) for line in read_csv(folder / "metrics.csv")]
+    content = {"row": row, "seed": seed, "terms": terms, "epochs": len(seconds), "epoch_seconds": sum(seconds)}
+    content |= {"wall_seconds": used.wall, "cpu_seconds": used.cpu, "peak_mb": used.peak_mb}
+    content["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    write_atomic(folder / "result.json", json.dumps(content) + "\n")
+
+
+def tabulate(results: Mapping[str, Sequence[Run]], reference: str) -> str:
+    """Return the Markdown table of all rows. ``results`` has the runs of each row; ``reference`` is a row's text."""
+    rows = []
+    for text, runs in results.items():
+        row = {"network": text, "seeds": str(len(runs)), "epochs": ", ".join(sorted({str(run.epochs) for run in runs}))}
+        for dataset in runs[0].scores:
+            cells = score_cells(runs, results.get(reference, ()), dataset)
+            row |= {f"{dataset} {title}": cell for title, cell in cells.items()}
+        share = [min(run.epoch_seconds / run.wall_seconds, 1) for run in runs]  # of the epochs, not of the start
+        row["CPU minutes"] = spread([run.cpu_seconds * part / 60 for run, part in zip(runs, share)], 1)
+        row["peak MB"] = spread([run.peak_mb for run in runs], 0)
+        row["M parameters"] = spread([runs[0].parameters / 1e6], 2)  # all runs of a row have as many
+        rows.append(row)
+    return markdown(rows)
+
+
+def score_cells(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> dict[str, str]:
+    """Return one row's cells for one data set, as a dict from title to cell; ``reference`` may be empty."""
+    difference = {"Dice difference": dice_difference(runs, reference, dataset)}
+    lines = runs[0].scores[dataset]
+    classes, volumes = sorted({int(line["class"]) for line in lines}), "surface_dice" in lines[0]
+    values = {score: np.array([run.values(dataset, score) for run in runs]) for score in SCORES}  # seed, image, class
+    by_class = {score: np.ma.masked_invalid(every).mean(axis=1) for score, every in values.items()}
+    dice, iou, hd95, surface = (by_class[score].mean(axis=1) for score in SCORES)
+    if len(classes) == 1 and not volumes:
+        counts = [[run.values(dataset, count).sum() for count in ("tp", "fp", "fn")] for run in runs]
+        pooled = spread([count_scores(*of_run)["dice"] for of_run in counts])
+        return {"Dice": spread(dice), "IoU": spread(iou), "pooled Dice": pooled, **difference}
+    cells = {"Dice": spread(dice), **difference}
+    if len(classes) > 1:
+        cells |= {f"class {index} Dice": spread(of_class) for index, of_class in zip(classes, by_class["dice"].T)}
+    missing, unit = np.isnan(values["hd95"]).sum(), "mm" if volumes else "pixels"
+    cells[f"HD95 ({unit})"] = spread(hd95, 2) + (f" ({missing} undefined)" if missing else "")
+    return cells | ({"surface Dice": spread(surface)} if volumes else {})
+
+
+def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
+    """Format the mean and, of several values, the standard deviation of the finite values; ``"-"`` if there is none."""
+    finite = np.ma.masked_invalid(values).compressed()
+    text = f"{finite.mean():.{digits}f}" if finite.size else "-"
+    return text + (f" ± {finite.std(ddof=1):.{digits}f}" if finite.size > 1 else "")
+
+
+def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
+    """
+    Compare the Dice of two rows over the seeds that both have. The Dice of an image is the mean over its classes.
+
+    Returns the difference with its interval, or ``"-"`` without common seeds. Refuses rows scored on different images.
+    """
+    every = [*runs, *reference]
+    if len({tuple((line["image"], line["class"]) for line in run.scores.get(dataset, ())) for run in every}) > 1:
+        names = " and ".join(sorted({run.row for run in every}))
+        raise InputError(f"{names} were scored on different images of {dataset}. Name another --output_dir.")
+    if runs is reference:
+        return "reference"
+    dice = [{run.seed: run.values(dataset, "dice").mean(axis=1) for run in of} for of in (runs, reference)]
+    both = sorted(dice[0].keys() & dice[1].keys())
+    first, second = (np.array([of[seed] for seed in both]) for of in dice)
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*paired_difference(first, second)) if both else "-"
+
+
+def paired_difference(scores: np.ndarray, reference: np.ndarray, resamples: int = 5000) -> tuple[float, float, float]:
+    """
+    Compute the mean of ``scores - reference`` and its 95 % interval. Both are (seeds, images) in the same order.
+
+    The interval is a percentile bootstrap over seeds and images. In a resample, both networks and all seeds have the
+    same images. With one seed, the interval is over images alone; with two or three, it is a coarse estimate.
+    """
+    difference = scores - reference
+
+    def mean(seeds: np.ndarray, images: np.ndarray, axis: int) -> np.ndarray:
+        return difference[seeds[..., :, None], images[..., None, :]].mean(axis=(-2, -1))
+
+    # SciPy resamples the indices of both separately. It refuses samples of one, so a single index is given twice.
+    places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
+    low, high = bootstrap(
+        places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
+    ).confidence_interval
+    return float(difference.mean()), float(low), float(high)
+
+
+def write_results(folder: Path, runs: Mapping[str, Sequence[Run]], rows: Sequence[str]) -> str:
+    """Write the table and the scores of all finished runs, the given rows first, and return the table's text."""
+    results = {row: runs[row] for row in dict.fromkeys([*rows, *runs]) if row in runs}
+    text = f"{tabulate(results, rows[0])}\n\n{NOTE.format(reference=rows[0])}"
+    write_atomic(folder / "results.md", text)
+    lines: list[dict[str, Any]] = [
+        {"row": one.row, "seed": one.seed, **line}
+        | {key: f"{float(line.get(key) or 'nan'):.4f}".replace("nan", "") for key in SCORES}  # undefined: an empty cell
+        for one in (one for found in results.values() for one in found)
+        for line in (line for found in one.scores.values() for line in found)
+    ]
+    scored = [key for key in SCORES if any(line[key] for line in lines)]
+    write_csv(folder / "scores.csv", lines, ["row", "seed", "dataset", "image", "class", *scored])
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("--dataset_dir", required=True, help="data set with training and test images")
     parser.add_argument("--output_dir", type=Path, required=True, help="for the results and a folder per row and seed")
-    parser.add_argument(
-        "--rows", nargs="+", type=Row.parse, required=True, metavar="ROW", help="RECIPE or RECIPE:KEY=VALUE,KEY=VALUE"
-    )
+    parser.add_argument("--rows", nargs="+", required=True, metavar="ROW", help="RECIPE or RECIPE:KEY=VALUE,KEY=VALUE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
-    parser.add_argument("--equal_time", action="store_true", help="also train every row for as long as the reference")
     parser.add_argument("--overlays", nargs="*", default=[], metavar="NAME", help="overlays of all rows")
     add_set(parser, "options of all rows")
     arguments = parser.parse_args(argv)
-    rows: list[Row] = arguments.rows
+    rows, folder = arguments.rows, arguments.output_dir
+    terms = {"dataset_dir": arguments.dataset_dir, "overlays": arguments.overlays, "set": arguments.set}
     for row in rows:
-        row.files(arguments.overlays)
-    comparison = Comparison(arguments.output_dir, arguments.dataset_dir, arguments.overlays, arguments.set, rows)
+        read_row(row, terms)  # before any training
     for seed in arguments.seeds:  # the outer loop, so that after each seed all rows can be compared
         for row in rows:
-            comparison.train_and_score(row, seed)
-    for seed in arguments.seeds if arguments.equal_time else []:
-        for row in rows[1:]:
-            if limited := comparison.in_time(row):
-                comparison.train_and_score(limited, seed)
-            else:
-                print(f"{row.text}: not in the time of {rows[0].text} until both have a finished run")
-    if comparison.finished():
-        comparison.report()
-        print((arguments.output_dir / "results.md").read_text())
+            if all(run.seed != seed for run in read_runs(folder, terms).get(row, ())):
+                train_and_score(row, seed, terms, folder)
+                write_results(folder, read_runs(folder, terms), rows)
+    print(write_results(folder, read_runs(folder, terms), rows))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ older weights that carry no options, set those that differ from the defaults: --
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import zipfile
@@ -31,14 +30,11 @@ from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_n
 from common.pages import markdown
 
 from unetv2_monai import InputError, __version__, load_weights
+from unetv2_monai.core.files import sha256_of
 from unetv2_monai.entries import Entry, entry_keys, read_entry, recipe_of
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
 NETWORK_MARK = "<!-- the packed network -->"  # in docs/README.md, the model card of a user's own weights
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
@@ -72,7 +68,7 @@ def write_documents(folder: Path, entry: Entry) -> None:
     """Write the overlay of metadata.json, the model card and the terms of the data."""
     metadata, docs = folder / "configs" / "metadata.json", folder / "docs"
     shutil.copy(entry.folder / "data_license.txt", docs)
-    if sha256(entry.weights) == entry.sha256:
+    if sha256_of(entry.weights) == entry.sha256:
         apply_overlay(metadata, {**entry.metadata, "eval_metrics": entry.eval_metrics})
         shutil.copy(entry.folder / "README.md", docs)
     else:
@@ -125,7 +121,7 @@ def save_onnx(folder: Path) -> str:
 def write_large_files(folder: Path, url: str) -> None:
     """Move the weights out of the bundle; ``monai.bundle download_large_files`` fetches and verifies them."""
     weights = folder / "models" / "model.pt"
-    entry = {"path": "models/model.pt", "url": url, "hash_val": sha256(weights), "hash_type": "sha256"}
+    entry = {"path": "models/model.pt", "url": url, "hash_val": sha256_of(weights), "hash_type": "sha256"}
     (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
     weights.rename(folder.parent / "model.pt")
     if not any(weights.parent.iterdir()):
@@ -157,7 +153,7 @@ def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Pat
         if weights_url:
             write_large_files(folder, weights_url)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sums = "".join(f"{sha256(path)}  {path.relative_to(folder)}\n" for path in files)
+        sums = "".join(f"{sha256_of(path)}  {path.relative_to(folder)}\n" for path in files)
         (folder / "SHA256SUMS").write_text(sums)
         write_zip(folder, archive)
     except BaseException:
@@ -188,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not archives:
         raise InputError("no entry has weights: name your own by --checkpoint.")
     for archive in archives:
-        print(f"{sha256(archive)}  {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
+        print(f"{sha256_of(archive)}  {archive} ({archive.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":

@@ -46,43 +46,30 @@ DATASETS = {
         "Kvasir", ("images",), ("masks",), "https://datasets.simula.no/hyper-kvasir/", "CC BY 4.0, in HyperKvasir"
     ),
     "clinicdb": Published(
-        "CVC-ClinicDB",
-        ("Original", "PNG/Original", "TIF/Original", "images"),
+        "CVC-ClinicDB", ("Original", "PNG/Original", "TIF/Original", "images"),
         ("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
-        "https://polyp.grand-challenge.org/CVCClinicDB/",
-        block=20,  # its files are video frames, numbered in order
+        "https://polyp.grand-challenge.org/CVCClinicDB/", block=20,  # its files are video frames, numbered in order
     ),
     "colondb": Published(
-        "CVC-ColonDB",
-        ("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
-        ("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"),
-        "http://vi.cvc.uab.es/colon-qa/cvccolondb/",
+        "CVC-ColonDB", ("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
+        ("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"), "http://vi.cvc.uab.es/colon-qa/cvccolondb/",
     ),
     "cvc300": Published(
-        "CVC-300",
-        ("bbdd", "CVC-300/bbdd", "images"),
-        ("gtpolyp", "CVC-300/gtpolyp", "masks"),
+        "CVC-300", ("bbdd", "CVC-300/bbdd", "images"), ("gtpolyp", "CVC-300/gtpolyp", "masks"),
         "http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
     ),
     "etis": Published(
-        "ETIS-LaribPolypDB",
-        ("ETIS-LaribPolypDB", "images", "Original"),
-        ("Ground Truth", "GroundTruth", "masks"),
+        "ETIS-LaribPolypDB", ("ETIS-LaribPolypDB", "images", "Original"), ("Ground Truth", "GroundTruth", "masks"),
         "https://polyp.grand-challenge.org/EtisLarib/",
     ),
     **{
         f"polypgen_c{n}": Published(
-            f"PolypGen-C{n}",
-            (f"images_C{n}", "images"),
-            (f"masks_C{n}", "masks"),
-            "https://doi.org/10.7303/syn26376615",
-            "CC BY 4.0",
-            block=20,
-            train=True,
+            f"PolypGen-C{n}", (f"images_C{n}", "images"), (f"masks_C{n}", "masks"),
+            "https://doi.org/10.7303/syn26376615", "CC BY 4.0", block=20, train=True,
         )
         for n in range(1, 7)
     },
-}
+}  # fmt: skip
 Split = tuple[list[Pair], list[Pair]]
 """Pairs to train on, and to test on."""
 TEST_NAMES = Path(__file__).with_name("polyp_test_names.txt")

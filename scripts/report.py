@@ -13,7 +13,6 @@ that it shows, the worst 200 at most. Then it writes `output/report.html`, which
 """
 
 import copy
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from PIL import Image
 from unetv2_monai import InputError, load_weights
 from unetv2_monai.bundle.run_folder import pairs_of_run, trained_among
 from unetv2_monai.core.errors import unwrapped
-from unetv2_monai.core.files import read_csv, write_atomic
+from unetv2_monai.core.files import encoded, read_csv, write_atomic
 from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, boxed, outlined, side_by_side, stacked
 from unetv2_monai.core.view import find_view
 from unetv2_monai.data.pictures import picture
@@ -325,9 +324,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     overlays = [
         overlay(f"{title}: {row.name}  Dice {row.dice:.3f}", segmented[row.case][0], height) for title, row in chosen
     ]
-    buffer = io.BytesIO()
-    stacked(overlays).save(buffer, "PNG")
-    images["overlays"] = buffer.getvalue()
+    images["overlays"] = encoded(stacked(overlays), "PNG")
 
     for name, content in images.items():
         write_atomic(folder / "report" / f"{name}.png", content)

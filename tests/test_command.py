@@ -53,6 +53,7 @@ SCRIPTS = [
     ("check --help", "check_data.py --help"),
     ("export model.pt --formats onnx", "export.py --checkpoint model.pt --formats onnx"),
     ("label DIR", "label_server.py --images DIR"),
+    ("labels IN OUT --to coco", "labels.py IN OUT --to coco"),
     ("package", "package_bundle.py"),
     ("package polyps", "package_bundle.py --entry polyps"),
     ("export polyps", "export.py --checkpoint bundle/models/model.pt"),
@@ -116,7 +117,8 @@ def unetv2(*arguments: str) -> subprocess.CompletedProcess:
 def test_help_names_every_command():
     done = unetv2("--help")
     assert done.returncode == 0
-    for name in ("segment", "train", "evaluate", "calibrate", "report", "check", "export", "label", "package"):
+    names = ("segment", "train", "evaluate", "calibrate", "report", "check", "export", "label", "labels", "package")
+    for name in names:
         assert re.search(rf"^    {name}\b", done.stdout, re.MULTILINE)
 
 

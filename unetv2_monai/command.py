@@ -69,6 +69,7 @@ SCRIPTS = {
     ),
     "export": Script("export.py", "--checkpoint", "write weights for ONNX Runtime, OpenVINO, TorchScript"),
     "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
+    "labels": Script("labels.py", "", "convert masks from and to COCO, labelme, CVAT and Label Studio"),
     "package": Script("package_bundle.py", "--checkpoint", "pack the bundle with weights, to hand on"),
 }
 AFTER_EVALUATE = ("tta", "ensemble")  # these overlays change evaluate.json, so they follow it; others come before it

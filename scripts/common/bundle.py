@@ -43,38 +43,22 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     return parser
 
 
-def run_bundle(
-    run_id: str,
-    files: Sequence[str],
-    options: Mapping[str, Any],
-    environment: Mapping[str, str] | None = None,
-    processes: int = 0,
-    log: Path | None = None,
-) -> Usage:
+def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> Usage:
     """
-    Run ``python -m monai.bundle run`` to its end. When this process is stopped, so is the command.
-
-    ``environment`` is added to this process's environment; torchrun starts ``processes`` processes, if any; ``log`` is
-    a file for all output. Raises InputError when the command fails, with its last message if there is a log.
+    Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is the
+    command. Raises InputError with its last message when the command fails.
     """
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes else []
-    command = [sys.executable, "-W", "ignore", *launch, "-m", "monai.bundle", "run", run_id]
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", run_id]
     command += ["--config_file", str([str(CONFIGS / name) for name in files])]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     started = time.perf_counter()
-    with open(log or os.devnull, "w") as opened:
-        process = subprocess.Popen(
-            command,
-            env={**os.environ, **(environment or {})},
-            stdout=opened if log else None,
-            stderr=subprocess.STDOUT if log else None,
-        )
+    with log.open("w") as opened:
+        process = subprocess.Popen(command, stdout=opened, stderr=subprocess.STDOUT)
         with _stopped_together(process):
             _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, it returns what this process alone used
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        where = f"see {log}: {_last_message(log)}" if log else "its messages are above."
-        raise InputError(f"{run_id} failed, {where}")
+        raise InputError(f"{run_id} failed, see {log}: {_last_message(log)}")
     # the peak is at least the memory of this process, which imports less than a training does
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     return Usage(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak)

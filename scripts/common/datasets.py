@@ -2,7 +2,6 @@
 """Convert the folders of a published data set to ``images/``, ``masks/`` and ``datalist.json``."""
 
 import hashlib
-import io
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError
-from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.files import encoded, write_atomic
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, stem, unique_stems
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.data.checks import check_pair
@@ -100,9 +99,7 @@ def _clean_mask(path: Path) -> bytes:
     with Image.open(path) as opened:
         if opened.format == "PNG" and opened.mode == "L" and np.isin(np.asarray(opened), (0, 255)).all():
             return path.read_bytes()
-        buffer = io.BytesIO()
-        to_mask(opened).point(lambda value: 255 * value).save(buffer, "PNG")
-    return buffer.getvalue()
+        return encoded(to_mask(opened).point(lambda value: 255 * value), "PNG")
 
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:

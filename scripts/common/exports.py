@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Export the network for other runtimes, and measure how far their outputs differ from the network's."""
 
-import hashlib
 import importlib.util
 import json
 import tempfile
@@ -17,6 +16,7 @@ from monai.utils import ensure_tuple_rep
 
 from unetv2_monai import InputError, __version__
 from unetv2_monai.core.description import BIN_KEY, KEY, Description
+from unetv2_monai.core.files import sha256_of
 
 from .bundle import CONFIGS, read_config
 from .quantisation import quantise
@@ -116,8 +116,7 @@ def export_openvino(job: Job, target: Path) -> str:
         model = openvino.Core().read_model(Path(folder) / "model.xml")
         model = quantise(model, job.calibration) if job.calibration else model
         openvino.save_model(model, target, compress_to_fp16=False)
-        sha256 = hashlib.sha256(target.with_suffix(".bin").read_bytes()).hexdigest()
-        model.set_rt_info(sha256, ["framework", BIN_KEY])
+        model.set_rt_info(sha256_of(target.with_suffix(".bin")), ["framework", BIN_KEY])
         openvino.save_model(model, target, compress_to_fp16=False)  # the same .bin
     return opset
 
@@ -178,7 +177,7 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     height, width = parser["image_size"]
     return Description(
         version=__version__,
-        weights_sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest() if checkpoint else "",
+        weights_sha256=sha256_of(checkpoint) if checkpoint else "",
         backbone=str(parser["backbone"]),
         in_channels=parser["in_channels"],
         out_channels=channels,

@@ -11,6 +11,7 @@ import jinja2
 from PIL import Image
 
 from unetv2_monai import InputError
+from unetv2_monai.core.files import encoded
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -29,9 +30,7 @@ def render(template: str, **values: Any) -> str:
 def thumbnail_uri(image: Image.Image, size: tuple[int, int]) -> str:
     """Return an image, made small enough for a size, as the data URI of a JPEG file."""
     image.thumbnail(size)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return data_uri(buffer.getvalue(), "jpeg")
+    return data_uri(encoded(image, "JPEG", quality=80), "jpeg")
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:

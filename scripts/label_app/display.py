@@ -1,20 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Convert images for the page, also those with more than 8 bits."""
 
-from io import BytesIO
-
 import numpy as np
 from PIL import Image, ImageOps
 
 from unetv2_monai import to_rgb
+from unetv2_monai.core.files import encoded
 
 FLAT = 64  # of 256 grey values: an image that uses fewer is hardly visible
 
 
 def png(image: Image.Image, compress_level: int = 1) -> bytes:
-    written = BytesIO()
-    image.save(written, "PNG", compress_level=compress_level)
-    return written.getvalue()
+    return encoded(image, "PNG", compress_level=compress_level)
 
 
 def displayed(image: Image.Image) -> tuple[Image.Image, str]:

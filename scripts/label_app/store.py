@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The folder of images and labels, and the order of labelling. The user's files are never removed or overwritten."""
 
-import hashlib
 import json
 import os
 import threading
@@ -16,7 +15,7 @@ from filelock import FileLock
 from monailabel.datastore.local import DataModel, ImageLabelModel, LocalDatastore, LocalDatastoreModel
 from monailabel.utils.others.generic import file_ext
 
-from unetv2_monai.core.files import atomic, write_atomic
+from unetv2_monai.core.files import atomic, sha256_of, write_atomic
 
 EVERY, FIRST = 5, 2  # in the order of labelling, the third, the eighth, ... label are held out of training
 
@@ -198,7 +197,7 @@ class ImageStore(LocalDatastore):
                 raise HTTPException(409, said, {"label-version": version})
             if tag == "final":
                 # label_server.py compares this hash at the next start
-                info["image"] = hashlib.sha256(Path(self.get_image_uri(image_id)).read_bytes()).hexdigest()
+                info["image"] = sha256_of(Path(self.get_image_uri(image_id)))
                 self.refuse_replaced(image_id, drawn_on)  # after the file was read
                 self.labelling.note("order", image_id)
             images[image_id].labels[tag] = DataModel(info=info, ext=ending)

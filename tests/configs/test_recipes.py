@@ -12,6 +12,8 @@ import timm
 import torch
 from common.bundle import read_config
 from monai.bundle import ConfigParser
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNETR
 from safetensors.torch import save_file
 
 from unetv2_monai import UNetV2
@@ -87,7 +89,7 @@ def test_recipes(names, options, pairs, tmp_path):
 def test_every_recipe_is_tested():
     tested = set(re.findall(r"(?:recipes|options)/\w+", str(RECIPES)))
     elsewhere = "volumes volumes_metadata released_isic_inference tensorboard_images tta sliding mask_colors"
-    elsewhere += " folders calibrate"
+    elsewhere += " folders calibrate folds ensemble"
     paths = [path for folder in ("recipes", "options") for path in (CONFIGS / folder).glob("[!i]*.yaml")]
     assert {f"{p.parent.name}/{p.stem}" for p in paths if p.stem not in elsewhere.split()} <= tested
 
@@ -287,3 +289,45 @@ def test_same_encoder_and_drop_path(recipe):
     assert isinstance(other, smp.base.SegmentationModel)
     assert drops(other) == drops(ours) != []
     assert other.encoder.model.state_dict().keys() == ours.encoder.model.state_dict().keys()
+
+
+def config(recipe, *files, **options):
+    torch.manual_seed(0)
+    return read_config(["train.json", *files, f"recipes/{recipe}.yaml"], options)
+
+
+def test_dynunet_is_that_of_nnunet():
+    """Two convolutions with instance norm at each of four scales, halved three times, and 32 to 256 filters."""
+    modules = [*config("dynunet", "recipes/volumes.yaml").get_parsed_content("network_def").modules()]
+    convolutions = [one for one in modules if type(one) is torch.nn.Conv3d and one.kernel_size == (3, 3, 3)][:8]
+    assert [one.out_channels for one in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256]
+    assert [one.stride[0] for one in convolutions] == [1, 1, 2, 1, 2, 1, 2, 1]
+    assert {type(one) for one in modules if "Norm" in type(one).__name__} == {torch.nn.InstanceNorm3d}
+    assert {one.negative_slope for one in modules if type(one) is torch.nn.LeakyReLU} == {0.01}
+
+
+def test_deep_supervision_of_dynunet():
+    """Its two outputs are weighted 1 and 1/2; in evaluation it has one."""
+    deep = config("dynunet", **{"network_def#filters": [4, 4, 8, 8]}, image_size=32, out_channels=3)
+    network = deep.get_parsed_content("network_def")
+    image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32)).float()
+    stack = network(image)
+    network.register_forward_hook(deep.get_parsed_content("as_list"))
+    heads = network(image)
+    assert isinstance(heads, list)
+    assert torch.equal(torch.stack(heads, 1), stack)
+    one = DiceCELoss(softmax=True, to_onehot_y=True)
+    loss = deep.get_parsed_content("loss")(heads, label).item()
+    assert loss == pytest.approx((one(heads[0], label) + one(heads[1], label) / 2).item())
+    assert torch.equal(network.eval()(image), heads[0])
+
+
+def test_unetr_pads_and_cuts():
+    pytest.importorskip("einops")
+    network = config("unetr", image_size=[33, 64]).get_parsed_content("network_def").eval()
+    plain = UNETR(3, 1, (48, 64), feature_size=8, hidden_size=192, mlp_dim=768, num_heads=6, spatial_dims=2).eval()
+    plain.load_state_dict({name.removeprefix("1."): value for name, value in network.state_dict().items()})
+    image = torch.rand(1, 3, 33, 64)
+    padded = torch.nn.functional.pad(image, (0, 0, 0, 15))
+    with torch.no_grad():
+        assert torch.equal(network(image), plain(padded)[:, :, :33])

@@ -51,14 +51,11 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
         mask[: lesion[0], : lesion[1]] = 255
         Image.fromarray(mask).save(train / "masks" / f"{name}.png")
 
-    plant("one", 40)
-    plant("again", 40)
+    for name, seed in (("one", 40), ("again", 40), ("broken", 53), ("other", 54)):
+        plant(name, seed)
     plant("blurred", 40, blur=1)
-    plant("empty", 50, (0, 0))
-    plant("tiny", 51, (2, 2))
-    plant("full", 52, (80, 96))
-    plant("broken", 53)
-    plant("other", 54)
+    for seed, (name, lesion) in enumerate({"empty": (0, 0), "tiny": (2, 2), "full": (80, 96)}.items(), 50):
+        plant(name, seed, lesion)
     (train / "images" / "broken.png").write_bytes(b"no picture")
     Image.new("L", (9, 9)).save(train / "masks" / "other.png")
     for kind in ("images", "masks"):
@@ -72,12 +69,8 @@ def test_check_finds_what_was_planted(tmp_path, capsys):
     assert any("broken.png: cannot be read" in entry[0] for entry in found["refused"])
     assert any("other.png: mask of 9 x 9, but other.png is 96 x 80" in entry[0] for entry in found["refused"])
     assert {"train_1", "leak"} <= named["same image in two splits"]
-    twins, near = (
-        set().union(*(some for kind, some in named.items() if kind.startswith(start)))
-        for start in ("same image", "nearly")
-    )
-    assert twins == {"train_1", "leak", "one", "again"}
-    assert near == {"one", "again", "blurred"}
+    for start, group in (("same image", {"train_1", "leak", "one", "again"}), ("nearly", {"one", "again", "blurred"})):
+        assert set().union(*(some for kind, some in named.items() if kind.startswith(start))) == group
     for name, kind in (("empty", "empty mask"), ("tiny", "tiny lesion"), ("full", "mask covers the image")):
         assert name in named[kind]
     assert dict(found["several colour modes"])["L"] == "1"
@@ -178,14 +171,11 @@ def test_check_finds_what_was_planted_in_volumes(tmp_path, capsys):
     assert f"  {found['empty mask'][0][0]}" not in printed  # a warning
 
 
+HELD_OUT = {"training": 3, "validation": 1}  # a tenth, and one at least
+
+
 @pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("train", {"training": 3, "validation": 1}),  # a tenth, and one at least, is held out
-        ("", {"training": 3, "validation": 1}),
-        ("val", {"validation": 4}),
-        ("test", {"test": 4}),
-    ],
+    ("split", "expected"), [("train", HELD_OUT), ("", HELD_OUT), ("val", {"validation": 4}), ("test", {"test": 4})]
 )
 def test_a_data_set_with_one_split_alone(split, expected, tmp_path, monkeypatch):
     """Which splits there are is not read from the texts of errors."""

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write masks as DICOM Segmentation, by highdicom, with a frame for each frame of the source."""
 
-import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from .. import __version__
 from .dicom import INSTALL, LOOP, PHOTOGRAPH, VIDEO, Source
 from .errors import BrokenFile, InputError
-from .files import atomic
+from .files import atomic, sha256_of
 from .places import bundle_dir
 
 CODES = ("category", "type", "anatomy", "modifier")
@@ -46,7 +45,7 @@ class SegFiles:
         sha256: str | None = None,
     ) -> None:
         self.codes, self.labelmap = read_codes(names, classes, codes), labelmap
-        self.sha256 = sha256 or hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        self.sha256 = sha256 or sha256_of(Path(weights))
 
     def write(self, source: Source, masks: Sequence[np.ndarray], output_dir: Path, broken: list[str]) -> None:
         """

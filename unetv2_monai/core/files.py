@@ -55,11 +55,16 @@ def write_atomic(path: Path, content: str | bytes | Callable[[BinaryIO], object]
         os.fsync(opened.fileno())
 
 
+def encoded(image: Image.Image, form: str, **options: int) -> bytes:
+    """Return the content of a file of an image; ``form`` and options are those of Pillow."""
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return content.getvalue()
+
+
 def write_image(path: Path, image: Image.Image, form: str, **options: int) -> None:
     """Encode an image and write it atomically. On a full disk, Pillow itself tears JPEG files without an error."""
-    encoded = io.BytesIO()
-    image.save(encoded, form, **options)
-    write_atomic(path, encoded.getvalue())
+    write_atomic(path, encoded(image, form, **options))
 
 
 def grey_png(values: np.ndarray) -> bytes:
@@ -78,6 +83,11 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[s
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, as 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

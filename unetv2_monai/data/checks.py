@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from monai.utils import ensure_tuple
@@ -140,13 +141,26 @@ def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, i
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
 
 
+def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
+    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
+    found = []
+    for path in paths:
+        if is_volume(path):
+            values = read_volume(path)
+            found.append(values.reshape(values.shape[:3]))
+        else:
+            with Image.open(path) as opened:
+                found.append(np.asarray(to_mask(opened, **reading)))
+    return np.max(found, axis=0)
+
+
 def lesion_share(item: Item, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> float:
     """Return the share of an image that its masks mark; 0 if they cannot be read, which ``check_pair`` tells."""
     share = 0.0
     for label in ensure_tuple(item["label"]):
         with suppress(Exception):  # image decoders raise almost anything
-            values = read_volume(label) if is_volume(label) else to_mask(Image.open(label), out_channels, colors)
-            share += float((np.asarray(values) > 0).mean())
+            mask = read_mask([label], {"out_channels": out_channels, "colors": colors})
+            share += float((mask > 0).mean())
     return share
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of compare.py."""
+"""The parts of labels.py."""

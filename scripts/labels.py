@@ -1,0 +1,171 @@
+#!/usr/bin/env python
+# SPDX-License-Identifier: Apache-2.0
+"""
+Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1) and Label Studio.
+
+    python scripts/labels.py IN OUT --to cvat --classes polyp,tool
+    python scripts/labels.py OUT MASKS --to masks
+
+IN is a data set with masks as for training, a folder of images with the files of one tool, or such a file beside its
+images. The content of the files tells their format. OUT gets copies of the images, and the labels in the format of
+--to. Masks stay the same to the pixel. Polygons are read, but labels are always written as pixels.
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from common.command import new_parser, run
+from exchange.formats import DRAW, HAS_COCOTOOLS, READERS, WRITERS, Entry, Items
+from monai.utils import ensure_tuple
+
+from unetv2_monai import InputError
+from unetv2_monai.core.files import write_atomic
+from unetv2_monai.core.listing import PICTURE_ENDINGS, is_volume, unique_stems
+from unetv2_monai.data.checks import check_each, check_pair, image_size, list_problems, palette_problems, read_mask
+from unetv2_monai.data.layouts import SPLITS, Item
+from unetv2_monai.data.sections import read_sections
+
+
+def read_files(source: Path) -> list[tuple[Path, str, list[str], list[Entry]]]:
+    """Return a file, or those of a folder and of the folders in it, with format, classes and images."""
+    found, below = [], sorted([*source.glob("*.*"), *source.glob("*/*.*")])
+    for path in [source] if source.is_file() else [one for one in below if one.suffix.lower() in (".json", ".xml")]:
+        text = path.read_bytes()
+        try:
+            content = ElementTree.fromstring(text) if text.lstrip()[:1] == b"<" else json.loads(text)
+            found += [(path, kind, *some) for kind, read in READERS.items() if (some := read(content))]
+        except Exception as error:  # it may lack anything
+            raise InputError(f"{path}: cannot be read ({error!r}). Export it again, or correct it.") from error
+    return found
+
+
+def locate(entries: Sequence[Entry], folder: Path) -> list[Path]:
+    """Return the image of each entry, from below a folder. Say which images no entry names."""
+    files: dict[str, list[Path]] = {}
+    for path in (path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(PICTURE_ENDINGS)):
+        files.setdefault(path.name, []).append(path)
+    found: dict[Path, None] = {}
+    problems = []
+    for entry in entries:
+        same = files.get(Path(entry.image).name, [])
+        some = [path for path in same if path.as_posix().endswith(f"/{entry.image}")] or same
+        if len(some) != 1 or some[0] in found:
+            problems.append(f"{entry.image}: {len(some)} images have that name; each entry takes one of its own")
+        elif entry.size not in (size := image_size(str(some[0])), None):
+            problems.append(f"{some[0]}: an image of {size}, but its labels are for {entry.size} (width, height)")
+        found |= dict.fromkeys(some)
+    if problems:
+        raise InputError(list_problems(folder, problems))
+    if rest := [path.name for some in files.values() for path in some if path not in found]:
+        print(f"{len(rest)} images without an entry are left out: {', '.join(rest)}")
+    return list(found)
+
+
+def from_labels(kind: str, entries: Sequence[Entry], paths: Sequence[Path], classes: Sequence[str]) -> Items:
+    """Yield images with their class indices. Say how much of the labels lies below others, and which are lost."""
+    covered, lost = 0, []
+    for entry, path in zip(entries, paths):
+        size = image_size(str(path))
+        mask, parts = np.zeros(size[::-1], np.uint8), []
+        for label, shape in entry.labels:
+            try:
+                part, index = DRAW[kind](shape, size), classes.index(label) + 1
+            except Exception as error:  # decoders raise almost anything
+                raise InputError(f"{path}: {label} cannot be drawn ({error}). Correct or remove it.") from error
+            covered += int(((mask[part] != 0) & (mask[part] != index)).sum())
+            mask[part] = index
+            parts.append((label, index, part))
+        lost += [f"{label} of {path.name}" for label, index, part in parts if not (mask[part] == index).any()]
+        yield path, mask
+    if covered or lost:
+        print(f"{covered} pixels lie below another label, {len(lost)} labels are lost: {', '.join(lost) or 'none'}")
+
+
+def from_masks(pairs: Sequence[Item], classes: Sequence[str], colors: Any) -> Items:
+    """Return images with their class indices; raise InputError for all masks that have others."""
+    reading = {"out_channels": 1 if len(classes) == 1 else len(classes) + 1, "colors": colors}
+    problems = [f"{one['image']}: a volume" for one in pairs if is_volume(ensure_tuple(one["image"])[0])]
+    problems = problems or [*filter(None, check_each(pairs, partial(check_pair, **reading)))]
+    if problems := problems + ([] if colors else palette_problems(pairs, len(classes) + 1)):
+        raise InputError(f"{list_problems(Path(), problems)}\nName the classes after background by --classes a,b.")
+    return ((Path(one["image"]), read_mask(ensure_tuple(one["label"]), reading)) for one in pairs)
+
+
+def ordered(given: Sequence[str], listed: Sequence[str], entries: Sequence[Entry]) -> Sequence[str]:
+    """Return the names of the classes 1, 2, ...; raise InputError if nothing states their order."""
+    used = sorted({label for entry in entries for label, _ in entry.labels})
+    classes = given or listed or used
+    if {*used} - {*classes} or not 0 < len({*classes}) == len(classes) < 256 or (classes is used and len(used) > 1):
+        raise InputError(f"the labels are {used}, the classes {[*classes]}. State all, in order, by --classes a,b.")
+    return classes
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = new_parser(__doc__)
+    parser.add_argument("source", type=Path, metavar="IN", help="folder, or file of a tool beside its images")
+    parser.add_argument("output_dir", type=Path, metavar="OUT", help="new folder to write")
+    parser.add_argument("--to", choices=WRITERS, required=True, help="format to write; masks are PNG files to train on")
+    parser.add_argument("--classes", type=lambda text: text.split(","), default=[], help="A,B: names of classes 1, 2")
+    parser.add_argument(
+        "--mask_colors", type=json.loads, metavar="JSON", help='classes of colours: {"black": 0, "#ff0000": 1}'
+    )
+    arguments = parser.parse_args(argv)
+    source, out = arguments.source, arguments.output_dir
+    if not HAS_COCOTOOLS:
+        raise InputError('pycocotools is missing: pip install "unetv2-monai[labels]"')
+    if out.exists():
+        raise InputError(f"{out} exists. Name another folder, or remove it.")
+    found = read_files(source)
+    if source.is_file() and not found:
+        raise InputError(f"{source}: holds none of {', '.join(READERS)}. Name such a file, or a folder of masks.")
+    try:
+        sections, problems = ({}, []) if source.is_file() else read_sections(source, {*SPLITS})
+    except InputError:  # without masks
+        if not found:
+            raise
+        sections = {}
+    names = [f"{path} ({kind})" for path, kind, *_ in found] + ["masks"] * bool(sections)
+    if len(names) > 1 and (sections or {kind for _, kind, *_ in found} != {"labelme"}):
+        raise InputError(f"{source} holds {', '.join(names)}. Name one file, or a folder with one of these.")
+    entries = [entry for *_, some in found for entry in some]
+    classes = ordered(arguments.classes, found[0][2] if found else ["lesion"], entries)
+    if found:
+        paths = locate(entries, source if source.is_dir() else source.parent)
+        items = from_labels(found[0][1], entries, paths, classes)
+    elif problems:
+        raise InputError(list_problems(source, problems))
+    else:
+        pairs = [pair for some in sections.values() for pair in some]
+        paths = [Path(ensure_tuple(pair["image"])[0]) for pair in pairs]
+        items = from_masks(pairs, classes, arguments.mask_colors)
+    if same := unique_stems(paths)[1]:
+        raise InputError(list_problems(source, same))
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".labels_", dir=out.parent) as unfinished:  # so that OUT is never half made
+        made, empty = Path(unfinished) / "made", []
+
+        def copied() -> Items:
+            for path, mask in items:
+                write_atomic(made / "images" / path.name, path.read_bytes())
+                empty.append(not mask.any())
+                yield path, mask
+
+        for name, content in WRITERS[arguments.to](classes, copied()):
+            write_atomic(made / name, content)
+        for section in sections.keys() & SPLITS.keys():  # as files that training reads
+            listed = [f"{Path(ensure_tuple(pair['image'])[0]).name}\n" for pair in sections[section]]
+            write_atomic(made / f"{SPLITS[section][0]}.txt", "".join(listed))
+        made.replace(out)
+    numbered = ", ".join(f"{index} {name}" for index, name in enumerate(classes, 1))
+    print(f"{out}: {len(empty)} images as {arguments.to}, {sum(empty)} of them without a label; classes: {numbered}")
+
+
+if __name__ == "__main__":
+    run(main)
