@@ -10,12 +10,12 @@ Train networks under equal terms and compare their scores.
 A row is the name of a recipe, optionally with its own options; unetv2 stands for train.json alone. The overlays of all
 rows come before the row's recipe. All rows are compared with the first.
 
-results.md gets a table, scores.csv the scores of every image and class, of all finished runs in the output folder. They
-are not repeated. A run that was stopped starts anew: its whole time is counted. One process may use the folder at once.
+results.md gets a table, results.png the validation Dice against CPU minutes, and scores.csv the scores of every image
+and class, of all finished runs in the output folder. They are not repeated. A run that was stopped starts anew: its
+whole time is counted. One process may use the folder at once.
 """
 
 import json
-import math
 import os
 import re
 from argparse import ArgumentTypeError
@@ -29,7 +29,7 @@ import numpy as np
 from common.bundle import CONFIGS, read_config, run_bundle
 from common.command import new_parser, run
 from common.options import add_set, key_and_text, values_of
-from common.pages import markdown
+from common.pages import markdown, new_figure, to_png
 from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
@@ -72,8 +72,8 @@ class Run:
     wall_seconds: float  # of the whole process, on the clock
     cpu_seconds: float  # of the whole process, in all its threads
     folder: Path
-    peak_mb: float = math.nan  # largest resident memory; unknown in runs of earlier versions
-    parameters: float = math.nan  # their number, also unknown in runs of earlier versions
+    peak_mb: float  # largest resident memory
+    parameters: float  # their number
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:
@@ -98,9 +98,7 @@ def read_runs(folder: Path, terms: Mapping[str, Any]) -> dict[str, list[Run]]:
     """Read the finished runs of a comparison by row, in the order of their seeds. They must have these terms."""
     found: dict[str, list[Run]] = {}
     for path in folder.glob("*/seed*/result.json"):
-        content = json.loads(path.read_text())
-        content.pop("time_of", None)  # of earlier versions
-        one = Run(**content, folder=path.parent)
+        one = Run(**json.loads(path.read_text()), folder=path.parent)
         if one.terms != terms:
             raise InputError(f"{one.folder} was run with {one.terms}, now {terms}. Name another --output_dir.")
         found.setdefault(one.row, []).append(one)
@@ -209,11 +207,31 @@ def paired_difference(scores: np.ndarray, reference: np.ndarray, resamples: int 
     return float(difference.mean()), float(low), float(high)
 
 
+def plot(results: Mapping[str, Sequence[Run]]) -> Any:
+    """Plot the validation Dice of every run against its CPU minutes."""
+    figure = new_figure(7, 4.5)
+    axis = figure.subplots()
+    for index, (row, runs) in enumerate(results.items()):
+        for one in runs:
+            lines = read_csv(one.folder / "metrics.csv")
+            minutes = np.cumsum([float(line["seconds"]) for line in lines]) * one.cpu_seconds / one.wall_seconds / 60
+            points = [(x, float(line["val_mean_dice"])) for x, line in zip(minutes, lines) if line["val_mean_dice"]]
+            axis.plot(*zip(*points), f"C{index % 10}.-", label=row if one is runs[0] else None)
+    axis.set(xlabel="CPU minutes of training", ylabel="validation Dice")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
 def write_results(folder: Path, runs: Mapping[str, Sequence[Run]], rows: Sequence[str]) -> str:
     """Write the table and the scores of all finished runs, the given rows first, and return the table's text."""
     results = {row: runs[row] for row in dict.fromkeys([*rows, *runs]) if row in runs}
     text = f"{tabulate(results, rows[0])}\n\n{NOTE.format(reference=rows[0])}"
     write_atomic(folder / "results.md", text)
+    try:
+        write_atomic(folder / "results.png", to_png(plot(results)))
+    except InputError as error:  # without matplotlib
+        print(f"no plot: {error}")
     lines: list[dict[str, Any]] = [
         {"row": one.row, "seed": one.seed, **line}
         | {key: f"{float(line.get(key) or 'nan'):.4f}".replace("nan", "") for key in SCORES}  # undefined: an empty cell

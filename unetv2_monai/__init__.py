@@ -27,7 +27,7 @@ PLACES = {
     ],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
-    "handlers.network": ["BroadcastBuffers", "ClipGradients", "EpochMean", "MovingAverage"],
+    "handlers.network": ["BroadcastBuffers", "ClipGradients", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],

@@ -28,7 +28,6 @@ from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
 from .handlers.network import BroadcastBuffers as BroadcastBuffers
 from .handlers.network import ClipGradients as ClipGradients
-from .handlers.network import EpochMean as EpochMean
 from .handlers.network import MovingAverage as MovingAverage
 from .handlers.runs import TrainingRun as TrainingRun
 from .handlers.score_table import ScoreTable as ScoreTable

@@ -172,9 +172,6 @@ OPTIONS: dict[str, dict[str, Option]] = {
             POSITIVE, "validations without a better score before training stops", files=("options/early_stop",)
         ),
         "max_hours": Option(RATE, "hours before training stops", files=("options/time_limit",)),
-        "swa_start": Option(
-            POSITIVE, "the first epoch that the mean includes", "three quarters of `max_epochs`", files=("options/swa",)
-        ),
         "lesion_free_crops": Option(SHARE, "share of the training images cropped beside the lesion", files=LESION_FREE),
         "lesion_free_covers": Option(SHARE, "share of the training images whose lesion is covered", files=LESION_FREE),
         "images_dir": Option(TEXT, "the folder of the images in `dataset_dir`", files=("options/folders",)),

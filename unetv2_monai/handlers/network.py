@@ -32,31 +32,6 @@ class MovingAverage(OnEvent):
 
 
 @dataclass(eq=False)
-class EpochMean(OnEvent):
-    """
-    Average the weights at the ends of all epochs from ``start`` on. Until then, keep a copy of the latest weights.
-
-    Args:
-        average: a :py:class:`torch.optim.swa_utils.AveragedModel`.
-        network: the network whose weights are averaged.
-        start: the first epoch that counts, from 1.
-    """
-
-    average: Any
-    network: nn.Module
-    start: int
-    event = Events.ITERATION_COMPLETED  # EPOCH_COMPLETED would come after the validation
-
-    def __call__(self, engine: Engine) -> None:
-        if engine.state.iteration % engine.state.epoch_length:  # type: ignore[operator]
-            return
-        if engine.state.epoch >= self.start:
-            self.average.update_parameters(self.network)
-        else:
-            self.average.module.load_state_dict(self.network.state_dict())
-
-
-@dataclass(eq=False)
 class BroadcastBuffers(OnEvent):
     """
     Send the buffers of the first process to all others before validation, so that each scores the same network.
