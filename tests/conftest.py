@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import importlib.util
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -111,11 +110,3 @@ def script(name: str) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     specification.loader.exec_module(module)
     return module
-
-
-def run_script(name: str, *arguments: object) -> str:
-    """What a script of ``scripts/`` prints; fails with its errors."""
-    command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout

@@ -31,11 +31,9 @@ def test_calibration_error_by_hand():
     assert bins[19].tolist() == pytest.approx([3, 2.94, 3])  # 1.0 belongs to the last bin
     expected = (2 * abs(0.03 - 0) + 2 * abs(0.73 - 0.5) + 3 * abs(0.98 - 1)) / 7
     assert metrics.expected_calibration_error(bins) == pytest.approx(expected)
-    # a perfectly calibrated and a perfectly wrong map
-    half, wrong = (torch.full((10,), 0.5), torch.tensor([0, 1] * 5)), (torch.ones(10), torch.zeros(10))
-    assert [metrics.expected_calibration_error(calibration_bins(*pair)) for pair in (half, wrong)] == pytest.approx(
-        [0, 1]
-    )
+    coin, wrong = (torch.full((10,), 0.5), torch.tensor([0, 1] * 5)), (torch.ones(10), torch.zeros(10))
+    for pair, error in ((coin, 0), (wrong, 1)):  # a perfectly calibrated and a perfectly wrong map
+        assert metrics.expected_calibration_error(calibration_bins(*pair)) == pytest.approx(error)
 
 
 def rows_of(counts):

@@ -80,7 +80,7 @@ def test_the_wheel_and_not_the_repository(unetv2, site):
     assert Path(file).is_relative_to(site.parent)
     assert Path(bundle) == Path(file).parent / "bundle_files"
     assert version == __version__
-    for name in ("report", "check", "export", "label", "package"):
+    for name in ("report", "check", "export", "label", "labels", "package"):
         assert "usage:" in unetv2(name, "--help")
 
 

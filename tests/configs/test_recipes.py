@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Recipes and options, trained for a few steps through the configs. Networks of segmentation_models.pytorch, which are
-compared with U-Net v2, have its encoder and its start.
-"""
+"""Recipes and options, trained for a few steps through the configs, and the networks that U-Net v2 is compared with."""
 
 import math
 import re
@@ -247,18 +244,27 @@ def random_weights(backbone):
 
 
 @pytest.mark.parametrize("recipe", SMP)
-def test_same_file(recipe, pairs, tmp_path):
-    pytest.importorskip("segmentation_models_pytorch")
+def test_same_encoder_and_start(recipe, pairs, tmp_path):
+    """As U-Net v2: the layers with their drop path, and the weights of a file."""
+    smp = pytest.importorskip("segmentation_models_pytorch")
+
+    def drops(network):
+        return [m.drop_prob for m in network.encoder.modules() if isinstance(m, timm.layers.DropPath)]
+
+    options = {"backbone": "tf_efficientnet_lite0", "pretrained": False}
+    files = (["train.json"], ["train.json", f"recipes/{recipe}.yaml"])
+    ours, other = (read_config(names, options).get_parsed_content("network_def") for names in files)
+    assert type(other).__name__.lower() == recipe
+    assert isinstance(other, smp.base.SegmentationModel)
+    assert drops(other) == drops(ours) != []
+    assert other.encoder.model.state_dict().keys() == ours.encoder.model.state_dict().keys()
     state = random_weights("resnet10t")
     save_file(state, tmp_path / "start.safetensors")
-    files = [*TRAIN, *overlays(f"recipes/{recipe}")]
     options = {"dataset_dir": pairs, "output_dir": tmp_path, "image_size": 64, "backbone": "resnet10t"}
     options["pretrained"] = tmp_path / "start.safetensors"
-    flow = workflow(files, "training", **options)
+    flow = workflow([*TRAIN, *overlays(f"recipes/{recipe}")], "training", **options)
     found = flow.parser.get_parsed_content("network").encoder.model.state_dict()
-    assert found.keys() == state.keys()
-    for key, value in state.items():
-        torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+    torch.testing.assert_close(found, state, rtol=0, atol=0)
 
 
 def test_weights_of_the_library_and_none(monkeypatch):
@@ -275,30 +281,10 @@ def test_weights_of_the_library_and_none(monkeypatch):
     assert all(torch.equal(value, state[key]) for key, value in features.state_dict().items() if value.ndim)
 
 
-@pytest.mark.parametrize("recipe", SMP)
-def test_same_encoder_and_drop_path(recipe):
-    smp = pytest.importorskip("segmentation_models_pytorch")
-
-    def drops(network):
-        return [m.drop_prob for m in network.encoder.modules() if isinstance(m, timm.layers.DropPath)]
-
-    options = {"backbone": "tf_efficientnet_lite0", "pretrained": False}
-    files = (["train.json"], ["train.json", f"recipes/{recipe}.yaml"])
-    ours, other = (read_config(names, options).get_parsed_content("network_def") for names in files)
-    assert type(other).__name__.lower() == recipe
-    assert isinstance(other, smp.base.SegmentationModel)
-    assert drops(other) == drops(ours) != []
-    assert other.encoder.model.state_dict().keys() == ours.encoder.model.state_dict().keys()
-
-
-def config(recipe, *files, **options):
-    torch.manual_seed(0)
-    return read_config(["train.json", *files, f"recipes/{recipe}.yaml"], options)
-
-
 def test_dynunet_is_that_of_nnunet():
     """Two convolutions with instance norm at each of four scales, halved three times, and 32 to 256 filters."""
-    modules = [*config("dynunet", "recipes/volumes.yaml").get_parsed_content("network_def").modules()]
+    files = [*TRAIN, *overlays("recipes/volumes", "recipes/dynunet")]
+    modules = [*parsed(files).get_parsed_content("network_def").modules()]
     convolutions = [one for one in modules if type(one) is torch.nn.Conv3d and one.kernel_size == (3, 3, 3)][:8]
     assert [one.out_channels for one in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256]
     assert [one.stride[0] for one in convolutions] == [1, 1, 2, 1, 2, 1, 2, 1]
@@ -308,7 +294,8 @@ def test_dynunet_is_that_of_nnunet():
 
 def test_deep_supervision_of_dynunet():
     """Its two outputs are weighted 1 and 1/2; in evaluation it has one."""
-    deep = config("dynunet", **{"network_def#filters": [4, 4, 8, 8]}, image_size=32, out_channels=3)
+    options = {"network_def#filters": [4, 4, 8, 8], "image_size": 32, "out_channels": 3}
+    deep = read_config(["train.json", "recipes/dynunet.yaml"], options)
     network = deep.get_parsed_content("network_def")
     image, label = torch.rand(2, 3, 32, 32), torch.randint(0, 3, (2, 1, 32, 32)).float()
     stack = network(image)
@@ -324,10 +311,9 @@ def test_deep_supervision_of_dynunet():
 
 def test_unetr_pads_and_cuts():
     pytest.importorskip("einops")
-    network = config("unetr", image_size=[33, 64]).get_parsed_content("network_def").eval()
+    network = built("recipes/unetr", "network_def", image_size=[33, 64]).eval()
     plain = UNETR(3, 1, (48, 64), feature_size=8, hidden_size=192, mlp_dim=768, num_heads=6, spatial_dims=2).eval()
     plain.load_state_dict({name.removeprefix("1."): value for name, value in network.state_dict().items()})
     image = torch.rand(1, 3, 33, 64)
-    padded = torch.nn.functional.pad(image, (0, 0, 0, 15))
     with torch.no_grad():
-        assert torch.equal(network(image), plain(padded)[:, :, :33])
+        assert torch.equal(network(image), plain(torch.nn.functional.pad(image, (0, 0, 0, 15)))[:, :, :33])

@@ -19,24 +19,19 @@ from PIL import Image
 
 from unetv2_monai import InputError, list_images, load_datalist, load_weights
 from unetv2_monai.bundle.run_folder import check_checkpoint
+from unetv2_monai.core.files import encoded
 from unetv2_monai.data.volumes import MAX_VOXELS
 
 from ..support.networks import Bright
 
 FUZZ = int(os.environ.get("UNETV2_FUZZ", "40"))
-fuzz = settings(
-    max_examples=FUZZ,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+LEFT_OUT = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+fuzz = settings(max_examples=FUZZ, deadline=None, derandomize=True, suppress_health_check=LEFT_OUT)
 INTACT = {}
 for ending, mode in (("png", "RGB"), ("jpg", "RGB"), ("bmp", "L"), ("tif", "RGBA"), ("png", "P"), ("tif", "I;16")):
-    buffer = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
     base = Image.fromarray(pixels[..., 0].astype(np.uint16)) if mode == "I;16" else Image.fromarray(pixels)
-    base.convert(mode).save(buffer, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
-    INTACT[ending, mode] = buffer.getvalue()
+    INTACT[ending, mode] = encoded(base.convert(mode), {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
 
 
 @st.composite

@@ -15,14 +15,16 @@ def test_gradients_are_limited_before_the_step(limits, expected):
     """The loss 3 a + 4 b has the gradient (3, 4) of norm 5; a step of size 1 subtracts it."""
     network = torch.nn.Linear(2, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
+    batches = [{"image": torch.tensor([[3.0, 4.0]]), "label": torch.zeros(1)}]
+    optimizer, handlers = torch.optim.SGD(network.parameters(), lr=1.0), [ClipGradients(network, **limits)]
     trainer = SupervisedTrainer(
-        device=torch.device("cpu"),
-        max_epochs=1,
-        train_data_loader=[{"image": torch.tensor([[3.0, 4.0]]), "label": torch.zeros(1)}],
-        network=network,
-        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
-        loss_function=lambda pred, label: pred.sum(),
-        train_handlers=[ClipGradients(network, **limits)],
+        torch.device("cpu"),
+        1,
+        batches,
+        network,
+        optimizer,
+        lambda pred, _: pred.sum(),
+        train_handlers=handlers,
         decollate=False,
     )
     trainer.run()

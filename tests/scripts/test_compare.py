@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-import csv
 import itertools
 import json
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 from common.bundle import read_config
 
 from unetv2_monai import InputError
+from unetv2_monai.core.files import write_csv
 
 from ..conftest import draw_pairs, read_table, script
 
@@ -19,11 +19,8 @@ TERMS = {"dataset_dir": "data", "overlays": [], "set": {}}
 def finished(root: Path, row: str, seed: int, rows: list[dict], epochs: int = 4, cpu: float = 60, **fields) -> None:
     """A run that nothing was trained for, of these rows of scores.csv: a second per epoch and one more."""
     folder = root / row / f"seed{seed}"
-    (folder / "evaluation").mkdir(parents=True)
-    with (folder / "evaluation" / "scores.csv").open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, ["dataset", *rows[0]])
-        writer.writeheader()
-        writer.writerows({"dataset": "set", **line} for line in rows)
+    lines = [{"dataset": "set", **line} for line in rows]
+    write_csv(folder / "evaluation" / "scores.csv", lines, [*lines[0]])
     content = {"row": row, "seed": seed, "terms": TERMS, "epochs": epochs, "epoch_seconds": epochs}
     content |= {"wall_seconds": epochs + 1, "cpu_seconds": cpu, **fields}
     (folder / "result.json").write_text(json.dumps(content))
@@ -141,10 +138,10 @@ def test_rows_of_options():
 def test_rows_are_trained_and_scored_once(tmp_path, monkeypatch):
     draw_pairs(tmp_path / "data" / "train", 5)
     draw_pairs(tmp_path / "data" / "test", 2)
-    rows, out = ["unetv2:network_def#sdi=false", "segresnet"], tmp_path / "out"
+    row, out = "unetv2:network_def#sdi=false", tmp_path / "out"
     command = ["--dataset_dir", str(tmp_path / "data"), "--output_dir", str(out), "--seeds", "1", "--overlays",
                "options/ema", "--set", "image_size=32", "batch_size=2", "max_epochs=1", "--rows"]  # fmt: skip
-    compare.main([*command, *rows])
+    compare.main([*command, row])
     first = (out / "results.md").read_text()
     (folder,) = out.glob("unetv2*/seed1")
     result = json.loads((folder / "result.json").read_text())
@@ -154,15 +151,13 @@ def test_rows_are_trained_and_scored_once(tmp_path, monkeypatch):
     network = read_config(["train.json"], {"network_def#sdi": False}).get_parsed_content("network_def")
     assert result["parameters"] == sum(parameter.numel() for parameter in network.parameters())
     assert (folder / "models" / "model.pt").is_file()
-    scores, every = (read_table(place / "scores.csv") for place in (folder / "evaluation", out))
-    expected = [(Path(row["image"]).name, f"{float(row['dice']):.4f}") for row in scores]
-    assert expected == [(row["image"], row["dice"]) for row in every if row["row"] == rows[0]]
-    assert {(row["row"], row["seed"], row["dataset"]) for row in every} == {(row, "1", "data") for row in rows}
+    every = [(line["row"], line["seed"], line["dataset"], line["image"]) for line in read_table(out / "scores.csv")]
+    assert every == [(row, "1", "data", f"case_{index}.png") for index in range(2)]
     monkeypatch.setattr(compare, "run_bundle", None)  # a second training would fail
-    compare.main([*command, *rows])
+    compare.main([*command, row])
     assert (out / "results.md").read_text() == first
     with pytest.raises(InputError, match=r"was run with .*'max_epochs': '1'.*, now .*'max_epochs': '2'"):
-        compare.main([*command[:-2], "max_epochs=2", *command[-1:], *rows])
+        compare.main([*command[:-2], "max_epochs=2", *command[-1:], row])
     next(out.glob("unetv2*")).rename(out / "unetv2_image_size=_32")  # as if its row had another sign
     with pytest.raises(
         InputError, match=r"unetv2_image_size=_32/seed1 holds a run of another row than unetv2:image_si"

@@ -17,11 +17,11 @@ def make(*arguments: object) -> None:
 
 
 def test_images_have_masks_and_depend_on_the_seed_alone(tmp_path):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        make(tmp_path / name, "--train", 3, "--test", 6, "--seed", seed)
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (1, 1, 2)):
+        make(folder, "--train", 3, "--test", 6, "--seed", seed)
     first, same, other = (
-        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
-        for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "c")
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")} for folder in folders
     )
     assert len(first) == 18
     assert first == same != other

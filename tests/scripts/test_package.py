@@ -2,7 +2,6 @@
 """What scripts/package_bundle.py makes of weights of the user. The entries are tested in test_entries.py."""
 
 import errno
-import hashlib
 import json
 import re
 import zipfile
@@ -19,6 +18,7 @@ from common.packing import copy_bundle
 
 from unetv2_monai import InputError, UNetV2, __version__
 from unetv2_monai.core.description import KEY, Description
+from unetv2_monai.core.files import sha256_of
 from unetv2_monai.networks import with_options
 
 from ..conftest import ROOT, script
@@ -26,10 +26,6 @@ from ..support.exported import exports_onnx
 from ..support.packages import MODELS, NAME, metadata_of, pack, packed
 from ..support.segmenting import compare_with_bundle
 from ..support.workflow import INFERENCE
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def config_of(bundle: Path, name: str) -> dict:
@@ -56,7 +52,7 @@ def test_contents_and_checksums(unpacked):
     encoder = {f"models/{path.name}" for path in MODELS.glob(f"{backbone}.*")}
     assert files == source | encoder | {"models/model.pt", "requirements.txt", "SHA256SUMS"}
     lines = (unpacked / "SHA256SUMS").read_text().splitlines()
-    assert {*lines} == {f"{sha256(unpacked / name)}  {name}" for name in files - {"SHA256SUMS"}}
+    assert {*lines} == {f"{sha256_of(unpacked / name)}  {name}" for name in files - {"SHA256SUMS"}}
 
 
 def test_same_weights_same_bytes(package, tmp_path):
@@ -77,7 +73,7 @@ def test_weights_elsewhere(package, tmp_path):
     url = "https://example.org/model.pt"
     pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, "--weights_url", url)
     (entry,) = yaml.safe_load((packed(tmp_path) / "large_files.yml").read_text())["large_files"]
-    assert entry["hash_val"] == sha256(packed(tmp_path).parent / "model.pt")
+    assert entry["hash_val"] == sha256_of(packed(tmp_path).parent / "model.pt")
     assert (entry["path"], entry["url"], entry["hash_type"]) == ("models/model.pt", url, "sha256")
     with zipfile.ZipFile(tmp_path / f"{NAME}_v{__version__}.zip") as archive:
         assert not [name for name in archive.namelist() if name.endswith(".pt")]
@@ -185,8 +181,8 @@ def test_the_shipped_onnx_file(tmp_path):
     file = weights.with_suffix(".onnx")
     assert compare_with_bundle(file, images, tmp_path, INFERENCE, checkpoint=str(weights))
     said = openvino.Core().read_model(file).get_rt_info(["framework", KEY]).astype(str)
-    assert Description.from_json(said).weights_sha256 == sha256(weights)
-    assert f"{sha256(file)}  models/model.onnx" in (one / "SHA256SUMS").read_text()
+    assert Description.from_json(said).weights_sha256 == sha256_of(weights)
+    assert f"{sha256_of(file)}  models/model.onnx" in (one / "SHA256SUMS").read_text()
     assert str(ROOT).encode() not in file.read_bytes()
 
 
@@ -210,14 +206,12 @@ def test_the_onnx_file_describes_the_packed_config(described, package, tmp_path)
     assert (said.classes, said.image_size) == (("background", "polyp"), (64, 96))
 
 
-def test_no_onnx_file_where_each_image_has_its_own_normalisation(described, tmp_path, capsys):
+def test_why_there_is_no_onnx_file(described, package, tmp_path, monkeypatch, capsys):
+    """Each image has its own normalisation, or a package is missing."""
     pack_own(tmp_path, UNetV2(backbone="pvt_v2_b2"), "--recipe", "released_isic", onnx=True)
     assert described == []
     reason = "packed without models/model.onnx: transforms#normalize of inference.json has no subtrahend and divisor"
     assert reason in capsys.readouterr().out
-
-
-def test_what_the_onnx_file_takes_is_said(package, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Format, "missing_packages", lambda self: ["onnx"])
     pack("--checkpoint", package / "model.pt", "--output_dir", tmp_path, onnx=True)
     assert "packed without models/model.onnx: pip install onnx" in capsys.readouterr().out

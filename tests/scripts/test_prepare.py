@@ -61,11 +61,9 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
     published(tmp_path / "polypgen_c4", "images_C4", "masks_C4", numbered(5), "jpg")
     folders = {folder.name: folder for folder in tmp_path.iterdir()}
     command = [part for name, folder in folders.items() for part in (f"--{name}", folder)]
-    assert "polypgen_c2, but no folder" in refusal(
-        prepare, tmp_path, "prepare_polyp", *command, "--test", "polypgen_c2"
-    )
-    command += ["--test", "polypgen_c4"]
-    found = prepare(tmp_path / "out", "prepare_polyp", *command)
+    message = refusal(prepare, tmp_path, "prepare_polyp", *command, "--test", "polypgen_c2")
+    assert "polypgen_c2, but no folder" in message
+    found = prepare(tmp_path / "out", "prepare_polyp", *command, "--test", "polypgen_c4")
     tests = {name: {e["image"] for e in found["test"] if e["dataset"] == name} for name in folders}
     assert tests["kvasir"] == {f"images/kvasir_{name}.jpg" for name in kvasir[:3]}
     # of CVC-ClinicDB, the frames up to 50 that the benchmark tests on

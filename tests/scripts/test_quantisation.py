@@ -2,7 +2,6 @@
 """int8: what stays in float32, what survives, and which files and folders are refused."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,14 +111,11 @@ def test_folders_that_are_refused(count, message, tmp_path):
 def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     """A file that marks bright pixels instead of none: a Dice of 0 with the network's masks."""
 
-    def write(job: Any, target: Path) -> str:
-        write_bright(target, job.description)
-        return "13"
-
     def export_int8() -> None:
         export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
 
-    monkeypatch.setitem(FORMATS, "openvino_int8", replace(FORMATS["openvino_int8"], export=write))
+    write = replace(FORMATS["openvino_int8"], export=lambda job, target: str(write_bright(target, job.description)))
+    monkeypatch.setitem(FORMATS, "openvino_int8", write)
     monkeypatch.setattr(exports, "LEAST_DICE", least)
     network = UNetV2(backbone="pvt_v2_b0").eval()
     torch.nn.init.constant_(network.heads[0].bias, -100.0)

@@ -135,6 +135,8 @@ def test_scores_as_the_terminal_prints_them(reported):
 def test_other_images_and_other_weights(trained, tmp_path):
     """Scores of a data set that was not trained on, by weights of another run, without a training in the folder."""
     _, out = trained
+    with pytest.raises(InputError, match=r"summary\.json does not exist: run evaluating writes it"):
+        report(tmp_path)
     draw_pair(tmp_path / "data", "other", 70, 50, seed=9)
     draw_pair(tmp_path / "data", "another", 60, 50, seed=8)
     evaluate(tmp_path / "data", tmp_path / "out", checkpoint=str(out / "models" / "model.pt"))
@@ -246,8 +248,3 @@ def test_failures_by_size():
         "<td>c.png</td><td>0.214</td><td>20.0 %</td><td>partly found</td>",
     ):
         assert found in text
-
-
-def test_no_run_there(tmp_path):
-    with pytest.raises(InputError, match=r"summary\.json does not exist: run evaluating writes it"):
-        report(tmp_path)

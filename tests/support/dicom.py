@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Draw DICOM files of every class that is read, of one patient whose name and number must come out nowhere."""
 
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from PIL import Image
 from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+
+from unetv2_monai.core.files import encoded
 
 from .segmenting import write_video
 
@@ -73,13 +74,9 @@ def with_pixels(data: FileDataset, frames: np.ndarray, kind: str = "RGB", bits: 
 
 def jpeg(data: FileDataset, frames: np.ndarray) -> FileDataset:
     """JPEG baseline, its colours halved in width."""
-    encoded = []
-    for frame in frames:
-        opened = io.BytesIO()
-        Image.fromarray(frame).save(opened, "jpeg", quality=95, subsampling=1)
-        encoded.append(opened.getvalue())
     with_pixels(data, frames, "YBR_FULL_422")
-    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate(encoded), uid.JPEGBaseline8Bit
+    files = [encoded(Image.fromarray(frame), "jpeg", quality=95, subsampling=1) for frame in frames]
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate(files), uid.JPEGBaseline8Bit
     data["PixelData"].VR = "OB"
     data.LossyImageCompression = "01"
     return data
