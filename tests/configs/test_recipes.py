@@ -39,7 +39,7 @@ RECIPES = [
     ("recipes/released_isic", {"pretrained": False, "train#trainer#epoch_length": 2, **SMALL}),
     ("recipes/recommended", SMALL),
     ("recipes/recommended options/ema", SMALL),
-    ("recipes/recommended options/swa options/finetune", {"swa_start": 1, **SMALL}),
+    ("recipes/recommended options/finetune", SMALL),
     ("recipes/recommended options/bf16_cpu options/multi_scale", {"image_size": 64, **SMALL}),
     ("recipes/recommended options/lesion_free", SMALL),
     ("recipes/unet", PVT),
@@ -175,24 +175,6 @@ def test_moving_average_by_hand(pairs, tmp_path):
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)["heads.0.weight"]
     assert torch.allclose(saved, average, atol=1e-7)
     assert not torch.allclose(saved, seen[-1], atol=1e-5)
-
-
-def test_mean_of_epochs_by_hand(pairs, tmp_path):
-    """The plain mean of the weights at the ends of the epochs, that of the validated epoch included."""
-    options = {**TINY, "swa_start": 2, "val_fraction": 0.2, "max_epochs": 4}
-    files = [*TRAIN, *overlays("options/swa")]
-    flow = workflow(files, "training", dataset_dir=pairs, output_dir=tmp_path, **options)
-    keys, ends, validated = ("network", "train#trainer", "validate#evaluator"), [], []
-    network, trainer, evaluator = map(flow.parser.get_parsed_content, keys)
-    weight = network.heads[0].weight
-    trainer.add_event_handler(
-        "ITERATION_COMPLETED",
-        lambda engine: engine.state.iteration % engine.state.epoch_length or ends.append(weight.detach().clone()),
-    )
-    evaluator.add_event_handler("STARTED", lambda e: validated.append(e.network.heads[0].weight.detach().clone()))
-    flow.run()
-    expected = [ends[0], ends[1], (ends[1] + ends[2]) / 2, (ends[1] + ends[2] + ends[3]) / 3]
-    assert all(torch.allclose(found, value, atol=1e-7) for found, value in zip(validated, expected, strict=True))
 
 
 def test_several_processes_keep_what_overlays_start():

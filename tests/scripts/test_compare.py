@@ -143,6 +143,7 @@ def test_rows_are_trained_and_scored_once(tmp_path, monkeypatch):
                "options/ema", "--set", "image_size=32", "batch_size=2", "max_epochs=1", "--rows"]  # fmt: skip
     compare.main([*command, row])
     first = (out / "results.md").read_text()
+    assert (out / "results.png").read_bytes().startswith(b"\x89PNG")
     (folder,) = out.glob("unetv2*/seed1")
     result = json.loads((folder / "result.json").read_text())
     assert 0 < result["epoch_seconds"] < result["wall_seconds"]
