@@ -72,8 +72,8 @@ class Run:
     wall_seconds: float  # of the whole process, on the clock
     cpu_seconds: float  # of the whole process, in all its threads
     folder: Path
-    peak_mb: float = float("nan")  # largest resident memory; tests leave it out
-    parameters: float = float("nan")
+    peak_mb: float = float("nan")  # largest resident memory
+    parameters: float = float("nan")  # their number
 
     @cached_property
     def scores(self) -> dict[str, list[dict[str, str]]]:

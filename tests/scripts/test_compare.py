@@ -21,6 +21,8 @@ def finished(root: Path, row: str, seed: int, rows: list[dict], epochs: int = 4,
     folder = root / row / f"seed{seed}"
     lines = [{"dataset": "set", **line} for line in rows]
     write_csv(folder / "evaluation" / "scores.csv", lines, [*lines[0]])
+    curve = [{"seconds": 1, "val_mean_dice": dice} for dice in ("", 0.5)]
+    write_csv(folder / "metrics.csv", curve, [*curve[0]])
     content = {"row": row, "seed": seed, "terms": TERMS, "epochs": epochs, "epoch_seconds": epochs}
     content |= {"wall_seconds": epochs + 1, "cpu_seconds": cpu, **fields}
     (folder / "result.json").write_text(json.dumps(content))
@@ -41,7 +43,11 @@ def volumes(**cases: list[tuple]) -> list[dict]:
 
 def table(folder: Path, reference: str) -> list[list[str]]:
     """The cells of results.md."""
-    lines = compare.write_results(folder, compare.read_runs(folder, TERMS), [reference]).split("\n\n")[0].splitlines()
+    runs = compare.read_runs(folder, TERMS)
+    lines = compare.write_results(folder, runs, [reference]).split("\n\n")[0].splitlines()
+    every = [one for found in runs.values() for one in found]
+    for line, one in zip(compare.plot(runs).axes[0].lines, every, strict=True):
+        assert line.get_xydata() == pytest.approx(np.array([[2 * one.cpu_seconds / one.wall_seconds / 60, 0.5]]))
     return [line.strip("| ").split(" | ") for line in [lines[0], *lines[2:]]]
 
 
