@@ -11,8 +11,8 @@ A row is the name of a recipe, optionally with its own options; unetv2 stands fo
 rows come before the row's recipe. All rows are compared with the first.
 
 results.md gets a table, results.png the validation Dice against CPU minutes, and scores.csv the scores of every image
-and class, of all finished runs in the output folder. They are not repeated. A run that was stopped starts anew: its
-whole time is counted. One process may use the folder at once.
+and class, of all finished runs in the output folder. Finished runs are not repeated. A stopped one starts anew. Only one
+process at a time may use the folder.
 """
 
 import json
