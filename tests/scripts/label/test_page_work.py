@@ -208,8 +208,8 @@ def test_nothing_found_is_said(server, page):
         list(png(np.zeros((72, 96)))),
     )
     page.open("plain")
-    assert page.text("#status") == "No lesion found."
-    assert page.text("#open_state").endswith(" · predicted · no lesion found")
+    assert page.text("#status") == "No polyp found."
+    assert page.text("#open_state").endswith(" · predicted · no polyp found")
 
 
 def test_unsaved_strokes_elsewhere_are_named_at_the_end(server, page):
