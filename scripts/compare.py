@@ -11,7 +11,7 @@ A row is the name of a recipe, optionally with its own options; unetv2 stands fo
 rows come before the row's recipe. All rows are compared with the first.
 
 results.md gets a table, results.png the validation Dice against CPU minutes, and scores.csv the scores of every image
-and class, of all finished runs in the output folder. Finished runs are not repeated. A stopped one starts anew. Only one
+and class, of all finished runs in the output folder. Finished runs are not repeated. A stopped one starts anew. One
 process at a time may use the folder.
 """
 

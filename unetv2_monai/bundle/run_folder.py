@@ -134,15 +134,15 @@ def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
         return parser.get_parsed_content("datalist")
 
 
-def trained_among(images: Iterable[str], run: Path) -> int:
-    """Count the images that the run in ``run`` trained on: 0 if there is no such run, or its data are elsewhere."""
+def trained_among(images: Iterable[str], run: Path) -> set[str]:
+    """Return the images that the run in ``run`` trained on: none without such a run, or if its data are elsewhere."""
     if not (run / "run.json").is_file():
-        return 0
+        return set()
     try:
         pairs = pairs_of_run(json.loads((run / "run.json").read_text())["config"])["training"]
     except InputError:
-        return 0
-    return len({os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)})
+        return set()
+    return {os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)}
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:

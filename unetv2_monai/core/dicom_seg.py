@@ -135,7 +135,9 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
     for name in names:
         entry = known.get(name)
         if entry is None:
-            raise InputError(f"there is no segment {name!r}, but {', '.join(known)}. Give its codes in your own file.")
+            raise InputError(
+                f"there is no segment {name!r}, but {', '.join(known)}. Set seg, or add codes by seg_codes."
+            )
         if not {"category", "type"} <= entry.keys() <= {*CODES} or {len(code) for code in entry.values()} != {3}:
             raise InputError(f"{file}: {name!r} needs category and type, each as [code, scheme, meaning].")
     return {name: known[name] for name in names}

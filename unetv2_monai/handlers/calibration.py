@@ -88,7 +88,7 @@ class Calibration:
         rows = list(map(json.loads, self.scores.rows))
         found = Detections(row["detected"] for row in rows)
         certainty = choose_certainty(found, **self.asked) if self.asked else self.scores.certainty
-        weights = read_weights(str(self.scores.checkpoint))
+        weights = read_weights(self.scores.checkpoints[0])
         options, images = options_of(weights), len({row["image"] for row in rows})
         total = self.temperature * options.get("calibrated", {}).get("temperature", 1.0)
         options |= {"certainty": certainty, "calibrated": {"temperature": total, "images": images, **self.asked}}

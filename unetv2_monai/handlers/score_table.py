@@ -11,7 +11,7 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from monai.utils import convert_to_numpy, string_list_all_gather
+from monai.utils import convert_to_numpy, ensure_tuple, string_list_all_gather
 
 from ..bundle.context import running_config
 from ..bundle.run_folder import trained_among
@@ -83,7 +83,8 @@ class ScoreTable:
         out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
         certainty: a region counts if its probability reaches this; of several classes all count. Defaults to 0.5.
-        checkpoint: the weights. If their run trained on scored images, a warning says so. Defaults to None: no warning.
+        checkpoint: the weights, or those of an ensemble. If a run of theirs trained on scored images, a warning says
+            so. Defaults to None: no warning.
 
     Raises:
         InputError: when ``output_dir`` cannot be written.
@@ -96,9 +97,9 @@ class ScoreTable:
         out_channels: int = 1,
         surface_tolerance: float = 1.0,
         certainty: float = LOW,
-        checkpoint: str | None = None,
+        checkpoint: str | Sequence[str] | None = None,
     ) -> None:
-        self.output_dir, self.checkpoint = Path(output_dir), None if checkpoint is None else Path(checkpoint)
+        self.output_dir, self.checkpoints = Path(output_dir), [*map(Path, ensure_tuple(checkpoint or ()))]
         self.dataset, self.out_channels = dataset, out_channels
         self.surface_tolerance, self.certainty = surface_tolerance, certainty
         self.point = certainty if out_channels == 1 else 0.0  # regions count from here on
@@ -181,11 +182,11 @@ class ScoreTable:
         write_csv(self.output_dir / "lesions.csv", found, ["dataset", *columns])
         print(table(summary))
         images = {row["image"] for row in rows}
-        run = self.checkpoint and self.checkpoint.parent.parent
-        if run and (seen := trained_among(images, run)):
+        records = [path.parent.parent / "run.json" for path in self.checkpoints]
+        if seen := {image for record in records for image in trained_among(images, record.parent)}:
             print(
-                f"WARNING: {seen} of the {len(images)} scored images were trained on, as {run / 'run.json'} says: "
-                "the scores say nothing of other images"
+                f"WARNING: {len(seen)} of the {len(images)} scored images were trained on, as "
+                f"{', '.join(map(str, records))} says: the scores say nothing of other images"
             )
 
 

@@ -120,6 +120,7 @@ def check_weights(state_dict: Mapping[str, torch.Tensor], network: nn.Module, pa
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file of weights into a network on any device; see :py:func:`read_weights` for files and errors."""
     network.load_state_dict(read_weights(path, network))
+    logger.info(f"All weights of the network come from {path}.")
 
 
 def load_members(network: nn.Module, checkpoints: Sequence[str]) -> list[nn.Module]:
