@@ -4,7 +4,6 @@ Prepare the start of a labelling server: check its images, link them to where MO
 which is its code and the bundle with its weights.
 """
 
-import hashlib
 import json
 import math
 import shutil
@@ -20,6 +19,7 @@ from common.options import refuse_unknown, values_of, with_carried
 from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, list_images
+from unetv2_monai.core.files import sha256_of
 from unetv2_monai.core.listing import is_volume, list_files
 from unetv2_monai.entries import recipe_of
 
@@ -64,7 +64,7 @@ def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
         label = entry["labels"].get("final", {"ext": "", "info": {}})
         image, kept = by_name.get(name + entry["image"]["ext"]), label["info"].get("image")
         file = studies / "labels" / "final" / (name + label["ext"])
-        if image and kept and file.is_file() and hashlib.sha256(image.read_bytes()).hexdigest() != kept:
+        if image and kept and file.is_file() and sha256_of(image) != kept:
             changed += f"\n  {image.name}, labelled in {file}"
     if changed:
         advice = "Restore them, move their labels away, or name another --work_dir."

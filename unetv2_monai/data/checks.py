@@ -154,14 +154,11 @@ def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
     return np.max(found, axis=0)
 
 
-def lesion_share(item: Item, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> float:
+def lesion_share(item: Item, **reading: Any) -> float:
     """Return the share of an image that its masks mark; 0 if they cannot be read, which ``check_pair`` tells."""
-    share = 0.0
-    for label in ensure_tuple(item["label"]):
-        with suppress(Exception):  # image decoders raise almost anything
-            mask = read_mask([label], {"out_channels": out_channels, "colors": colors})
-            share += float((mask > 0).mean())
-    return share
+    with suppress(Exception):  # image decoders raise almost anything
+        return float((read_mask(ensure_tuple(item["label"]), reading) > 0).mean())
+    return 0.0
 
 
 def list_problems(root: Path, problems: Sequence[str]) -> str:
