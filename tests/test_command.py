@@ -94,6 +94,7 @@ def test_folds_run_one_after_another(tmp_path):
     first, second = (" ".join(words) for words in found.values())
     assert first == f"train DIR --folds 2 --max_epochs 3 --fold 0 --output_dir {tmp_path}/fold_0"
     assert second == f"train DIR --folds 2 --max_epochs 3 --fold 1 --output_dir {last.parents[1]} --resume true"
+    assert each_fold(f"train DIR --folds=2 --output_dir={tmp_path} --max_epochs=3".split()) == found
     assert "options/folds.yaml" in command_of(first.split())[5]
     (only,) = each_fold(["evaluate", "DIR", "--folds", "1"]).values()
     assert only[3:] == ["1", "--fold", "0", "--output_dir", "output/fold_0", "--eval_section", "validation"]

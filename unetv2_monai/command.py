@@ -5,7 +5,6 @@ that command, so that you can later use it directly.
 """
 
 import argparse
-import csv
 import os
 import shlex
 import statistics
@@ -161,6 +160,7 @@ def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
     Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
     without ``--fold``. A training that was begun goes on.
     """
+    words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {word: index for index, word in enumerate(words) if index and words[0] in ("train", "evaluate")}
     if "--folds" not in given or "--fold" in given:
         return {}
@@ -180,10 +180,9 @@ def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
 
 def fold_scores(folders: Sequence[Path]) -> str:
     """Return a sentence about the Dice that evaluations have written, of each fold and of all images out of fold."""
-    dice = []
-    for folder in folders:
-        with (folder / "evaluation" / "scores.csv").open(newline="") as opened:
-            dice.append([float(row["dice"]) for row in csv.DictReader(opened)])
+    from .core.files import read_csv  # imported late, since NumPy and Pillow take a while
+
+    dice = [[float(row["dice"]) for row in read_csv(folder / "evaluation" / "scores.csv")] for folder in folders]
     means, pooled = [statistics.fmean(one) for one in dice], statistics.fmean(value for one in dice for value in one)
     each = ", ".join(f"{mean:.3f}" for mean in means)
     return f"Dice out of fold: {pooled:.3f}; of the folds {each}, standard deviation {statistics.pstdev(means):.3f}"
