@@ -121,8 +121,7 @@ def train_and_score(row: str, seed: int, terms: dict[str, Any], output_dir: Path
     network = read_config(files, {**values_of(options), "pretrained": False}).get_parsed_content("network_def")
     seconds = [float(line["seconds"]) for line in read_csv(folder / "metrics.csv")]
     content = {"row": row, "seed": seed, "terms": terms, "epochs": len(seconds), "epoch_seconds": sum(seconds)}
-    content |= {"wall_seconds": used.wall, "cpu_seconds": used.cpu, "peak_mb": used.peak_mb}
-    content["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    content |= {**used, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     write_atomic(folder / "result.json", json.dumps(content) + "\n")
 
 
