@@ -13,7 +13,6 @@ older weights that carry no options, set those that differ from the defaults: --
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 import zipfile
@@ -26,16 +25,14 @@ import yaml
 from common.bundle import BUNDLE, read_config
 from common.command import new_parser, run
 from common.exports import FORMATS, describe, write_onnx
-from common.options import add_set, plain_option, refuse_unknown, values_of, with_carried
+from common.options import add_set, refuse_unknown, values_of, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
-from common.pages import markdown
 
 from unetv2_monai import InputError, __version__, load_weights
 from unetv2_monai.core.files import sha256_of
 from unetv2_monai.entries import Entry, entry_keys, read_entry, recipe_of
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
-NETWORK_MARK = "<!-- the packed network -->"  # in docs/README.md, the model card of a user's own weights
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
@@ -74,30 +71,8 @@ def write_documents(folder: Path, entry: Entry) -> None:
         shutil.copy(entry.folder / "README.md", docs)
     else:
         apply_overlay(metadata, entry.metadata)
-        card = (docs / "README.md").read_text()
-        (docs / "README.md").write_text(card.replace(NETWORK_MARK, network_table(folder)))
         if entry.sha256:
             print(f"{entry.name}: packed with a general model card, since the stored scores are of other weights")
-
-
-def network_table(folder: Path) -> str:
-    """Return a Markdown table of the plain values that the packed configs state about the network."""
-    train, metadata = (json.loads((folder / "configs" / f"{name}.json").read_text()) for name in ("train", "metadata"))
-    formats = metadata["network_data_format"]
-    parameters = sum(parameter.numel() for parameter in new_network(folder / "configs").parameters())
-    encoders = [f"`models/{path.name}`" for path in sorted(folder.glob("models/*.safetensors"))]
-    rows = {
-        "network": f"`{train['network_def']['_target_']}`, {parameters / 1e6:.1f} million parameters",
-        "ImageNet weights of the encoder": ", ".join(encoders) or "none in this package",
-        "input channels": ", ".join(formats["inputs"]["image"]["channel_def"].values()),
-        "classes": ", ".join(f"{key} {name}" for key, name in formats["outputs"]["pred"]["channel_def"].items()),
-        "optimiser": f"`{train['optimizer']['_target_']}`",
-    }
-    for key in ("backbone", "image_size", "max_epochs", "batch_size", "learning_rate"):
-        value = plain_option(train, key)
-        if value is not None and not str(value).startswith(("$", "@")):  # a recipe may have an expression
-            rows[f"`{key}`"] = f"`{value}`"
-    return markdown([{"part or option": key, "value": value} for key, value in rows.items()])
 
 
 def save_onnx(folder: Path) -> str:

@@ -4,7 +4,6 @@
 import contextlib
 import hashlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from unetv2_monai.core.description import BIN_KEY
 
 from ..conftest import ROOT, script
 from ..support.exported import exports_onnx
-from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, refusal, run
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, run
 
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
 pytestmark = [pytest.mark.slow, exports_onnx]
@@ -66,21 +65,6 @@ def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
             assert found.size == eager.size
             assert np.mean(np.asarray(found) != expected) < 0.001
             assert set(np.unique(expected)) == {0, 255}
-
-
-@pytest.mark.parametrize("runtime", FILES)
-def test_missing_file(runtime, pairs, tmp_path):
-    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "checkpoint": "absent.model"}
-    files = [*INFERENCE, *overlays(f"options/inference_{runtime}")]
-    assert "no exported network at absent.model" in refusal(run, files, "inference", **options)
-
-
-def test_torchscript_carries_configs_and_metadata(exported):
-    folder, _ = exported
-    extra = {"inference.json": "", "metadata.json": ""}
-    torch.jit.load(folder / "model.ts", _extra_files=extra)
-    assert json.loads(extra["inference.json"])["image_size"] == 64
-    assert json.loads(extra["metadata.json"])["version"]
 
 
 def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():

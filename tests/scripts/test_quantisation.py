@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from common import exports
-from common.exports import FORMATS, Job, describe, export, images_of, inference_config
+from common.exports import FORMATS, Job, describe, export
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
-from unetv2_monai import InputError, UNetV2, list_images
+from unetv2_monai import InputError, UNetV2
 from unetv2_monai.core.description import KEY
 
 from ..conftest import draw_pairs, script
@@ -131,13 +131,6 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     export_int8()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["model_int8.bin", "model_int8.xml"]
     assert not any(b"an export of before" in path.read_bytes() for path in tmp_path.iterdir())
-
-
-def test_images_are_spread_over_the_folder(pairs):
-    parser, items = inference_config({"image_size": 32}), list_images(str(pairs))
-    every, some = images_of(items, parser), images_of(items, parser, 3)
-    assert (len(every), len(some)) == (6, 3)
-    assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
 
 
 @pytest.mark.slow
