@@ -23,6 +23,7 @@ from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
+from .data import soft_items as soft_items
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
@@ -37,6 +38,7 @@ from .inferers import FunctionNetwork as FunctionNetwork
 from .inferers import OpenVINONetwork as OpenVINONetwork
 from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
+from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2

@@ -186,6 +186,12 @@ OPTIONS: dict[str, dict[str, Option]] = {
         ),
         "folds": Option(POSITIVE, "number of folds", files=("options/folds",)),
         "fold": Option(NATURAL, "the fold that is held out for validation, from 0", files=("options/folds",)),
+        "soft_dir": Option(
+            or_null(PATH), "folder of the probabilities of the training images", files=("options/distil",)
+        ),
+        "more_images": Option(
+            or_null(PATH), "folder of further images to train on, without masks", files=("options/distil",)
+        ),
         "growth": Option(
             SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("recipes/recommended",)
         ),
