@@ -30,11 +30,10 @@ from common.bundle import CONFIGS, read_config, run_bundle
 from common.command import new_parser, run
 from common.options import add_set, key_and_text, values_of
 from common.pages import markdown, new_figure, to_png
-from scipy.stats import bootstrap
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import read_csv, write_atomic, write_csv
-from unetv2_monai.metrics import count_scores
+from unetv2_monai.metrics import bootstrap_interval, count_scores
 
 OPTION = re.compile(r"(?:[\[{][^=]*[\]}]|[^,])+")  # text up to a comma; lists and dicts are kept whole
 SCORES = ("dice", "iou", "hd95", "surface_dice")
@@ -121,8 +120,7 @@ def train_and_score(row: str, seed: int, terms: dict[str, Any], output_dir: Path
     network = read_config(files, {**values_of(options), "pretrained": False}).get_parsed_content("network_def")
     seconds = [float(line["seconds"]) for line in read_csv(folder / "metrics.csv")]
     content = {"row": row, "seed": seed, "terms": terms, "epochs": len(seconds), "epoch_seconds": sum(seconds)}
-    content |= {"wall_seconds": used.wall, "cpu_seconds": used.cpu, "peak_mb": used.peak_mb}
-    content["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    content |= {**used, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     write_atomic(folder / "result.json", json.dumps(content) + "\n")
 
 
@@ -201,10 +199,9 @@ def paired_difference(scores: np.ndarray, reference: np.ndarray, resamples: int 
 
     # SciPy resamples the indices of both separately. It refuses samples of one, so a single index is given twice.
     places = [np.arange(size) if size > 1 else np.zeros(2, int) for size in difference.shape]
-    low, high = bootstrap(
-        places, mean, vectorized=True, n_resamples=resamples, batch=500, method="percentile", random_state=0
-    ).confidence_interval
-    return float(difference.mean()), float(low), float(high)
+    whole = float(difference.mean())
+    low, high = bootstrap_interval(places, mean, resamples, paired=False) or (whole, whole)
+    return whole, low, high
 
 
 def plot(results: Mapping[str, Sequence[Run]]) -> Any:

@@ -15,6 +15,7 @@ older weights that carry no options, set those that differ from the defaults: --
 import argparse
 import json
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -128,7 +129,7 @@ def write_large_files(folder: Path, url: str) -> None:
         weights.parent.rmdir()
 
 
-def write_zip(folder: Path, target: Path) -> None:
+def write_zip(folder: Path, target: Path) -> Path:
     """Write a zip that is the same for the same files: names are sorted, dates and modes are constant."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -136,14 +137,14 @@ def write_zip(folder: Path, target: Path) -> None:
             entry.external_attr = 0o644 << 16
             entry.create_system = 3  # Unix, wherever it is made
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    return target
 
 
 def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
     """Write one package and its zip: without weights if ``weights_url`` is given, with an ONNX file if possible."""
-    unfinished = target.with_name(target.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    folder, archive = unfinished / entry.name, unfinished / "archive.zip"
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as unfinished:
+        folder, archive = Path(unfinished, "package", entry.name), target.with_name(f"{target.name}.zip")
         copy_bundle(folder, entry.options, entry.recipe)
         copy_encoder(folder)
         save_weights(entry.weights, folder / "configs", folder / "models" / "model.pt")
@@ -155,13 +156,9 @@ def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Pat
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = "".join(f"{sha256_of(path)}  {path.relative_to(folder)}\n" for path in files)
         (folder / "SHA256SUMS").write_text(sums)
-        write_zip(folder, archive)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    archive = archive.rename(target.with_name(target.name + ".zip"))
-    unfinished.rename(target)
+        write_zip(folder, Path(unfinished, archive.name)).replace(archive)
+        shutil.rmtree(target, ignore_errors=True)
+        folder.parent.rename(target)
     return archive
 
 

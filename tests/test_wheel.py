@@ -94,16 +94,6 @@ def test_segment(unetv2, tmp_path):
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
 
 
-def test_train_evaluate_and_report(unetv2, tmp_path):
-    draw_pairs(tmp_path / "data", 6)
-    unetv2("train", "data", "--with", "recommended", "--image_size", "32", "--batch_size", "3", "--max_epochs", "1")
-    assert (tmp_path / "output" / "models" / "model.pt").is_file()
-    unetv2("evaluate", "data", "--with", "recommended")
-    assert (tmp_path / "output" / "evaluation" / "scores.csv").is_file()
-    unetv2("report", "output")
-    assert (tmp_path / "output" / "report.html").is_file()
-
-
 def test_package(unetv2, tmp_path):
     """It runs as one of the repository does; it has no scripts, nor a bundle in its package."""
     unetv2("package", "--entry", "skin_lesions", "--no_onnx")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from common.packing import copy_bundle, new_network
-from monai.bundle import ckpt_export, load, verify_metadata, verify_net_in_out
+from monai.bundle import load, verify_metadata, verify_net_in_out
 
 from unetv2_monai import InputError, __version__, entries
 from unetv2_monai.handlers.score_table import group_name, score_cells
@@ -175,25 +175,6 @@ def test_a_packed_volume_network_runs_as_it_is(volumes, tmp_path, monkeypatch):
     np.testing.assert_allclose(label.affine, affine, atol=1e-6)
     assert np.bincount(np.ravel(label.dataobj)).max() < 0.99 * values.size  # several classes
     np.testing.assert_array_equal(np.asarray(label.dataobj), np.asarray(expected.dataobj))
-
-
-@pytest.mark.slow
-def test_torchscript_of_a_package_of_volumes(volumes, tmp_path):
-    """As the card says to export it: the labels of inference.json."""
-    configs = volumes / "configs"
-    values = np.random.default_rng(0).normal(70, 9, (30, 40, 50)).astype(np.float32)
-    write_volume(tmp_path / "in" / "one.nii.gz", values)
-    script = tmp_path / "model.ts"
-    ckpt_export(
-        net_id="network_def", filepath=str(script), ckpt_file=str(volumes / "models" / "model.pt"),
-        meta_file=str(configs / "metadata.json"), config_file=str(configs / "inference.json"),
-    )  # fmt: skip
-    files = [str(configs / "inference.json"), str(configs / "options" / "inference_torchscript.yaml")]
-    for name, some, options in (("a", files[:1], {}), ("b", files, {"checkpoint": str(script)})):
-        run(some, "inference", dataset_dir=str(tmp_path / "in"), output_dir=str(tmp_path / name), **options)
-    a, b = (np.asarray(nibabel.load(tmp_path / name / "one.nii.gz").dataobj) for name in "ab")
-    assert len(np.unique(a)) > 1
-    assert (a == b).mean() > 0.9999
 
 
 @pytest.fixture

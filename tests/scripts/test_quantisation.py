@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """int8: what stays in float32, what survives, and which files and folders are refused."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from common import exports
-from common.exports import FORMATS, export, images_of, inference_config
+from common.exports import FORMATS, Job, describe, export, images_of, inference_config
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
 from unetv2_monai import InputError, UNetV2, list_images
@@ -112,10 +111,10 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     """A file that marks bright pixels instead of none: a Dice of 0 with the network's masks."""
 
     def export_int8() -> None:
-        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+        export(write, Job(network, options, describe(options), bright), tmp_path, bright)
 
-    write = replace(FORMATS["openvino_int8"], export=lambda job, target: str(write_bright(target, job.description)))
-    monkeypatch.setitem(FORMATS, "openvino_int8", write)
+    options = {"backbone": "pvt_v2_b0"}
+    write = FORMATS["openvino_int8"]._replace(export=lambda job, made: str(write_bright(made, job.description)))
     monkeypatch.setattr(exports, "LEAST_DICE", least)
     network = UNetV2(backbone="pvt_v2_b0").eval()
     torch.nn.init.constant_(network.heads[0].bias, -100.0)
