@@ -304,10 +304,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--masks_dir", default="", help="folder of the masks (default: that of the images)")
     parser.add_argument("--mask_suffix", default="", help="end of the masks' names (default: none)")
     parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
+    parser.add_argument("--ignore_label", type=int, help="value of unknown pixels in the masks (default: none)")
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
     out_channels = arguments.out_channels
-    reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
+    reading = {"out_channels": out_channels, "colors": arguments.mask_colors, "ignore_label": arguments.ignore_label}
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def check_pair(
     out_channels: int = 1,
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
 ) -> tuple[float, float] | None:
     """
     Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ.
@@ -68,7 +70,7 @@ def check_pair(
         )
     image, window = examined(item["image"], in_channels)
     for label in labels:
-        mask = mask_size(label, out_channels, colors)
+        mask = mask_size(label, out_channels, colors, ignore_label)
         if image != mask:
             by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
             raise InputError(f"{label}: mask of {by}, but {Path(first).name} is {image_by}")
@@ -150,20 +152,31 @@ def examined(
     return shape[:3], None
 
 
-def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
+def mask_size(
+    path: str,
+    out_channels: int | None = None,
+    colors: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
     refuse_waiting(path)
     if not is_volume(path):
-        channels = out_channels
-        return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
+        if out_channels is None:
+            return _decoded_size(path, lambda opened: opened)
+        return _decoded_size(
+            path, partial(to_mask, out_channels=out_channels, colors=colors, ignore_label=ignore_label)
+        )
     values = read_volume(path)
     if out_channels is not None:
-        check_label_values(path, values, out_channels)
+        check_label_values(path, values, out_channels, ignore_label)
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
 
 
 def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
+    """
+    Return the class indices, joined; unknown pixels are background. Their shape is (height, width), or (dim_0, dim_1,
+    dim_2) for a volume.
+    """
     found = []
     for path in paths:
         if is_volume(path):
@@ -172,7 +185,8 @@ def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
         else:
             with Image.open(path) as opened:
                 found.append(np.asarray(to_mask(opened, **reading)))
-    return np.max(found, axis=0)
+    joined = np.max(found, axis=0)
+    return np.where(joined == reading.get("ignore_label"), 0, joined)
 
 
 def lesion_share(item: Item, **reading: Any) -> float:
