@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
+    "bundle.disk_cache": ["DiskCacheDataset"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
     "core.dicom_seg": ["SegFiles"],
@@ -32,6 +33,7 @@ PLACES = {
     "handlers.score_table": ["ScoreTable"],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["SoftDiceCELoss", "StructureLoss"],
+    "masked": ["ClearIgnoredd", "ignoring"],
     "networks": ["SDI", "UNetV2", "load_members", "load_weights"],
     "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],
