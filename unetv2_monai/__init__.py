@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
+    "bundle.disk_cache": ["DiskCacheDataset"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
     "core.dicom_seg": ["SegFiles"],
@@ -23,7 +24,7 @@ PLACES = {
     "core.places": ["bundle_dir"],
     "data": [
         *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
-        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
+        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist", "soft_items"),
     ],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
@@ -31,7 +32,8 @@ PLACES = {
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],
     "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
-    "losses": ["StructureLoss"],
+    "losses": ["SoftDiceCELoss", "StructureLoss"],
+    "masked": ["ClearIgnoredd", "ignoring"],
     "networks": ["SDI", "UNetV2", "load_members", "load_weights"],
     "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],

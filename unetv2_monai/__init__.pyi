@@ -2,6 +2,7 @@
 # The names of __init__.py, for type checkers and editors.
 
 from .bfloat16 import fast_muon as fast_muon
+from .bundle.disk_cache import DiskCacheDataset as DiskCacheDataset
 from .bundle.prepare import prepare as prepare
 from .bundle.run_folder import start_run as start_run
 from .core.dicom_seg import SegFiles as SegFiles
@@ -23,6 +24,7 @@ from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
+from .data import soft_items as soft_items
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
@@ -37,7 +39,10 @@ from .inferers import FunctionNetwork as FunctionNetwork
 from .inferers import OpenVINONetwork as OpenVINONetwork
 from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
+from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
+from .masked import ClearIgnoredd as ClearIgnoredd
+from .masked import ignoring as ignoring
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
 from .networks import load_members as load_members
