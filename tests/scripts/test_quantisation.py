@@ -7,22 +7,19 @@ import numpy as np
 import pytest
 import torch
 from common import exports
-from common.exports import FORMATS, Job, describe, export
+from common.exports import FORMATS, Job, describe, export, images_of, inference_config
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
-from unetv2_monai import InputError, UNetV2
+from unetv2_monai import InputError, UNetV2, list_images
 from unetv2_monai.core.description import KEY
 
 from ..conftest import draw_pairs, script
 from ..support.exported import description, write_bright
-from ..support.workflow import CONFIGS
 
 pytest.importorskip("openvino")
 
 import openvino
 from openvino import opset13 as ops
-
-SHIPPED = CONFIGS.parent / "models" / "model.pt"
 
 
 def small_model() -> Any:
@@ -133,21 +130,8 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     assert not any(b"an export of before" in path.read_bytes() for path in tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_shipped_weights(real_data, tmp_path, capsys):
-    pytest.importorskip("nncf")
-    pytest.importorskip("onnxscript")
-    train, test, out = tmp_path / "train", tmp_path / "test", tmp_path / "out"
-    for folder, source, step in ((train, "polyp/train", 20), (test, "polyp/test/kvasir", 4)):
-        folder.mkdir()
-        for path in sorted((real_data / source / "images").iterdir())[::step]:
-            (folder / path.name).symlink_to(path)
-    command = ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(out)]
-    script("export").main([*command, "--calibrate", str(train), "--images", str(test)])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|") and "int8" in line]
-    row = [cell.strip() for cell in line.split("|")]
-    assert row[2] == "`model_int8.xml`"
-    assert float(row[3]) < 5  # MB, of 13 in float32
-    assert float(row[7]) > 0.99
-    script("segment").main([str(out / "model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
-    assert len([*(tmp_path / "masks").glob("*.png")]) == 25
+def test_images_are_spread_over_the_folder(pairs):
+    parser, items = inference_config({"image_size": 32}), list_images(str(pairs))
+    every, some = images_of(items, parser), images_of(items, parser, 3)
+    assert (len(every), len(some)) == (6, 3)
+    assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
