@@ -307,16 +307,6 @@ def test_smoothing_starts_anew_with_another_view():
     assert [output.highest for output in results._smoothed(outputs, 0.5)] == pytest.approx([0.9, 0.7, 0.1, 0.3])
 
 
-def test_a_mask_lies_where_the_view_is(tmp_path):
-    """The view is as large as the network, so that nothing is interpolated."""
-    image = scene(np.s_[10:90, 20:100]) // 2
-    image[30:50, 40:70] = 220
-    video = write_video(tmp_path / "clip.mkv", [image] * 3, codec="ffv1", pix_fmt="bgr0")
-    model = write_bright(tmp_path / "model.xml", description((82, 82), view="endoscope"))
-    for row in segment_clip(model, video)[0]:
-        assert [int(row[key]) for key in ("left", "top", "width", "height")] == [40, 30, 30, 20]
-
-
 def stop_at(monkeypatch, name: str) -> None:
     """Ctrl-C when the frame of that number is next."""
     results = clips.results
