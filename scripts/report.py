@@ -196,7 +196,7 @@ def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
     """Draw three panels side by side: the image alone, with its mask's outline, and with its prediction's outline."""
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
-    return side_by_side(panels, [title], height)
+    return side_by_side(panels, title, height)
 
 
 def thumbnail(segmented: Segmented) -> str:
