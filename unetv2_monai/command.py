@@ -66,6 +66,7 @@ SCRIPTS = {
     "check": Script(
         "check_data.py", "--dataset_dir", "look for problems in a data set", ("--output_dir", "output/check")
     ),
+    "plan": Script("plan.py", "--dataset_dir", "choose a training's options by its data"),
     "export": Script("export.py", "--checkpoint", "write weights for ONNX Runtime, OpenVINO, TorchScript"),
     "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
     "labels": Script("labels.py", "", "convert masks from and to COCO, labelme, CVAT and Label Studio"),
