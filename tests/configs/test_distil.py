@@ -90,7 +90,7 @@ def test_what_is_refused(soft, tmp_path):
     soft_map(folder / "more_0.png", width=30)
     message = refused(soft)
     assert message.startswith(f"2 problems in {folder}")
-    assert "more_0.png: probabilities of 30 x 48, but more_0.png is 60 x 48" in message
+    assert "more_0.png: mask of 30 x 48, but more_0.png is 60 x 48" in message
     assert f"more_1.png: has no {folder}/more_1.png" in message
     write_image(folder / "more_0.png", np.zeros((48, 60), np.uint8))
     assert "holds no probabilities, which have 16 bits; its mode is L" in refused(soft)

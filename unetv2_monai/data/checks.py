@@ -41,13 +41,13 @@ def check_each(items: Sequence[Item], check: Callable[[Item], object]) -> list[s
 
 def check_pair(
     item: Item,
-    out_channels: int = 1,
+    out_channels: int | None = 1,
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
 ) -> None:
     """Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ."""
     first, labels = ensure_tuple(item["image"])[0], ensure_tuple(item["label"])
-    if len(labels) > 1 and out_channels > 1:
+    if len(labels) > 1 and out_channels != 1:
         names = ", ".join(Path(label).name for label in labels)
         raise InputError(
             f"{first}: has {len(labels)} masks, {names}. They are joined for one class only: save one mask that holds "
