@@ -23,7 +23,9 @@ class AgreementTable:
 
     def __init__(self, output_dir: str, network: Any, go_on: bool = False) -> None:
         if not isinstance(network, Ensemble):
-            raise InputError("one network has no agreement: give options/ensemble.yaml before inference_agreement.yaml.")
+            raise InputError(
+                "one network has no agreement: give ensemble before agreement (--with ensemble agreement)."
+            )
         self.path, self.go_on = Path(output_dir) / "images.csv", go_on
 
     def attach(self, engine: Engine) -> None:
