@@ -36,7 +36,7 @@ from tqdm.contrib.concurrent import thread_map
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.images import read_image, to_rgb
+from unetv2_monai.core.images import read_picture
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.overlay import MASK_COLOR, boxed, outlined
 from unetv2_monai.core.view import View, find_view
@@ -69,7 +69,8 @@ WARNINGS = {
     "nearly the same image twice in a split": "frames of one video, or resized copies",
     "class that never occurs": "it cannot be learned or scored: labels are missing, or --out_channels is wrong",
     "masks cover most of most images": "inside and outside exchanged?",
-    "hardly any contrast": "values of 12 bits in 16, or from 0 to 1? Convert the images to 8 bits",
+    "hardly any contrast": "the images are nearly of one colour",
+    "grey values with a window": "percentiles 0.5 and 99.5 of each image become black and white",
     "image that its EXIF turns": "look whether its mask is turned, too",
     "wide dark border": "frames of an endoscope? options/endoscopy.yaml crops them, as drawn",
     "mask on the dark border": "options/endoscopy.yaml would cut it",
@@ -92,8 +93,9 @@ class Facts:
     ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
     found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
     should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
-    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image. ``view`` is the picture within a
-    dark border, ``seen`` its share of the image, and ``cut`` the share of the lesion that lies outside.
+    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image. ``window`` is that of
+    ``to_rgb``. ``view`` is the picture within a dark border, ``seen`` its share of the image, and ``cut`` the share of
+    the lesion that lies outside.
     """
 
     split: str
@@ -108,6 +110,7 @@ class Facts:
     spacing: tuple[float, ...] = ()
     contrast: int = 255
     turned: bool = False
+    window: tuple[float, float] | None = None
     view: View | None = None
     seen: float = 1.0
     cut: float = 0.0
@@ -133,11 +136,10 @@ def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Fac
 
 
 def about_image(path: str) -> dict[str, Any]:
-    if path.lower().endswith(".dcm"):
-        mode, turned, image = "DICOM", 1, Image.fromarray(read_image(Path(path)))
-    else:
+    mode, turned, image = "DICOM", 1, read_picture(Path(path))
+    if not path.lower().endswith(".dcm"):
         with Image.open(path) as opened:
-            mode, turned, image = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1), to_rgb(opened)
+            mode, turned = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1)
     fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
     return {
         "size": image.size,
@@ -146,6 +148,7 @@ def about_image(path: str) -> dict[str, Any]:
         "traits": {"several colour modes": mode},
         "turned": turned != 1,
         "contrast": int(np.ptp(np.asarray(image), axis=(0, 1)).max()),
+        "window": image.info.get("window"),
         "view": find_view(np.asarray(image)),
     }
 
@@ -179,6 +182,7 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
     flat = [fact for fact in facts if not is_volume(fact.image)]  # volumes are not resized
     for kind, text, chosen in (
         ("hardly any contrast", "{0.lesion:.2%}", [fact for fact in flat if fact.contrast < LEAST_CONTRAST]),
+        ("grey values with a window", "{0.window[0]:.4g} to {0.window[1]:.4g}", [fact for fact in flat if fact.window]),
         ("image that its EXIF turns", "{0.lesion:.2%}", [fact for fact in flat if fact.turned]),
         ("wide dark border", "{0.seen:.0%} is picture", [fact for fact in flat if fact.seen < FRAMED]),
         ("mask on the dark border", "{0.cut:.1%} of the lesion", [fact for fact in flat if fact.lesion and fact.cut]),
@@ -300,10 +304,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--masks_dir", default="", help="folder of the masks (default: that of the images)")
     parser.add_argument("--mask_suffix", default="", help="end of the masks' names (default: none)")
     parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
+    parser.add_argument("--ignore_label", type=int, help="value of unknown pixels in the masks (default: none)")
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
     out_channels = arguments.out_channels
-    reading = {"out_channels": out_channels, "colors": arguments.mask_colors}
+    reading = {"out_channels": out_channels, "colors": arguments.mask_colors, "ignore_label": arguments.ignore_label}
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}

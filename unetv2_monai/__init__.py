@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
+    "bundle.disk_cache": ["DiskCacheDataset"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
     "core.dicom_seg": ["SegFiles"],
@@ -36,6 +37,7 @@ PLACES = {
         "SlabInferer",
     ],
     "losses": ["SoftDiceCELoss", "StructureLoss"],
+    "masked": ["ClearIgnoredd", "ignoring"],
     "metrics": ["agreement"],
     "networks": ["SDI", "UNetV2", "load_members", "load_weights"],
     "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],

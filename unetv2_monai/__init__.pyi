@@ -2,6 +2,7 @@
 # The names of __init__.py, for type checkers and editors.
 
 from .bfloat16 import fast_muon as fast_muon
+from .bundle.disk_cache import DiskCacheDataset as DiskCacheDataset
 from .bundle.prepare import prepare as prepare
 from .bundle.run_folder import start_run as start_run
 from .core.dicom_seg import SegFiles as SegFiles
@@ -42,6 +43,8 @@ from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
 from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
+from .masked import ClearIgnoredd as ClearIgnoredd
+from .masked import ignoring as ignoring
 from .metrics import agreement as agreement
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2

@@ -56,6 +56,7 @@ RECIPES = [
     ("options/gpu_fast", {"compile": False, **SMALL}),
     ("recipes/recommended options/gpu_fast", {"compile": False, "backbone": "pvt_v2_b0", **SMALL}),
     ("options/loss_structure", SMALL),
+    ("recipes/recommended options/mask_colors options/ignore options/multi_scale", {"image_size": 64, **SMALL}),
     ("options/loss_focal options/endoscopy", SMALL),
     ("options/loss_tversky options/early_stop options/time_limit", SMALL),
 ]
@@ -88,7 +89,7 @@ def test_recipes(names, options, pairs, tmp_path):
 def test_every_recipe_is_tested():
     tested = set(re.findall(r"(?:recipes|options)/\w+", str(RECIPES)))
     elsewhere = "volumes volumes_metadata released_isic_inference tensorboard_images tta sliding mask_colors"
-    elsewhere += " folders calibrate folds ensemble distil"
+    elsewhere += " folders calibrate folds ensemble distil disk_cache"
     paths = [path for folder in ("recipes", "options") for path in (CONFIGS / folder).glob("[!i]*.yaml")]
     assert {f"{p.parent.name}/{p.stem}" for p in paths if p.stem not in elsewhere.split()} <= tested
 

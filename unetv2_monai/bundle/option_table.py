@@ -186,6 +186,14 @@ OPTIONS: dict[str, dict[str, Option]] = {
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
             files=("options/mask_colors",),
         ),
+        "cache_dir": Option(
+            PATH, "folder of the decoded images", "`<bundle_root>/output/cache`", ("options/disk_cache",)
+        ),
+        "ignore_label": Option(
+            Kind("an integer from 1 to 255", lambda value: is_integer(value, 1) and value < 256),
+            "value of the pixels whose class is unknown, in masks of several classes or in `mask_colors`",
+            files=("options/ignore",),
+        ),
         "folds": Option(POSITIVE, "number of folds", files=("options/folds",)),
         "fold": Option(NATURAL, "the fold that is held out for validation, from 0", files=("options/folds",)),
         "soft_dir": Option(

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 FREE = {
     *("bundle_root", "bundle_dir", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data", "cache_rate"),
     *("num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval", "max_epochs"),
-    *("max_hours", "time_limit", "initialize"),
+    *("max_hours", "time_limit", "initialize", "cache_dir"),
 }
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 

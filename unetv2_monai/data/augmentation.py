@@ -175,7 +175,7 @@ class MultiScaleBatch:
     Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
 
     Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
-    soft at their outlines. Masks of several classes cannot be mixed, so they are resized by the nearest pixel.
+    soft at their outlines. Masks of several classes, or with unknown pixels, are resized by the nearest pixel.
 
     Args:
         scales: factors of the images' size, which is rounded to multiples of 32, the encoder's largest stride.
@@ -196,6 +196,6 @@ class MultiScaleBatch:
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
         size = _scaled(image.shape[2:], scale)
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
-        if self.out_channels > 1:
+        if self.out_channels > 1 or label.max() > 1:  # which is ignore_label
             return image, F.interpolate(label, size, mode="nearest-exact")
         return image, F.interpolate(label, size, mode="bilinear", align_corners=True)

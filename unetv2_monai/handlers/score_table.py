@@ -9,6 +9,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
+import torch
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from monai.utils import convert_to_numpy, ensure_tuple, string_list_all_gather
@@ -131,7 +132,10 @@ class ScoreTable:
         one_logit = output["pred"].ndim == 4 and output["pred"].shape[1] == 1  # of an ensemble several
         logits = self.heads.logits(output["pred"]) if self.heads and one_logit else None
         if logits is not None:
-            self.released = [released_scores(one, label) for one, label in zip(logits, labels)]
+            self.released = [
+                released_scores(one, label) if label.max() <= 1 else {}  # with unknown pixels
+                for one, label in zip(logits, labels)
+            ]
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
@@ -139,11 +143,12 @@ class ScoreTable:
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
+                valid = output.get("valid", torch.ones_like(label)[None])[0].bool()  # without unknown pixels
                 tp, fp = (pred & label).sum().item(), (pred & ~label).sum().item()
                 fn = (~pred & label).sum().item()
                 row = {"dataset": item.get("dataset", self.dataset)}
                 row |= {"image": str(item["image"].meta["filename_or_obj"]), "class": max(channel, 1)}
-                row |= count_scores(tp, fp, fn) | {"mae": (prob - label.float()).abs().mean().item()}
+                row |= count_scores(tp, fp, fn) | {"mae": (prob - label.float()).abs()[valid].mean().item()}
                 spacing = getattr(output["label"], "pixdim", None)
                 row["hd95"] = hausdorff_95(pred, label, spacing)
                 if label.ndim == 3:
@@ -151,8 +156,8 @@ class ScoreTable:
                 row |= released
                 if "agreement" in output:
                     row["agreement"] = output["agreement"][max(channel, 1) - 1].item()
-                row |= {"tp": tp, "fp": fp, "fn": fn, "tn": label.numel() - tp - fp - fn}
-                row["bins"] = calibration_bins(prob, label).tolist()
+                row |= {"tp": tp, "fp": fp, "fn": fn, "tn": int(valid.sum()) - tp - fp - fn}
+                row["bins"] = calibration_bins(prob[valid], label[valid]).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
                 shown, marked, lesion = map(convert_to_numpy, (prob, pred | (prob >= LOW), label))
                 row["detected"] = detect(shown, marked, lesion, self.point)
