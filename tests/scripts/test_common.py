@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: --help, how they end, options, tables, figures and pictures."""
+"""What the commands share: --help, how they end, options, commands of the bundle, tables, figures and pictures."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
+import time
 from unittest.mock import Mock
 
 import nibabel
 import numpy as np
 import pytest
 from common import pages
+from common.bundle import run_bundle
 from common.command import run
 from common.options import add_set, refuse_unknown, values_of
 from common.pages import markdown
@@ -96,6 +100,27 @@ def test_a_table_has_all_columns():
     assert markdown([{"a": 1, "b": "x"}, {"b": "y", "c": 2.5}]).splitlines() == [
         "| a | b | c |", "|---|---|---|", "| 1 | x | - |", "| - | y | 2.5 |",
     ]  # fmt: skip
+
+
+def test_a_command_of_the_bundle_that_fails_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"(?s)^inference failed, see .*log: .*holds no image"):
+        run_bundle("inference", ["inference.json"], {"dataset_dir": tmp_path}, log=tmp_path / "log")
+
+
+def test_a_command_ends_with_the_one_that_runs_it(tmp_path):
+    python, number = tmp_path / "python", tmp_path / "number"
+    python.write_text(f"#!/bin/sh\necho $$ > {number}.part\nmv {number}.part {number}\nexec sleep 60\n")
+    python.chmod(0o755)
+    own = f"from common import bundle; bundle.sys.executable = {str(python)!r}; "
+    own += f"bundle.run_bundle('training', [], {{}}, bundle.Path({str(tmp_path / 'log')!r}))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
+    outer = subprocess.Popen([sys.executable, "-c", own], env=environment, stderr=subprocess.DEVNULL)
+    while outer.poll() is None and not number.exists():
+        time.sleep(0.1)
+    outer.terminate()
+    assert outer.wait(30) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(number.read_text()), 0)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
