@@ -240,7 +240,7 @@ def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
             )
         seen |= {line["image"] for line in one.lines}
         for line in one.lines:
-            row = {key: value if key in text else float(value) for key, value in line.items()}
+            row = {key: value if key in text else float(value or "nan") for key, value in line.items()}
             rows.setdefault(group_name(row, folds[0].several), []).append(row)
     bins = {name: [one.summary[name]["calibration"] for one in folds if name in one.summary] for name in rows}
     return {name: summarise(group, np.sum(bins[name], axis=0)) for name, group in rows.items()}

@@ -81,7 +81,7 @@ def test_what_is_refused(members, tmp_path):
 
     assert "takes two files of weights or more, got 1" in refusal(build, members[:1])
     message = refusal(build, None, "options/inference_agreement", part="handlers")
-    assert "give options/ensemble.yaml before inference_agreement.yaml" in message
+    assert "give ensemble before agreement" in message
     assert "takes one network" in refusal(SlabInferer(32), torch.zeros(1, 1, 32, 32, 32), Ensemble([]))
     weights = torch.load(members[1], weights_only=True)
     torch.save(with_options(weights, {"image_size": [64, 64]}), members[1])
