@@ -32,9 +32,9 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
 def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> float:
     """
     Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is the
-    command. Raises InputError with its last message when the command fails.
+    command. Returns its largest resident memory in MB of 10^6 bytes, which is at least that of this process.
 
-    Returns the command's largest resident memory in MB of 10^6 bytes.
+    Raises InputError with its last message when the command fails.
     """
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", run_id]
     command += ["--config_file", str([str(CONFIGS / name) for name in files])]
@@ -53,5 +53,4 @@ def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], lo
         text = "\n" + log.read_text().strip()
         _, found, message = text.rpartition("\nerror: ")  # of an InputError; else the end of a traceback
         raise InputError(f"{run_id} failed, see {log}: {message[:2000] if found else text[-2000:]}")
-    # the peak is at least the memory of this process, which imports less than a training does
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return float(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)
