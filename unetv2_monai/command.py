@@ -170,10 +170,12 @@ def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
         raise InputError(f"--folds must be a positive integer, got {count!r}.")
     at = given.get("--output_dir", len(words))
     root, kept = Path("".join(words[at + 1 : at + 2]) or "output"), [*words[:at], *words[at + 2 :]]
+    section = "".join(words[given.get("--eval_section", len(words)) + 1 :][:1])
     runs = {}
     for fold in range(int(count)):
         folder = root / f"fold_{fold}"
         late = ["--eval_section", "validation"] if words[0] == "evaluate" else []
+        late = ["--eval_dir", str(folder / f"evaluation_{section}")] if section not in ("", "validation") else late
         late = ["--resume", "true"] if not late and (folder / "models" / "last.pt").is_file() else late
         runs[folder] = [*kept, "--fold", str(fold), "--output_dir", str(folder), *late]
     return runs
@@ -215,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             os.execv(sys.executable, [sys.executable, *command])
         if status := subprocess.run([sys.executable, *command]).returncode:
             sys.exit(status)
-    if words[0] == "evaluate":
+    if words[0] == "evaluate" and "validation" in commands[0]:
         print(fold_scores([*folds]))
 
 
