@@ -183,7 +183,6 @@ def plan_volumes(plan: Plan, facts: Sequence[Facts]) -> None:
     while patch.prod() > VOXELS:
         patch[patch.argmax()] -= 8
     plan.set("image_size", patch.tolist(), f"the patch: the median volume in multiples of 8, up to {VOXELS} voxels")
-    plan.keep("batch_size 2", "as nnU-Net's least; a larger patch is worth more.")
 
 
 def plan_classes(plan: Plan, facts: Sequence[Facts], out_channels: int) -> None:
