@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from common.command import new_parser, run
-from common.exports import FORMATS, export, images_of, inference_config
+from common.exports import FORMATS, Job, describe, export, images_of, inference_config
 from common.options import add_set, refuse_unknown, values_of, with_carried
 from common.quantisation import CALIBRATION_IMAGES, LEAST_IMAGES
 from monai.bundle import ConfigParser
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     network = config.get_parsed_content("network_def").eval()
     load_weights(network, arguments.checkpoint)
     calibration = _calibration(arguments.calibrate, config) if arguments.calibrate else []
+    job = Job(network, options, describe(options, arguments.checkpoint), calibration)
     folder = arguments.output_dir or arguments.checkpoint.parent
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -65,12 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     inputs = f"{len(images)} images" if images else "noise"
     print(f"| runtime | file | size (MB) | opset | max. difference | largest logit | Dice, {inputs} |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in formats:
-        one = FORMATS[name]
+    for one in map(FORMATS.__getitem__, formats):
         if missing := one.missing_packages():
             print(f"| {one.runtime} | not made: pip install {' '.join(missing)} | | | | | |")
             continue
-        opset, found = export(name, network, options, folder, noise, images, arguments.checkpoint, calibration)
+        opset, found = export(one, job, folder, noise, images)
         weights = [folder / one.file.replace(".xml", ".bin")] if one.file.endswith(".xml") else []  # of OpenVINO
         size = sum(path.stat().st_size for path in [folder / one.file, *weights]) / 1e6
         agreement = f"{found.difference:.1e} | {found.largest:.1f} | {found.dice:.6f}"

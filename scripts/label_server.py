@@ -6,6 +6,7 @@ Start a MONAI Label server for a folder of images: segment, correct, train on th
     make label-env                                  # once: an environment for MONAI Label
     python scripts/label_server.py --images DIR
     python scripts/label_server.py --images DIR_OF_NIFTI --recipe volumes   # for 3D Slicer
+    python scripts/label_server.py --images VIDEO --rate 2                  # two frames a second; also DICOM
 
 It prints one address: open it in a browser, or give it to a client. Whoever has the address can use the server.
 
@@ -33,6 +34,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 
 from common.command import new_parser, run
@@ -43,18 +45,31 @@ REQUIREMENTS = Path(__file__).resolve().parent / "label_start" / "requirements.t
 FROM_WHEEL = f"pip install unetv2_monai-*.whl -c {REQUIREMENTS} && pip install --no-deps -r {REQUIREMENTS}"
 SHOWN_LINES = 15  # last lines of the log to print when the server ends by itself
 RECORD = "images.txt"  # names the folder of images to which a work folder belongs
+MOST_RATE = 1000  # frames a second
+FRAMES = "frames"  # folder in the work folder, of what was made of a video or of DICOM
 
 
-def use_label_environment() -> None:
-    """Restart this script in the environment of MONAI Label, unless it runs there."""
-    if importlib.util.find_spec("monailabel") is None:
-        if not LABEL_PYTHON.exists():
-            in_repository = (LABEL_PYTHON.parents[2] / "Makefile").is_file()
-            advice = "Run: make label-env" if in_repository else f"In a new environment, run: {FROM_WHEEL}"
-            sys.exit(f"error: MONAI Label is not installed. {advice}")
-        if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
-            sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
-        os.execv(LABEL_PYTHON, [str(LABEL_PYTHON), *sys.argv])
+def label_python() -> Path | None:
+    """Return the Python of MONAI Label's environment; None if this is the one."""
+    if importlib.util.find_spec("monailabel") is not None:
+        return None
+    if not LABEL_PYTHON.exists():
+        in_repository = (LABEL_PYTHON.parents[2] / "Makefile").is_file()
+        advice = "Run: make label-env" if in_repository else f"In a new environment, run: {FROM_WHEEL}"
+        sys.exit(f"error: MONAI Label is not installed. {advice}")
+    if Path(sys.prefix).resolve() == LABEL_PYTHON.parents[1].resolve():  # it would restart forever
+        sys.exit("error: MONAI Label is missing from .venv-label, whose set-up was cut off. Run: make label-env")
+    return LABEL_PYTHON
+
+
+def has_frames(images: Path) -> bool:
+    """Tell whether the images are the frames of a video, or DICOM, which are written as image files first."""
+    from unetv2_monai.core.dicom import OTHER_ENDINGS, list_dicom
+    from unetv2_monai.core.errors import InputError
+
+    with suppress(InputError):  # of a folder that cannot be used: told later
+        return bool(list_dicom(images)) or (images.is_file() and not images.name.lower().endswith(OTHER_ENDINGS))
+    return False
 
 
 def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
@@ -64,6 +79,8 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
         problems.append(f"--port {arguments.port}: must be from 0 to 65535; 0 takes a free one.")
     elif reason := port_in_use(arguments):
         problems.append(f"port {arguments.port} of {arguments.host}: {reason}")
+    if not 0 < arguments.rate <= MOST_RATE:
+        problems.append(f"--rate {arguments.rate}: must be above 0, and at most {MOST_RATE}, which takes all frames.")
     if arguments.max_upload < 1:
         problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
     started = [*arguments.work_dir.glob("app/model/*/models/model.pt")]
@@ -77,8 +94,11 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
             f"--checkpoint {arguments.checkpoint}: there is no such file. Name your weights, or leave it out to start "
             "from those for polyps."
         )
-    if not arguments.images.is_dir():
-        return [*problems, f"--images {arguments.images} is not a folder."]
+    frames = has_frames(arguments.images)
+    if frames and arguments.in_place:
+        problems.append(f"--in_place: the frames of {arguments.images} are written to the work folder. Leave it out.")
+    if not frames and not arguments.images.is_dir():
+        return [*problems, f"--images {arguments.images} is neither a folder nor a video or DICOM file."]
     record = arguments.work_dir / RECORD
     before = record.read_text().strip() if record.is_file() else ""
     if before and before != str(arguments.images.resolve()):
@@ -86,7 +106,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
             f"{arguments.work_dir} holds the labels of {before}. For {arguments.images.resolve()} name another "
             f"--work_dir. If you have moved the images, write their new folder into {record}."
         )
-    return problems + no_images(arguments.images)
+    return problems + ([] if frames else no_images(arguments.images))
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
@@ -149,9 +169,20 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
+@contextmanager
+def leaving_nothing(work_dir: Path) -> Iterator[None]:
+    """Remove a work folder after an error, if it is new."""
+    try:
+        yield
+    except Exception:
+        if {path.name for path in work_dir.iterdir()} <= {"lock", FRAMES}:
+            shutil.rmtree(work_dir)
+        raise
+
+
 def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
     """
-    Check everything, then write. If a check fails, an empty work folder is removed.
+    Check everything, then write.
 
     Returns:
         The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether
@@ -161,15 +192,11 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
 
     from unetv2_monai.core.listing import is_volume
 
-    try:
+    with leaving_nothing(arguments.work_dir):
         images = prepare_images(arguments)
         studies = studies_of(arguments, images)
         refuse_changed(studies, images)
         start = prepare_app(arguments, images)
-    except Exception:
-        if {path.name for path in arguments.work_dir.iterdir()} == {"lock"}:
-            shutil.rmtree(arguments.work_dir)
-        raise
     if not arguments.in_place:
         link_images(studies, images)
     (arguments.work_dir / RECORD).write_text(f"{arguments.images.resolve()}\n")
@@ -260,7 +287,8 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="folder of images, or NIfTI with --recipe volumes")
+    parser.add_argument("--images", type=Path, required=True, help="folder of images, a video, or DICOM")
+    parser.add_argument("--rate", type=float, default=1, help="frames a second of a video (default: 1)")
     parser.add_argument("--checkpoint", type=Path, help="weights to start from; default: see above")
     add_set(parser, "options that the weights need")
     parser.add_argument("--recipe", help="recipe that the weights were trained with, such as volumes")
@@ -272,11 +300,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--max_upload", type=int, default=256, help="largest upload in MiB (default: 256)")
     parser.add_argument("--in_place", action="store_true", help="keep labels in the images' own folder")
     arguments = parser.parse_args(argv)
-    use_label_environment()
-    arguments.work_dir = arguments.work_dir.resolve()
+    python, arguments.work_dir = label_python(), arguments.work_dir.resolve()
+    frames = arguments.work_dir / FRAMES if has_frames(arguments.images) else None
+    if python and not frames:
+        os.execv(python, [str(python), *sys.argv])
     if problems := problems_at_sight(arguments):
         sys.exit("error: " + "\n  ".join(problems))
+    if frames and not python and not frames.is_dir():
+        advice = "Start from the environment of unetv2-monai[dicom], which has their decoders."
+        sys.exit(f"error: DICOM and videos are not read in this environment. {advice}")
     with own_work_folder(arguments.work_dir) as lock:
+        if python and frames:
+            from label_start.frames import write_frames
+
+            with leaving_nothing(arguments.work_dir):
+                write_frames(arguments.images, frames, Fraction(arguments.rate), arguments.recipe == "volumes")
+            os.execv(python, [str(python), *sys.argv])
         sys.exit(serve(arguments, *prepare(arguments), lock))
 
 

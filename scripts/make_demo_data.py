@@ -19,6 +19,8 @@ import numpy as np
 from common.command import new_parser, run
 from PIL import Image
 
+from unetv2_monai import InputError
+
 SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
 TISSUE = np.array([188.0, 96.0, 84.0])
 VIDEO_SIZE, RATE = (1280, 720), 25  # width, height; frames a second
@@ -121,11 +123,7 @@ def write_video(path: Path, count: int, seed: int) -> None:
     try:
         from unetv2_monai.core.video import VideoWriter
     except ModuleNotFoundError as error:
-        from unetv2_monai import InputError  # imported late: drawing images needs no torch
-
-        raise InputError(
-            "--video takes PyAV, which is not installed here: pip install av, or make runtime-env."
-        ) from error
+        raise InputError("--video takes PyAV, which is not installed here: pip install av.") from error
     writer = VideoWriter(path, VIDEO_SIZE[::-1], Fraction(RATE), Fraction(1, RATE))
     for index, image in enumerate(frames(count, seed)):
         writer.add(image, index)

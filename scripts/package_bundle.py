@@ -13,8 +13,8 @@ older weights that carry no options, set those that differ from the defaults: --
 """
 
 import argparse
-import json
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,16 +25,14 @@ import yaml
 from common.bundle import BUNDLE, read_config
 from common.command import new_parser, run
 from common.exports import FORMATS, describe, write_onnx
-from common.options import add_set, plain_option, refuse_unknown, values_of, with_carried
+from common.options import add_set, refuse_unknown, values_of, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
-from common.pages import markdown
 
 from unetv2_monai import InputError, __version__, load_weights
 from unetv2_monai.core.files import sha256_of
 from unetv2_monai.entries import Entry, entry_keys, read_entry, recipe_of
 
 FIRST_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that zip can hold
-NETWORK_MARK = "<!-- the packed network -->"  # in docs/README.md, the model card of a user's own weights
 
 
 def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
@@ -73,30 +71,8 @@ def write_documents(folder: Path, entry: Entry) -> None:
         shutil.copy(entry.folder / "README.md", docs)
     else:
         apply_overlay(metadata, entry.metadata)
-        card = (docs / "README.md").read_text()
-        (docs / "README.md").write_text(card.replace(NETWORK_MARK, network_table(folder)))
         if entry.sha256:
             print(f"{entry.name}: packed with a general model card, since the stored scores are of other weights")
-
-
-def network_table(folder: Path) -> str:
-    """Return a Markdown table of the plain values that the packed configs state about the network."""
-    train, metadata = (json.loads((folder / "configs" / f"{name}.json").read_text()) for name in ("train", "metadata"))
-    formats = metadata["network_data_format"]
-    parameters = sum(parameter.numel() for parameter in new_network(folder / "configs").parameters())
-    encoders = [f"`models/{path.name}`" for path in sorted(folder.glob("models/*.safetensors"))]
-    rows = {
-        "network": f"`{train['network_def']['_target_']}`, {parameters / 1e6:.1f} million parameters",
-        "ImageNet weights of the encoder": ", ".join(encoders) or "none in this package",
-        "input channels": ", ".join(formats["inputs"]["image"]["channel_def"].values()),
-        "classes": ", ".join(f"{key} {name}" for key, name in formats["outputs"]["pred"]["channel_def"].items()),
-        "optimiser": f"`{train['optimizer']['_target_']}`",
-    }
-    for key in ("backbone", "image_size", "max_epochs", "batch_size", "learning_rate"):
-        value = plain_option(train, key)
-        if value is not None and not str(value).startswith(("$", "@")):  # a recipe may have an expression
-            rows[f"`{key}`"] = f"`{value}`"
-    return markdown([{"part or option": key, "value": value} for key, value in rows.items()])
 
 
 def save_onnx(folder: Path) -> str:
@@ -128,7 +104,7 @@ def write_large_files(folder: Path, url: str) -> None:
         weights.parent.rmdir()
 
 
-def write_zip(folder: Path, target: Path) -> None:
+def write_zip(folder: Path, target: Path) -> Path:
     """Write a zip that is the same for the same files: names are sorted, dates and modes are constant."""
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -136,14 +112,14 @@ def write_zip(folder: Path, target: Path) -> None:
             entry.external_attr = 0o644 << 16
             entry.create_system = 3  # Unix, wherever it is made
             archive.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED, 9)
+    return target
 
 
 def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Path:
     """Write one package and its zip: without weights if ``weights_url`` is given, with an ONNX file if possible."""
-    unfinished = target.with_name(target.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    folder, archive = unfinished / entry.name, unfinished / "archive.zip"
-    try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished_", dir=target.parent) as unfinished:
+        folder, archive = Path(unfinished, "package", entry.name), target.with_name(f"{target.name}.zip")
         copy_bundle(folder, entry.options, entry.recipe)
         copy_encoder(folder)
         save_weights(entry.weights, folder / "configs", folder / "models" / "model.pt")
@@ -155,13 +131,9 @@ def pack(entry: Entry, target: Path, weights_url: str | None, onnx: bool) -> Pat
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sums = "".join(f"{sha256_of(path)}  {path.relative_to(folder)}\n" for path in files)
         (folder / "SHA256SUMS").write_text(sums)
-        write_zip(folder, archive)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    shutil.rmtree(target, ignore_errors=True)
-    archive = archive.rename(target.with_name(target.name + ".zip"))
-    unfinished.rename(target)
+        write_zip(folder, Path(unfinished, archive.name)).replace(archive)
+        shutil.rmtree(target, ignore_errors=True)
+        folder.parent.rename(target)
     return archive
 
 

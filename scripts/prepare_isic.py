@@ -21,17 +21,9 @@ from common.datasets import hold_out, match_pairs, store_all, write_datalist
 
 from unetv2_monai import InputError
 
-FOLDERS = {  # of images and of masks
-    2017: {
-        "training": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
-        "validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
-        "test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth"),
-    },
-    2018: {
-        "training": ("ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"),
-        "validation": ("ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth"),
-        "test": ("ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
-    },
+FOLDERS = {  # of images and of masks of one part
+    2017: ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth"),
+    2018: ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth"),
 }
 LICENCES = {2017: "CC0", 2018: "CC BY-NC 4.0"}
 PAPER_TRAINING = {2150: 1500, 2694: 1886}  # all pairs -> training pairs, if the data is complete; else 7 of 10
@@ -51,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # everything is found before anything is written
     found = {}
-    for section, (images, masks) in FOLDERS[year].items():
+    for section in ("training", "validation", "test"):
+        part = "Test_v2" if (year, section) == (2017, "test") else section.capitalize()
+        images, masks = (folder.format(part) for folder in FOLDERS[year])
         wanted = section != "test" or arguments.split == "official"
         if wanted and (section == "training" or (source / images).is_dir()):
             found[section] = match_pairs(source, [images], [masks])

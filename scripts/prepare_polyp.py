@@ -19,81 +19,28 @@ Run it again at any time: it continues where it was stopped, and restores files 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import yaml
 from common.command import new_parser, run
 from common.datasets import Entry, Pair, hold_out, match_pairs, store_all, write_datalist
 
 from unetv2_monai import InputError
 
-
-class Published(NamedTuple):
-    """
-    A published data set. ``joint`` is its name in the joint folder; ``block`` frames in a row are held out together.
-    """
-
-    joint: str
-    images: tuple[str, ...]
-    masks: tuple[str, ...]
-    source: str
-    licence: str = "research, with citation"
-    block: int = 1
-    train: bool = False  # all pairs are for training
-
-
-DATASETS = {
-    "kvasir": Published(
-        "Kvasir", ("images",), ("masks",), "https://datasets.simula.no/hyper-kvasir/", "CC BY 4.0, in HyperKvasir"
-    ),
-    "clinicdb": Published(
-        "CVC-ClinicDB", ("Original", "PNG/Original", "TIF/Original", "images"),
-        ("Ground Truth", "PNG/Ground Truth", "TIF/Ground Truth", "masks"),
-        "https://polyp.grand-challenge.org/CVCClinicDB/", block=20,  # its files are video frames, numbered in order
-    ),
-    "colondb": Published(
-        "CVC-ColonDB", ("images", "CVC-ColonDB", "CVC-ColonDB/images", "Original"),
-        ("masks", "GT", "CVC-ColonDB/masks", "Ground Truth"), "http://vi.cvc.uab.es/colon-qa/cvccolondb/",
-    ),
-    "cvc300": Published(
-        "CVC-300", ("bbdd", "CVC-300/bbdd", "images"), ("gtpolyp", "CVC-300/gtpolyp", "masks"),
-        "http://pages.cvc.uab.es/CVC-Colon/index.php/databases/cvc-endoscenestill/",
-    ),
-    "etis": Published(
-        "ETIS-LaribPolypDB", ("ETIS-LaribPolypDB", "images", "Original"), ("Ground Truth", "GroundTruth", "masks"),
-        "https://polyp.grand-challenge.org/EtisLarib/",
-    ),
-    **{
-        f"polypgen_c{n}": Published(
-            f"PolypGen-C{n}", (f"images_C{n}", "images"), (f"masks_C{n}", "masks"),
-            "https://doi.org/10.7303/syn26376615", "CC BY 4.0", block=20, train=True,
-        )
-        for n in range(1, 7)
-    },
-}  # fmt: skip
+DATASETS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 Split = tuple[list[Pair], list[Pair]]
 """Pairs to train on, and to test on."""
-TEST_NAMES = Path(__file__).with_name("polyp_test_names.txt")
-
-
-def test_names(dataset: str) -> set[str]:
-    """Return the names of the test images of ``kvasir`` or ``clinicdb``."""
-    lines = [line.split() for line in TEST_NAMES.read_text().splitlines() if not line.startswith("#")]
-    return {name for one, name in lines if one == dataset}
-
-
-def image_stem(mask: str) -> str:
-    """Return the stem of a mask's image. Masks of ETIS and CVC-ColonDB have a p before the number."""
-    return mask[1:] if mask[:1] == "p" and mask[1:].isdigit() else mask
 
 
 def split_separate(dataset: str, root: Path) -> Split:
     """Split one data set in its publisher's layout. Without a split in the benchmark, all are training or all test."""
     if not root.is_dir():
         raise InputError(f"--{dataset} {root} does not exist.")
-    pairs = match_pairs(root, DATASETS[dataset].images, DATASETS[dataset].masks, image_stem)
-    if DATASETS[dataset].train:
+    published = DATASETS[dataset]
+    pairs = match_pairs(root, published["images"], published["masks"])
+    if published.get("train"):
         return pairs, []
-    tests = test_names(dataset) or {pair.name for pair in pairs}
+    tests = published.get("test") or {pair.name for pair in pairs}
     return [pair for pair in pairs if pair.name not in tests], [pair for pair in pairs if pair.name in tests]
 
 
@@ -101,9 +48,9 @@ def split_joint(root: Path) -> dict[str, Split]:
     """Split the data sets of the joint folder."""
 
     def pairs_of(folder: Path) -> list[Pair]:
-        return match_pairs(folder, ("images", "image"), ("masks", "mask"), image_stem)
+        return match_pairs(folder, ("images", "image"), ("masks", "mask"))
 
-    tests = {dataset: root / "TestDataset" / one.joint for dataset, one in DATASETS.items()}
+    tests = {name: root / "TestDataset" / one["joint"] for name, one in DATASETS.items() if "joint" in one}
     found: dict[str, Split] = {dataset: ([], pairs_of(path)) for dataset, path in tests.items() if path.is_dir()}
     for pair in pairs_of(root / "TrainDataset"):  # Kvasir's names are words, CVC-ClinicDB's numbers
         found.setdefault("clinicdb" if pair.name.isdigit() else "kvasir", ([], []))[0].append(pair)
@@ -113,7 +60,7 @@ def split_joint(root: Path) -> dict[str, Split]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     for dataset, published in DATASETS.items():
-        content = f"{published.source} with {published.images[0]}/ and {published.masks[0]}/"
+        content = f"{published['source']} with {published['images'][0]}/ and {published['masks'][0]}/"
         parser.add_argument(f"--{dataset}", type=Path, metavar="DIR", help=content)
     parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: with TrainDataset/ and TestDataset/SET/")
     parser.add_argument(
@@ -141,11 +88,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     sections: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
     for dataset in (name for name in DATASETS if name in found):
         published = DATASETS[dataset]
-        origin = {"dataset": dataset, "source": published.source, "licence": published.licence}
+        licence = published.get("licence", "research, with citation")
+        origin = {"dataset": dataset, "source": published["source"], "licence": licence}
         # file names begin with the data set's name, since numbers repeat among data sets
         train, test = (store_all(pairs, arguments.output_dir, origin, f"{dataset}_") for pairs in found[dataset])
         count = round(arguments.val_fraction * len(train))
-        training, validation = hold_out(train, count, arguments.seed, published.block)
+        training, validation = hold_out(train, count, arguments.seed, published.get("block", 1))
         sections["training"] += training
         sections["validation"] += validation
         sections["test"] += test

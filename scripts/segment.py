@@ -23,9 +23,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# that environment lacks unetv2_monai: it is beside scripts/, or around it if both were installed from a wheel
-sys.path.extend(map(str, Path(__file__).resolve().parents[1:3]))
-
 from common.command import RUNTIME_PYTHON, new_parser, run
 
 

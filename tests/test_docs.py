@@ -127,10 +127,10 @@ def test_python_runs(page, files):
 def test_sdi_in_other_networks_as_documented():
     names: dict = {}
     exec(code(DOCS / "reference" / "network.md", "python")[-1], names)
-    for net in (names["flexible"], names["InfusedUNet"](spatial_dims=2, in_channels=3, out_channels=1)):
-        out = net(torch.rand(2, 3, 64, 96))
-        assert out.shape == (2, 1, 64, 96)
-        out.sum().backward()
-        infused = [p for name, p in net.named_parameters() if ".sdi." in name]
-        assert infused
-        assert all(p.grad is not None for p in infused)
+    net = names["flexible"]
+    out = net(torch.rand(2, 3, 64, 96))
+    assert out.shape == (2, 1, 64, 96)
+    out.sum().backward()
+    infused = [p for name, p in net.named_parameters() if ".sdi." in name]
+    assert infused
+    assert all(p.grad is not None for p in infused)

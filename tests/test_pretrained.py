@@ -106,18 +106,6 @@ def test_weights_that_carry_options(tmp_path):
         np.testing.assert_array_equal(mask, probabilities.argmax(0))
 
 
-def test_it_is_the_network(tmp_path):
-    """It scripts, and gives the logits of the plain network with the same weights."""
-    network = UNetV2.from_pretrained("polyps")
-    plain = UNetV2(backbone="tf_efficientnet_lite0")
-    plain.load_state_dict(torch.load(MODELS / "model.pt", weights_only=True))
-    image = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        expected = plain.eval()(image)
-        torch.testing.assert_close(network(image), expected)
-        torch.testing.assert_close(torch.jit.script(network)(image), expected, atol=1e-4, rtol=1e-4)
-
-
 def test_other_images():
     predict = UNetV2.from_pretrained("polyps").predict
     message = "type uint8 and shape (height, width, 3), got uint8 of (8, 8)."

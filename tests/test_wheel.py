@@ -15,7 +15,6 @@ from PIL import Image
 from unetv2_monai import __version__
 
 from .conftest import ROOT, draw_pairs
-from .support.packages import packed
 from .support.workflow import INFERENCE, run
 
 pytestmark = pytest.mark.slow
@@ -92,23 +91,3 @@ def test_segment(unetv2, tmp_path):
     for path in (tmp_path / "expected").glob("*.png"):
         found = np.asarray(Image.open(tmp_path / "output" / "masks" / path.name))
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
-
-
-def test_train_evaluate_and_report(unetv2, tmp_path):
-    draw_pairs(tmp_path / "data", 6)
-    unetv2("train", "data", "--with", "recommended", "--image_size", "32", "--batch_size", "3", "--max_epochs", "1")
-    assert (tmp_path / "output" / "models" / "model.pt").is_file()
-    unetv2("evaluate", "data", "--with", "recommended")
-    assert (tmp_path / "output" / "evaluation" / "scores.csv").is_file()
-    unetv2("report", "output")
-    assert (tmp_path / "output" / "report.html").is_file()
-
-
-def test_package(unetv2, tmp_path):
-    """It runs as one of the repository does; it has no scripts, nor a bundle in its package."""
-    unetv2("package", "--entry", "skin_lesions", "--no_onnx")
-    bundle = packed(tmp_path / "dist", "unetv2_skin_lesion_segmentation")
-    packed_names, names = ({path.name for path in (root / "unetv2_monai").iterdir()} for root in (bundle, ROOT))
-    assert packed_names == names - {"__pycache__"}
-    needed = (ROOT / "requirements.txt").read_text().splitlines()
-    assert (bundle / "requirements.txt").read_text().split() == [line for line in needed if line[:1] not in ("", "#")]

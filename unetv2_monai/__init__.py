@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 PLACES = {
     "bfloat16": ["fast_muon"],
+    "bundle.disk_cache": ["DiskCacheDataset"],
     "bundle.prepare": ["prepare"],
     "bundle.run_folder": ["start_run"],
     "core.dicom_seg": ["SegFiles"],
@@ -23,15 +24,21 @@ PLACES = {
     "core.places": ["bundle_dir"],
     "data": [
         *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
-        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist"),
+        *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist", "soft_items"),
     ],
+    "handlers.agreement_table": ["AgreementTable"],
     "handlers.calibration": ["Calibration"],
     "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],
-    "inferers": ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
-    "losses": ["StructureLoss"],
+    "inferers": [
+        *("AutocastInferer", "Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer"),
+        "SlabInferer",
+    ],
+    "losses": ["SoftDiceCELoss", "StructureLoss"],
+    "masked": ["ClearIgnoredd", "ignoring"],
+    "metrics": ["agreement"],
     "networks": ["SDI", "UNetV2", "load_members", "load_weights"],
     "postprocessing": ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"],
     "released": ["convert_released_state_dict"],

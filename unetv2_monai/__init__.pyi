@@ -2,6 +2,7 @@
 # The names of __init__.py, for type checkers and editors.
 
 from .bfloat16 import fast_muon as fast_muon
+from .bundle.disk_cache import DiskCacheDataset as DiskCacheDataset
 from .bundle.prepare import prepare as prepare
 from .bundle.run_folder import start_run as start_run
 from .core.dicom_seg import SegFiles as SegFiles
@@ -23,6 +24,8 @@ from .data import VolumeReader as VolumeReader
 from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
+from .data import soft_items as soft_items
+from .handlers.agreement_table import AgreementTable as AgreementTable
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
@@ -32,12 +35,17 @@ from .handlers.network import MovingAverage as MovingAverage
 from .handlers.runs import TrainingRun as TrainingRun
 from .handlers.score_table import ScoreTable as ScoreTable
 from .inferers import AutocastInferer as AutocastInferer
+from .inferers import Ensemble as Ensemble
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork
 from .inferers import OpenVINONetwork as OpenVINONetwork
 from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
+from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
+from .masked import ClearIgnoredd as ClearIgnoredd
+from .masked import ignoring as ignoring
+from .metrics import agreement as agreement
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
 from .networks import load_members as load_members

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Detect CPUs without bfloat16, on which PyTorch takes many times as long in bfloat16 as in float32."""
 
-import functools
-from typing import Any
+from functools import partial
 
 import torch
 from timm.optim import muon
@@ -12,23 +11,14 @@ ORTHOGONALISE = "zeropower_via_newtonschulz"
 
 def fast_muon() -> bool:
     """
-    Make timm's Muon orthogonalise its steps in float32 if the CPU has no bfloat16; return whether this was needed.
+    Make timm's Muon orthogonalise its steps in float32 if the machine has no bfloat16; return whether it does so.
 
-    On such a CPU, the matrix products of the orthogonalisation in bfloat16 take most of a training step
+    On a CPU without bfloat16, the matrix products of the orthogonalisation in bfloat16 take most of a training step
     (docs/results/performance.md).
     """
-    if has_bfloat16():
+    if torch.cuda.is_available() or has_bfloat16():
         return False
-    original = getattr(muon, ORTHOGONALISE)
-    original = getattr(original, "__wrapped__", original)  # if an earlier call has wrapped it
-
-    @functools.wraps(original)
-    def orthogonalise(gradient: torch.Tensor, *arguments: Any, **options: Any) -> Any:
-        if gradient.device.type == "cpu":
-            options = {"dtype": torch.float32, **options}
-        return original(gradient, *arguments, **options)
-
-    setattr(muon, ORTHOGONALISE, orthogonalise)
+    setattr(muon, ORTHOGONALISE, partial(getattr(muon, ORTHOGONALISE), dtype=torch.float32))
     return True
 
 

@@ -1,13 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The structure loss of the polyp literature, which no maintained library provides."""
+"""Losses that no maintained library provides: for soft targets, and the structure loss of the polyp literature."""
+
+from typing import Any
 
 import torch
+from monai.losses import DiceCELoss
 from torch import nn
 from torch.nn import functional as F
 
 from .core.errors import InputError
 
-__all__ = ["StructureLoss"]
+__all__ = ["SoftDiceCELoss", "StructureLoss"]
+
+
+class SoftDiceCELoss(DiceCELoss):
+    """
+    Add Dice and cross-entropy loss for soft targets, 0 to 1. For masks of 0 and 1 it is MONAI's ``DiceCELoss``.
+
+    MONAI's Dice half is not smallest where probabilities equal a soft target, but where they are 0 and 1. Here the
+    overlap of p and t is (p + t - |p - t|) / 2 instead of p t.
+
+    Based on: "Dice Semimetric Losses: Optimizing the Dice Score with Soft Labels", https://arxiv.org/abs/2303.16296.
+
+    Args:
+        kwargs: arguments of :py:class:`monai.losses.DiceCELoss`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dice.soft_label = True  # an argument of DiceLoss that DiceCELoss lacks
 
 
 class StructureLoss(nn.Module):

@@ -14,33 +14,29 @@ from .networks import UNetV2
 
 UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
-# released name (levels and stages count from 1, heads from the coarsest) -> our name (levels count from 0)
+# for each number of the released code, ours, which counts from 0 and from the finest level
+FROM_1, FROM_2, REVERSED = "-0123", "--012", "3210"
 RELEASED = (
-    (r"encoder\.backbone\.patch_embed1\.(.+)", lambda m: f"encoder.model.patch_embed.{m[1]}"),
-    (
-        r"encoder\.backbone\.patch_embed([2-4])\.(.+)",
-        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.downsample.{m[2]}",
-    ),
-    (
-        r"encoder\.backbone\.block([1-4])\.(\d+)\.(.+)",
-        lambda m: f"encoder.model.stages_{int(m[1]) - 1}.blocks.{m[2]}.{m[3].replace('dwconv.dwconv', 'dwconv')}",
-    ),
-    (r"encoder\.backbone\.norm([1-4])\.(.+)", lambda m: f"encoder.model.stages_{int(m[1]) - 1}.norm.{m[2]}"),
-    (r"ca_([1-4])\.fc([12])\.weight", lambda m: f"gates.{int(m[1]) - 1}.0.mlp.{2 * int(m[2]) - 2}.weight"),
-    (r"sa_([1-4])\.conv1\.weight", lambda m: f"gates.{int(m[1]) - 1}.1.conv.weight"),
-    (r"Translayer_([1-4])\.conv\.weight", lambda m: f"reduce.{int(m[1]) - 1}.conv.weight"),
-    (r"Translayer_([1-4])\.bn\.(.+)", lambda m: f"reduce.{int(m[1]) - 1}.adn.N.{m[2]}"),
-    (r"sdi_([1-4])\.convs\.([0-3])\.(.+)", lambda m: f"sdi.levels.{int(m[1]) - 1}.smooth.{m[2]}.{m[3]}"),
-    (r"deconv([2-4])\.weight", lambda m: f"decoder.enlarge.{int(m[1]) - 2}.weight"),
-    (r"seg_outs\.([0-3])\.(.+)", lambda m: f"heads.{3 - int(m[1])}.{m[2]}"),
+    (r"encoder\.backbone\.patch_embed(1)", "encoder.model.patch_embed", FROM_1),
+    (r"encoder\.backbone\.patch_embed([2-4])", "encoder.model.stages_{}.downsample", FROM_1),
+    (r"encoder\.backbone\.block([1-4])", "encoder.model.stages_{}.blocks", FROM_1),
+    (r"encoder\.backbone\.norm([1-4])", "encoder.model.stages_{}.norm", FROM_1),
+    (r"ca_([1-4])\.fc1", "gates.{}.0.mlp.0", FROM_1),
+    (r"ca_([1-4])\.fc2", "gates.{}.0.mlp.2", FROM_1),
+    (r"sa_([1-4])\.conv1", "gates.{}.1.conv", FROM_1),
+    (r"Translayer_([1-4])\.conv", "reduce.{}.conv", FROM_1),
+    (r"Translayer_([1-4])\.bn", "reduce.{}.adn.N", FROM_1),
+    (r"sdi_([1-4])\.convs", "sdi.levels.{}.smooth", FROM_1),
+    (r"deconv([2-4])", "decoder.enlarge.{}", FROM_2),
+    (r"seg_outs\.([0-3])", "heads.{}", REVERSED),
 )
 
 
 def released_key(key: str) -> str | None:
     """Return our name for an entry of the released network's state dict; None if we have no such layer."""
-    for pattern, ours in RELEASED:
-        if match := re.fullmatch(pattern, key):
-            return ours(match)
+    for pattern, ours, numbers in RELEASED:
+        if match := re.fullmatch(rf"{pattern}\.(.+)", key):
+            return f"{ours.format(numbers[int(match[1])])}.{match[2].replace('dwconv.dwconv', 'dwconv')}"
     return None
 
 

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the bundle's configs with overlays and options, and run its commands in processes of their own."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +18,6 @@ from unetv2_monai.bundle.options import full_size
 ROOT = Path(__file__).resolve().parents[2]  # of the repository; in a wheel, the package
 BUNDLE = bundle_dir()
 CONFIGS = BUNDLE / "configs"
-PATIENCE = 60  # seconds that a stopped command has to save what it has
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a process used: wall-clock seconds, CPU seconds, and peak memory in MB of 10^6 bytes."""
-
-    wall: float
-    cpu: float
-    peak_mb: float
 
 
 def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, folder: Path = CONFIGS) -> ConfigParser:
@@ -43,49 +30,32 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     return parser
 
 
-def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> Usage:
+def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> dict[str, float]:
     """
     Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is the
     command. Raises InputError with its last message when the command fails.
+
+    Returns ``wall_seconds``, ``cpu_seconds`` and ``peak_mb``, the largest resident memory in MB of 10^6 bytes.
     """
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", run_id]
     command += ["--config_file", str([str(CONFIGS / name) for name in files])]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     started = time.perf_counter()
-    with log.open("w") as opened:
-        process = subprocess.Popen(command, stdout=opened, stderr=subprocess.STDOUT)
-        with _stopped_together(process):
+    with log.open("w") as opened, subprocess.Popen(command, stdout=opened, stderr=subprocess.STDOUT) as process:
+        try:
             _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, it returns what this process alone used
-    process.returncode = os.waitstatus_to_exitcode(status)
+        except BaseException:
+            process.terminate()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise InputError(f"{run_id} failed, see {log}: {_last_message(log)}")
+        text = "\n" + log.read_text().strip()
+        _, found, message = text.rpartition("\nerror: ")  # of an InputError; else the end of a traceback
+        raise InputError(f"{run_id} failed, see {log}: {message[:2000] if found else text[-2000:]}")
     # the peak is at least the memory of this process, which imports less than a training does
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    return Usage(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, peak)
-
-
-@contextlib.contextmanager
-def _stopped_together(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """If this process is interrupted or terminated meanwhile, stop ``process`` too and wait for it."""
-    main = threading.current_thread() is threading.main_thread()  # only the main thread may handle signals
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)) if main else None
-    try:
-        yield
-    except BaseException:
-        process.terminate()
-        try:
-            process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
-
-
-def _last_message(log: Path) -> str:
-    """Return the message of an InputError, or the end of a traceback."""
-    text = "\n" + log.read_text().strip()
-    _, found, message = text.rpartition("\nerror: ")
-    return message[:2000] if found else text[-2000:]
+    seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    return {**seconds, "peak_mb": peak}

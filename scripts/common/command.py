@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+# some environments lack unetv2_monai: it is beside scripts/, or around it if both were installed from a wheel
+sys.path.extend(map(str, Path(__file__).resolve().parents[2:4]))
 RUNTIME_PYTHON = Path(__file__).resolve().parents[2] / ".venv-runtime" / "bin" / "python"  # of make runtime-env
 
 

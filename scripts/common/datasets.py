@@ -4,7 +4,8 @@
 import hashlib
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,21 +31,19 @@ class Pair(NamedTuple):
     mask: Path
 
 
-def match_pairs(
-    root: Path, images: Sequence[str], masks: Sequence[str], image_stem: Callable[[str], str] = str
-) -> list[Pair]:
+def match_pairs(root: Path, images: Sequence[str], masks: Sequence[str]) -> list[Pair]:
     """
     Pair the images of one folder below ``root`` with the masks of another by name; shorter names come first.
 
-    ``images`` and ``masks`` are possible folders; the first existing one is taken. ``image_stem`` maps a mask's name to
-    its image's name. A suffix such as ``_segmentation`` is always ignored. Raises InputError if no folder exists, or
-    for all files that have no partner or the same name as another file.
+    ``images`` and ``masks`` are possible folders; the first existing one is taken. A suffix such as ``_segmentation``
+    and a p before a number are ignored. Raises InputError if no folder exists, or for all files that have no partner or
+    the same name as another file.
     """
     image_folder, mask_folder = _find_folder(root, images, "images"), _find_folder(root, masks, "masks")
     files = list_files(image_folder, IMAGE_ENDINGS)
     found, twice = unique_stems(path for path in files if not path.stem.endswith("_superpixels"))  # in ISIC 2017
     labels, masks_twice = unique_stems(list_files(mask_folder, IMAGE_ENDINGS))
-    labels = {image_stem(name): path for name, path in labels.items()}
+    labels = {re.sub(r"^p(?=\d+$)", "", name): path for name, path in labels.items()}  # of ETIS and CVC-ColonDB
     pairs, alone = pair_files(found, labels, where=f"in {mask_folder}")
     alone += [
         f"{image}: has several masks: {', '.join(mask.name for mask in some)}" for image, some in pairs if some[1:]

@@ -5,9 +5,8 @@ import importlib.util
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser, ckpt_export
@@ -29,9 +28,8 @@ Options = Mapping[str, Any]
 Run = Callable[[torch.Tensor], torch.Tensor]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to export: a network in eval mode, its description and, for int8, preprocessed images."""
+class Job(NamedTuple):
+    """What to export: a network in eval mode, its options and description and, for int8, preprocessed images."""
 
     network: torch.nn.Module
     options: Options
@@ -39,8 +37,7 @@ class Job:
     calibration: Sequence[torch.Tensor] = ()
 
 
-@dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """
     An export format. ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
 
@@ -59,8 +56,7 @@ class Format:
         return [package for package in self.packages if importlib.util.find_spec(package) is None]
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """The largest difference of the logits, the largest logit, and the mean Dice of the masks."""
 
     difference: float
@@ -228,32 +224,24 @@ def _to_mask(logits: torch.Tensor) -> torch.Tensor:
 
 
 def export(
-    name: str,
-    network: torch.nn.Module,
-    options: Options,
-    folder: Path,
-    noise: Sequence[torch.Tensor],
-    images: Sequence[torch.Tensor] = (),
-    checkpoint: Path | None = None,
-    calibration: Sequence[torch.Tensor] = (),
+    one: Format, job: Job, folder: Path, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor] = ()
 ) -> tuple[str, Agreement]:
     """
-    Export a network in eval mode to one of ``FORMATS``. Run the file with its overlay, and compare it with the network.
+    Export a network to one of ``FORMATS``. Run the file with its overlay, and compare it with the network.
 
-    An existing file is replaced after the comparison. Without images, int8 is compared on those of ``calibration``.
+    An existing file is replaced after the comparison. Without images, int8 is compared on those of its calibration.
     Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (times
     the largest logit, if that is above 1), or when the Dice of int8's masks is below ``LEAST_DICE``.
     """
-    one = FORMATS[name]
-    calibration = calibration if one.calibrated else ()
+    job = job if one.calibrated else job._replace(calibration=())
     target = folder / one.file
     with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as unchecked:
         made = Path(unchecked) / one.file
-        opset = one.export(Job(network, options, describe(options, checkpoint), calibration), made)
-        exported = inference_config({**options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
+        opset = one.export(job, made)
+        exported = inference_config({**job.options, "checkpoint": str(made)}, f"inference_{one.overlay}.yaml")
         inferer, runtime = (exported.get_parsed_content(f"evaluator#{key}") for key in ("inferer", "network"))
         runtime.eval()
-        found = compare(lambda x: inferer(x, runtime), network, noise, images or calibration)
+        found = compare(lambda x: inferer(x, runtime), job.network, noise, images or job.calibration)
         refused = "it is not written, and the one of before stays." if target.exists() else "it is not written."
         if one.calibrated and not found.dice >= LEAST_DICE:
             raise InputError(

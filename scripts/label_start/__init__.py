@@ -29,9 +29,8 @@ FINE_TUNING_RATE = 0.0005  # learning rate for trained weights: on few labels, 0
 
 def prepare_images(arguments: Namespace) -> list[Path]:
     """Decode each image once, and return the absolute paths of all. An image that is a link keeps its own name."""
-    images = list_images(str(arguments.images))
-    if images.sources:
-        raise InputError(f"{arguments.images} holds DICOM, which the page does not show. Convert it to PNG or NIfTI.")
+    frames = arguments.work_dir / "frames"  # of a video or DICOM
+    images = list_images(str(frames if frames.is_dir() else arguments.images))
     return [Path(item["image"]).absolute() for item in images]
 
 

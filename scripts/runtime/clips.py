@@ -18,9 +18,9 @@ from unetv2_monai.core.lesions import lesion_columns, lesion_rows
 from unetv2_monai.core.tables import Table
 from unetv2_monai.core.video import Video, VideoWriter
 
+from .frames import with_views
 from .network import Network
 from .results import Settings, beside, columns, results, save_mask
-from .views import with_views
 
 
 class Clip:

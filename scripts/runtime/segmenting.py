@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.dicom_seg import SegFiles
 from unetv2_monai.core.errors import BrokenFile, InputError, refuse_broken
 from unetv2_monai.core.frames import CAMERA, WHOLE, Frame
-from unetv2_monai.core.images import read_image
+from unetv2_monai.core.images import about_windows, read_picture
 from unetv2_monai.core.lesions import lesion_columns, lesion_rows
 from unetv2_monai.core.listing import IMAGE_ENDINGS, list_images, refuse_other_encoding
 from unetv2_monai.core.memory import keep_memory
@@ -150,10 +151,16 @@ def _segment_images(
         size = _size(output_dir / f"{path.stem}.png")
         return complete and size is not None and size == _size(path)
 
+    windows: dict[str, tuple[float, float]] = {}
+
     def read() -> Iterator[Frame]:
         for path in todo:
             try:
-                image, spacing = read_frame(path) if images[path] else (read_image(path), None)
+                if images[path]:
+                    image, spacing = read_frame(path)
+                else:
+                    image, spacing = np.asarray(shown := read_picture(path)), None
+                    windows.update({path.name: shown.info["window"]} if "window" in shown.info else {})
                 view = find_view(image) if network.description.view else WHOLE
                 yield Frame(path.name, image, view=view, spacing=spacing)
             except BrokenFile as error:
@@ -174,6 +181,7 @@ def _segment_images(
                 lesions.add(row)
             table.add([result.frame.name, *result.cells])
             bar.update()
+    about_windows(windows, len(todo))
     lesions.finish(order=sources)
     table.finish(order=sources)
     return table.count

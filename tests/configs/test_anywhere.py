@@ -86,12 +86,3 @@ def test_inference_finds_the_weights_beside_its_config(unpacked, elsewhere, pair
     for path in (tmp_path / "masks").glob("*.png"):
         found = np.asarray(Image.open(elsewhere / "output" / "masks" / path.name))
         np.testing.assert_array_equal(found, np.asarray(Image.open(path)))
-
-
-def test_monais_commands(unpacked, elsewhere):
-    files = ["--config_file", unpacked / "configs" / "inference.json"]
-    files += ["--meta_file", unpacked / "configs" / "metadata.json"]
-    python(elsewhere, "-m", "monai.bundle", "verify_net_in_out", "--net_id", "network_def", *files)
-    weights = unpacked / "models" / "model.pt"
-    python(elsewhere, "-m", "monai.bundle", "ckpt_export", "--filepath", "model.ts", "--ckpt_file", weights, *files)
-    assert (elsewhere / "model.ts").is_file()

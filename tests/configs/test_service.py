@@ -65,14 +65,6 @@ def test_broken_files_are_listed_and_the_rest_is_done(tmp_path):
     assert (masks / "case_1.png").stat().st_mtime == 1
 
 
-def test_nothing_left_to_do(tmp_path, capsys):
-    draw_pair(tmp_path, "case", 60, 48)
-    options = {"dataset_dir": tmp_path, "output_dir": tmp_path / "out", "num_workers": 0, **BRIGHT}
-    for number in (1, 0):
-        run(INFERENCE, "inference", skip_finished=True, **options)
-        assert f"{number} masks written to" in capsys.readouterr().out
-
-
 def test_windows_agree_with_the_whole(tmp_path):
     """A network that judges each pixel alone gives the same mask through windows, at native scale."""
     draw_pair(tmp_path, "large", 330, 250)

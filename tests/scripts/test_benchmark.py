@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
-from benchmarks import timing
-from benchmarks.timing import Variant, prepare, timed
 
 from unetv2_monai import UNetV2
 
 from ..conftest import script
 
+benchmark = script("benchmark")
+Variant = benchmark.Variant
 CONV = {"_target_": "torch.nn.Conv2d", "in_channels": 3, "out_channels": 8, "kernel_size": 3, "padding": 1}
 
 
@@ -24,13 +24,13 @@ def outputs(monkeypatch) -> list:
 
 
 def test_counts_by_hand():
-    assert timing.count({**CONV, "bias": False}, 10) == (3 * 8 * 9, 3 * 8 * 9 * 100)
+    assert benchmark.count({**CONV, "bias": False}, 10) == (3 * 8 * 9, 3 * 8 * 9 * 100)
 
 
 def test_variants_take_turns():
     default = Variant(options={"network_def": CONV})
     variants = {"first": default, "second": Variant(options={"network_def": CONV}, released=True)}
-    rows = timed(variants, [(2, 32), (2, 64)], network="conv")
+    rows = benchmark.timed(variants, [(2, 32), (2, 64)], network="conv")
     assert [(row["network"], row["batch"], row["size"], row["path"]) for row in rows] == [
         ("conv", 2, size, name) for size in (32, 64) for name in ("first", "second")
     ]
@@ -42,7 +42,9 @@ def test_variants_take_turns():
 
 def test_a_training_step_learns(outputs):
     """Optimiser, loss and network are those of train.json."""
-    step = prepare(Variant("training", options={"network_def#channels": 8, "learning_rate": 0.01, "device": "cpu"}))
+    step = benchmark.prepare(
+        Variant("training", options={"network_def#channels": 8, "learning_rate": 0.01, "device": "cpu"})
+    )
     images = torch.rand(2, 3, 32, 32)
     for _ in range(8):
         step(images)
@@ -56,24 +58,22 @@ def test_a_training_step_learns(outputs):
 def test_every_variant_of_a_part_runs(part, monkeypatch):
     def once(variants, shapes, **common):
         for variant in variants.values():
-            prepare(variant)(torch.rand(2, 3, 64, 64))
+            benchmark.prepare(variant)(torch.rand(2, 3, 64, 64))
         return [{"path": name} for name in variants]
 
-    benchmark = script("benchmark")
     monkeypatch.setattr(benchmark, "timed", once)
     for _, rows in benchmark.PARTS[part](True):
         assert {"released", "default"} < {row["path"] for row in rows}
 
 
-@pytest.mark.skipif(not timing.has_bfloat16(), reason="slow and warned of without bfloat16 in the processor")
+@pytest.mark.skipif(not benchmark.has_bfloat16(), reason="slow and warned of without bfloat16 in the processor")
 def test_the_path_in_bfloat16_computes_in_it(outputs):
     for path in (Variant(), Variant(overlays=("options/inference_bf16.yaml",))):
-        prepare(path)(torch.rand(1, 3, 32, 32))
+        benchmark.prepare(path)(torch.rand(1, 3, 32, 32))
     assert [found.dtype for found in outputs] == [torch.float32, torch.bfloat16]
 
 
 def test_parts_are_kept(tmp_path, monkeypatch, capsys):
-    benchmark = script("benchmark")
     monkeypatch.setattr(benchmark, "COUNTED", {"r18": {"backbone": "resnet18"}})  # attention's count depends on torch
     monkeypatch.setattr(benchmark, "describe", lambda: {"threads": 2})
     tables = [("first", [{"size": 1.0, "path": "a"}]), ("second", [{"size": 1234.5}])]

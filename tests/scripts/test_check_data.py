@@ -222,17 +222,19 @@ def test_all_faults_are_listed_as_training_lists_them(tmp_path):
 
 
 def test_images_and_masks_that_look_wrong(tmp_path):
-    """Warned of: values of 12 bits in 16, an image that its EXIF turns, masks with inside and outside exchanged."""
+    """Warned of: values of 12 bits in 16, one colour, a turn by EXIF, masks with inside and outside exchanged."""
     draw_pairs(tmp_path / "data" / "test", 3, "a", 64, 64)
     images, masks = (tmp_path / "data" / "test" / kind for kind in ("images", "masks"))
     for path in masks.iterdir():
         Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
-    first, second = sorted(images.iterdir())[:2]
+    first, second, third = sorted(images.iterdir())
+    Image.new("RGB", (64, 64), (90, 80, 70)).save(third)
     Image.fromarray(np.linspace(0, 4095, 64 * 64).astype(np.uint16).reshape(64, 64)).save(first)
     exif = Image.Exif()
     exif[274] = 6
     Image.open(second).save(second, exif=exif)
     found = check(tmp_path / "data", tmp_path / "out")["findings"]
-    assert [Path(entry[0]).stem for entry in found["hardly any contrast"]] == [first.stem]
+    assert [Path(entry[0]).stem for entry in found["hardly any contrast"]] == [third.stem]
+    assert [entry[1] for entry in found["grey values with a window"]] == ["20.48 to 4075"]
     assert [Path(entry[0]).stem for entry in found["image that its EXIF turns"]] == [second.stem]
     assert len(found["masks cover most of most images"]) == 1

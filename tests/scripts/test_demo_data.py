@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/make_demo_data.py: the same seed gives the same images, masks fit them, and the video has its frames."""
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
-
-from unetv2_monai import InputError
 
 from ..conftest import script
 
@@ -46,12 +42,3 @@ def test_frames_move_a_little_and_the_video_has_them(tmp_path):
     assert len(decoded) == 4
     for found, frame in zip(decoded, drawn):
         assert np.abs(found.astype(int) - frame).mean() < 4
-
-
-def test_a_video_without_pyav(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    for name in ("unetv2_monai.core.video", "av.video"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    with pytest.raises(InputError, match="--video takes PyAV"):
-        make(tmp_path, "--train", 0, "--test", 1, "--video")
-    assert len(list(tmp_path.rglob("test_000.png"))) == 2

@@ -4,23 +4,20 @@
 import contextlib
 import hashlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from common.exports import inference_config
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from unetv2_monai import InputError, UNetV2, convert_released_state_dict
+from unetv2_monai import InputError, UNetV2
 from unetv2_monai.core.description import BIN_KEY
 
-from .. import golden
 from ..conftest import ROOT, script
 from ..support.exported import exports_onnx
-from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, refusal, run
+from ..support.workflow import DEFAULT_BACKBONE, INFERENCE, overlays, run
 
 FILES = {"torchscript": "model.ts", "export": "model.pt2", "onnx": "model.onnx", "openvino": "model.xml"}
 pytestmark = [pytest.mark.slow, exports_onnx]
@@ -68,37 +65,6 @@ def test_inference_through_the_overlay(runtime, exported, pairs, tmp_path):
             assert found.size == eager.size
             assert np.mean(np.asarray(found) != expected) < 0.001
             assert set(np.unique(expected)) == {0, 255}
-
-
-def test_same_outputs_as_the_released_network(tmp_path):
-    """Every exported file, run through its overlay, on the stored outputs of the released network."""
-    torch.save(convert_released_state_dict(golden.released_state_dict(1)), tmp_path / "model.pt")
-    options = {"backbone": "pvt_v2_b2", "image_size": 64}
-    chosen = [f"{key}={value}" for key, value in options.items()]
-    script("export").main(["--checkpoint", str(tmp_path / "model.pt"), "--set", *chosen])
-    for runtime, file in FILES.items():
-        parser = inference_config({**options, "checkpoint": str(tmp_path / file)}, f"inference_{runtime}.yaml")
-        inferer, network = parser.get_parsed_content("inferer"), parser.get_parsed_content("network")
-        for case in [case for case in golden.CASES if case["n_classes"] == 1]:
-            x = golden.image(case["seed"], (case["batch"], 3, case["size"], case["size"]))
-            with torch.no_grad():
-                found = np.asarray(inferer(x, network))
-            np.testing.assert_allclose(found, golden.outputs(case["name"])[0], atol=1e-4, rtol=0, err_msg=runtime)
-
-
-@pytest.mark.parametrize("runtime", FILES)
-def test_missing_file(runtime, pairs, tmp_path):
-    options = {"dataset_dir": str(pairs), "output_dir": str(tmp_path), "checkpoint": "absent.model"}
-    files = [*INFERENCE, *overlays(f"options/inference_{runtime}")]
-    assert "no exported network at absent.model" in refusal(run, files, "inference", **options)
-
-
-def test_torchscript_carries_configs_and_metadata(exported):
-    folder, _ = exported
-    extra = {"inference.json": "", "metadata.json": ""}
-    torch.jit.load(folder / "model.ts", _extra_files=extra)
-    assert json.loads(extra["inference.json"])["image_size"] == 64
-    assert json.loads(extra["metadata.json"])["version"]
 
 
 def test_tensorrt_overlay_is_the_torchscript_one_on_an_engine():

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What scripts/package_bundle.py makes of weights of the user. The entries are tested in test_entries.py."""
 
-import errno
 import json
 import re
 import zipfile
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -118,10 +116,7 @@ def test_weights_of_own_volumes_are_not_those_of_the_hippocampus(tmp_path, monke
 def test_own_weights_have_no_scores_and_claim_no_data(package):
     card = (packed(package) / "docs" / "README.md").read_text()
     assert metadata_of(packed(package))["eval_metrics"] == {}
-    for text in ("network | `unetv2_monai.UNetV2`, 3.2 million parameters", "`image_size` | `[256, 256]`"):
-        assert f"| {text} |" in card
     assert "no stored scores" in card
-    assert "| classes | 0 background, 1 lesion |" in card
     assert not [name for name in ("95 %", "Kvasir", "ClinicDB", "ISIC", "Decathlon", "ImageNet-1k") if name in card]
 
 
@@ -156,14 +151,6 @@ def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tm
     with pytest.raises(InputError, match=re.escape(message)):
         pack("--output_dir", tmp_path, *arguments)
     assert not any(tmp_path.iterdir())
-
-
-def test_the_error_is_that_of_packing(package, tmp_path, monkeypatch):
-    """Not that of removing a folder that was never made."""
-    command = script("package_bundle")
-    monkeypatch.setattr(command, "copy_bundle", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
-    with pytest.raises(OSError, match="No space left"):
-        command.main(["--checkpoint", str(package / "model.pt"), "--output_dir", str(tmp_path)])
 
 
 @pytest.mark.slow

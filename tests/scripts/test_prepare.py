@@ -50,8 +50,8 @@ def prepare(out: Path, name: str, *arguments: object) -> dict[str, list[dict[str
 
 
 def test_polyp_in_the_forms_of_their_publishers(tmp_path):
-    names = script("prepare_polyp").test_names
-    kvasir = sorted(names("kvasir"))[:3] + [f"cjx{i}" for i in range(20)]
+    names = {name: one.get("test") for name, one in script("prepare_polyp").DATASETS.items()}
+    kvasir = sorted(names["kvasir"])[:3] + [f"cjx{i}" for i in range(20)]
     published(tmp_path / "kvasir", "images", "masks", {name: name for name in kvasir}, "jpg")
     published(tmp_path / "clinicdb", "Original", "Ground Truth", numbered(50), "tif")
     published(tmp_path / "etis", "ETIS-LaribPolypDB", "Ground Truth", numbered(4, "{}", "p{}"), "tif")
@@ -67,7 +67,7 @@ def test_polyp_in_the_forms_of_their_publishers(tmp_path):
     tests = {name: {e["image"] for e in found["test"] if e["dataset"] == name} for name in folders}
     assert tests["kvasir"] == {f"images/kvasir_{name}.jpg" for name in kvasir[:3]}
     # of CVC-ClinicDB, the frames up to 50 that the benchmark tests on
-    assert tests["clinicdb"] == {f"images/clinicdb_{name}.tif" for name in names("clinicdb") & set(numbered(50))}
+    assert tests["clinicdb"] == {f"images/clinicdb_{name}.tif" for name in {*names["clinicdb"]} & {*numbered(50)}}
     assert [len(tests[name]) for name in ("etis", "colondb", "cvc300", "polypgen_c1", "polypgen_c4")] == [4, 3, 2, 0, 5]
     assert sum(entry["dataset"] == "kvasir" for entry in found["validation"]) == 2
     rest, held = (

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """int8: what stays in float32, what survives, and which files and folders are refused."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from common import exports
-from common.exports import FORMATS, export, images_of, inference_config
+from common.exports import FORMATS, Job, describe, export, images_of, inference_config
 from common.quantisation import LEAST_IMAGES, float_operations, quantise
 
 from unetv2_monai import InputError, UNetV2, list_images
@@ -16,14 +15,11 @@ from unetv2_monai.core.description import KEY
 
 from ..conftest import draw_pairs, script
 from ..support.exported import description, write_bright
-from ..support.workflow import CONFIGS
 
 pytest.importorskip("openvino")
 
 import openvino
 from openvino import opset13 as ops
-
-SHIPPED = CONFIGS.parent / "models" / "model.pt"
 
 
 def small_model() -> Any:
@@ -112,10 +108,10 @@ def test_other_masks_are_refused(least, monkeypatch, tmp_path):
     """A file that marks bright pixels instead of none: a Dice of 0 with the network's masks."""
 
     def export_int8() -> None:
-        export("openvino_int8", network, {"backbone": "pvt_v2_b0"}, tmp_path, bright, calibration=bright)
+        export(write, Job(network, options, describe(options), bright), tmp_path, bright)
 
-    write = replace(FORMATS["openvino_int8"], export=lambda job, target: str(write_bright(target, job.description)))
-    monkeypatch.setitem(FORMATS, "openvino_int8", write)
+    options = {"backbone": "pvt_v2_b0"}
+    write = FORMATS["openvino_int8"]._replace(export=lambda job, made: str(write_bright(made, job.description)))
     monkeypatch.setattr(exports, "LEAST_DICE", least)
     network = UNetV2(backbone="pvt_v2_b0").eval()
     torch.nn.init.constant_(network.heads[0].bias, -100.0)
@@ -139,23 +135,3 @@ def test_images_are_spread_over_the_folder(pairs):
     every, some = images_of(items, parser), images_of(items, parser, 3)
     assert (len(every), len(some)) == (6, 3)
     assert all(torch.equal(one, every[index]) for one, index in zip(some, (0, 2, 4)))
-
-
-@pytest.mark.slow
-def test_shipped_weights(real_data, tmp_path, capsys):
-    pytest.importorskip("nncf")
-    pytest.importorskip("onnxscript")
-    train, test, out = tmp_path / "train", tmp_path / "test", tmp_path / "out"
-    for folder, source, step in ((train, "polyp/train", 20), (test, "polyp/test/kvasir", 4)):
-        folder.mkdir()
-        for path in sorted((real_data / source / "images").iterdir())[::step]:
-            (folder / path.name).symlink_to(path)
-    command = ["--checkpoint", str(SHIPPED), "--formats", "openvino_int8", "--output_dir", str(out)]
-    script("export").main([*command, "--calibrate", str(train), "--images", str(test)])
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|") and "int8" in line]
-    row = [cell.strip() for cell in line.split("|")]
-    assert row[2] == "`model_int8.xml`"
-    assert float(row[3]) < 5  # MB, of 13 in float32
-    assert float(row[7]) > 0.99
-    script("segment").main([str(out / "model_int8.xml"), str(test), "--output_dir", str(tmp_path / "masks")])
-    assert len([*(tmp_path / "masks").glob("*.png")]) == 25

@@ -16,10 +16,9 @@ from PIL import Image
 from unetv2_monai import InputError, OpenVINONetwork
 from unetv2_monai.core.description import BIN_KEY, Description
 from unetv2_monai.core.frames import Frame
-from unetv2_monai.networks import options_of, read_weights, with_options
 
-from ..conftest import ROOT, read_table, script
-from ..support.exported import RGB, description, exports_onnx, write_bright
+from ..conftest import read_table, script
+from ..support.exported import RGB, description, write_bright
 from ..support.segmenting import blobs, compare_with_bundle, draw_cases, framed, refused, segment, segment_apart
 from ..support.workflow import CONFIGS, INFERENCE, overlays
 
@@ -76,18 +75,6 @@ def test_masks_are_those_of_run_inference(changes, options, every_mode, tmp_path
     assert 0.1 < np.mean([float(row["area"]) for row in rows]) < 0.9
     for row in rows if "classes" in changes else []:
         assert float(row["area polyp"]) + float(row["area tool"]) == pytest.approx(float(row["area"]), abs=2e-6)
-
-
-@pytest.mark.slow
-@exports_onnx
-@pytest.mark.parametrize(("file", "name"), [("model.xml", "openvino"), ("model.onnx", "onnx")])
-def test_shipped_weights_on_real_images(file, name, real_data, tmp_path):
-    """They carry a certainty, as after `unetv2 calibrate`."""
-    state, weights = read_weights(ROOT / "bundle" / "models" / "model.pt"), str(tmp_path / "model.pt")
-    torch.save(with_options(state, {**options_of(state), "certainty": 0.95}), weights)
-    script("export").main(["--checkpoint", weights, "--formats", name])
-    images = real_data / "polyp" / "test" / "clinicdb"
-    compare_with_bundle(tmp_path / file, images, tmp_path, INFERENCE, checkpoint=weights)
 
 
 def test_description_is_that_of_the_configs(tmp_path):
@@ -280,23 +267,24 @@ def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(("name", "environment"), [("segment", "runtime"), ("label_server", "label")])
-def test_an_unfinished_environment_is_not_started_again_and_again(name, environment, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "find", "environment"),
+    [("segment", "use_runtime_environment", "runtime"), ("label_server", "label_python", "label")],
+)
+def test_an_unfinished_environment_is_not_started_again(name, find, environment, tmp_path, monkeypatch):
     command, started, python = script(name), [], tmp_path / "venv" / "bin" / "python"
     (tmp_path / "Makefile").touch()
-    use = getattr(command, f"use_{environment}_environment")
     monkeypatch.setattr(command, f"{environment.upper()}_PYTHON", python)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(command.os, "execv", lambda path, arguments: started.append(path))
     with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
-        use()  # there is none
+        getattr(command, find)()  # there is none
     python.parent.mkdir(parents=True)
     python.touch()
-    use()
+    assert python in (getattr(command, find)(), *started)
     monkeypatch.setattr(command.sys, "prefix", str(tmp_path / "venv"))
     with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
-        use()
-    assert len(started) == 1
+        getattr(command, find)()
 
 
 def test_neither_torch_nor_monai_is_imported(model, tmp_path):

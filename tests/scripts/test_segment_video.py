@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """segment.py on videos: frames in are frames out, in order, at the same times and of the same size; broken files."""
 
-import contextlib
 import os
 import struct
-import subprocess
-import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,17 +12,19 @@ from PIL import Image
 
 from unetv2_monai.core.frames import Frame
 
-from ..conftest import ROOT, read_table
+from ..conftest import read_table
 from ..support.exported import description, write_bright
-from ..support.segmenting import draw_cases, refused, segment, segment_apart, write_video
+from ..support.segmenting import refused, segment, segment_apart, write_video
 
 pytest.importorskip("openvino")
 pytest.importorskip("av")
 
 import av
 from runtime import clips, results
+from runtime.frames import with_views
 from runtime.network import Output
-from runtime.views import with_views
+
+from unetv2_monai.core.video import Video
 
 HEIGHT, WIDTH, SIDE = 96, 160, 16
 
@@ -153,6 +151,76 @@ def test_truncated(name, options, model, tmp_path, capsys):
     assert "5 frames of" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["late.mkv", "late.nut", "late.mp4", "late.avi", "lasting.mkv"])
+def test_whole_files_are_not_called_broken(name, model, tmp_path):
+    """The first frame is at 5 s, or the last one lasts 3 s."""
+    times, lasting = (range(125, 150), 1) if "late" in name else (range(25), 75)
+    video = write_video(tmp_path / name, pictures(25), times, codec="mpeg4", lasting=lasting)
+    segment(model, video, "--output_dir", tmp_path / "out")
+    seconds = [float(row["seconds"]) for row in read_table(tmp_path / "out" / f"{video.stem}.csv")]
+    assert len(seconds) == 25
+    assert np.diff(seconds)[1:] == pytest.approx(0.04)  # in AVI, the first frame then lasts 5 s
+
+
+@pytest.mark.parametrize(("name", "kept"), [("clip.avi", 55), ("late.mkv", 40), ("late.nut", 40)])
+def test_cut_between_two_frames(name, kept, tmp_path):
+    times = range(125, 185) if "late" in name else range(60)
+    video = write_video(tmp_path / name, pictures(60), times, codec="mpeg4")
+    with av.open(str(video)) as container:
+        place = [packet.pos for packet in container.demux(video=0)][kept]
+    video.write_bytes(video.read_bytes()[:place])
+    reader = Video(str(video))
+    assert kept - 2 <= len(list(reader.frames())) <= kept
+    assert reader.broken
+
+
+def test_raw_dv(model, tmp_path, capsys):
+    """Interlaced, of pixels 16/15 as wide as high, at a rate that FFmpeg gives as 60000 frames a second; then cut."""
+    images = pictures(12, 576, 720)
+    for image, later in zip(images[::2], images[1::2]):
+        image[::2] = later[::2]  # in DV, the odd rows are the earlier ones
+    video = write_video(tmp_path / "clip.dv", images[::2], codec="dvvideo", aspect=Fraction(16, 15))
+    combs = [np.abs(np.diff(frame.image[24:32].astype(int), axis=0)).mean() for frame in Video(str(video)).frames()]
+    assert len(combs) == 6
+    assert np.abs(np.diff(images[4][24:32].astype(int), axis=0)).mean() == pytest.approx(190 * 8 / 720)
+    assert max(combs[1:-1]) < 190 / 720
+    segment(model, video, "--output_dir", tmp_path / "out")
+    assert "clip.dv is interlaced" in capsys.readouterr().err
+    with av.open(str(tmp_path / "out" / "clip_overlay.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.average_rate, stream.sample_aspect_ratio) == (25, Fraction(16, 15))
+        assert stream.duration * stream.time_base == Fraction(6, 25)
+    video.write_bytes(video.read_bytes()[:-70_000])
+    reader = Video(str(video))
+    assert len(list(reader.frames())) == 5
+    assert "broken after 5 frames" in reader.broken
+
+
+@pytest.mark.parametrize(
+    ("width", "tag", "matrix", "color", "said"),
+    [
+        (1280, 2, None, (200, 60, 50), True), (1280, 2, "bt601", (187, 45, 52), False),
+        (1280, 1, "bt601", (200, 60, 50), False), (160, 2, None, (187, 45, 52), False),
+        (160, 2, "bt709", (200, 60, 50), False),
+    ],
+)  # fmt: skip
+def test_colour_matrix(width, tag, matrix, color, said, tmp_path, capsys):
+    """Pixels in BT.709 by hand, of 200, 60, 50: in BT.601 they are 187, 45, 52."""
+    y = 0.2126 * 200 + 0.7152 * 60 + 0.0722 * 50
+    blue, red = (50 - y) / 1.8556, (200 - y) / 1.5748
+    values = [round(16 + y * 219 / 255), round(128 + blue * 224 / 255), round(128 + red * 224 / 255)]
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = width, 96, "yuv444p"
+        stream.codec_context.colorspace = tag
+        planes = np.array(values, np.uint8)[:, None, None].repeat(96, 1).repeat(width, 2)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv444p")))
+        container.mux(stream.encode(None))
+    (frame,) = Video(str(tmp_path / "clip.mkv"), matrix).frames()
+    assert frame.image[40, 80].astype(int) == pytest.approx(color, abs=2)
+    assert ("read as BT.709" in capsys.readouterr().err) == said
+
+
 def test_an_edit_list_is_no_damage(model, tmp_path):
     """50 frames, of which the file shows 1.5 s from 0.5 s on, as lossless trimming leaves it."""
     video = write_video(tmp_path / "clip.mp4", pictures(50))
@@ -239,16 +307,6 @@ def test_smoothing_starts_anew_with_another_view():
     assert [output.highest for output in results._smoothed(outputs, 0.5)] == pytest.approx([0.9, 0.7, 0.1, 0.3])
 
 
-def test_a_mask_lies_where_the_view_is(tmp_path):
-    """The view is as large as the network, so that nothing is interpolated."""
-    image = scene(np.s_[10:90, 20:100]) // 2
-    image[30:50, 40:70] = 220
-    video = write_video(tmp_path / "clip.mkv", [image] * 3, codec="ffv1", pix_fmt="bgr0")
-    model = write_bright(tmp_path / "model.xml", description((82, 82), view="endoscope"))
-    for row in segment_clip(model, video)[0]:
-        assert [int(row[key]) for key in ("left", "top", "width", "height")] == [40, 30, 30, 20]
-
-
 def stop_at(monkeypatch, name: str) -> None:
     """Ctrl-C when the frame of that number is next."""
     results = clips.results
@@ -288,36 +346,6 @@ def test_a_camera_ends_with_ctrl_c(model, tmp_path, monkeypatch):
     assert len(read_video(tmp_path / "out" / "camera0_overlay.mp4")[0]) == 5
 
 
-def test_killed_and_resumed(model, tmp_path):
-    """After SIGKILL, what has its final name is complete; the next call does the rest and leaves nothing partial."""
-    out, images = tmp_path / "out", draw_cases(tmp_path / "images", 300, 400, 300)
-    video = write_video(tmp_path / "clip.mp4", pictures(30))
-    command = [sys.executable, str(ROOT / "scripts" / "segment.py"), str(model), str(images), str(video)]
-    process = subprocess.Popen([*command, "--output_dir", str(out)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("*.png"))) < 20 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    masks = sorted(out.glob("*.png"))
-    assert 20 <= len(masks) < 300
-    assert {np.asarray(Image.open(path)).shape for path in masks} == {(300, 400)}
-    assert not any((out / name).exists() for name in ("images.csv", "clip.csv"))
-    before = {path: path.stat().st_mtime_ns for path in masks[:15]}
-    segment(model, images, video, "--output_dir", out, "--skip_finished")
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert len(read_table(out / "images.csv")) == 300
-    assert len(read_table(out / "clip.csv")) == len(read_video(out / "clip_overlay.mp4")[0]) == 30
-    assert not [path for path in out.rglob("*") if "partial" in path.name or "incomplete" in path.name]
-
-
-def test_no_encoder(model, clip, monkeypatch):
-    monkeypatch.setattr("unetv2_monai.core.video.CODEC", "libnone")
-    (line,) = refused(model, clip, "--output_dir", clip.parent / "out")
-    assert "this PyAV has no encoder libnone" in line
-    assert list((clip.parent / "out").iterdir()) == []
-
-
 def test_full_disk(model, tmp_path):
     """A limit on the size of files, which fails a write as a full disk does."""
     video = write_video(tmp_path / "clip.mp4", noises(40))
@@ -328,20 +356,6 @@ def test_full_disk(model, tmp_path):
     assert "clip_incomplete_overlay.mp4 cannot be written (File too large)" in error
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
-
-
-@pytest.mark.slow
-def test_damaged_heads_end_in_one_sentence(model, tmp_path):
-    rng = np.random.default_rng(0)
-    for name in ("clip.mp4", "clip.mkv"):
-        whole = write_video(tmp_path / name, pictures(5), movflags="faststart").read_bytes()
-        for _ in range(40):
-            content = bytearray(whole)
-            for place in rng.integers(0, 1200, 3):
-                content[place] = rng.integers(256)
-            (tmp_path / name).write_bytes(content)
-            with contextlib.suppress(SystemExit):  # any other error fails
-                segment(model, tmp_path / name, "--output_dir", tmp_path / "out")
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ SIZE = Kind(
 WEIGHTS = Kind("auto, true, false, or a file", lambda value: isinstance(value, bool | str))
 BACKBONE = Kind("the name of a backbone", lambda value: isinstance(value, str) and bool(value))
 DEVICE = Kind("a device such as cpu, cuda or cuda:1", lambda value: isinstance(value, str | torch.device | int))
-SECTION = Kind("training, validation or test", lambda value: value in ("training", "validation", "test"))
+SECTION = Kind("training, validation, test or all", lambda value: value in ("training", "validation", "test", "all"))
 SCALES = Kind("a list of numbers above 0", lambda value: is_list(value, ABOVE_ZERO) and bool(value))
 SPACING = Kind("a list of three numbers above 0", lambda value: is_list(value, ABOVE_ZERO) and len(value) == 3)
 AXIS = Kind("an axis from 0 to 2", lambda value: is_integer(value, 0) and value < 3)
@@ -132,7 +132,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "device": ON,
     },
     "evaluate": {
-        "eval_section": Option(SECTION, "which pairs to score; in a plain folder of pairs, all are test pairs"),
+        "eval_section": Option(
+            SECTION, "which pairs to score: in a plain folder, all are `test`; `all` is training and validation"
+        ),
         "eval_dir": Option(
             PATH,
             "folder for `scores.csv` with a row per image, `summary.json` with means, medians and intervals per data "
@@ -184,8 +186,22 @@ OPTIONS: dict[str, dict[str, Option]] = {
             'the class of each colour of the masks: `{"black": 0, "#ff0000": 1, "0,128,0": 2}`',
             files=("options/mask_colors",),
         ),
+        "cache_dir": Option(
+            PATH, "folder of the decoded images", "`<bundle_root>/output/cache`", ("options/disk_cache",)
+        ),
+        "ignore_label": Option(
+            Kind("an integer from 1 to 255", lambda value: is_integer(value, 1) and value < 256),
+            "value of the pixels whose class is unknown, in masks of several classes or in `mask_colors`",
+            files=("options/ignore",),
+        ),
         "folds": Option(POSITIVE, "number of folds", files=("options/folds",)),
         "fold": Option(NATURAL, "the fold that is held out for validation, from 0", files=("options/folds",)),
+        "soft_dir": Option(
+            or_null(PATH), "folder of the probabilities of the training images", files=("options/distil",)
+        ),
+        "more_images": Option(
+            or_null(PATH), "folder of further images to train on, without masks", files=("options/distil",)
+        ),
         "growth": Option(
             SCALES, "factors of `image_size`, each for an equal part of the epochs", files=("recipes/recommended",)
         ),
@@ -219,7 +235,7 @@ OPTIONS: dict[str, dict[str, Option]] = {
             Kind("a list of files", lambda value: is_list(value, TEXT)),
             "the weights of an ensemble",
             "`<bundle_root>/output/fold_*/models/model.pt`",
-            ("options/inference_ensemble", "options/ensemble"),
+            ("options/ensemble",),
         ),
         "precision": Option(
             Kind("f32 or bf16", lambda value: value in ("f32", "bf16")),

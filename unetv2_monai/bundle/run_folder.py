@@ -19,6 +19,7 @@ from monai.utils import set_determinism
 
 from ..core.errors import InputError, unwrapped
 from ..core.files import write_atomic
+from ..data.image_list import list_images
 from .context import running_config
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 FREE = {
     *("bundle_root", "bundle_dir", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data", "cache_rate"),
     *("num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval", "max_epochs"),
-    *("max_hours", "time_limit", "initialize"),
+    *("max_hours", "time_limit", "initialize", "cache_dir"),
 }
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 
@@ -130,16 +131,24 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """List the pairs of a config in run.json again; raise InputError if they are no longer there."""
     parser = ConfigParser({**config, "check_data": False})
+    if isinstance(parser.get("datalist#folds"), dict):
+        parser["datalist#folds#divide"] = False
     with unwrapped():
         return parser.get_parsed_content("datalist")
 
 
 def trained_among(images: Iterable[str], run: Path) -> set[str]:
-    """Return the images that the run in ``run`` trained on: none without such a run, or if its data are elsewhere."""
+    """
+    Return the images that the run in ``run`` trained on, with or without a mask: none without such a run, or if its
+    data are elsewhere.
+    """
     if not (run / "run.json").is_file():
         return set()
+    config = json.loads((run / "run.json").read_text())["config"]
     try:
-        pairs = pairs_of_run(json.loads((run / "run.json").read_text())["config"])["training"]
+        pairs = pairs_of_run(config)["training"]
+        if more := config.get("more_images"):  # options/distil.yaml
+            pairs += list_images(more, check=False)
     except InputError:
         return set()
     return {os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)}

@@ -12,7 +12,7 @@ import numpy as np
 from .dicom import VIDEO_SYNTAXES, Source, group, located, spacing_of
 from .errors import BrokenFile
 
-DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of grey values that become black and white where no window is stated
+DARKEST, BRIGHTEST = 0.5, 99.5  # percentiles of grey values that become black and white where a file states no window
 GREY, COLORS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
@@ -123,7 +123,7 @@ class _Opened:
             return apply_voi(self._decoded(index), display) * 255.0 / (2**bits - 1)
         if self.header.BitsStored <= 8 and values.min() >= 0 and values.max() <= 255:
             return values * 255 / (2**self.header.BitsStored - 1)
-        return stretched(values)
+        return stretched(values)[0]
 
     def _video_frame(self, index: int) -> np.ndarray:
         """Return a frame of a video. Frames are decoded in order, and again from the first one if one goes back."""
@@ -149,10 +149,10 @@ class _Opened:
             raise BrokenFile(f"its video ends after {count} of {self.header.NumberOfFrames} frames ({reason})")
 
 
-def stretched(values: np.ndarray) -> np.ndarray:
-    """Return values from 0 to 255 by their percentiles."""
-    low, high = np.percentile(values, (DARKEST, BRIGHTEST))
-    return (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255)
+def stretched(values: np.ndarray) -> tuple[np.ndarray, tuple[float, float]]:
+    """Return values from 0 to 255 by their percentiles, and the values that became black and white."""
+    low, high = map(float, np.percentile(values, (DARKEST, BRIGHTEST)))
+    return (255 * (values - low) / max(high - low, 1e-9)).clip(0, 255), (low, high)
 
 
 def windowed(values: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:

@@ -17,7 +17,12 @@ REACH = 8  # pixels around an outline in which a lossy or smoothed mask may have
 NOISE = 8 / 255  # share of white by which black and white of a lossy mask may be off elsewhere
 
 
-def to_mask(image: Image.Image, out_channels: int = 1, colors: Mapping[str, int] | None = None) -> Image.Image:
+def to_mask(
+    image: Image.Image,
+    out_channels: int = 1,
+    colors: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+) -> Image.Image:
     """
     Convert a mask to class indices.
 
@@ -29,24 +34,45 @@ def to_mask(image: Image.Image, out_channels: int = 1, colors: Mapping[str, int]
         out_channels: number of output channels of the network. 1 means one structure with a sigmoid. Defaults to 1.
         colors: for masks in colours, the class of each, such as ``{"black": 0, "#ff0000": 1, "224,224,192": 0}``.
             Defaults to None: colours are refused.
+        ignore_label: the value of pixels whose class is unknown, up to 255: in masks of several classes, or as the
+            class of a colour. Defaults to None: there are none.
 
     Returns:
-        The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``.
+        The mask in mode ``"L"`` with values 0 and 1, or 0 to ``out_channels - 1``, and ``ignore_label``.
 
     Raises:
         InputError: when the mask has other values, colours or transparency; the message states them.
     """
     name, lossy = getattr(image, "filename", "") or "mask", image.format in ("JPEG", "MPO")
     turned = upright(image)
+    refuse_as_ignored(ignore_label, out_channels, colors is not None)
     if colors is not None:
-        classes = _by_color(turned, colors, max(out_channels, 2), name)
-    elif turned.mode == "P":
-        classes = _by_palette(turned, out_channels, name)
+        return Image.fromarray(_by_color(turned, colors, max(out_channels, 2), name, ignore_label).astype(np.uint8))
+    found = np.asarray(turned) if turned.mode == "P" else _grey(turned, name)
+    ignored = np.zeros(found.shape, bool) if ignore_label is None else found == ignore_label
+    found = np.where(ignored, found.dtype.type(0), found) if ignored.any() else found
+    if turned.mode == "P":
+        classes = _by_palette(found, turned.getpalette() or [], out_channels, name)
     elif out_channels == 1:
-        classes = _one_structure(_grey(turned, name), lossy, name)
+        classes = _one_structure(found, lossy, name)
     else:
-        classes = _several_classes(_grey(turned, name), out_channels, lossy, name)
-    return Image.fromarray(classes.astype(np.uint8))
+        classes = _several_classes(found, out_channels, lossy, name)
+    classes = classes.astype(np.uint8)
+    classes[ignored] = ignore_label or 0
+    return Image.fromarray(classes)
+
+
+def refuse_as_ignored(ignore_label: int | None, out_channels: int, by_color: bool) -> None:
+    """Raise InputError if the value of unknown pixels may be that of a class."""
+    if ignore_label is None:
+        return
+    if ignore_label in range(max(out_channels, 2)):
+        raise InputError(f"ignore_label {ignore_label} is one of the classes 0 to {max(out_channels, 2) - 1}.")
+    if out_channels == 1 and not by_color:
+        raise InputError(
+            f"ignore_label {ignore_label}: grey values of one structure may be the lesion. Name the class of each "
+            f"colour by mask_colors, such as {{'black': 0, 'white': 1, 'gray': {ignore_label}}}."
+        )
 
 
 def _grey(image: Image.Image, name: str) -> np.ndarray:
@@ -124,10 +150,9 @@ def _several_classes(values: np.ndarray, out_channels: int, lossy: bool, name: s
     return values
 
 
-def _by_palette(image: Image.Image, out_channels: int, name: str) -> np.ndarray:
+def _by_palette(entries: np.ndarray, colors_of: Sequence[int], out_channels: int, name: str) -> np.ndarray:
     """Return the class indices of a mask with a palette: its entries, or black and white of one structure."""
-    entries = np.asarray(image)
-    palette = np.reshape(image.getpalette() or [], (-1, 3))
+    palette = np.reshape(colors_of, (-1, 3))
     used = np.unique(entries)
     colors, greys = palette[used], palette[used, 0]
     is_grey = (colors == greys[:, None]).all()
@@ -149,9 +174,11 @@ def _by_palette(image: Image.Image, out_channels: int, name: str) -> np.ndarray:
     return _several_classes(entries, out_channels, False, name)
 
 
-def _by_color(image: Image.Image, colors: Mapping[str, int], classes: int, name: str) -> np.ndarray:
+def _by_color(
+    image: Image.Image, colors: Mapping[str, int], classes: int, name: str, ignore_label: int | None
+) -> np.ndarray:
     """Return the class indices by a table of colours."""
-    table = color_table(colors, classes)
+    table = color_table(colors, classes, ignore_label)
     found, places = np.unique(np.asarray(image.convert("RGB")) @ np.array([65536, 256, 1]), return_inverse=True)
     if unknown := [(color >> 16, color >> 8 & 255, color & 255) for color in found.tolist() if color not in table]:
         raise InputError(
@@ -161,12 +188,12 @@ def _by_color(image: Image.Image, colors: Mapping[str, int], classes: int, name:
     return np.array([table[color] for color in found.tolist()])[places].reshape(image.size[::-1])
 
 
-def color_table(colors: Mapping[str, int], classes: int) -> dict[int, int]:
+def color_table(colors: Mapping[str, int], classes: int, ignore_label: int | None = None) -> dict[int, int]:
     """
     Read a table of classes by colour; its keys become 65536 red + 256 green + blue.
 
     Raises:
-        InputError: when a class is not among 0 to ``classes - 1``, or a colour is none.
+        InputError: when a class is not among 0 to ``classes - 1`` or ``ignore_label``, or a colour is none.
     """
     table: dict[int, int] = {}
     for color, index in colors.items():
@@ -174,7 +201,7 @@ def color_table(colors: Mapping[str, int], classes: int) -> dict[int, int]:
             red, green, blue = map(int, color.split(",")) if "," in color else ImageColor.getrgb(color)[:3]
         except ValueError as error:
             raise InputError(f"mask_colors: {color!r} is no colour such as red, #ff0000 or 255,0,0.") from error
-        if index not in range(classes):
+        if index not in range(classes) and index != ignore_label:
             raise InputError(f"mask_colors: {color} is class {index}, but classes are 0 to {classes - 1}.")
         table[65536 * red + 256 * green + blue] = index
     return table

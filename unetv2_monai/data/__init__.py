@@ -4,6 +4,7 @@
 from .augmentation import GrowingSized, MultiScaleBatch, RandLesionFreed
 from .datalist import load_datalist
 from .dicoms import PictureReader
+from .distillation import soft_items
 from .image_list import list_images
 from .pictures import SaveOverlayd
 from .view import CropLabeld, endoscope_view

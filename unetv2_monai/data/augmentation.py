@@ -33,7 +33,8 @@ class RandLesionFreed(Randomizable, MapTransform):
     are cropped anywhere, or covered beside the lesion. An image without room for the chosen change is left unchanged.
 
     Args:
-        keys: keys of the uint8 image (channels, height, width) and of the mask (1, height, width), in this order.
+        keys: keys of the uint8 image (channels, height, width) and of the mask (1, height, width), in this order. A
+            mask of probabilities is lesion from 0.5 on.
         crop: share of images cropped beside the lesion; the same share of others is cropped anywhere. Defaults to 0.1.
         cover: share of images whose lesion is covered; the same share of others is covered elsewhere. Defaults to 0.05.
         size: range of the crops' height and width, as shares of the image's height and width. Defaults to (0.4, 0.8).
@@ -76,7 +77,7 @@ class RandLesionFreed(Randomizable, MapTransform):
             top, left = self.R.randint(height - h + 1), self.R.randint(width - w + 1)
             rows, columns = slice(top, top + h), slice(left, left + w)
             found = mask[:, rows, columns]
-            if lit[rows, columns].float().mean() > LIT and not (lesion_free and found.any()):
+            if lit[rows, columns].float().mean() > LIT and not (lesion_free and (found >= 0.5).any()):
                 part = image[None, :, rows, columns].float()
                 part = F.interpolate(part, (height, width), mode="bilinear", antialias=True)[0]
                 cut = F.interpolate(found[None], (height, width), mode="nearest-exact")[0]
@@ -84,8 +85,8 @@ class RandLesionFreed(Randomizable, MapTransform):
         return None
 
     def _cover(self, image: torch.Tensor, mask: torch.Tensor, lesion_free: bool) -> Sample | None:
-        lesion = F.max_pool2d(mask.float(), 2 * RIM + 1, stride=1, padding=RIM) > 0
-        if not mask.any() or lesion.float().mean() > COVERABLE:
+        lesion = F.max_pool2d(mask.float(), 2 * RIM + 1, stride=1, padding=RIM) >= 0.5
+        if not lesion.any() or lesion.float().mean() > COVERABLE:
             return None
         lit = image.amax(0, keepdim=True) > DARK
         # to keep the lesion visible, cover a place of its shape that does not touch it
@@ -174,7 +175,7 @@ class MultiScaleBatch:
     Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
 
     Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
-    soft at their outlines. Masks of several classes cannot be mixed, so they are resized by the nearest pixel.
+    soft at their outlines. Masks of several classes, or with unknown pixels, are resized by the nearest pixel.
 
     Args:
         scales: factors of the images' size, which is rounded to multiples of 32, the encoder's largest stride.
@@ -195,6 +196,6 @@ class MultiScaleBatch:
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
         size = _scaled(image.shape[2:], scale)
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
-        if self.out_channels > 1:
+        if self.out_channels > 1 or label.max() > 1:  # which is ignore_label
             return image, F.interpolate(label, size, mode="nearest-exact")
         return image, F.interpolate(label, size, mode="bilinear", align_corners=True)

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tqdm.contrib.concurrent import thread_map
 from ..core.dicom import located
 from ..core.errors import InputError
 from ..core.files import refuse_waiting
-from ..core.images import read_image, to_rgb
+from ..core.images import about_windows, read_picture
 from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .layouts import Item
@@ -25,18 +26,26 @@ from .volumes import check_grids, check_label_values, open_volume, read_volume
 MAX_LISTED = 200  # problems in one message
 
 
-def check_each(items: Sequence[Item], check: Callable[[Item], object]) -> list[str | None]:
-    """Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each."""
+def check_each(items: Sequence[Item], check: Callable[[Item], tuple[float, float] | None]) -> list[str | None]:
+    """
+    Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each.
+
+    The log counts the items of which the check returns a window.
+    """
+    windows: dict[str, tuple[float, float]] = {}
 
     def error_of(item: Item) -> str | None:
         try:
-            check(item)
+            if window := check(item):
+                windows[str(item["image"])] = window
         except InputError as error:
             return str(error)
         return None
 
     workers = min(8, os.cpu_count() or 1)
-    return thread_map(error_of, items, max_workers=workers, desc="Checking files", disable=None, leave=False)
+    errors = thread_map(error_of, items, max_workers=workers, desc="Checking files", disable=None, leave=False)
+    about_windows(windows, len(items))
+    return errors
 
 
 def check_pair(
@@ -44,8 +53,14 @@ def check_pair(
     out_channels: int = 1,
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
-) -> None:
-    """Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ."""
+    ignore_label: int | None = None,
+) -> tuple[float, float] | None:
+    """
+    Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ.
+
+    Returns:
+        The grey values that become black and white, if the image has a window from its data; see ``to_rgb``.
+    """
     first, labels = ensure_tuple(item["image"])[0], ensure_tuple(item["label"])
     if len(labels) > 1 and out_channels > 1:
         names = ", ".join(Path(label).name for label in labels)
@@ -53,14 +68,15 @@ def check_pair(
             f"{first}: has {len(labels)} masks, {names}. They are joined for one class only: save one mask that holds "
             "the class indices."
         )
-    image = image_size(item["image"], in_channels)
+    image, window = examined(item["image"], in_channels)
     for label in labels:
-        mask = mask_size(label, out_channels, colors)
+        mask = mask_size(label, out_channels, colors, ignore_label)
         if image != mask:
             by, image_by = (" x ".join(map(str, size)) for size in (mask, image))
             raise InputError(f"{label}: mask of {by}, but {Path(first).name} is {image_by}")
         if is_volume(first):
             check_grids(first, label)
+    return window
 
 
 def palette_problems(items: Sequence[Item], out_channels: int) -> list[str]:
@@ -92,19 +108,25 @@ def palette_problems(items: Sequence[Item], out_channels: int) -> list[str]:
 
 
 def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tuple[int, ...]:
+    """Return the size that ``examined`` returns."""
+    return examined(files, in_channels)[0]
+
+
+def examined(
+    files: str | Sequence[str], in_channels: int | None = None
+) -> tuple[tuple[int, ...], tuple[float, float] | None]:
     """
     Decode an image or a volume, which may have a file for each channel; return its width and height in pixels, or its
-    size in voxels without channels.
+    size in voxels without channels, and the window that ``to_rgb`` chose, if any.
 
     Raise InputError if a file cannot be read, if files do not fit each other, or if they do not have ``in_channels``
     (None: any). Images have 3, as RGB.
     """
     path, *others = ensure_tuple(files)
     if path.lower().endswith(".dcm"):
-        height, width = read_image(Path(path)).shape[:2]
-        return width, height
+        return read_picture(Path(path)).size, None
     if located(path):
-        return open_volume(path).shape
+        return open_volume(path).shape, None
     for each in (path, *others):
         refuse_waiting(each)
     if not is_volume(path):
@@ -115,7 +137,8 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
                 f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Remove this file if the "
                 "network is for volumes (NIfTI); else set in_channels 3."
             )
-        return _decoded_size(path, to_rgb)
+        image = read_picture(Path(path))
+        return image.size, image.info.get("window")
     shape = read_volume(path).shape
     for other in others:
         found = read_volume(other).shape
@@ -126,23 +149,34 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
         extract = f"Extract {'one' if in_channels == 1 else in_channels}, or set" if channels > in_channels else "Set"
         holds = f"holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}"
         raise InputError(f"{path}: {holds}. {extract} in_channels {channels}.")
-    return shape[:3]
+    return shape[:3], None
 
 
-def mask_size(path: str, out_channels: int | None = None, colors: Mapping[str, int] | None = None) -> tuple[int, ...]:
+def mask_size(
+    path: str,
+    out_channels: int | None = None,
+    colors: Mapping[str, int] | None = None,
+    ignore_label: int | None = None,
+) -> tuple[int, ...]:
     """Decode a mask and check its values if ``out_channels`` is given. Return its size without a single channel."""
     refuse_waiting(path)
     if not is_volume(path):
-        channels = out_channels
-        return _decoded_size(path, lambda opened: opened if channels is None else to_mask(opened, channels, colors))
+        if out_channels is None:
+            return _decoded_size(path, lambda opened: opened)
+        return _decoded_size(
+            path, partial(to_mask, out_channels=out_channels, colors=colors, ignore_label=ignore_label)
+        )
     values = read_volume(path)
     if out_channels is not None:
-        check_label_values(path, values, out_channels)
+        check_label_values(path, values, out_channels, ignore_label)
     return values.shape[:3] if math.prod(values.shape[3:]) == 1 else values.shape
 
 
 def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
-    """Return the class indices, joined. Their shape is (height, width), or (dim_0, dim_1, dim_2) for a volume."""
+    """
+    Return the class indices, joined; unknown pixels are background. Their shape is (height, width), or (dim_0, dim_1,
+    dim_2) for a volume.
+    """
     found = []
     for path in paths:
         if is_volume(path):
@@ -151,7 +185,8 @@ def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
         else:
             with Image.open(path) as opened:
                 found.append(np.asarray(to_mask(opened, **reading)))
-    return np.max(found, axis=0)
+    joined = np.max(found, axis=0)
+    return np.where(joined == reading.get("ignore_label"), 0, joined)
 
 
 def lesion_share(item: Item, **reading: Any) -> float:

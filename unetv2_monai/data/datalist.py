@@ -37,6 +37,7 @@ def load_datalist(
     mask_colors: Mapping[str, int] | None = None,
     folders: Mapping[str, str] | None = None,
     folds: Mapping[str, Any] | None = None,
+    ignore_label: int | None = None,
 ) -> dict[str, list[Item]]:
     """
     Find the image and mask pairs of a data set.
@@ -56,6 +57,7 @@ def load_datalist(
         mask_colors: the class of each colour, for masks in colours, see ``to_mask``. Defaults to None.
         folders: ``images_dir``, ``masks_dir`` and ``mask_suffix``, for names that no layout has. Defaults to None.
         folds: ``folds``, ``fold`` and ``file`` of ``hold_out_fold``, which then chooses validation. Defaults to None.
+        ignore_label: the value of pixels whose class is unknown, see ``to_mask``. Defaults to None.
 
     Returns:
         For every section a list of ``{"image": path, "label": path}``, sorted by image. A pair also has a ``"dataset"``
@@ -66,13 +68,13 @@ def load_datalist(
             contradictory; one message then names all of them.
     """
     root = Path(dataset_dir)
+    reading: dict[str, Any] = {"out_channels": out_channels, "colors": mask_colors, "ignore_label": ignore_label}
     if folds:
-        folds = {**folds, "share": partial(lesion_share, out_channels=out_channels, colors=mask_colors)}
+        folds = {**folds, "share": partial(lesion_share, **reading)}
     lists, problems = divide(root, sections, val_fraction, seed, max_train_images, folders, folds)
     if check:
         pairs = [pair for some in lists.values() for pair in some]
-        check_one = partial(check_pair, out_channels=out_channels, in_channels=in_channels, colors=mask_colors)
-        problems += filter(None, check_each(pairs, check_one))
+        problems += filter(None, check_each(pairs, partial(check_pair, in_channels=in_channels, **reading)))
         if mask_colors is None:
             problems += palette_problems(pairs, out_channels)
     if problems:

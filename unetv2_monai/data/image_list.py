@@ -12,7 +12,7 @@ from ..core.dicom import SKIPPED, Source, find_sources
 from ..core.dicom_seg import SegFiles
 from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
-from .checks import check_each, image_size, list_problems, mask_size
+from .checks import check_each, examined, image_size, list_problems, mask_size
 from .dicoms import dicom_items, masks_of
 from .layouts import Item
 
@@ -110,7 +110,7 @@ def _items(root: Path, check: bool, output_dir: str | None, in_channels: int | N
     items = [{"image": str(path)} for path in paths]
     if not check:
         return items, []
-    errors = check_each(items, lambda item: image_size(item["image"], in_channels))
+    errors = check_each(items, lambda item: examined(item["image"], in_channels)[1])
     return [item for item, error in zip(items, errors) if not error], [error for error in errors if error]
 
 

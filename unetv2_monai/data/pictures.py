@@ -38,7 +38,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
     volume = open_volume(path)
     values = np.asanyarray(volume.dataobj).astype(np.float32)
     values = values[..., 0] if values.ndim == 4 else values
-    grey = stretched(values).astype(np.uint8)
+    grey = stretched(values)[0].astype(np.uint8)
     orientation = nibabel.orientations.io_orientation(volume.affine)
     turned = [nibabel.orientations.apply_orientation(array, orientation) for array in (grey, *masks)]
     grey, masks = turned[0], tuple(turned[1:])

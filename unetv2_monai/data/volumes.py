@@ -20,6 +20,7 @@ from ..core.dicom import located, series_of
 from ..core.dicom_pixels import read_series
 from ..core.errors import InputError
 from ..core.listing import ITK_ENDINGS, stem
+from ..core.masks import refuse_as_ignored
 
 MAX_VOXELS = 2**29  # images have Pillow's own limit, 179 million pixels
 MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label may be
@@ -156,10 +157,15 @@ def _place(affine: np.ndarray) -> str:
     return f"{''.join(nibabel.aff2axcodes(affine))}, {spacing} mm, origin {origin}"
 
 
-def check_label_values(path: str, values: np.ndarray, out_channels: int) -> None:
-    """Raise InputError for label values other than 0 to ``out_channels - 1``, or 0 and 1 for one channel."""
+def check_label_values(path: str, values: np.ndarray, out_channels: int, ignore_label: int | None = None) -> None:
+    """
+    Raise InputError for label values other than 0 to ``out_channels - 1``, or 0 and 1 for one channel, and
+    ``ignore_label``.
+    """
+    refuse_as_ignored(ignore_label, out_channels, True)
     highest = max(out_channels, 2) - 1
-    if np.isin(values, range(highest + 1)).all():
+    accepted = [*range(highest + 1), *([] if ignore_label is None else [ignore_label])]
+    if np.isin(values, accepted).all():
         return
     found = np.unique(values)
     advice = "Map them, or set out_channels to the number of classes, background included."

@@ -71,6 +71,11 @@ class Calibration:
     def _collect(self, engine: Engine) -> None:
         for output in engine.state.output:  # type: ignore[union-attr]
             logits, label = (convert_to_tensor(output[key]).flatten(1).float().cpu() for key in ("logits", "label"))
+            if "valid" in output:
+                known = output["valid"].flatten().cpu()
+                logits, label = logits[:, known], label[:, known]
+            if not label.numel():
+                continue
             drawn = torch.randint(logits.shape[1], (PIXELS,), generator=self.random)
             self.pixels.append((logits[:, drawn], label[:, drawn]))
 

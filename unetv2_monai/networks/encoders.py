@@ -11,7 +11,6 @@ import torch
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from timm.layers import Format
 from timm.layers.conv2d_same import Conv2dSame
-from timm.models.hiera import Hiera
 from torch import nn
 from torch.nn import functional as F
 
@@ -21,6 +20,7 @@ from .weights import imagenet_weights, load_encoder
 __all__ = ["Encoder", "build_encoder", "prune_unused"]
 
 LEVELS = 4  # feature levels in the paper
+Levels = Sequence[int] | None  # indices of feature maps; None: the coarsest four
 SIZE = 64  # of the image that a module's strides are measured with; they must divide it
 MONAI = "monai:"
 
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
         model: nn.Module,
         channels: Sequence[int],
         strides: Sequence[int],
-        out_indices: Sequence[int] | None = None,
+        out_indices: Levels = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -53,20 +53,20 @@ class Encoder(nn.Module):
         self.strides = tuple(strides[i] for i in self.out_indices)
         self.channels_last = channels_last
         self.name, self.in_channels = type(model).__name__, 0  # build_encoder sets both
-        self.only_size: tuple[int, ...] | None = None  # of images, if the model does not check it by itself
 
     def __call__(self, x: torch.Tensor) -> Any:
         """Return the feature maps; raise InputError if the backbone does not take images of this size."""
-        size = tuple(x.shape[2:])
-        if self.only_size is not None and size != self.only_size:
-            raise self._other_size(size, f"its position embedding is of {self.only_size[0]} x {self.only_size[1]}")
         try:
             return super().__call__(x)
         except (AssertionError, IndexError, RuntimeError) as error:
             known = x.shape[1] == self.in_channels and (isinstance(error, IndexError) or not self._takes(x.shape))
             if not known:
                 raise
-            raise self._other_size(size, error) from error
+            size, reason = list(x.shape[2:]), str(error).rstrip(".")
+            raise InputError(
+                f"{self.name!r} does not take images of {' x '.join(map(str, size))} ({reason}). Set backbone_args to "
+                f"{{'img_size': {size}}}, or choose another backbone."
+            ) from error
 
     def _takes(self, shape: Sequence[int]) -> bool:
         """Tell whether the backbone takes images of a shape, whatever their values, on any device."""
@@ -75,12 +75,6 @@ class Encoder(nn.Module):
         except Exception:  # a model's own checks, and those of PyTorch
             return False
         return True
-
-    def _other_size(self, size: Sequence[int], reason: object) -> InputError:
-        return InputError(
-            f"{self.name!r} does not take images of {' x '.join(map(str, size))} ({str(reason).rstrip('.')}). Set "
-            f"backbone_args to {{'img_size': {list(size)}}}, or choose another backbone."
-        )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor per level, finest first. The image size must be a multiple of the largest stride."""
@@ -96,7 +90,7 @@ def build_encoder(
     spatial_dims: int = 2,
     in_channels: int = 3,
     pretrained: bool | str = False,
-    out_indices: Sequence[int] | None = None,
+    out_indices: Levels = None,
     **kwargs: Any,
 ) -> Encoder:
     """
@@ -128,7 +122,8 @@ def build_encoder(
         encoder = _measure(backbone, spatial_dims, in_channels, out_indices)
     else:
         try:
-            encoder = _named_encoder(backbone, spatial_dims, in_channels, pretrained, out_indices, **kwargs)
+            build = _monai_encoder if backbone.startswith(MONAI) else _timm_encoder
+            encoder = build(backbone, spatial_dims, in_channels, pretrained, out_indices, **kwargs)
         except TypeError as error:
             if not kwargs or "unexpected keyword argument" not in str(error):
                 raise
@@ -146,35 +141,21 @@ def build_encoder(
     return encoder
 
 
-def _named_encoder(
-    backbone: str,
-    spatial_dims: int,
-    in_channels: int,
-    pretrained: bool | str,
-    out_indices: Sequence[int] | None,
-    **kwargs: Any,
+def _monai_encoder(
+    backbone: str, spatial_dims: int, in_channels: int, pretrained: bool | str, out_indices: Levels, **kwargs: Any
 ) -> Encoder:
-    if backbone.startswith(MONAI):
-        name, known = backbone.removeprefix(MONAI), FLEXUNET_BACKBONE.register_dict
-        if name not in known:
-            raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
-        chosen = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained is True}
-        model = known[name]["type"](**{**known[name]["parameter"], **chosen, **kwargs})
-        prune_unused(model, spatial_dims, in_channels, out_indices)
-        if isinstance(pretrained, str):
-            load_encoder(model, pretrained)
-        return _measure(model, spatial_dims, in_channels, out_indices)
-    if spatial_dims == 2:
-        return _timm_encoder(backbone, in_channels, pretrained, out_indices, **kwargs)
-    raise InputError(
-        f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
-        f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
-    )
+    name, known = backbone.removeprefix(MONAI), FLEXUNET_BACKBONE.register_dict
+    if name not in known:
+        raise InputError(f"MONAI has no backbone {name!r}; did you mean {_near(name, known, MONAI)}?")
+    chosen = {"spatial_dims": spatial_dims, "in_channels": in_channels, "pretrained": pretrained is True}
+    model = known[name]["type"](**{**known[name]["parameter"], **chosen, **kwargs})
+    prune_unused(model, spatial_dims, in_channels, out_indices)
+    if isinstance(pretrained, str):
+        load_encoder(model, pretrained)
+    return _measure(model, spatial_dims, in_channels, out_indices)
 
 
-def prune_unused(
-    model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None = None
-) -> nn.Module:
+def prune_unused(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Levels = None) -> nn.Module:
     """
     Replace the layers that no used feature map depends on, such as those of a classifier, by identities. Return the
     changed module.
@@ -204,7 +185,7 @@ def prune_unused(
     return model
 
 
-def _used_levels(levels: int, out_indices: Sequence[int] | None) -> list[int]:
+def _used_levels(levels: int, out_indices: Levels) -> list[int]:
     return list(range(levels)[-LEVELS:] if out_indices is None else out_indices)
 
 
@@ -220,7 +201,7 @@ def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torc
     return list(torch.func.functional_call(model, {**parameters, **buffers}, image)), parameters
 
 
-def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Sequence[int] | None) -> Encoder:
+def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Levels) -> Encoder:
     """Build an encoder from a module. The shapes of the feature maps give its channels and strides."""
     features, _ = _features_on_meta(model, [2, in_channels, *[SIZE] * spatial_dims])
     sizes = [tuple(feature.shape[2:]) for feature in features]
@@ -231,8 +212,13 @@ def _measure(model: nn.Module, spatial_dims: int, in_channels: int, out_indices:
 
 
 def _timm_encoder(
-    backbone: str, in_channels: int, pretrained: bool | str, out_indices: Sequence[int] | None, **kwargs: Any
+    backbone: str, spatial_dims: int, in_channels: int, pretrained: bool | str, out_indices: Levels, **kwargs: Any
 ) -> Encoder:
+    if spatial_dims != 2:
+        raise InputError(
+            f"timm's {backbone!r} is two-dimensional; for spatial_dims {spatial_dims} choose one of MONAI's, such as "
+            f"{MONAI}resnet18 or {MONAI}efficientnet-b0, or give a module."
+        )
     if ":" not in backbone:  # a name such as "hf-hub:..." is looked up by timm alone
         if not timm.is_model(backbone):
             raise InputError(f"timm has no model {backbone!r}; did you mean {_near(backbone, timm.list_models())}?")
@@ -240,7 +226,7 @@ def _timm_encoder(
             raise InputError(f"timm has no weights for {backbone!r}: pretrained must be False or a file.")
     kwargs["in_chans"] = in_channels
 
-    def create(indices: Sequence[int] | None) -> Any:
+    def create(indices: Levels) -> Any:
         chosen: dict[str, Any] = {} if indices is None else {"out_indices": tuple(indices)}
         try:
             return timm.create_model(backbone, features_only=True, pretrained=pretrained is True, **chosen, **kwargs)
@@ -261,12 +247,7 @@ def _timm_encoder(
                 setattr(module, name, ConstantSameConv2d(child))
     info = model.feature_info
     channels_last = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
-    encoder = Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
-    hiera = getattr(model, "model", None)
-    if isinstance(hiera, Hiera):
-        stride: Any = hiera.patch_stride
-        encoder.only_size = tuple(count * step for count, step in zip(hiera.tokens_spatial_shape, stride))
-    return encoder
+    return Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
 
 
 class ConstantSameConv2d(nn.Conv2d):

@@ -27,7 +27,7 @@ from unetv2_monai.networks import read_weights, with_options
 from ...conftest import ROOT, draw_pair
 from ...data.folders import write_volume
 from .attacks import listing
-from .support import SMALL, bright, draw_cases, label_server, labelling, wait_for
+from .support import SMALL, bright, draw_cases, label_server, labelling, pixels, serving, wait_for
 
 pytest.importorskip("monailabel")
 
@@ -49,7 +49,7 @@ def case(tmp_path) -> Path:
 
 def arguments(folder: Path, **changes: object) -> Namespace:
     given = {"images": folder / "images", "work_dir": folder / "work", "checkpoint": None, "set": {}, "recipe": None}
-    given |= {"host": "127.0.0.1", "port": 0, "max_upload": 1, "in_place": False}
+    given |= {"host": "127.0.0.1", "port": 0, "rate": 1, "max_upload": 1, "in_place": False}
     return Namespace(**{**given, **changes})
 
 
@@ -245,6 +245,24 @@ def test_a_training_ends_with_its_server_that_is_killed(case, random_weights):
         wait_for(lambda: free(work / "lock"), 10)
         ended = not training.is_running() or training.status() == psutil.STATUS_ZOMBIE
     assert ended
+
+
+def test_frames_of_dicom_are_labelled(tmp_path, random_weights):
+    """Started in the environment of the package, which reads DICOM; the server runs in its own."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("no environment that reads DICOM: make setup")
+    draw = "from pathlib import Path; from tests.support.dicom import draw_picture as d; d(Path('{}'), '{}', '{}')"
+    wanted = tmp_path / "export", "endoscopic", "Quixote_4711.dcm"
+    subprocess.run([python, "-c", draw.format(*wanted)], check=True, cwd=ROOT)
+    options = ("--images", tmp_path / "export", "--checkpoint", random_weights, "--set", "image_size=64")
+    work = tmp_path / "work"
+    with serving([str(python), *label_server(work, *options)[1:]], work) as server:
+        mask = np.zeros(pixels((work / "frames" / "dicom_0001.png").read_bytes()).shape[:2], np.uint8)
+        mask[3:9, 4:20] = 1
+        server.put_label("dicom_0001", mask)
+        assert (server.saved("dicom_0001") == mask).all()
+        assert server.prediction("dicom_0001").shape == mask.shape
 
 
 def free(lock: Path) -> bool:

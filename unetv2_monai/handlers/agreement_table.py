@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write how far the networks of an ensemble agree on each image that is segmented."""
+
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from ..core.errors import InputError
+from ..core.tables import Table
+from ..inferers import Ensemble
+
+__all__ = ["AgreementTable"]
+
+
+class AgreementTable:
+    """
+    Write ``images.csv``: a row per image with the ``agreement`` of an ensemble, the mean of its classes.
+
+    The file is ``images_incomplete.csv`` until the run ends.
+
+    Args:
+        output_dir: folder of the file.
+        members: the evaluator's network.
+        go_on: keep the rows that an earlier run wrote. Defaults to False.
+
+    Raises:
+        InputError: when the network is no ensemble, or when the file cannot be written.
+    """
+
+    def __init__(self, output_dir: str, members: Any, go_on: bool = False) -> None:
+        if not isinstance(members, Ensemble):
+            raise InputError(
+                "one network has no agreement: give options/ensemble.yaml before inference_agreement.yaml."
+            )
+        self.path, self.go_on = Path(output_dir) / "images.csv", go_on
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to an evaluator whose output has ``agreement``."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.COMPLETED, lambda: self.table.finish())
+
+    def _start(self, engine: Engine) -> None:
+        self.table = Table(self.path, ["file", "agreement"], self.go_on)
+
+    def _add(self, engine: Engine) -> None:
+        state: Any = engine.state
+        for item, output in zip(state.batch, state.output):
+            name = Path(item["image"].meta["filename_or_obj"]).name
+            self.table.add([name, f"{output['agreement'].mean():.4f}"])
