@@ -5,14 +5,11 @@ import logging
 from pathlib import Path
 
 import pytest
-import yaml
 
 from unetv2_monai import load_datalist
 
 from ..support.workflow import refusal
-from .folders import find_pairs, touch
-
-CASES = yaml.safe_load((Path(__file__).parent / "layouts.yaml").read_text())
+from .folders import CASES, find_pairs, touch
 
 
 def found(root: Path) -> dict[str, str]:
@@ -61,7 +58,10 @@ def test_pairs(tmp_path, case):
 
 @pytest.mark.parametrize("case", CASES["refused"], ids=str)
 def test_refusals(tmp_path, case):
+    (tmp_path / "data").mkdir()
     root, end = touch(tmp_path / "data", case["files"]), 0
+    for name, content in case.get("write", {}).items():
+        (root / name).write_text(content)
     message = refusal(load_datalist, str(root), check=False)
     for part in case["message"]:
         part = part.replace("ROOT", str(root))

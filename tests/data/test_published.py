@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data sets are read as they are published and unpacked. The files are empty: pairing goes by names alone."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -90,13 +89,6 @@ def test_folders_by_name(tmp_path):
     assert "holds images and masks: name the end of the masks' names by mask_suffix." in message
     message = refusal(load_datalist, str(tmp_path), check=False, folders={"images_dir": "x", "masks_dir": "drawn"})
     assert "x is no folder. images_dir and masks_dir name folders in dataset_dir" in message
-
-
-def test_a_list_of_another_name(tmp_path):
-    lists = {"training": [{"image": "a.png", "label": "b.png"}], "val": [{"image": "c.png", "label": "d.png"}]}
-    (tmp_path / "datalist.json").write_text(json.dumps(lists))
-    message = refusal(load_datalist, str(tmp_path), check=False)
-    assert "datalist.json: unknown list 'val'. The lists are training, validation, test." in message
 
 
 def test_a_patient_in_two_splits(tmp_path, caplog):
