@@ -27,7 +27,7 @@ PLACES = {
         *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist", "soft_items"),
     ],
     "handlers.calibration": ["Calibration"],
-    "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
+    "handlers.checkpoints": ["AtomicCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],

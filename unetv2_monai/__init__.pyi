@@ -27,7 +27,6 @@ from .data import load_datalist as load_datalist
 from .data import soft_items as soft_items
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
-from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
 from .handlers.network import BroadcastBuffers as BroadcastBuffers
 from .handlers.network import ClipGradients as ClipGradients
 from .handlers.network import MovingAverage as MovingAverage
