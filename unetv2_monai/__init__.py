@@ -23,7 +23,7 @@ PLACES = {
     "core.memory": ["keep_memory"],
     "core.places": ["bundle_dir"],
     "data": [
-        *("CropLabeld", "GrowingSized", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
+        *("CropLabeld", "LabelWriter", "MultiScaleBatch", "OnImageGridd", "PictureReader"),
         *("RandLesionFreed", "VolumeReader", "endoscope_view", "list_images", "load_datalist", "soft_items"),
     ],
     "handlers.agreement_table": ["AgreementTable"],

@@ -14,7 +14,6 @@ from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
 from .core.places import bundle_dir as bundle_dir
 from .data import CropLabeld as CropLabeld
-from .data import GrowingSized as GrowingSized
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
