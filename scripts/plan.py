@@ -265,7 +265,7 @@ def trial(plan: Plan, lists: Lists, batch: int) -> tuple[float, float, float]:
         used = run_bundle("training", [*plan.files(), f"{name}/own.yaml"], options, folder / "log.txt")
         seconds = [float(row["seconds"]) for row in read_csv(folder / "out" / "metrics.csv")]
     train = min(seconds[1:3])
-    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), used.peak_mb
+    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), used["peak_mb"]
 
 
 def absolute(paths: str | Sequence[str]) -> str | list[str]:
