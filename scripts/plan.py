@@ -262,10 +262,10 @@ def trial(plan: Plan, lists: Lists, batch: int) -> tuple[float, float, float]:
         options = {"dataset_dir": name, "output_dir": f"{name}/out", "batch_size": batch, "check_data": "false"}
         options |= {"datalist#folders": None, "warmup_epochs": 1}
         options |= {"max_epochs": 4, "val_interval": 4}  # the first one warms up, the last one validates
-        used = run_bundle("training", [*plan.files(), f"{name}/own.yaml"], options, folder / "log.txt")
+        peak = run_bundle("training", [*plan.files(), f"{name}/own.yaml"], options, folder / "log.txt")
         seconds = [float(row["seconds"]) for row in read_csv(folder / "out" / "metrics.csv")]
     train = min(seconds[1:3])
-    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), used["peak_mb"]
+    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), peak
 
 
 def absolute(paths: str | Sequence[str]) -> str | list[str]:

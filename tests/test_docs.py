@@ -142,7 +142,7 @@ def test_commands_of_the_tutorial_run(tmp_path):
         assert done.returncode == 0, (words, done.stderr[-2000:])
     output = tmp_path / "output"
     assert "Masks to look at" in (output / "report.html").read_text()
-    assert len(read_table(output / "ensemble" / "images.csv")) == 6
+    assert len(read_table(output / "ensemble" / "masks" / "images.csv")) == 6
     assert len(read_table(output / "distilled" / "evaluation" / "scores.csv")) == 6
     last = torch.load(output / "distilled" / "models" / "last.pt", weights_only=True)
     assert last["trainer"]["iteration"] == 5  # five of DIR and six of MORE in batches of two, without the last

@@ -49,10 +49,10 @@ def test_mean_and_agreement(members, tmp_path):
     options = {**TINY, "dataset_dir": tmp_path / "data", "check_data": False}
     files = EVALUATE + overlays("options/ensemble")
     run(files, "evaluating", checkpoints=members, output_dir=tmp_path / "scores", **options)
-    mae = read_scores(tmp_path / "scores" / "evaluation", "mae")["case_0.png"]
+    mae = read_scores(tmp_path / "scores" / "ensemble" / "evaluation", "mae")["case_0.png"]
     mask = picture(tmp_path / "data" / "masks" / "case_0.png") > 0
     assert mae == pytest.approx(np.abs(both / 65535 - mask).mean(), abs=1e-4)
-    found = read_scores(tmp_path / "scores" / "evaluation", "agreement")
+    found = read_scores(tmp_path / "scores" / "ensemble" / "evaluation", "agreement")
     rows = {row["file"]: float(row["agreement"]) for row in read_table(tmp_path / "both" / "images.csv")}
     assert rows == pytest.approx(found, abs=1e-4)
     marked = one > 32767, other > 32767  # at the size of the image
