@@ -6,7 +6,7 @@ DEMO := output/demo
 # of pytest; each process has one thread
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test test-all test-min package wheel label-env test-label page runtime-env runtime-dicom style lint bench bench-full
+.PHONY: setup demo test test-all test-min package wheel label-env test-label page runtime-env runtime-dicom style lint bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -105,9 +105,6 @@ lint: style page
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^docs/results/|^package-lock.json|^tests/scripts/labels/'
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
-# tables of speed and memory: the common cases in about ten minutes; or more variants and sizes
+# tables of speed, in about ten minutes
 bench: setup
 	$(BIN)/python scripts/benchmark.py
-
-bench-full: setup
-	$(BIN)/python scripts/benchmark.py --full

@@ -106,7 +106,7 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
             f"{arguments.work_dir} holds the labels of {before}. For {arguments.images.resolve()} name another "
             f"--work_dir. If you have moved the images, write their new folder into {record}."
         )
-    return problems + ([] if frames else no_images(arguments.images))
+    return problems
 
 
 def port_in_use(arguments: argparse.Namespace) -> str:
@@ -122,33 +122,12 @@ def port_in_use(arguments: argparse.Namespace) -> str:
     return ""
 
 
-def no_images(folder: Path) -> list[str]:
-    """Return a sentence for each file that does not begin as an image does, or for a name that is not in UTF-8."""
-    from PIL import Image
-
-    from unetv2_monai.core.errors import InputError
-    from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files
-
-    found = []
-    try:
-        paths = [path for part in (folder, folder / "images") if part.is_dir() for path in list_files(part)]
-    except InputError as error:
-        return [str(error)]
-    for path in paths:
-        if path.suffix.lower() in IMAGE_ENDINGS:
-            with suppress(Image.DecompressionBombError):
-                try:
-                    Image.open(path).close()
-                except (OSError, SyntaxError, ValueError):
-                    found.append(f"{path} cannot be opened as an image. Remove it from the folder, or restore it.")
-    return found
-
-
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
     """
     Make a work folder that only its owner can read, and lock it. The lock is shared with the server and with what it
-    starts, such as trainings, and lasts until the last of them ends. Yields the descriptor of the locked file.
+    starts, such as trainings, and lasts until the last of them ends. Yields the descriptor of the locked file. After an
+    error, a folder that holds nothing else is removed.
     """
     work_dir.parent.mkdir(parents=True, exist_ok=True)
     work_dir.mkdir(mode=0o700, exist_ok=True)
@@ -166,18 +145,12 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
             time.sleep(0.2)
         else:
             sys.exit(f"error: Another labelling server uses {work_dir}. Stop it, or name another --work_dir.")
-        yield lock.fileno()
-
-
-@contextmanager
-def leaving_nothing(work_dir: Path) -> Iterator[None]:
-    """Remove a work folder after an error, if it is new."""
-    try:
-        yield
-    except Exception:
-        if {path.name for path in work_dir.iterdir()} <= {"lock", FRAMES}:
-            shutil.rmtree(work_dir)
-        raise
+        try:
+            yield lock.fileno()
+        except Exception:
+            if {path.name for path in work_dir.iterdir()} <= {"lock", FRAMES}:
+                shutil.rmtree(work_dir)
+            raise
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
@@ -192,11 +165,10 @@ def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
 
     from unetv2_monai.core.listing import is_volume
 
-    with leaving_nothing(arguments.work_dir):
-        images = prepare_images(arguments)
-        studies = studies_of(arguments, images)
-        refuse_changed(studies, images)
-        start = prepare_app(arguments, images)
+    images = prepare_images(arguments)
+    studies = studies_of(arguments, images)
+    refuse_changed(studies, images)
+    start = prepare_app(arguments, images)
     if not arguments.in_place:
         link_images(studies, images)
     (arguments.work_dir / RECORD).write_text(f"{arguments.images.resolve()}\n")
@@ -313,8 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if python and frames:
             from label_start.frames import write_frames
 
-            with leaving_nothing(arguments.work_dir):
-                write_frames(arguments.images, frames, Fraction(arguments.rate), arguments.recipe == "volumes")
+            write_frames(arguments.images, frames, Fraction(arguments.rate), arguments.recipe == "volumes")
             os.execv(python, [str(python), *sys.argv])
         sys.exit(serve(arguments, *prepare(arguments), lock))
 

@@ -38,6 +38,7 @@ CELLS = 4  # of the network's finest features along a small lesion: two are the 
 MOST_PIXELS = 512  # along a side: four times the cost of the default
 CONTEXT = 2  # a crop is as many times as wide as a large lesion
 FRAMED, MOSTLY = 0.9, 1 / 3  # a picture within a wide border covers less of its frame, in at least this share of frames
+TISSUE = 0.4  # a lesion covers less of an endoscope's picture
 FREED = 0.15  # share of lesion-free images that options/lesion_free.yaml makes
 RARE = 1 / 20  # of the most frequent class: below, a class is seen too seldom
 ANISOTROPIC = 3  # the coarsest spacing over the finest from which on nnU-Net treats a data set so
@@ -49,11 +50,12 @@ MARGIN = 0.9  # share of the time, and of the memory, that is planned
 
 @dataclass
 class Plan:
-    """The choices of a plan: overlays by name, lines of the config, and the values in it."""
+    """The choices: overlays, lines of the config, its values, and the pixels of an image that is not resized."""
 
     overlays: list[str] = field(default_factory=lambda: ["recommended", "ema"])
     lines: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
+    pixels: float = 0
 
     def use(self, overlay: str, why: str) -> None:
         """Add an overlay."""
@@ -110,11 +112,12 @@ def plan_of(facts: Sequence[Facts], given: argparse.Namespace) -> Plan:
 def plan_images(plan: Plan, facts: Sequence[Facts]) -> None:
     """Choose the view, and resized images or crops of large ones."""
     framed = float(np.mean([fact.seen < FRAMED for fact in facts]))
-    views = framed >= MOSTLY and max(fact.cut for fact in facts) == 0
+    inside = float(np.median([fact.lesion / fact.seen for fact in facts]))  # where the ground is dark, much of the box
+    views = framed >= MOSTLY and max(fact.cut for fact in facts) == 0 and inside < TISSUE
     if views:
         plan.use("endoscopy", f"{framed:.0%} of the frames have a wide dark border, and no lesion lies on it.")
     else:
-        plan.keep("the whole frame", f"{framed:.0%} have a wide dark border, or lesions lie on it.")
+        plan.keep("the whole frame", f"{framed:.0%} have a wide dark border, or it is not an endoscope's.")
     stride = read_config(plan.files(), {"pretrained": False}).get_parsed_content("network_def").strides[0]
     sides, sizes = [], []  # of the regions: the diameter of a disc of their area in pixels, and per side of the image
     for fact in facts:
@@ -138,6 +141,7 @@ def plan_images(plan: Plan, facts: Sequence[Facts]) -> None:
     elif native > 2 * max(crop, default) and large < 0.5:
         crop = max(crop, default)
         plan.use("sliding", f"{why}: resizing would take {needed} pixels. Crops keep the own scale.")
+        plan.pixels = native**2
         plan.set("image_size", crop, f"the crops: {CONTEXT} times as wide as large lesions, at least the default")
     else:
         size = max(min(up(native), MOST_PIXELS), default)
@@ -174,11 +178,11 @@ def plan_volumes(plan: Plan, facts: Sequence[Facts]) -> None:
     else:
         plan.keep("intensity mr", "values are no Hounsfield units.")
     grids = [np.array(fact.grid) * fact.spacing / spacing for fact in facts]
+    plan.pixels = float(np.mean([math.prod(grid) for grid in grids]))
     patch = np.array([up(side, 8) for side in np.median(grids, axis=0)])
     while patch.prod() > VOXELS:
         patch[patch.argmax()] -= 8
     plan.set("image_size", patch.tolist(), f"the patch: the median volume in multiples of 8, up to {VOXELS} voxels")
-    plan.keep("batch_size 2", "as nnU-Net's least; a larger patch is worth more.")
 
 
 def plan_classes(plan: Plan, facts: Sequence[Facts], out_channels: int) -> None:
@@ -230,8 +234,8 @@ def plan_resources(plan: Plan, lists: Lists, hours: float | None) -> None:
             )
         why = f"{epoch:.0f} s each ({1000 * step:.0f} ms for an image) in {MARGIN:.0%} of {hours:g} hours"
         plan.set("max_epochs", min(fitting, MOST_EPOCHS), f"{why}, at most {MOST_EPOCHS}")
-    values = math.prod(config["image_size"]) * (config["in_channels"] + 1)
-    cached = images * values * (4 if "volumes" in plan.overlays else 1) / 1e6
+    pixels = plan.pixels or math.prod(config["image_size"])
+    cached = images * pixels * (config["in_channels"] + 1) * (4 if "volumes" in plan.overlays else 1) / 1e6
     if cached + peak > MARGIN * memory:
         plan.use("disk_cache", f"decoded images take {cached:.0f} MB, and {memory:.0f} are free.")
     else:
@@ -258,10 +262,10 @@ def trial(plan: Plan, lists: Lists, batch: int) -> tuple[float, float, float]:
         options = {"dataset_dir": name, "output_dir": f"{name}/out", "batch_size": batch, "check_data": "false"}
         options |= {"datalist#folders": None, "warmup_epochs": 1}
         options |= {"max_epochs": 4, "val_interval": 4}  # the first one warms up, the last one validates
-        used = run_bundle("training", [*plan.files(), f"{name}/own.yaml"], options, folder / "log.txt")
+        peak = run_bundle("training", [*plan.files(), f"{name}/own.yaml"], options, folder / "log.txt")
         seconds = [float(row["seconds"]) for row in read_csv(folder / "out" / "metrics.csv")]
     train = min(seconds[1:3])
-    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), used.peak_mb
+    return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), peak
 
 
 def absolute(paths: str | Sequence[str]) -> str | list[str]:

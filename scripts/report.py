@@ -24,6 +24,7 @@ from common.command import new_parser, run
 from common.options import plain_option
 from common.pages import calibration, curves, data_uri, detection, render, thumbnail_uri
 from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
 from PIL import Image
 
 from unetv2_monai import InputError, load_weights
@@ -240,7 +241,7 @@ def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
             )
         seen |= {line["image"] for line in one.lines}
         for line in one.lines:
-            row = {key: value if key in text else float(value) for key, value in line.items()}
+            row = {key: value if key in text else float(value or "nan") for key, value in line.items()}
             rows.setdefault(group_name(row, folds[0].several), []).append(row)
     bins = {name: [one.summary[name]["calibration"] for one in folds if name in one.summary] for name in rows}
     return {name: summarise(group, np.sum(bins[name], axis=0)) for name, group in rows.items()}
@@ -326,8 +327,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     cells = {f"{name} ({part['images']})": score_cells(part) for name, part in parts.items()}
     found = {name: part["detection"] for name, part in parts.items() if "detection" in part}
     images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
-    weights = ", ".join(parser.get_parsed_content("checkpoint") for parser in parsers)
-    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", weights]]
+    files = "evaluated_weights" if "evaluated_weights" in config else "checkpoint"  # as in earlier versions
+    weights = [path for parser in parsers for path in ensure_tuple(parser.get_parsed_content(files))]
+    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", ", ".join(weights)]]
     if folds and len(folds) != config.get("folds"):
         about.append(["WARNING", f"{len(folds)} of {config.get('folds')} folds: the images of the others are left out"])
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
@@ -381,6 +383,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_atomic(folder / "report.html", page)
     print(f"report: {folder / 'report.html'}; its images: {folder / 'report'}")
+    if not folds and any(folder.glob("fold_*/evaluation")):
+        print(f"It is of {folder / 'evaluation'}. Move that folder, or the folds, for a report of the folds.")
 
 
 if __name__ == "__main__":

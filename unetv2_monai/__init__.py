@@ -28,7 +28,7 @@ PLACES = {
     ],
     "handlers.agreement_table": ["AgreementTable"],
     "handlers.calibration": ["Calibration"],
-    "handlers.checkpoints": ["AtomicCheckpointSaver", "WholeCheckpointSaver"],
+    "handlers.checkpoints": ["AtomicCheckpointSaver"],
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],

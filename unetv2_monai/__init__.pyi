@@ -28,7 +28,6 @@ from .data import soft_items as soft_items
 from .handlers.agreement_table import AgreementTable as AgreementTable
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
-from .handlers.checkpoints import WholeCheckpointSaver as WholeCheckpointSaver
 from .handlers.network import BroadcastBuffers as BroadcastBuffers
 from .handlers.network import ClipGradients as ClipGradients
 from .handlers.network import MovingAverage as MovingAverage

@@ -10,6 +10,7 @@ import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel
@@ -102,19 +103,16 @@ def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
     Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns a
     sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
     """
-    app, unfinished = arguments.work_dir / "app", arguments.work_dir / "app.unfinished"
+    app = arguments.work_dir / "app"
     bundle = app / "model" / NAME
     if (weights := bundle / "models" / "model.pt").is_file():
         refuse_other_kind(images, bundle)
         start = f"Going on with the weights in {weights}"
     else:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        try:
-            start = write_bundle(arguments, unfinished / "model" / NAME, images)
+        with TemporaryDirectory(prefix=".unfinished_", dir=arguments.work_dir) as unfinished:
+            start = write_bundle(arguments, Path(unfinished, "app", "model", NAME), images)
             shutil.rmtree(app, ignore_errors=True)
-            unfinished.rename(app)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            Path(unfinished, "app").rename(app)
     for old in (path for path in app.iterdir() if path.name not in ("model", "logs")):
         shutil.rmtree(old) if old.is_dir() else old.unlink()
     shutil.copytree(CODE, app, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel
 import numpy as np
@@ -19,11 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from unetv2_monai import InputError
-from unetv2_monai.core.dicom import PHOTOGRAPH, SERIES, Found, Source, find_sources, frame_milliseconds, list_dicom
+from unetv2_monai.core.dicom import PHOTOGRAPH, SERIES, Found, find_sources, frame_rate, list_dicom
 from unetv2_monai.core.dicom_pixels import read_frame, read_series
 from unetv2_monai.core.errors import BrokenFile
 from unetv2_monai.core.files import encoded, refusing
 from unetv2_monai.core.video import Video
+from unetv2_monai.data.dicoms import dicom_items
 
 MADE_OF = ".source"  # holds a hash of the files and options that a folder of frames was made of
 
@@ -43,26 +45,22 @@ def write_frames(source: Path, folder: Path, rate: Fraction, volumes: bool) -> N
     made_of = hashlib.sha256(json.dumps([states, str(rate), volumes]).encode()).hexdigest()
     if (folder / MADE_OF).is_file() and (folder / MADE_OF).read_text() == made_of:
         return
-    unfinished, broken, count = folder.with_name(f"{folder.name}.unfinished"), list[str](), 0
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        with refusing(unfinished):
-            unfinished.mkdir()
-            if (found := find_sources(source)) and volumes:
-                count = _write_volumes(found, unfinished)
-            else:
-                frames = _of_dicom(found, rate) if found else _of_video(source, rate, broken)
-                for name, image in tqdm(frames, desc="Writing frames", unit="frame", disable=None):
-                    (unfinished / f"{name}.png").write_bytes(encoded(Image.fromarray(image), "png", compress_level=1))
-                    count += 1
-            (unfinished / MADE_OF).write_text(made_of)
+    broken, count = list[str](), 0
+    with refusing(folder), TemporaryDirectory(prefix=".unfinished_", dir=folder.parent) as made:
+        (unfinished := Path(made, "frames")).mkdir()
+        if (found := find_sources(source)) and volumes:
+            count = _write_volumes(found, unfinished)
+        else:
+            frames = _of_dicom(found, rate) if found else _of_video(source, rate, broken)
+            for name, image in tqdm(frames, desc="Writing frames", unit="frame", disable=None):
+                (unfinished / f"{name}.png").write_bytes(encoded(Image.fromarray(image), "png", compress_level=1))
+                count += 1
+        (unfinished / MADE_OF).write_text(made_of)
         broken += found.broken if found else []
         if not count:
             raise InputError("\n  ".join([f"{source} holds nothing to label.", *broken]))
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     print(f"{count} {'volumes' if volumes else 'frames'} written to {folder}")
     if broken:
         print("\n  ".join(["Left out, since they could not be read:", *broken]), file=sys.stderr)
@@ -81,12 +79,12 @@ def _of_video(path: Path, rate: Fraction, broken: list[str]) -> Iterator[tuple[s
 def _of_dicom(found: Found, rate: Fraction) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and images of the frames of DICOM sources, of a series all slices."""
     for source in found.sources:
-        seconds = Fraction(frame_milliseconds(source)).limit_denominator(1000) / 1000
+        second = frame_rate(source)
         of_all, last = source.kind in (PHOTOGRAPH, SERIES), -1
         try:
             for number, address in enumerate(source.addresses()):
-                if of_all or int(number * seconds * rate) > last:
-                    last = int(number * seconds * rate)
+                if of_all or int(number / second * rate) > last:
+                    last = int(number / second * rate)
                     yield Path(address).stem, read_frame(address)[0]
         except BrokenFile as error:
             found.broken.append(str(error))
@@ -94,17 +92,7 @@ def _of_dicom(found: Found, rate: Fraction) -> Iterator[tuple[str, np.ndarray]]:
 
 def _write_volumes(found: Found, folder: Path) -> int:
     """Write each series as NIfTI, and return their number."""
-    count = 0
-    for source in found.sources:
-        try:
-            _write_volume(source, folder)
-            count += 1
-        except BrokenFile as error:
-            found.broken.append(str(error))
-    return count
-
-
-def _write_volume(source: Source, folder: Path) -> None:
-    if source.kind != SERIES:
-        raise BrokenFile(f"{source.name}: is a {source.kind}, but the network is for volumes")
-    nibabel.save(nibabel.Nifti1Image(read_series(source), source.affine), folder / f"{source.name}.nii.gz")
+    _, sources, _ = dicom_items(found, volumes=True, check=True)
+    for source in sources:
+        nibabel.save(nibabel.Nifti1Image(read_series(source), source.affine), folder / f"{source.name}.nii.gz")
+    return len(sources)

@@ -4,12 +4,11 @@
 import os
 from collections.abc import Iterator
 from contextlib import closing
-from fractions import Fraction
 from pathlib import Path
 
 from tqdm import tqdm
 
-from unetv2_monai.core.dicom import Source, frame_milliseconds
+from unetv2_monai.core.dicom import Source, frame_rate
 from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.dicom_seg import SegFiles
 from unetv2_monai.core.errors import BrokenFile
@@ -30,7 +29,7 @@ class Clip:
 
     def __init__(self, source: Source) -> None:
         self.source, self.expected, self.broken = source, len(source.places), ""
-        self.rate = 1000 / Fraction(frame_milliseconds(source)).limit_denominator(1000)
+        self.rate = frame_rate(source)
         self.time_base = 1 / self.rate
 
     def frames(self) -> Iterator[Frame]:

@@ -40,7 +40,7 @@ def test_one_preprocessing_in_train_evaluate_and_inference():
     assert [step for step in validation if "label" not in step] == order
     assert evaluate["validate"]["preprocessing"] == train["validate"]["preprocessing"]
     assert train["transforms"]["cached"].startswith("$list(@validate#preprocessing.transforms) + ")
-    assert train["train"]["preprocessing"]["transforms"].startswith("$@transforms#cached + ")
+    assert train["train"]["preprocessing"]["transforms"].startswith("$@train#cached + ")
     for step in STEPS:
         own = {**train["transforms"][step], "keys": "image"}  # training has the label beside it
         assert own == inference["transforms"][step] == {**evaluate["transforms"][step], "keys": "image"}
@@ -206,20 +206,17 @@ def test_several_classes(tmp_path):
         (TRAIN, "training", {"backbone": "pvt_v2_b9"}, "did you mean"),
         (EVALUATE, "evaluating", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
         (INFERENCE, "inference", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
+        # bare tensors: the weights of a training carry its options
+        (EVALUATE, "evaluating", {"checkpoint": "other.pt"}, "holds weights of another network"),
+        (INFERENCE, "inference", {"checkpoint": "other.pt"}, "holds weights of another network"),
     ],
 )
-def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, message, pairs, tmp_path):
+def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, message, pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), "other.pt")
     options = {"dataset_dir": pairs, "output_dir": tmp_path / "out", **overrides}
     assert message in refusal(run, files, run_id, **options)
     assert not list(tmp_path.glob("out/*"))
-
-
-@pytest.mark.parametrize(("files", "run_id"), [(EVALUATE, "evaluating"), (INFERENCE, "inference")])
-def test_weights_of_another_network(files, run_id, pairs, tmp_path):
-    """Those of training carry their options; these are bare tensors."""
-    torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), tmp_path / "model.pt")
-    options = {"dataset_dir": pairs, "checkpoint": tmp_path / "model.pt", "output_dir": tmp_path, "num_workers": 0}
-    assert "holds weights of another network" in refusal(run, files, run_id, **options)
 
 
 @pytest.mark.parametrize("size", [288, 704, 1056, 1920])

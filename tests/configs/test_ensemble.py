@@ -49,10 +49,10 @@ def test_mean_and_agreement(members, tmp_path):
     options = {**TINY, "dataset_dir": tmp_path / "data", "check_data": False}
     files = EVALUATE + overlays("options/ensemble")
     run(files, "evaluating", checkpoints=members, output_dir=tmp_path / "scores", **options)
-    mae = read_scores(tmp_path / "scores" / "evaluation", "mae")["case_0.png"]
+    mae = read_scores(tmp_path / "scores" / "ensemble" / "evaluation", "mae")["case_0.png"]
     mask = picture(tmp_path / "data" / "masks" / "case_0.png") > 0
     assert mae == pytest.approx(np.abs(both / 65535 - mask).mean(), abs=1e-4)
-    found = read_scores(tmp_path / "scores" / "evaluation", "agreement")
+    found = read_scores(tmp_path / "scores" / "ensemble" / "evaluation", "agreement")
     rows = {row["file"]: float(row["agreement"]) for row in read_table(tmp_path / "both" / "images.csv")}
     assert rows == pytest.approx(found, abs=1e-4)
     marked = one > 32767, other > 32767  # at the size of the image
@@ -81,7 +81,7 @@ def test_what_is_refused(members, tmp_path):
 
     assert "takes two files of weights or more, got 1" in refusal(build, members[:1])
     message = refusal(build, None, "options/inference_agreement", part="handlers")
-    assert "give options/ensemble.yaml before inference_agreement.yaml" in message
+    assert "give ensemble before agreement" in message
     assert "takes one network" in refusal(SlabInferer(32), torch.zeros(1, 1, 32, 32, 32), Ensemble([]))
     weights = torch.load(members[1], weights_only=True)
     torch.save(with_options(weights, {"image_size": [64, 64]}), members[1])

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import yaml
 from PIL import Image
 
 from unetv2_monai.data.layouts import SPLITS
 from unetv2_monai.data.sections import read_sections
+
+CASES = yaml.safe_load((Path(__file__).parent / "layouts.yaml").read_text())
 
 
 def touch(root: Path, paths: str) -> Path:

@@ -52,20 +52,6 @@ def test_datalist_json(pairs):
     assert "no test pairs; it has training (1), validation (1)" in refusal(load_datalist, str(pairs), ["test"])
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"training": [{"image": "a.png"}]}', '{"training": 3}'])
-def test_broken_datalist_json(pairs, content):
-    (pairs / "datalist.json").write_text(content)
-    assert "datalist.json" in refusal(load_datalist, str(pairs)).split("Expected")[0]
-
-
-def test_files_that_datalist_json_names_must_exist(pairs):
-    content = {"training": [{"image": f"images/case_{i}.png", "label": f"masks/case_{i}.png"} for i in (0, 2, 8)]}
-    (pairs / "datalist.json").write_text(json.dumps(content))
-    message = refusal(load_datalist, str(pairs))
-    assert message.startswith("2 problems")
-    assert message.index("images/case_8.png: listed") < message.index("masks/case_8.png: listed")
-
-
 @pytest.mark.parametrize(
     ("seed", "training", "validation"), [(0, "01 02 04 06 07", "00 03 12 15"), (3, "02 04 06 07 18", "00 03 08 10")]
 )
@@ -88,16 +74,7 @@ def test_another_section_counts_only_if_it_is_wanted(tmp_path):
     assert f"{tmp_path / 'test'}: can be read as images/ + masks/ and as images/ + labels/" in message
 
 
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [
-        ("datalist.json", '{"training": []}'), ("datalist.json", '{"validation": [], "test": []}'),
-        ("datalist.json", '{"notes": ["a.png", "b.png"]}'), ("train.txt", ""), ("x.txt", ""),
-    ],
-)  # fmt: skip
-def test_nothing_in_a_folder(tmp_path, file, content):
-    (tmp_path / file).write_text(content)
-    assert "holds no images and masks" in refusal(load_datalist, str(tmp_path))
+def test_no_folder(tmp_path):
     message = refusal(load_datalist, str(tmp_path / "nowhere"))
     assert message.startswith(f"dataset_dir {tmp_path}/nowhere does not exist.\nExpected one of\n  DIR/")
 

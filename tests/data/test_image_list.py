@@ -11,7 +11,7 @@ from unetv2_monai.core import listing
 from unetv2_monai.data.image_list import ImageList
 
 from ..support.workflow import refusal
-from .folders import names, touch, write_volume
+from .folders import CASES, names, touch, write_volume
 
 
 def test_list_images(pairs):
@@ -38,27 +38,10 @@ def test_no_list(tmp_path, folder, sentence):
     assert sentence.replace("ROOT", str(tmp_path)) in refusal(list_images, str(tmp_path / folder))
 
 
-@pytest.mark.parametrize("folder", ["images", "image", "Images", "IMAGE"])
-def test_a_folder_of_images_is_preferred(tmp_path, folder):
-    """One that holds none is passed over."""
-    touch(tmp_path, f"{folder}/a.png {folder}/more/b.png {folder}/.DS_Store {folder}/folder.png/x")
-    touch(tmp_path, f"c.png .hidden.png Thumbs.db {'images' if folder == 'image' else 'image'}/a.txt")
-    assert list_images(str(tmp_path), check=False) == [{"image": str(tmp_path / folder / "a.png")}]
-
-
-@pytest.mark.parametrize(
-    ("files", "listed"),
-    [
-        ("a.png b.JPG c.nii.gz", "a.png b.JPG"),
-        ("a.jpg a_mask.png b_seg.png b_seg_mask.png", "a.jpg b_seg.png"),
-        ("a.jpg a_mask.png a_seg.png c.png", "a.jpg c.png"),  # two masks of one image, none of another
-        ("b~(1).png b~(1)_mask.png b~(1)_mask_1.png frame~2.png frame~2~mask.png", "b~(1).png frame~2.png"),
-        ("img_1.png mask_1.png lone_seg.png", "img_1.png lone_seg.png"),
-    ],
-)
-def test_images_with_and_without_their_masks(files, listed, tmp_path):
-    found = listing.list_images(touch(tmp_path, files), listing.IMAGE_ENDINGS)
-    assert [path.name.replace(" ", "~") for path in found] == listed.split()
+@pytest.mark.parametrize("case", CASES["listed"], ids=str)
+def test_images_without_their_masks(case, tmp_path):
+    found = listing.list_images(touch(tmp_path, case["files"]), listing.IMAGE_ENDINGS)
+    assert [path.relative_to(tmp_path).as_posix().replace(" ", "~") for path in found] == case["listed"].split()
 
 
 def test_stems(tmp_path):

@@ -9,19 +9,19 @@ import pytest
 from unetv2_monai import load_datalist
 
 from ..support.workflow import refusal
-from .folders import find_pairs, touch
+from .folders import CASES, find_pairs, touch
 
 
 def found(root: Path) -> dict[str, str]:
-    """Sections and their pairs, as ``image=mask`` relative to the folder."""
+    """Sections and their pairs, as ``image=mask`` relative to the folder; ``~`` is a space."""
+
+    def relative(path: str) -> str:
+        return Path(path).relative_to(root).as_posix().replace(" ", "~")
+
     return {
-        section: " ".join("=".join(Path(i[k]).relative_to(root).as_posix() for k in ("image", "label")) for i in pairs)
+        section: " ".join(f"{relative(pair['image'])}={relative(pair['label'])}" for pair in pairs)
         for section, pairs in find_pairs(str(root)).items()
     }
-
-
-def training_refusal(root: Path) -> str:
-    return refusal(load_datalist, str(root), check=False)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,11 @@ def training_refusal(root: Path) -> str:
 )  # fmt: skip
 def test_names_of_two_folders(tmp_path, caplog, images, masks):
     touch(tmp_path, f"{images}/a.jpg {masks}/a.png {images}/b.jpg {masks}/b_gt.png")
-    masks_shown = masks.replace("~", " ")
     with caplog.at_level(logging.INFO):
-        assert found(tmp_path) == {"plain": f"{images}/a.jpg={masks_shown}/a.png {images}/b.jpg={masks_shown}/b_gt.png"}
-    assert f"{tmp_path}: read as {images}/ + {masks_shown}/." in caplog.messages
+        assert found(tmp_path) == {"plain": f"{images}/a.jpg={masks}/a.png {images}/b.jpg={masks}/b_gt.png"}
+    assert f"{tmp_path}: read as {images}/ + {masks}/.".replace("~", " ") in caplog.messages
     split = touch(tmp_path / "other", f"test/{images}/a.jpg test/{masks}/a.png")
-    assert found(split) == {"test": f"test/{images}/a.jpg=test/{masks_shown}/a.png"}
+    assert found(split) == {"test": f"test/{images}/a.jpg=test/{masks}/a.png"}
 
 
 @pytest.mark.parametrize("suffix", ["_mask", "_segmentation", "_label", "_seg", "_gt", "_Mask", "_GT"])
@@ -51,56 +50,23 @@ def test_both_kinds_in_one_folder(tmp_path, folder, section, suffix):
     assert found(tmp_path) == {section: f"{folder}a.jpg={folder}a{suffix}.png {folder}b.png={folder}b{suffix}.png"}
 
 
-@pytest.mark.parametrize(
-    ("paths", "sentences"),
-    [
-        ("a.jpg a_mask.png b_mask.png c.jpg d.png d_mask.png d_gt.png a_mask_seg.png",
-         "4 problems|b_mask.png: mask without an image of that name|a_mask_seg.png: mask without an image of that "
-         "name|c.jpg: image without a mask beside it (its name with _segmentation, _mask, _label, _seg or _gt)|"
-         "d_mask.png: second mask for d.png, beside d_gt.png"),
-        ("+a labels/a.png", "ROOT: can be read as images/ + masks/ and as images/ + labels/. Keep one"),
-        ("images/a.png Image/a.png masks/a.png", "can be read as images/ + masks/ and as Image/ + masks/"),
-        ("+a b.png b_mask.png", "can be read as images/ + masks/ and as images and masks (by suffix) in data/"),
-        ("p1/+a p2/images/a.png p3/a.png",
-         "2 problems|ROOT/p2: found images/ but no folder of masks; expected images/ and masks/|ROOT/p3: found 1 "
-         "image file, none with a mask beside it; expected a.jpg and"),
-        ("x/+a x/+b", "holds the folder of one patient only (x/), and training needs another one for validation. "
-         "If x/ is the whole data set, set dataset_dir to it."),
-        ("p1/+a p2/+a train.txt", "train.txt: cannot list names in folders of patients; write a datalist.json"),
-        ("train/images/a.png test/+b",
-         "no training pairs; it has test (1).|In ROOT/train: found images/ but no folder of masks"),
-    ],
-)  # fmt: skip
-def test_refusals(tmp_path, paths, sentences):
-    message = training_refusal(touch(tmp_path / "data", paths))
-    for sentence in sentences.replace("ROOT", str(tmp_path / "data")).split("|"):
-        assert sentence in message
+@pytest.mark.parametrize("case", CASES["pairs"], ids=str)
+def test_pairs(tmp_path, case):
+    touch(tmp_path, " ".join(case.values()).replace("=", " "))
+    assert found(tmp_path) == {section: pairs for section, pairs in case.items() if section != "left out"}
 
 
-@pytest.mark.parametrize("name", ["TrainDataset", "my_test", "val2017", "validation-set", "eval", "ISIC_Training_Data"])
-def test_a_folder_named_like_a_split(tmp_path, name):
-    message = training_refusal(touch(tmp_path, f"{name}/+a x/+a"))
-    assert f"{tmp_path / name}: a patient or a split? Name splits train, val and test, or write" in message
-
-
-@pytest.mark.parametrize(
-    ("paths", "seen", "nearest"),
-    [
-        ("images/a.png", "found images/ but no folder of masks; expected", "images/ and masks/, a.jpg and a_mask.png"),
-        ("Ground~Truth/a.png Frames/a.png", "found Ground Truth/ but no folder of images (images lie also in Frames/);",
-         "images/ and masks/, a.jpg and a_mask.png"),
-        ("a.png b.png", "found 2 image files, none with a mask", "a.jpg and a_mask.png, images/ and masks/"),
-        ("left/a.png x/b.png", "found images in left/, x/ but no masks", "images/ and masks/, one folder per patient"),
-        ("images/x/a.png masks/y/a.png", "found images/, masks/, which hold no pairs", "images/ and masks/, a.jpg"),
-        ("notes.txt x/y/z.txt", "found no images; expected", "images/ and masks/, a.jpg and a_mask.png"),
-    ],
-)  # fmt: skip
-def test_what_was_seen_and_the_nearest_layouts(tmp_path, paths, seen, nearest):
-    message = training_refusal(touch(tmp_path, paths))
-    assert message.startswith(f"dataset_dir {tmp_path} holds no images and masks.\nIn {tmp_path}: {seen}")
-    first, second = (message.index(layout, message.index("expected")) for layout in nearest.split(", "))
-    assert first < second
-    assert "DIR/datalist.json" in message
+@pytest.mark.parametrize("case", CASES["refused"], ids=str)
+def test_refusals(tmp_path, case):
+    (tmp_path / "data").mkdir()
+    root, end = touch(tmp_path / "data", case["files"]), 0
+    for name, content in case.get("write", {}).items():
+        (root / name).write_text(content)
+    message = refusal(load_datalist, str(root), check=False)
+    for part in case["message"]:
+        part = part.replace("ROOT", str(root))
+        assert part in message[end:], message
+        end = message.index(part, end) + 1
 
 
 @pytest.mark.parametrize("parent", ["", "train/"])

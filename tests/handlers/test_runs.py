@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.transforms import Compose, RandFlip
 
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.handlers.runs import EpochSeed
+from unetv2_monai.handlers.runs import seed_epoch
 
 from ..conftest import draw_pairs, read_table
 from ..support.workflow import TINY, TRAIN, command, overlays, refusal, run
@@ -162,7 +162,9 @@ def test_full_disk(trained, resumed, tmp_path):
 
 def test_folder_that_cannot_be_written(options, tmp_path):
     (tmp_path / "file").write_text("not a folder")
-    assert "Set --output_dir" in refusal(run, TRAIN, "training", **{**options, "output_dir": tmp_path / "file" / "out"})
+    assert "run.json cannot be written (Not a directory)" in refusal(
+        run, TRAIN, "training", **{**options, "output_dir": tmp_path / "file" / "out"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,9 +228,8 @@ def test_loss_that_is_no_number(options, tmp_path):
 def test_randomness_of_an_epoch_depends_on_seed_rank_and_epoch():
     def draw(seed: int, rank: int, epoch: int) -> tuple:
         transform, engine = Compose([RandFlip(prob=0.5)]), Engine(lambda engine, batch: None)
-        EpochSeed(seed, rank, transform).attach(engine)
         engine.state.epoch = epoch
-        engine._fire_event(Events.EPOCH_STARTED)
+        seed_epoch(engine, seed, rank, transform)
         own = transform.transforms[0].R.rand()
         return (random.random(), np.random.rand(), torch.rand(1).item(), own)
 

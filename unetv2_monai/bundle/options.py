@@ -7,7 +7,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from pydoc import locate
@@ -45,9 +45,7 @@ def check_options(parser: ConfigParser) -> list[str]:
         elif str(parser.get(path)).lower() in words:
             parser[path] = words[str(parser.get(path)).lower()]
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    for path in given:
-        check_name(config, path)
-    check_keys(config)
+    check_keys(config, given)
     for section, table in OPTIONS.items():
         for name, option in table.items():
             if name not in config or (section == "overlays" and name not in given):
@@ -95,31 +93,49 @@ def options_given() -> dict[str, str]:
     return {path: text for path, text in found.items() if path.split("#")[0] not in own}
 
 
-def check_keys(config: dict[str, Any]) -> None:
-    """Refuse keys of a user's own file that have no effect: no base config has them, and nothing refers to them."""
-    used = references(config)
+def check_keys(config: dict[str, Any], given: Collection[str] = ()) -> None:
+    """
+    Refuse keys that have no effect: arguments that their component does not take, and what nothing refers to.
+
+    ``given`` names the options of the command line. Those of the bundle's own files may be unused.
+    """
+    for path, part in _components(config):
+        known = parameters_of(part)
+        for name in part if known is not None else ():
+            if name not in known and not re.fullmatch("_.*_", name):
+                raise without_effect(f"{path}#{name}", {f"{path}#{one}" for one in known}, given)
+    used, known = references(config), bundle_keys()
+    named = {"#".join(path.split("#")[:2]) for path in given}
     for key, content in config.items():
-        parts = {f"{key}#{name}": part for name, part in content.items()} if _is_section(content) else {key: content}
-        for path, part in parts.items():  # arguments of components
-            known = (parameters_of(part) if isinstance(part, dict) else None) or set()
-            for name in part if known else ():
-                if name not in known and not re.fullmatch("_.*_", name):
-                    raise unknown_key(f"{path}#{name}", {f"{path}#{one}" for one in known})
         option = OPTIONS["overlays"].get(key)
         if option and content in [config_file(f"{name}.yaml").get(key) for name in option.files]:
             continue  # as its overlay sets it: another file has replaced what referred to it
         if key in used or key in sys.argv or key.startswith("_"):  # an argument may name an expression to run
             continue
-        unused = {path for path in parts if not any(f"{one}#".startswith(f"{path}#") for one in used)}
-        if wrong := unused - bundle_keys():
-            raise unknown_key(min(wrong), bundle_keys(), option.files if option else ())
+        for path in [f"{key}#{name}" for name in content] if _is_section(content) else [key]:
+            needed = path not in known or (path in named and not isinstance(content, list))
+            if needed and not any(f"{one}#".startswith(f"{path}#") for one in used):
+                raise without_effect(path, used | known, given)
 
 
-def unknown_key(path: str, known: set[str], files: Sequence[str] = ()) -> InputError:
+def without_effect(path: str, known: Collection[str], given: Collection[str]) -> InputError:
+    """Return the error for an option of the command line, or a key of a file, that has no effect."""
+    shown, dashes = (f"--{path}", "--") if path in given else (f"the key {path} in a config file", "")
+    option = OPTIONS["overlays"].get(path)
     close = difflib.get_close_matches(path, sorted(known), 1)
-    hint = f"did you mean {close[0]}?" if close else f"{REFERENCE} lists the options."
-    hint = f"it is for {' and '.join(files)}." if files else hint
-    return InputError(f"the key {path} in a config file has no effect, since nothing takes it; {hint}")
+    hint = f"did you mean {dashes}{close[0]}?" if close else f"{REFERENCE} lists the options."
+    if any(path in table for table in OPTIONS.values()):
+        hint = f"it is for {' and '.join(option.files)}." if option else "these config files do not use it."
+    return InputError(f"{shown} has no effect, since nothing takes it; {hint}")
+
+
+def _components(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the path and the content of each component of a config."""
+    if isinstance(content, dict) and "_target_" in content:
+        yield path, content
+    parts = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, part in parts:
+        yield from _components(part, f"{path}#{name}" if path else str(name))
 
 
 @cache
@@ -148,28 +164,6 @@ def _is_section(content: Any) -> bool:
     return isinstance(content, dict) and "_target_" not in content
 
 
-def check_name(config: dict[str, Any], path: str) -> None:
-    """Refuse an option of the command line that has no effect."""
-    first, *deeper = path.split("#")
-    if first not in config or any(part.isdigit() for part in deeper):
-        return
-    names = {name.split("#")[0] for name in references({key: config[key] for key in config if key != first})}
-    plain = not isinstance(config[first], dict | list)
-    if first not in names and (plain or (deeper and "_target_" not in config[first])):
-        raise unknown(path, first, names & config.keys())
-    everywhere, here, parent = references(config), first, config[first]
-    for part in deeper:
-        above, here = here, f"{here}#{part}"
-        if isinstance(parent, dict) and not re.fullmatch("_.*_", part):
-            known = parameters_of(parent)
-            if known is not None and part not in known:
-                raise unknown(path, here, {f"{above}#{name}" for name in known})
-            section = above == first and "_target_" not in config[first]
-            if section and not any(name == here or name.startswith(f"{here}#") for name in everywhere):
-                raise unknown(path, here, {name for name in everywhere if name.startswith(f"{first}#")})
-        parent = parent.get(part) if isinstance(parent, dict) else None
-
-
 def references(content: Any) -> set[str]:
     """Return the paths that a config refers to, such as ``train#trainer`` for "@train#trainer"."""
     return set(re.findall(r"[@%]([\w#]+)", json.dumps(content, default=str).replace("::", "#")))
@@ -189,15 +183,6 @@ def parameters_of(component: dict[str, Any]) -> set[str] | None:
     if any(one.kind is one.VAR_KEYWORD for one in parameters):
         return None
     return {one.name for one in parameters}
-
-
-def unknown(path: str, wrong: str, known: set[str]) -> InputError:
-    if any(path in table for table in OPTIONS.values()):
-        return InputError(f"--{path} has no effect with these config files: nothing in them refers to it.")
-    close = difflib.get_close_matches(wrong, sorted(known), 1)
-    meant = path.replace(wrong, close[0], 1) if close else ""
-    hint = f"; did you mean --{meant}?" if close else f". {REFERENCE} lists them."
-    return InputError(f"there is no option --{path}{hint}")
 
 
 def check_device(device: Any) -> None:

@@ -18,7 +18,7 @@ from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
 from ..core.errors import InputError, unwrapped
-from ..core.files import write_atomic
+from ..core.files import refusing, write_atomic
 from ..data.image_list import list_images
 from .context import running_config
 
@@ -72,10 +72,8 @@ def start_run(
             f"{output_dir} holds a run already. Go on with it by --resume true, name another --output_dir, or "
             "replace it by --overwrite true."
         )
-    try:
+    with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{output_dir} cannot be written ({error}). Set --output_dir to another folder.") from error
 
 
 def check_checkpoint(path: Path) -> None:

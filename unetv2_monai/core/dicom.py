@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +166,11 @@ def series_of(addresses: Sequence[str]) -> Source:
     return _stack(Path(whole[0]).name.removesuffix(".nii.gz"), [(file, _header(file)) for file in files])
 
 
-def frame_milliseconds(source: Source) -> float:
-    """Return how long a frame of a loop or video lasts; 40 where the file does not say."""
+def frame_rate(source: Source) -> Fraction:
+    """Return the frames in a second of a loop or video; 25 where the file does not say."""
     header = _header(source.places[0][0])
     rate = float(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or 25)
-    return float(header.get("FrameTime") or 0) or 1000 / rate
+    return 1000 / Fraction(float(header.get("FrameTime") or 0) or 1000 / rate).limit_denominator(1000)
 
 
 class _Names:

@@ -60,7 +60,7 @@ class SegFiles:
         except Exception as error:  # of headers that lack what the standard asks for, highdicom raises almost anything
             broken.append(f"{source.name}: no SEG can be made of it ({error})")
             return
-        with atomic(seg_path(output_dir, source)) as partial:
+        with atomic(output_dir / "seg" / f"{source.name}.dcm") as partial:
             made.save_as(partial)
 
     def _made(self, source: Source, masks: Sequence[np.ndarray]) -> Any:
@@ -105,11 +105,6 @@ class SegFiles:
         if source.kind in (LOOP, VIDEO):
             _remove_positions(made)
         return made
-
-
-def seg_path(output_dir: Path, source: Source) -> Path:
-    """Return the path of a source's SEG."""
-    return output_dir / "seg" / f"{source.name}.dcm"
 
 
 def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> dict[str, dict[str, Sequence[str]]]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """List the image and volume files of a folder, tell masks from images, and pair them."""
 
+import itertools
 import logging
 import os
 import re
@@ -104,8 +105,7 @@ def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
         hint = f" Sub-folders are not read: name one of them, such as {deeper.parent}." if deeper else ""
         raise InputError(f"{root} holds no image ({', '.join(endings)}).{hint}")
     images, masks = split_by_suffix(unique_stems(paths)[0])
-    owners = _Owners(images)
-    beside = {path for name, path in masks.items() if owners.of(name)}
+    beside = {masks[name] for name in _owners(masks, images)}
     if beside:
         logger.info(f"{root}: {len(beside)} masks beside their images are left out.")
     if rest := left_out(folder, {str(path) for path in paths}):
@@ -157,9 +157,9 @@ def pair_files(
     A mask has the name of its image, where words such as ``mask`` and ``img`` at either end do not count. An image has
     several masks only if they are numbered, as ``a_mask`` and ``a_mask_1``.
     """
-    owners, found, problems = _Owners(images), dict[str, list[str]](), []
+    owners, found, problems = _owners(masks, images), dict[str, list[str]](), []
     for name, path in masks.items():
-        image = owners.of(name)
+        image = owners.get(name)
         if image is None:
             problems.append(f"{path}: mask without an image of that name")
         elif image in found and len({_unnumbered(one) for one in (name, *found[image])}) > 1:
@@ -185,23 +185,20 @@ def left_out(root: Path, used: Collection[str]) -> str:
     return ", ".join([*shown[:MOST_NAMED], *[f"{more} elsewhere"][: bool(more)]])
 
 
-class _Owners:
-    """The images of a folder by their stems, to find the one that a mask belongs to."""
-
-    def __init__(self, images: Mapping[str, Path]) -> None:
-        self.images = images
-        plain = {
-            name: next(filter(None, match.group(2, 3))) for name in images if (match := _IMAGE_NAME.fullmatch(name))
-        }
-        plain |= {name: "" for name in images if name.lower() in IMAGE_WORDS}  # imaging.nii, segmentation.nii of a case
-        several = Counter(plain.values())
-        self.plain = {base: name for name, base in plain.items() if several[base] == 1}
-
-    def of(self, mask: str) -> str | None:
-        """Return the stem of the mask's image, or None."""
+def _owners(masks: Iterable[str], images: Collection[str]) -> dict[str, str]:
+    """Return the image of each mask that has one, by their stems in one folder."""
+    plain = {name: next(filter(None, match.group(2, 3))) for name in images if (match := _IMAGE_NAME.fullmatch(name))}
+    plain |= {name: "" for name in images if name.lower() in IMAGE_WORDS}  # imaging.nii, segmentation.nii of a case
+    several = Counter(plain.values())
+    by_base = {base: name for name, base in plain.items() if several[base] == 1}
+    found = {}
+    for mask in masks:
         names = [mask, *_bases(mask)]
-        exact = next((name for name in names if name in self.images), None)
-        return exact or next((self.plain[name] for name in names if name in self.plain), None)
+        exact = (name for name in names if name in images)
+        other = (by_base[name] for name in names if name in by_base)
+        if image := next(itertools.chain(exact, other), None):
+            found[mask] = image
+    return found
 
 
 def _bases(name: str) -> list[str]:

@@ -122,13 +122,11 @@ def _read_list(path: Path) -> Parts:
     try:
         content = json.loads(path.read_bytes())
         unknown = [key for key, value in content.items() if key not in SPLITS and _is_list_of_pairs(value)]
-        if unknown:
-            raise InputError(f"{path}: unknown list {unknown[0]!r}. The lists are {', '.join(SPLITS)}.")
         found = {key: [_item(path.parent, item) for item in content[key]] for key in SPLITS if key in content}
-    except InputError:
-        raise
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is not a MONAI data list ({type(error).__name__}: {error}).\n{EXPECTED}") from error
+    if unknown:
+        raise InputError(f"{path}: unknown list {unknown[0]!r}. The lists are {', '.join(SPLITS)}.")
     parts = []
     for section, items in found.items():
         files = [{path for key in ("image", "label") for path in ensure_tuple(item[key])} for item in items]

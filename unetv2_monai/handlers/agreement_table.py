@@ -15,23 +15,16 @@ __all__ = ["AgreementTable"]
 
 class AgreementTable:
     """
-    Write ``images.csv``: a row per image with the ``agreement`` of an ensemble, the mean of its classes.
+    Write ``images.csv``, which is ``images_incomplete.csv`` until the run ends: the mean ``agreement`` of each image.
 
-    The file is ``images_incomplete.csv`` until the run ends.
-
-    Args:
-        output_dir: folder of the file.
-        members: the evaluator's network.
-        go_on: keep the rows that an earlier run wrote. Defaults to False.
-
-    Raises:
-        InputError: when the network is no ensemble, or when the file cannot be written.
+    ``network`` is the evaluator's. ``go_on``: keep the rows that an earlier run wrote. Defaults to False. Raises
+    InputError when the network is no ensemble, or when the file cannot be written.
     """
 
-    def __init__(self, output_dir: str, members: Any, go_on: bool = False) -> None:
-        if not isinstance(members, Ensemble):
+    def __init__(self, output_dir: str, network: Any, go_on: bool = False) -> None:
+        if not isinstance(network, Ensemble):
             raise InputError(
-                "one network has no agreement: give options/ensemble.yaml before inference_agreement.yaml."
+                "one network has no agreement: give ensemble before agreement (--with ensemble agreement)."
             )
         self.path, self.go_on = Path(output_dir) / "images.csv", go_on
 
@@ -44,8 +37,7 @@ class AgreementTable:
     def _start(self, engine: Engine) -> None:
         self.table = Table(self.path, ["file", "agreement"], self.go_on)
 
-    def _add(self, engine: Engine) -> None:
-        state: Any = engine.state
-        for item, output in zip(state.batch, state.output):
+    def _add(self, engine: Any) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output):
             name = Path(item["image"].meta["filename_or_obj"]).name
             self.table.add([name, f"{output['agreement'].mean():.4f}"])

@@ -16,8 +16,6 @@ from ..bundle.context import running_config, running_parser
 from ..core.files import write_atomic
 from ..networks.weights import with_options
 
-__all__ = ["AtomicCheckpointSaver", "WholeCheckpointSaver"]
-
 
 class AtomicCheckpointSaver(CheckpointSaver):
     """
@@ -81,6 +79,3 @@ class _AtomicSaveHandler(BaseSaveHandler):
     def remove(self, filename: str) -> None:
         if self.filename is None and idist.get_rank() == 0:  # else the next file replaces it
             (self.folder / filename).unlink(missing_ok=True)
-
-
-WholeCheckpointSaver = AtomicCheckpointSaver  # former name, which report.py may find in config.json

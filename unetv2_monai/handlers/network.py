@@ -10,7 +10,17 @@ from monai.engines.utils import IterationEvents
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from .event import OnEvent
+
+class OnEvent:
+    """A handler for one event: the engine that it is attached to calls it at ``event``."""
+
+    event: Any
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(self.event, self)
+
+    def __call__(self, engine: Engine) -> None:
+        raise NotImplementedError
 
 
 @dataclass(eq=False)

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +26,23 @@ from ..bundle.run_folder import record_start
 from ..core.errors import InputError
 from ..core.files import read_csv, write_atomic, write_csv
 from .checkpoints import AtomicCheckpointSaver
-from .event import OnEvent
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False)
-class EpochSeed(OnEvent):
+def seed_epoch(engine: Engine, seed: int, rank: int, transform: Randomizable) -> None:
     """
-    Seed all random number generators in every epoch, from the run's seed and the number of the epoch.
+    Seed all random number generators, from the run's seed and the number of the epoch.
 
     So a resumed run continues exactly, and random states need not be saved. The workers of a data loader are seeded
     when they start, so each epoch must start them again (``persistent_workers: false``). Processes of different rank
     get different seeds. ``transform`` contains random transforms, which have random states of their own.
     """
-
-    seed: int
-    rank: int
-    transform: Randomizable
-    event = Events.EPOCH_STARTED
-
-    def __call__(self, engine: Engine) -> None:
-        value = int(np.random.SeedSequence([self.seed, self.rank, engine.state.epoch]).generate_state(1)[0])
-        random.seed(value)
-        np.random.seed(value)
-        torch.manual_seed(value)
-        self.transform.set_random_state(seed=value)
+    value = int(np.random.SeedSequence([seed, rank, engine.state.epoch]).generate_state(1)[0])
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+    transform.set_random_state(seed=value)
 
 
 class EpochLog:
@@ -86,44 +78,35 @@ class EpochLog:
         write_csv(self.path, rows, list(dict.fromkeys(key for one in rows for key in one)))
 
 
-class NaNGuard(OnEvent):
+def refuse_nan(engine: Engine, output_dir: Path) -> None:
     """Raise InputError when the loss is not finite, before it changes the weights, and save the batch in a file."""
-
-    event = IterationEvents.LOSS_COMPLETED
-
-    def __init__(self, output_dir: Path) -> None:
-        self.path = output_dir / "nan_batch.pt"
-
-    def __call__(self, engine: Engine) -> None:
-        loss = engine.state.output["loss"].item()  # type: ignore[index]
-        if math.isfinite(loss):
-            return
-        batch: Any = engine.state.batch
-        paths = list(batch.get("path", ["(unknown)"]))
-        content = {key: batch[key] for key in ("image", "label", "path") if key in batch}
-        content |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
-        path = self.path.with_stem(f"nan_batch_rank{idist.get_rank()}") if idist.get_rank() else self.path
-        write_atomic(path, lambda opened: torch.save(content, opened))
-        raise InputError(
-            f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}, on "
-            f"{', '.join(paths)}; the batch is kept in {path}. Look at these files, lower learning_rate, or resume "
-            "from the last epoch."
-        )
+    loss = engine.state.output["loss"].item()  # type: ignore[index]
+    if math.isfinite(loss):
+        return
+    batch: Any = engine.state.batch
+    paths = list(batch.get("path", ["(unknown)"]))
+    content = {key: batch[key] for key in ("image", "label", "path") if key in batch}
+    content |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration}
+    path = output_dir / (f"nan_batch_rank{idist.get_rank()}.pt" if idist.get_rank() else "nan_batch.pt")
+    write_atomic(path, lambda opened: torch.save(content, opened))
+    raise InputError(
+        f"the loss is {loss} in epoch {engine.state.epoch}, iteration {engine.state.iteration}, on "
+        f"{', '.join(paths)}; the batch is kept in {path}. Look at these files, lower learning_rate, or resume "
+        "from the last epoch."
+    )
 
 
-def length_of(scheduler: Any) -> dict[str, Any]:
-    """Return the numbers by which a config defines a learning-rate schedule, without its progress."""
-    state, progress = scheduler.state_dict(), ("last_epoch", "_step_count")
-    return {k: v for k, v in state.items() if isinstance(v, int | float) and k not in progress}
-
-
-def restore_length(scheduler: Any, own: dict[str, Any]) -> None:
+@contextmanager
+def own_length(scheduler: Any) -> Iterator[None]:
     """
-    Make a resumed run follow the schedule of its config; ``own`` is its ``length_of`` before the checkpoint was loaded.
+    Make a resumed run follow the schedule of its config, while a checkpoint is loaded.
 
     A checkpoint also holds the old length, at whose end the learning rate is 0. If the length is unchanged, nothing is
     done, so the run continues with exactly the same rates as without a stop.
     """
+    progress = ("last_epoch", "_step_count")
+    own = {k: v for k, v in scheduler.state_dict().items() if isinstance(v, int | float) and k not in progress}
+    yield
     if any(getattr(scheduler, key) != value for key, value in own.items()):
         for key, value in own.items():
             setattr(scheduler, key, value)
@@ -218,13 +201,14 @@ class TrainingRun:
         self.state, self.resume = state, resume
         self.config = running_config()
         self.started = False
-        seeds = EpochSeed(seed, idist.get_rank(), transform)
-        self.parts = (seeds, NaNGuard(self.output_dir), EpochLog(self.output_dir, validator))
+        self.seed, self.transform = seed, transform
+        self.log = EpochLog(self.output_dir, validator)
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, after the handler that runs the validator."""
-        for part in self.parts:
-            part.attach(engine)
+        engine.add_event_handler(Events.EPOCH_STARTED, seed_epoch, self.seed, idist.get_rank(), self.transform)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, refuse_nan, self.output_dir)
+        self.log.attach(engine)
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.COMPLETED, self._report)
 
@@ -242,16 +226,15 @@ class TrainingRun:
         AtomicCheckpointSaver(str(self.ckpt_dir), state, "last.pt", save_interval=1).attach(engine)
 
     def _load(self, engine: Any, state: dict[str, Any]) -> None:
-        scheduler, steps = state["lr_scheduler"], engine.state.epoch_length
-        own = length_of(scheduler)
-        CheckpointLoader(str(self.ckpt_dir / "last.pt"), state, map_location=engine.state.device)(engine)
+        steps = engine.state.epoch_length
+        with own_length(state["lr_scheduler"]):
+            CheckpointLoader(str(self.ckpt_dir / "last.pt"), state, map_location=engine.state.device)(engine)
         if engine.state.epoch_length != steps:
             raise InputError(
                 f"the run in {self.output_dir} has epochs of {engine.state.epoch_length} steps, which would now be "
                 f"{steps}: dataset_dir has other images, or the number of processes differs. Resume it with those that "
                 "it was begun with, or start a new run from its weights (options/finetune.yaml)."
             )
-        restore_length(scheduler, own)
         logger.info(f"{engine.state.epoch} of {engine.state.max_epochs} epochs are done already.")
 
     def _report(self, engine: Engine) -> None:
