@@ -6,7 +6,7 @@ DEMO := output/demo
 # of pytest; each process has one thread
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test test-all test-min package wheel label-env test-label runtime-env runtime-dicom style lint bench bench-full
+.PHONY: setup demo test test-all test-min package wheel label-env test-label page runtime-env runtime-dicom style lint bench
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -70,6 +70,15 @@ test-label: label-env
 		apt-get install -qq -y chromium chromium-driver >/dev/null; } || echo "No Chromium: tests of the page skip."
 	.venv-label/bin/python -m pytest tests/scripts/label
 
+# types and modules of that page; node alone, no browser. TypeScript comes from npm
+page: node_modules/.package-lock.json
+	@npm run --silent types
+	@npm test --silent
+
+node_modules/.package-lock.json: package-lock.json
+	@npm ci --silent --no-audit --no-fund
+	@touch $@
+
 # scripts/segment.py alone: no torch, no MONAI; without pip, which is not needed again, and without OpenVINO's telemetry
 runtime-env: .venv-runtime/installed
 
@@ -90,15 +99,12 @@ style: setup
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/rumdl check --no-cache .
 
-# style, secrets in tracked files (docs/results/ holds commits, which look like some), known vulnerabilities of what is
-# installed (where their database answers)
-lint: style
-	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^docs/results/'
+# style, the label page, secrets in tracked files (hashes and encoded masks look like some),
+# known vulnerabilities of what is installed (where their database answers)
+lint: style page
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^docs/results/|^package-lock.json|^tests/scripts/labels/'
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
 
-# tables of speed and memory: the common cases in about ten minutes; or more variants and sizes
+# tables of speed, in about ten minutes
 bench: setup
 	$(BIN)/python scripts/benchmark.py
-
-bench-full: setup
-	$(BIN)/python scripts/benchmark.py --full

@@ -1,35 +1,24 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Measure speed, memory and size of the network on this machine. Do not use the machine for anything else meanwhile.
+Measure the speed of the network on this machine. Do not use the machine for anything else meanwhile.
 
-    python scripts/benchmark.py                 # minutes: the common cases
-    python scripts/benchmark.py --full          # larger images and batches, both encoders
-    python scripts/benchmark.py --parts counts  # parameters and multiply-accumulates, nothing timed
+    python scripts/benchmark.py                       # minutes: an image, a batch and a training step
+    python scripts/benchmark.py --backbone pvt_v2_b2  # of another encoder
+    python scripts/benchmark.py --counts              # parameters and multiply-accumulates, nothing timed
 
-Each table is printed when it is done. --output_dir gets benchmark.json: all numbers, the machine, the commit.
-
-Variants take turns, each in a process of its own, so that other load of the machine affects all of them;
-torch.utils.benchmark times them. Times are medians, ± half the interquartile range. The speed-up is relative to
-"released": this network, computed as the released code computes it (weights in NCHW, attention as matrix products and a
-softmax, glibc's default malloc). With a GPU, all run on it, "released" in float32.
+Variants take turns, so that other load of the machine affects all of them; torch.utils.benchmark times them. Times are
+medians, ± half the interquartile range. The speed-up is relative to "released": this network, computed as the released
+code computes it (weights in NCHW, attention as matrix products and a softmax). With a GPU, all run on it, "released" in
+float32.
 """
 
-import contextlib
-import json
 import platform
 import re
-import resource
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import monai
-import timm
 import torch
 from common.bundle import read_config
 from common.command import new_parser, run
@@ -41,16 +30,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unetv2_monai.bfloat16 import has_bfloat16
 from unetv2_monai.bundle.run_folder import git_state
-from unetv2_monai.core.files import write_atomic
 from unetv2_monai.core.memory import keep_memory
 
 CUDA = torch.cuda.is_available()
-BFLOAT16 = CUDA or has_bfloat16()  # elsewhere it takes many times as long as float32
 ROUNDS = 5  # in which each variant has a turn
 TURN = 0.5  # least seconds of one, after a warm-up
-DEFAULT: str = read_config(["inference.json"])["backbone"]
-BACKBONES = ("pvt_v2_b2", DEFAULT)  # the paper's and the configs'
-FAST = "options/gpu_fast.yaml" if CUDA else "options/bf16_cpu.yaml"
+SHAPES = {"inference": ((1, 352), (8, 352)), "training": ((16, 352),) if CUDA else ((4, 256),)}  # batch and side length
 COUNTED: dict[str, dict[str, Any]] = {
     "U-Net v2, pvt_v2_b0": {"backbone": "pvt_v2_b0"},
     "U-Net v2, pvt_v2_b2": {"backbone": "pvt_v2_b2"},
@@ -59,8 +44,6 @@ COUNTED: dict[str, dict[str, Any]] = {
     "U-Net v2, convnextv2_tiny": {"backbone": "convnextv2_tiny"},
     "U-Net v2, resnet34": {"backbone": "resnet34"},
 }
-Row = dict[str, Any]
-Table = tuple[str, list[Row]]  # its title and rows
 
 
 class Variant(NamedTuple):
@@ -72,102 +55,55 @@ class Variant(NamedTuple):
     released: bool = False  # compute as the released code does, without mixed precision
 
 
-def inference(full: bool) -> Iterator[Table]:
-    """Time a forward pass of inference.json."""
-    shapes = [(1, 256), (1, 352), (8, 352), (1, 1024)] if full else [(1, 352), (8, 352)]
-    for backbone in BACKBONES:
-        default = Variant(options={"backbone": backbone})
-        variants = {"released": default._replace(released=True), "default": default}
-        if BFLOAT16:
-            variants["bfloat16"] = default._replace(overlays=("options/inference_bf16.yaml",))
-        yield f"Inference, {backbone}", timed(variants, shapes, network=backbone)
+def variants_of(work: str, backbone: str) -> dict[str, Variant]:
+    """Return what is timed; bfloat16 only where it is no slower than float32."""
+    default = Variant(work, options={"backbone": backbone})
+    found = {"released": default._replace(released=True), "default": default}
+    fast = "gpu_fast" if CUDA else "bf16_cpu"
+    if work == "training":
+        found["recommended"] = default._replace(overlays=("recipes/recommended.yaml",))
+    if CUDA or has_bfloat16():
+        name = fast if work == "training" else "inference_bf16"
+        found[name] = default._replace(overlays=(f"options/{name}.yaml",))
+    return found
 
 
-def training(full: bool) -> Iterator[Table]:
-    """Time a step of train.json: forward, loss, backward, optimiser."""
-    shapes = [(16, 352)] if CUDA else [(16, 256)] if full else [(4, 256)]
-    for backbone in BACKBONES if full else (DEFAULT,):
-        default = Variant("training", options={"backbone": backbone})
-        variants = {"released": default._replace(released=True), "default": default}
-        variants["recommended"] = default._replace(overlays=("recipes/recommended.yaml",))
-        if BFLOAT16:
-            variants[FAST] = default._replace(overlays=(FAST,))
-        if full:
-            again = {**default.options, "network_def#grad_checkpointing": True}
-            variants["grad_checkpointing"] = default._replace(options=again)
-        yield f"A training step, {backbone}", timed(variants, shapes, network=backbone)
-
-
-def counts(full: bool) -> Iterator[Table]:
-    """Count parameters and multiply-accumulates of our variants; nothing is timed."""
-    rows = []
-    for name, arguments in COUNTED.items():
-        parameters, macs = count({"_target_": "unetv2_monai.UNetV2", **arguments}, 256)
-        rows.append({"variant": name, "parameters (M)": f"{parameters / 1e6:.3f}", "GMACs": f"{macs / 1e9:.3f}"})
-    yield "Variants at 256 x 256", rows
-
-
-PARTS = {"inference": inference, "training": training, "counts": counts}
-
-
-def count(network_def: Row, size: int) -> tuple[int, int]:
+def count(network_def: Mapping[str, Any], size: int) -> tuple[int, int]:
     """
     Count the parameters of a network and the multiply-accumulates that an image of ``size x size`` takes.
 
     The latter are half of what torch.utils.flop_counter counts: convolutions, linear layers and attention products.
     """
-    network = ConfigParser({"network": network_def}).get_parsed_content("network").eval()
+    network = ConfigParser({"network": dict(network_def)}).get_parsed_content("network").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.rand(1, 3, size, size))
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() // 2
 
 
-def timed(variants: Mapping[str, Variant], shapes: Sequence[tuple[int, int]], **common: Any) -> list[Row]:
-    """
-    Time variants in turns. A shape is the number of images and their side length.
-
-    A row has the median, half the interquartile range, the speed-up relative to the first variant, and the peak memory
-    of the process so far. ``common`` are the row's first cells.
-    """
-    rows: list[Row] = []
-    with contextlib.ExitStack() as stack:
-        processes = {
-            name: stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, (variant,)))
-            for name, variant in variants.items()
+def timed(variants: Mapping[str, Variant], shapes: Sequence[tuple[int, int]]) -> list[dict[str, str]]:
+    """Time variants in turns: a row for each shape, a batch of images and their side length, and each variant."""
+    works, rows = {name: prepare(variant) for name, variant in variants.items()}, []
+    for batch, size in shapes:
+        names = {"images": torch.rand(batch, 3, size, size, device="cuda" if CUDA else "cpu")}
+        timers = {
+            name: Timer("work(images)", globals={**names, "work": work}, num_threads=torch.get_num_threads())
+            for name, work in works.items()
         }
-        for batch, size in shapes:
-            turns: dict[str, list[Measurement]] = {name: [] for name in variants}
-            for _ in range(ROUNDS):
-                for name, process in processes.items():
-                    turns[name].append(process.submit(_turn, batch, size).result())
-            merged = {name: Measurement.merge(turn)[0] for name, turn in turns.items()}
-            first = next(iter(merged.values())).median
-            for name, one in merged.items():
-                row = {**common, "batch": batch, "size": size, "path": name, "ms an image": 1000 * one.median / batch}
-                row |= {"±": 500 * one.iqr / batch, "speed-up": first / one.median}
-                rows.append({**row, "peak MB": processes[name].submit(_peak_mb).result()})
+        turns: dict[str, list[Measurement]] = {name: [] for name in works}
+        for _ in range(ROUNDS):
+            for name, timer in timers.items():
+                turns[name].append(timer.blocked_autorange(min_run_time=TURN))
+        merged = {name: Measurement.merge(turn)[0] for name, turn in turns.items()}
+        first = next(iter(merged.values())).median
+        for name, one in merged.items():
+            row = {
+                "batch": str(batch),
+                "size": str(size),
+                "path": name,
+                "ms an image": f"{1000 * one.median / batch:.1f}",
+            }
+            rows.append({**row, "±": f"{500 * one.iqr / batch:.1f}", "speed-up": f"{first / one.median:.2f}"})
     return rows
-
-
-_prepared: list[Callable[[torch.Tensor], None]] = []  # in a variant's process: the function to time
-
-
-def _begin(variant: Variant) -> None:
-    _prepared.append(prepare(variant))
-
-
-def _turn(batch: int, size: int) -> Measurement:
-    names = {"work": _prepared[0], "images": torch.rand(batch, 3, size, size, device="cuda" if CUDA else "cpu")}
-    timer = Timer("work(images)", globals=names, num_threads=torch.get_num_threads())
-    return timer.blocked_autorange(min_run_time=TURN)
-
-
-def _peak_mb() -> int:
-    """Return the largest memory of this process so far, on the GPU if there is one."""
-    if CUDA:
-        return torch.cuda.max_memory_allocated() // 10**6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit // 10**6
 
 
 def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
@@ -187,8 +123,6 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     options |= dict.fromkeys(f"{key}#{name}" for name in left_out)
     if variant.released:
         options |= {f"{key}#amp": False, "network#memory_format": "$torch.contiguous_format"}
-    else:
-        keep_memory()
     engine = read_config([file, *variant.overlays], options).get_parsed_content(key)
     engine.scaler = torch.amp.GradScaler("cuda") if engine.amp else None  # as its run() does
 
@@ -198,47 +132,33 @@ def prepare(variant: Variant) -> Callable[[torch.Tensor], None]:
     return iterate
 
 
-def describe() -> Row:
-    """Describe the machine that the numbers belong to."""
+def machine() -> str:
+    """Describe the machine that the numbers belong to, in a line."""
     cpuinfo = Path("/proc/cpuinfo")  # of Linux
     names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return {
-        "processor": names[0] if names else platform.processor(),
-        "instructions": torch.backends.cpu.get_cpu_capability() + (" with bfloat16" if has_bfloat16() else ""),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if CUDA else "none",
-        "python": platform.python_version(),
-        "packages": {package.__name__: package.__version__ for package in (torch, monai, timm)},
-        "commit": git_state() or "unknown",
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def cell(value: object) -> str:
-    """Write a number with two decimals, or as a whole number from 100 on."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
+    processor = f"{names[0] if names else platform.processor()} ({torch.backends.cpu.get_cpu_capability()})"
+    used = torch.cuda.get_device_name() if CUDA else f"{torch.get_num_threads()} threads of {processor}"
+    return f"{used}; torch {torch.__version__}; commit {git_state() or 'unknown'}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--full", action="store_true", help="measure more variants and sizes")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
-    parser.add_argument("--output_dir", type=Path, default=Path("output/benchmark"), help="default: output/benchmark")
+    default = read_config(["inference.json"])["backbone"]
+    parser.add_argument("--backbone", default=default, help=f"default: {default}")
+    parser.add_argument("--counts", action="store_true", help="count parameters and multiply-accumulates instead")
     arguments = parser.parse_args(argv)
-
-    file, machine = arguments.output_dir / "benchmark.json", describe()
-    print(json.dumps(machine, indent=1))
-    found = json.loads(file.read_text()) if file.is_file() else {}  # parts of an earlier call are kept
-    for name in arguments.parts:
-        found[name] = {"machine": machine, "full": arguments.full, "rows": []}
-        for title, rows in PARTS[name](arguments.full):
-            shown = [{key: cell(value) for key, value in row.items()} for row in rows]
-            print(f"\n### {title}\n\n{markdown(shown)}", flush=True)
-            found[name]["rows"] += rows
-            write_atomic(file, json.dumps(found, indent=1) + "\n")
-    print(f"\nall numbers: {file}")
+    if arguments.counts:
+        counted = {name: count({"_target_": "unetv2_monai.UNetV2", **own}, 256) for name, own in COUNTED.items()}
+        rows = [
+            {"variant": name, "parameters (M)": f"{parameters / 1e6:.3f}", "GMACs, 256 x 256": f"{macs / 1e9:.3f}"}
+            for name, (parameters, macs) in counted.items()
+        ]
+        print(markdown(rows))
+        return
+    keep_memory()
+    print(machine())
+    for work, shapes in SHAPES.items():
+        print(f"\n### {work}, {arguments.backbone}\n\n{markdown(timed(variants_of(work, arguments.backbone), shapes))}")
 
 
 if __name__ == "__main__":

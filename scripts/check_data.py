@@ -13,44 +13,32 @@ training refuses, and images that are in two splits. The exit status is 1 if the
 warnings.
 """
 
-import hashlib
 import json
 import logging
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 from common.command import new_parser, run
+from common.facts import Facts, add_data_options, gather, reading_of
 from common.pages import render, thumbnail_uri
-from monai.utils import ensure_tuple
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm.contrib.concurrent import thread_map
 
-from unetv2_monai import InputError
 from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.images import read_picture
 from unetv2_monai.core.listing import is_volume
 from unetv2_monai.core.overlay import MASK_COLOR, boxed, outlined
-from unetv2_monai.core.view import View, find_view
-from unetv2_monai.data.checks import check_pair, palette_problems, read_mask
-from unetv2_monai.data.datalist import divide
+from unetv2_monai.data.checks import read_mask
 from unetv2_monai.data.pictures import picture
-from unetv2_monai.data.volumes import open_volume, read_volume
 
-GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 BLOCK = 512  # images that are compared with all others at a time, so that memory stays small
 TINY, MOST, FULL = 0.001, 0.6, 0.95  # shares of the image
 FRAMED = 0.9  # of the image; a smaller picture has a wide border
 LEAST_CONTRAST = 26  # of 255
-EXIF_ORIENTATION = 274  # number of the tag
 DUPLICATES = (
     "same image twice in a split", "same image in two splits",
     "nearly the same image twice in a split", "nearly the same image in two splits",
@@ -83,92 +71,6 @@ WARNINGS = {
 }
 MEANINGS = {kind: f"error: {text}" for kind, text in ERRORS.items()}
 MEANINGS |= {kind: f"warning: {text}" for kind, text in WARNINGS.items()}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """
-    What is known of one image and its mask, or of a volume and its label.
-
-    ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
-    found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
-    should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
-    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image. ``window`` is that of
-    ``to_rgb``. ``view`` is the picture within a dark border, ``seen`` its share of the image, and ``cut`` the share of
-    the lesion that lies outside.
-    """
-
-    split: str
-    image: str
-    labels: Sequence[str]
-    values: frozenset[int]
-    lesion: float
-    size: tuple[int, ...]
-    sha256: str
-    bits: np.ndarray
-    traits: dict[str, str]
-    spacing: tuple[float, ...] = ()
-    contrast: int = 255
-    turned: bool = False
-    window: tuple[float, float] | None = None
-    view: View | None = None
-    seen: float = 1.0
-    cut: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Return split and path, as shown to the user."""
-        return f"{self.split}: {self.image}"
-
-
-def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Facts | str:
-    """Return the facts of one pair, or why training refuses it."""
-    images, labels = ensure_tuple(item["image"]), ensure_tuple(item["label"])
-    try:
-        check_pair(item, **reading)
-    except InputError as error:
-        return str(error)
-    mask = read_mask(labels, reading)
-    about = about_volume(images) if is_volume(images[0]) else about_image(images[0])
-    if view := about.get("view"):
-        about |= {"seen": mask[view].size / mask.size, "cut": 1 - (mask[view] > 0).sum() / max((mask > 0).sum(), 1)}
-    return Facts(split, images[0], labels, frozenset(map(int, np.unique(mask))), float(np.mean(mask > 0)), **about)
-
-
-def about_image(path: str) -> dict[str, Any]:
-    mode, turned, image = "DICOM", 1, read_picture(Path(path))
-    if not path.lower().endswith(".dcm"):
-        with Image.open(path) as opened:
-            mode, turned = opened.mode, opened.getexif().get(EXIF_ORIENTATION, 1)
-    fields = np.asarray(image.convert("L").resize((GRID + 1, GRID), Image.Resampling.BOX)).astype(int)
-    return {
-        "size": image.size,
-        "sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-        "bits": (fields[:, 1:] > fields[:, :-1]).ravel(),  # whether brightness rises from one field to the next
-        "traits": {"several colour modes": mode},
-        "turned": turned != 1,
-        "contrast": int(np.ptp(np.asarray(image), axis=(0, 1)).max()),
-        "window": image.info.get("window"),
-        "view": find_view(np.asarray(image)),
-    }
-
-
-def about_volume(paths: Sequence[str]) -> dict[str, Any]:
-    affine = open_volume(paths[0]).affine
-    values = read_volume(paths[0]) if len(paths) == 1 else np.stack([read_volume(path) for path in paths], axis=-1)
-    digest = hashlib.sha256(np.ascontiguousarray(values, dtype=np.float32).tobytes())
-    spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(nibabel.orientations.io_orientation(affine)[:, 0])]
-    return {
-        "size": values.shape[:3],
-        "sha256": digest.hexdigest(),
-        "bits": np.unpackbits(np.frombuffer(digest.digest(), np.uint8)).astype(bool),  # only equal volumes are found
-        "traits": {
-            "several numbers of channels": str(math.prod(values.shape[3:])),
-            "several orientations": "".join(nibabel.aff2axcodes(affine)),
-            "several spacings": " x ".join(f"{size:.3g}" for size in spacing) + " mm",
-        },
-        "spacing": tuple(map(float, spacing)),
-    }
 
 
 Entry = tuple[list[str], list[Facts]]
@@ -256,17 +158,6 @@ def missing_classes(facts: Sequence[Facts], out_channels: int) -> list[str]:
     return names
 
 
-def refuse_mixture(lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Raise InputError if there are both images and volumes."""
-    paths = [ensure_tuple(item["image"])[0] for items in lists.values() for item in items]
-    kinds = {is_volume(path): path for path in paths}
-    if len(kinds) > 1:
-        raise InputError(
-            f"{kinds[True]} is a volume and {kinds[False]} an image. Training takes one of the two: keep them in "
-            "folders of their own."
-        )
-
-
 def summarise(facts: Sequence[Facts]) -> dict[str, str]:
     """Return one split's row of the table, as a dict from column title to cell."""
     sizes = sorted((fact.size for fact in facts), key=np.prod)
@@ -297,30 +188,15 @@ def thumbnail(facts: Facts, reading: Mapping[str, Any]) -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
-    parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
+    add_data_options(parser)
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for report.html and report.json")
-    parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
-    parser.add_argument("--images_dir", help="folder of the images, where no layout fits")
-    parser.add_argument("--masks_dir", default="", help="folder of the masks (default: that of the images)")
-    parser.add_argument("--mask_suffix", default="", help="end of the masks' names (default: none)")
-    parser.add_argument("--mask_colors", type=json.loads, help='of masks in colours: {"black": 0, "#ff0000": 1}')
-    parser.add_argument("--ignore_label", type=int, help="value of unknown pixels in the masks (default: none)")
     parser.add_argument("--near", type=int, default=32, help="bits of 256 that near duplicates differ in (default: 32)")
     arguments = parser.parse_args(argv)
-    out_channels = arguments.out_channels
-    reading = {"out_channels": out_channels, "colors": arguments.mask_colors, "ignore_label": arguments.ignore_label}
+    out_channels, reading = arguments.out_channels, reading_of(arguments)
 
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
-    lists, problems = divide(Path(arguments.dataset_dir), folders=folders if arguments.images_dir is not None else None)
-    refuse_mixture(lists)
-    pairs = [(split, item, reading) for split, items in lists.items() for item in items]
-    examined = thread_map(examine, *zip(*pairs), max_workers=8, desc="Checking data", disable=None)
-    facts = [result for result in examined if isinstance(result, Facts)]
+    lists, facts, problems = gather(arguments, "Checking data")
     found = find_all(facts, arguments.near, out_channels)
-    problems += [result for result in examined if isinstance(result, str)]
-    if arguments.mask_colors is None:
-        problems += palette_problems([item for items in lists.values() for item in items], out_channels)
     found["refused"] = [([problem], []) for problem in problems]
     found = {kind: found[kind] for kind in MEANINGS if found.get(kind)}
     entries = {kind: [entry for entry, _ in some] for kind, some in found.items()}

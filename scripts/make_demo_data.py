@@ -5,6 +5,7 @@ Draw endoscopy-like images with masks, to try everything without a data set.
 
     python scripts/make_demo_data.py demo/data --train 240 --test 24
     python scripts/make_demo_data.py demo/data --video                # video.mp4 as well: 1280 x 720, 10 s
+    python scripts/make_demo_data.py demo/nuclei --nuclei             # many tiny objects in large images instead
 
 An image shows tissue with folds, vessels and highlights, lit from one side, and in most cases one or two dome-shaped
 lesions that differ little from their surroundings; each sixth test image has none. The images have several sizes, and
@@ -24,6 +25,7 @@ from unetv2_monai import InputError
 SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
 TISSUE = np.array([188.0, 96.0, 84.0])
 VIDEO_SIZE, RATE = (1280, 720), 25  # width, height; frames a second
+SECTION, NUCLEUS, SECTION_SIZE = np.array([222.0, 168.0, 196.0]), np.array([92.0, 58.0, 130.0]), (1024, 768)
 VESSEL = np.array([128.0, 38.0, 44.0])
 
 
@@ -87,14 +89,34 @@ def draw(rng: np.random.Generator, width: int, height: int, visible: bool = True
     return Image.fromarray(image.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def write_demo_data(folder: Path, train: int, test: int, seed: int = 0) -> None:
+def draw_nuclei(rng: np.random.Generator, width: int, height: int) -> tuple[Image.Image, Image.Image]:
+    """Return a stained section with 20 to 60 nuclei of 8 to 16 pixels, among fibres and darker stains, and its mask."""
+    image = SECTION + 12 * noise(rng, width, height, 200)[..., None] + 8 * noise(rng, width, height, 8)[..., None]
+    image -= 40 * np.exp(-((noise(rng, width, height, 60, 2) / 0.1) ** 2))[..., None]  # fibres
+    image -= 50 * np.clip(noise(rng, width, height, 40, 1) - 1.5, 0, 1)[..., None]  # stains
+    mask = np.zeros((height, width), bool)
+    y, x = np.mgrid[-8:9, -8:9]
+    for _ in range(rng.integers(20, 60)):
+        place = tuple(slice(start, start + 17) for start in rng.integers(0, np.subtract(mask.shape, 17)))
+        turn = rng.uniform(0, np.pi)
+        u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+        distance = np.hypot(u / rng.uniform(5, 8), v / rng.uniform(4, 6))
+        soft = np.clip((1 - distance) * 3 + 0.5, 0, 1)[..., None] * rng.uniform(0.4, 0.8)
+        image[place] = image[place] * (1 - soft) + NUCLEUS * soft
+        mask[place] |= distance < 1
+    image += rng.normal(0, 4, image.shape)
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def write_demo_data(folder: Path, train: int, test: int, seed: int = 0, nuclei: bool = False) -> None:
     """Write ``train`` and ``test`` pairs to ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
     rng = np.random.default_rng(seed)
     for split, count in (("train", train), ("test", test)):
         for kind in ("images", "masks"):
             (folder / split / kind).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            image, mask = draw(rng, *SIZES[index % len(SIZES)], visible=split == "train" or index % 6 != 5)
+            visible = split == "train" or index % 6 != 5
+            image, mask = draw_nuclei(rng, *SECTION_SIZE) if nuclei else draw(rng, *SIZES[index % len(SIZES)], visible)
             name = f"{split}_{index:03d}"
             image.save(folder / split / "images" / f"{name}.{'jpg' if index % 2 else 'png'}", quality=92)
             mask.save(folder / split / "masks" / f"{name}.png")
@@ -139,10 +161,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--video", type=int, nargs="?", const=10 * RATE, default=0, metavar="FRAMES",
         help="also write video.mp4, of so many frames (default: no video; without a number 250)",
     )  # fmt: skip
+    parser.add_argument("--nuclei", action="store_true", help="sections with tiny nuclei, 1024 x 768")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     arguments = parser.parse_args(argv)
 
-    write_demo_data(arguments.folder, arguments.train, arguments.test, arguments.seed)
+    write_demo_data(arguments.folder, arguments.train, arguments.test, arguments.seed, arguments.nuclei)
     print(f"{arguments.train} + {arguments.test} images with masks in {arguments.folder}")
     if arguments.video:
         write_video(arguments.folder / "video.mp4", arguments.video, arguments.seed)

@@ -7,9 +7,9 @@ certainty, calibration, the data and the config.
 
     python scripts/report.py output
 
-reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything. It segments the images
-that it shows, the worst 200 at most. Then it writes `output/report.html`, which needs no other file, and its images to
-`output/report/`.
+reads what `run evaluating` wrote to `output`, and what `run training` wrote there, if anything; or, of a
+cross-validation, what they wrote to `output/fold_0` and so on. It segments the images that it shows, the worst 200 at
+most. Then it writes `output/report.html`, which needs no other file, and its images to `output/report/`.
 """
 
 import copy
@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from common.command import new_parser, run
 from common.options import plain_option
-from common.pages import data_uri, new_figure, render, thumbnail_uri, to_png
+from common.pages import calibration, curves, data_uri, detection, render, thumbnail_uri
 from monai.bundle import ConfigParser
+from monai.utils import ensure_tuple
 from PIL import Image
 
 from unetv2_monai import InputError, load_weights
@@ -34,14 +35,11 @@ from unetv2_monai.core.overlay import MASK_COLOR, PREDICTION_COLOR, boxed, outli
 from unetv2_monai.core.view import find_view
 from unetv2_monai.data.pictures import picture
 from unetv2_monai.handlers.score_table import DETECTION_SCORES, SCORES, group_name, score_cells
+from unetv2_monai.metrics import summarise
 
 SHOWN_SCORES = (*(score.title for score in SCORES), "pooled Dice", "ECE", "lesions missed")
 EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
 TRAINING_OPTIONS = ("max_epochs", "batch_size", "learning_rate", "seed")
-CURVES = {
-    "loss": {"train_mean_loss": "training"},
-    "mean Dice": {"train_mean_dice": "training (augmented)", "val_mean_dice": "validation"},
-}
 POOR = 0.5  # images with a lower Dice are poor
 MOST_SHOWN, THUMBNAIL = 200, 150  # images that are shown from the worst on; pixels in height
 SIZES = {  # share of the image: above the first number, up to the second
@@ -54,6 +52,30 @@ PANEL_HEIGHT, VOLUME_PANEL_HEIGHT = 240, 480  # pixels
 Cells = list[object]
 Case = tuple[str, int]  # path of an image, class
 Segmented = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB, mask and prediction of one class, rows first
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``run evaluating`` wrote to ``folder/evaluation``."""
+
+    folder: Path
+    summary: dict[str, Any]
+    config: dict[str, Any]
+    lines: list[dict[str, str]]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Evaluation":
+        paths = [folder / "evaluation" / name for name in ("summary.json", "config.json", "scores.csv")]
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
+        summary, config = (json.loads(path.read_text()) for path in paths[:2])
+        return cls(folder, summary, config, read_csv(paths[2]))
+
+    @property
+    def several(self) -> bool:
+        """Return whether there are several classes."""
+        return len({line["class"] for line in self.lines}) > 1
 
 
 @dataclass(frozen=True)
@@ -175,7 +197,7 @@ def overlay(title: str, segmented: Segmented, height: int) -> Image.Image:
     """Draw three panels side by side: the image alone, with its mask's outline, and with its prediction's outline."""
     image, mask, pred = segmented
     panels = [image, outlined(image, mask, MASK_COLOR), outlined(image, pred, PREDICTION_COLOR)]
-    return side_by_side(panels, [title], height)
+    return side_by_side(panels, title, height)
 
 
 def thumbnail(segmented: Segmented) -> str:
@@ -183,54 +205,6 @@ def thumbnail(segmented: Segmented) -> str:
     image, mask, pred = segmented
     shown = Image.fromarray(outlined(outlined(image, mask, MASK_COLOR, 0), pred, PREDICTION_COLOR, 0))
     return thumbnail_uri(shown, (2 * THUMBNAIL, THUMBNAIL))
-
-
-def curves(epochs: Sequence[dict[str, str]]) -> bytes:
-    """Draw loss and Dice of every epoch, as PNG."""
-    figure = new_figure(10, 3.6)
-    for axis, (title, lines) in zip(figure.subplots(1, 2), CURVES.items()):
-        for column, label in lines.items():
-            points = [(int(row["epoch"]), float(row[column])) for row in epochs if row.get(column)]
-            if points:
-                axis.plot(*zip(*points), marker="." if len(points) < 50 else None, label=label)
-        axis.set(xlabel="epoch", title=title)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-        axis.legend()
-    return to_png(figure)
-
-
-def calibration(summary: dict[str, Any]) -> bytes:
-    """Plot the share of lesion pixels against the probability that the network states, as PNG."""
-    figure = new_figure(4.6, 4.2)
-    axis = figure.subplots()
-    axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    for name, one in summary.items():
-        pixels, probability, lesion = np.array([row for row in one["calibration"] if row[0] > 0]).T
-        label = f"{name} (ECE {score_cells(one)['ECE']})"
-        axis.plot(probability / pixels, lesion / pixels, marker=".", label=label)
-    axis.set(xlabel="probability", ylabel="share of lesion pixels", xlim=(0, 1), ylim=(0, 1))
-    axis.legend()
-    return to_png(figure)
-
-
-def detection(found: Mapping[str, Any]) -> bytes:
-    """Draw which images and which lesions are found from certainty 0.5 on, with the operating point, as PNG."""
-    figure = new_figure(10, 4.2)
-    images, lesions = figure.subplots(1, 2)
-    for name, one in found.items():
-        rows = np.array([*one["curve"], one["point"]], float)  # None becomes nan, which is not drawn
-        certainty, sensitivity, specificity, share, alarms = rows.T
-        for axis, x, y in ((images, 1 - specificity, sensitivity), (lesions, alarms, share)):
-            (line,) = axis.plot(x[:-1], y[:-1], ".-", markersize=3, label=f"{name} (certainty {certainty[-1]:.3g})")
-            axis.plot(x[-1], y[-1], "o", markersize=9, color=line.get_color())
-    images.set(xlabel="marked images without a lesion", ylabel="marked images with a lesion", xlim=(-0.02, 1.02))
-    lesions.set(xlabel="false alarms per 100 images", ylabel="lesions found")
-    for axis in (images, lesions):
-        axis.set_ylim(-0.02, 1.02)
-        axis.grid(alpha=0.3)
-        axis.legend(loc="lower right")
-    return to_png(figure)
 
 
 def detection_table(found: Mapping[str, Any]) -> list[Cells]:
@@ -244,12 +218,56 @@ def detection_table(found: Mapping[str, Any]) -> list[Cells]:
     return rows
 
 
-def score_rows(summary: dict[str, Any]) -> list[Cells]:
-    """Return a header, then a row per data set and class, with the scores of ``SHOWN_SCORES`` that are available."""
-    cells = {f"{name} ({one['images']})": score_cells(one) for name, one in summary.items()}
+def score_rows(cells: Mapping[str, Mapping[str, str]]) -> list[Cells]:
+    """Return a header, then a row for each name, with the scores of ``SHOWN_SCORES`` that are available."""
     titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
     rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]
     return [["data set (images)", *titles], *rows]
+
+
+def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
+    """
+    Summarise the scores of the images of all folds together, each by the network that has not seen it.
+
+    Raises:
+        InputError: when two folds have scored the same image.
+    """
+    text, seen = ("dataset", "image", "class"), set[str]()
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for one in folds:
+        if twice := seen & {line["image"] for line in one.lines}:
+            raise InputError(
+                f"two folds have scored {min(twice)}. Run `unetv2 evaluate DIR --folds {len(folds)}` again."
+            )
+        seen |= {line["image"] for line in one.lines}
+        for line in one.lines:
+            row = {key: value if key in text else float(value or "nan") for key, value in line.items()}
+            rows.setdefault(group_name(row, folds[0].several), []).append(row)
+    bins = {name: [one.summary[name]["calibration"] for one in folds if name in one.summary] for name in rows}
+    return {name: summarise(group, np.sum(bins[name], axis=0)) for name, group in rows.items()}
+
+
+def over_folds(folds: Sequence[Evaluation], together: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return cells by row: mean and standard deviation of the folds, and all images together, for each data set."""
+    cells = {}
+    for name, whole in together.items():
+        parts = [one.summary[name] for one in folds if name in one.summary]
+        means = {score.title: [part[score.key]["mean"] for part in parts if score.key in part] for score in SCORES}
+        means["pooled Dice"] = [part["pooled"]["dice"] for part in parts]
+        cells[f"{name}: mean ± standard deviation of the folds"] = {
+            title: f"{np.mean(values):.3f} ± {np.std(values):.3f}" for title, values in means.items() if values
+        }
+        cells[f"{name}: all, out of fold ({whole['images']})"] = score_cells(whole)
+    return cells
+
+
+def best_of_all(folds: Sequence[Evaluation]) -> dict[Case, float]:
+    """Return for each case the best Dice of all networks; nothing unless each has scored training and validation."""
+    best: dict[Case, float] = {}
+    paths = [one.folder / "evaluation_all" / "scores.csv" for one in folds]
+    for row in (Scored.from_row(line) for path in paths if all(map(Path.is_file, paths)) for line in read_csv(path)):
+        best[row.case] = max(best.get(row.case, 0), row.dice)
+    return best
 
 
 def about_training(
@@ -286,42 +304,55 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("output_dir", type=Path, help="output folder of training and evaluating")
     folder = options.parse_args(argv).output_dir
 
-    paths = [folder / "evaluation" / name for name in ("summary.json", "config.json", "scores.csv")]
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path} does not exist: run evaluating writes it. Name its output_dir.")
-    summary, config = (json.loads(path.read_text()) for path in paths[:2])
-    lines = read_csv(paths[2])
-    several = len({line["class"] for line in lines}) > 1
-    rows = sorted((Scored.from_row(line, several) for line in lines), key=lambda row: row.dice)
-    parser = parsed(config)
-    section = parser.get_parsed_content("eval_section")
-    with unwrapped():
-        items = {item["image"]: item for item in parser.get_parsed_content("eval_datalist")[section]}
+    folds = [] if (folder / "evaluation").is_dir() else sorted(folder.glob("fold_*"))
+    evaluations = [Evaluation.read(one) for one in folds or [folder]]
+    config, several = evaluations[0].config, evaluations[0].several
+    parsers = [parsed(one.config) for one in evaluations]
+    rows: list[Scored] = []
+    items: list[dict[str, dict[str, str]]] = []
+    for one, parser in zip(evaluations, parsers):
+        rows += [Scored.from_row(line, several) for line in one.lines]
+        with unwrapped():
+            pairs = [pair for pairs in parser.get_parsed_content("eval_datalist").values() for pair in pairs]
+        items.append({pair["image"]: pair for pair in pairs})
+    rows.sort(key=lambda row: row.dice)
+    summary = of_all_folds(evaluations) if folds else evaluations[0].summary
 
     images = {"calibration": calibration(summary)}
-    found = {name: one["detection"] for name, one in summary.items() if "detection" in one}
+    parts = {
+        f"{one.folder.name}: {name}" if folds else name: part
+        for one in evaluations
+        for name, part in one.summary.items()
+    }
+    cells = {f"{name} ({part['images']})": score_cells(part) for name, part in parts.items()}
+    found = {name: part["detection"] for name, part in parts.items() if "detection" in part}
     images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
-    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", parser.get_parsed_content("checkpoint")]]
+    files = "evaluated_weights" if "evaluated_weights" in config else "checkpoint"  # as in earlier versions
+    weights = [path for parser in parsers for path in ensure_tuple(parser.get_parsed_content(files))]
+    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", ", ".join(weights)]]
+    if folds and len(folds) != config.get("folds"):
+        about.append(["WARNING", f"{len(folds)} of {config.get('folds')} folds: the images of the others are left out"])
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
-    if noted["config"] and (folder / "metrics.csv").is_file():
+    if not folds and noted["config"] and (folder / "metrics.csv").is_file():
         epochs = read_csv(folder / "metrics.csv")
         images["curves"] = curves(epochs)
-        about += about_training(folder, noted, epochs, items)
+        about += about_training(folder, noted, epochs, items[0])
 
     chosen = [
         (f"{name}, {which}", row)
         for name, group in grouped(rows).items()
         for which, row in best_median_worst(group).items()
     ]
-    worst = rows[:MOST_SHOWN]
+    worst, best = rows[:MOST_SHOWN], best_of_all(evaluations) if folds else {}
+    suspects: list[Cells] = [
+        [row.name, f"{row.dice:.3f}", f"{best[row.case]:.3f}"] for row in rows if best.get(row.case, 1) < POOR
+    ]
     whole = {row.case for _, row in chosen}
-    segmented = predict(
-        parser,
-        {row.case: items[row.image] for row in (*worst, *(row for _, row in chosen))},
-        lambda case, one: (one if case in whole else None, thumbnail(one)),
-    )
-    volumes = any("surface_dice" in line for line in lines)
+    segmented: dict[Case, Any] = {}
+    for parser, known in zip(parsers, items):
+        cases = {row.case: known[row.image] for row in (*worst, *(row for _, row in chosen)) if row.image in known}
+        segmented |= predict(parser, cases, lambda case, one: (one if case in whole else None, thumbnail(one)))
+    volumes = "surface_dice" in evaluations[0].lines[0]
     height = VOLUME_PANEL_HEIGHT if volumes else PANEL_HEIGHT
     overlays = [
         overlay(f"{title}: {row.name}  Dice {row.dice:.3f}", segmented[row.case][0], height) for title, row in chosen
@@ -335,9 +366,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         title=folder.name,
         about=about,
         several=several,
-        scores=score_rows(summary),
+        scores=score_rows(cells | over_folds(evaluations, summary) if folds else cells),
+        folds=len(folds),
+        all_scored=bool(best),
+        suspects=suspects,
         volumes=volumes,
-        cropped=is_cropped(parser),
+        cropped=is_cropped(parsers[0]),
         surface_tolerance=config.get("surface_tolerance"),
         failures=failures(rows),
         detections=detection_table(found),
@@ -349,6 +383,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     write_atomic(folder / "report.html", page)
     print(f"report: {folder / 'report.html'}; its images: {folder / 'report'}")
+    if not folds and any(folder.glob("fold_*/evaluation")):
+        print(f"It is of {folder / 'evaluation'}. Move that folder, or the folds, for a report of the folds.")
 
 
 if __name__ == "__main__":

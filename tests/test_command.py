@@ -98,6 +98,9 @@ def test_folds_run_one_after_another(tmp_path):
     assert "options/folds.yaml" in command_of(first.split())[5]
     (only,) = each_fold(["evaluate", "DIR", "--folds", "1"]).values()
     assert only[3:] == ["1", "--fold", "0", "--output_dir", "output/fold_0", "--eval_section", "validation"]
+    (only,) = each_fold(["evaluate", "DIR", "--folds", "1", "--eval_section", "all"]).values()
+    expected = "--eval_section all --fold 0 --output_dir output/fold_0 --eval_dir output/fold_0/evaluation_all"
+    assert only[4:] == expected.split()
     assert each_fold(["train", "DIR", "--folds", "2", "--fold", "0"]) == each_fold(["segment", "DIR"]) == {}
     assert "--folds must be a positive integer, got 'x'" in refusal(each_fold, ["train", "DIR", "--folds", "x"])
 

@@ -6,6 +6,9 @@ import functools
 import io
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +21,9 @@ from PIL import Image
 
 from unetv2_monai import command
 
-from .conftest import ROOT, script
+from .conftest import ROOT, draw_pairs, script
 from .data.folders import write_image
-from .support.workflow import CONFIGS
+from .support.workflow import CONFIGS, read_table
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
@@ -122,6 +125,27 @@ def test_python_runs(page, files):
         image = np.asarray(Image.open(drawn).convert("RGB"))
         assert (image[:20] == 100).all()
         assert (image[20:50, 30:70] != 100).any(axis=-1).all()
+
+
+@pytest.mark.slow
+def test_commands_of_the_tutorial_run(tmp_path):
+    """On generated images, with two folds and one epoch; it ends with the scores of one distilled network."""
+    for name in ("DIR", "TEST_DIR", "IMAGES", "MORE"):
+        draw_pairs(tmp_path / name, 6, name)
+    for name in ("IMAGES", "MORE"):
+        shutil.rmtree(tmp_path / name / "masks")
+    small = ["--max_epochs", "1", "--image_size", "32", "--batch_size", "2", "--warmup_epochs", "0"]
+    for words in commands(DOCS / "tutorials" / "folds.md"):
+        words = ["2" if word == "5" else word for word in words[1:]]
+        command_line = [sys.executable, "-m", "unetv2_monai.command", *words, *(small if "train" in words else [])]
+        done = subprocess.run(command_line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (words, done.stderr[-2000:])
+    output = tmp_path / "output"
+    assert "Masks to look at" in (output / "report.html").read_text()
+    assert len(read_table(output / "ensemble" / "masks" / "images.csv")) == 6
+    assert len(read_table(output / "distilled" / "evaluation" / "scores.csv")) == 6
+    last = torch.load(output / "distilled" / "models" / "last.pt", weights_only=True)
+    assert last["trainer"]["iteration"] == 5  # five of DIR and six of MORE in batches of two, without the last
 
 
 def test_sdi_in_other_networks_as_documented():

@@ -25,6 +25,7 @@ from .data import endoscope_view as endoscope_view
 from .data import list_images as list_images
 from .data import load_datalist as load_datalist
 from .data import soft_items as soft_items
+from .handlers.agreement_table import AgreementTable as AgreementTable
 from .handlers.calibration import Calibration as Calibration
 from .handlers.checkpoints import AtomicCheckpointSaver as AtomicCheckpointSaver
 from .handlers.network import BroadcastBuffers as BroadcastBuffers
@@ -33,6 +34,7 @@ from .handlers.network import MovingAverage as MovingAverage
 from .handlers.runs import TrainingRun as TrainingRun
 from .handlers.score_table import ScoreTable as ScoreTable
 from .inferers import AutocastInferer as AutocastInferer
+from .inferers import Ensemble as Ensemble
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork
 from .inferers import OpenVINONetwork as OpenVINONetwork
@@ -42,6 +44,7 @@ from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
 from .masked import ClearIgnoredd as ClearIgnoredd
 from .masked import ignoring as ignoring
+from .metrics import agreement as agreement
 from .networks import SDI as SDI
 from .networks import UNetV2 as UNetV2
 from .networks import load_members as load_members

@@ -66,6 +66,7 @@ SCRIPTS = {
     "check": Script(
         "check_data.py", "--dataset_dir", "look for problems in a data set", ("--output_dir", "output/check")
     ),
+    "plan": Script("plan.py", "--dataset_dir", "choose a training's options by its data"),
     "export": Script("export.py", "--checkpoint", "write weights for ONNX Runtime, OpenVINO, TorchScript"),
     "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
     "labels": Script("labels.py", "", "convert masks from and to COCO, labelme, CVAT and Label Studio"),
@@ -169,10 +170,12 @@ def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
         raise InputError(f"--folds must be a positive integer, got {count!r}.")
     at = given.get("--output_dir", len(words))
     root, kept = Path("".join(words[at + 1 : at + 2]) or "output"), [*words[:at], *words[at + 2 :]]
+    section = "".join(words[given.get("--eval_section", len(words)) + 1 :][:1])
     runs = {}
     for fold in range(int(count)):
         folder = root / f"fold_{fold}"
         late = ["--eval_section", "validation"] if words[0] == "evaluate" else []
+        late = ["--eval_dir", str(folder / f"evaluation_{section}")] if section not in ("", "validation") else late
         late = ["--resume", "true"] if not late and (folder / "models" / "last.pt").is_file() else late
         runs[folder] = [*kept, "--fold", str(fold), "--output_dir", str(folder), *late]
     return runs
@@ -214,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             os.execv(sys.executable, [sys.executable, *command])
         if status := subprocess.run([sys.executable, *command]).returncode:
             sys.exit(status)
-    if words[0] == "evaluate":
+    if words[0] == "evaluate" and "validation" in commands[0]:
         print(fold_scores([*folds]))
 
 

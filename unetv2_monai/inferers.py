@@ -17,7 +17,15 @@ from .bfloat16 import has_bfloat16
 from .core.description import refuse_other_bin
 from .core.errors import InputError
 
-__all__ = ["AutocastInferer", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
+__all__ = [
+    "AutocastInferer",
+    "Ensemble",
+    "FlipInferer",
+    "FunctionNetwork",
+    "OpenVINONetwork",
+    "PlainInferer",
+    "SlabInferer",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +103,8 @@ class SlabInferer(SlidingWindowInferer):
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Pass images of shape (Batch, channels, ...) through a network that returns one tensor of logits."""
+        if isinstance(network, Ensemble):
+            raise InputError("options/inference_slabs.yaml takes one network: leave it out, or the ensemble.")
         plain = convert_to_tensor(inputs, track_meta=False)
         native = plain.shape[2:]
         window: tuple[int, ...] = ensure_tuple_rep(self.roi_size, len(native))
@@ -174,6 +184,17 @@ class FunctionNetwork(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.function(inputs)
+
+
+class Ensemble(nn.Module):
+    """Return the logits of several networks, one network's channels after another's."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.cat([member(inputs) for member in self.members], dim=1)
 
 
 class OpenVINONetwork(nn.Module):

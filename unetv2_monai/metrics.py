@@ -2,15 +2,20 @@
 """Scores of masks and of probabilities, and their summaries over images."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
+from monai.networks import one_hot
 from monai.utils import convert_to_tensor
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, spearmanr
 
-MEANS = ("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "released_dice", "released_iou")
+MEANS = (
+    *("dice", "iou", "mae", "hd95", "surface_dice", "precision", "recall", "agreement"),
+    *("released_dice", "released_iou"),
+)
 BINS = 20
 ROUNDING = 1e-6  # of a spacing in float32, as files have it, relative to the tolerance that was typed
 
@@ -38,6 +43,25 @@ def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
     """Compute the Dice score, 0 to 1, of two boolean masks of the same shape. It is 1 if both are empty."""
     both = int((first & second).sum())
     return count_scores(both, int(first.sum()) - both, int(second.sum()) - both)["dice"]
+
+
+def agreement(probabilities: torch.Tensor) -> torch.Tensor:
+    """
+    Compute how far the masks of an ensemble's networks agree: the mean Dice of all pairs of them, for each class.
+
+    Args:
+        probabilities: those of one image, of shape (networks, channels, ...), with one channel or the background first.
+
+    Returns:
+        Numbers from 0 to 1, one for each class without the background. Two empty masks agree.
+    """
+    channels = probabilities.shape[1]
+    several = channels > 1
+    masks = one_hot(probabilities.argmax(1, keepdim=True), channels) if several else (probabilities >= 0.5).float()
+    pairs = combinations(masks.split(1), 2)
+    return torch.cat([compute_dice(*pair, include_background=not several, ignore_empty=False) for pair in pairs]).mean(
+        0
+    )
 
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
@@ -113,7 +137,8 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
 
     Returns:
         A dictionary. ``images`` is the number of images. Each score has its ``mean`` over images, its ``median`` and a
-        95 % percentile-bootstrap ``interval``. ``pooled`` has the scores of the pixels of all images together, without
+        95 % percentile-bootstrap ``interval``. ``agreement`` also has its rank correlation with Dice (``spearman``,
+        None if one of them is constant). ``pooled`` has the scores of the pixels of all images together, without
         undefined scores. ``ece`` is the expected calibration error, and ``calibration`` has its bins. ``lesion_free``
         has the number of images without a lesion, and how many of them have no false positive (``left_empty``).
         ``missed`` is the number of images whose prediction touches none of the lesion.
@@ -129,6 +154,10 @@ def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int =
                 "interval": bootstrap_interval((values,), np.mean, resamples),
                 "images": len(values),
             }
+    if "agreement" in summary:
+        both = [[row[name] for row in rows] for name in ("agreement", "dice")]
+        varied = all(len({*values}) > 1 for values in both)
+        summary["agreement"]["spearman"] = float(spearmanr(*both).statistic) if varied else None
     counts = tuple(np.array([row[name] for row in rows], dtype=float) for name in ("tp", "fp", "fn"))
     pooled = count_scores(*(count.sum() for count in counts))
     summary["pooled"] = {name: value for name, value in pooled.items() if not np.isnan(value)}

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,18 +29,17 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
     return parser
 
 
-def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> dict[str, float]:
+def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> float:
     """
     Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is the
-    command. Raises InputError with its last message when the command fails.
+    command. Returns its largest resident memory in MB of 10^6 bytes, which is at least that of this process.
 
-    Returns ``wall_seconds``, ``cpu_seconds`` and ``peak_mb``, the largest resident memory in MB of 10^6 bytes.
+    Raises InputError with its last message when the command fails.
     """
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", run_id]
     command += ["--config_file", str([str(CONFIGS / name) for name in files])]
     command += [part for key, value in options.items() for part in (f"--{key}", str(value))]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    started = time.perf_counter()
     with log.open("w") as opened, subprocess.Popen(command, stdout=opened, stderr=subprocess.STDOUT) as process:
         try:
             _, status, usage = os.wait4(process.pid, 0)  # unlike Popen.wait, it returns what this process alone used
@@ -55,7 +53,4 @@ def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], lo
         text = "\n" + log.read_text().strip()
         _, found, message = text.rpartition("\nerror: ")  # of an InputError; else the end of a traceback
         raise InputError(f"{run_id} failed, see {log}: {message[:2000] if found else text[-2000:]}")
-    # the peak is at least the memory of this process, which imports less than a training does
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    seconds = {"wall_seconds": time.perf_counter() - started, "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    return {**seconds, "peak_mb": peak}
+    return float(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6)

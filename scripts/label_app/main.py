@@ -13,9 +13,11 @@ import signal
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -228,9 +230,7 @@ class LabelApp(MONAILabelApp):
 
     def prediction(self, image: str) -> bytes:
         """Return a PNG of class indices. Raises HTTPException (503) when other calls keep the server busy."""
-        if not self.predicting.acquire(timeout=PATIENCE):
-            raise HTTPException(503, "The server is busy. Try again in a moment.")
-        try:
+        with self.turn():
             store, info = self.datastore(), self.prediction_of(image)
             if self.predicted(image):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
@@ -238,13 +238,31 @@ class LabelApp(MONAILabelApp):
             with suppress(InputError):  # on a full disk it is shown, but not kept
                 store.save_version(image, found, ".png", "original", info)
             return found
+
+    def probability(self, image: str, value: int) -> bytes:
+        """Return a PNG of the probability of a class, 0 to 255. Raises HTTPException (503) as ``prediction`` does."""
+        with self.turn():
+            found = self.computed(self.datastore().get_image_uri(image))["prob"]
+        channel = np.asarray(found.cpu())[value if len(found) > 1 else 0]
+        return png(Image.fromarray((255 * channel.T).round().astype(np.uint8)))
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let one call of the page compute at a time."""
+        if not self.predicting.acquire(timeout=PATIENCE):
+            raise HTTPException(503, "The server is busy. Try again in a moment.")
+        try:
+            yield
         finally:
             self.predicting.release()
 
     def segmented(self, path: str) -> np.ndarray:
         """Return the class indices of an image, in rows and columns, computed as by ``POST /infer``."""
-        _, data = self.task({"image": path, "skip_writer": True, "logging": "ERROR"})
-        return np.asarray(data[self.task.key_pred].cpu()).astype(np.uint8).T
+        return np.asarray(self.computed(path)[self.task.key_pred].cpu()).astype(np.uint8).T
+
+    def computed(self, path: str) -> dict[str, Any]:
+        """Return what the inference of the bundle yields for an image."""
+        return self.task({"image": path, "skip_writer": True, "logging": "ERROR"})[1]
 
     def datastore(self) -> ImageStore:
         return self._datastore.follow()

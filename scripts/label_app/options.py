@@ -45,6 +45,12 @@ def known_device(name: str) -> str:
     return name
 
 
+def known_class(value: int) -> int:
+    if value not in (known := app_instance().task.labels.values()):
+        raise HTTPException(404, f"No class {value}. There is: {', '.join(map(str, sorted(known)))}.")
+    return value
+
+
 def plain(text: str) -> str:
     if re.search(r"[$@%]|_target_", text):
         raise ValueError("$, @, % and _target_ have a meaning in configs, and are not accepted")
@@ -58,6 +64,7 @@ def from_text(value: Any) -> Any:
 
 Model = Annotated[str, AfterValidator(known_model)]
 ImageId = Annotated[str, AfterValidator(known_image)]
+ClassValue = Annotated[int, Field(ge=1, le=255), AfterValidator(known_class)]
 Device = Annotated[str, AfterValidator(known_device)]
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(from_text)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]

@@ -12,7 +12,7 @@ from display import displayed, png
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
-from options import ImageId, NewTraining, Next, Version
+from options import ClassValue, ImageId, NewTraining, Next, Version
 from PIL import Image
 from store import changed
 from uploads import check_png
@@ -91,6 +91,12 @@ def decoding(path: Path) -> Iterator[None]:
 def prediction(id: ImageId) -> Response:
     path_of(id)
     return Response(app_instance().prediction(id), media_type="image/png")
+
+
+@router.get("/page/probability")
+def probability(id: ImageId, value: ClassValue = 1) -> Response:
+    path_of(id)
+    return Response(app_instance().probability(id, value), media_type="image/png")
 
 
 @router.get("/page/label")

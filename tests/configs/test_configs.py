@@ -40,7 +40,7 @@ def test_one_preprocessing_in_train_evaluate_and_inference():
     assert [step for step in validation if "label" not in step] == order
     assert evaluate["validate"]["preprocessing"] == train["validate"]["preprocessing"]
     assert train["transforms"]["cached"].startswith("$list(@validate#preprocessing.transforms) + ")
-    assert train["train"]["preprocessing"]["transforms"].startswith("$@transforms#cached + ")
+    assert train["train"]["preprocessing"]["transforms"].startswith("$@train#cached + ")
     for step in STEPS:
         own = {**train["transforms"][step], "keys": "image"}  # training has the label beside it
         assert own == inference["transforms"][step] == {**evaluate["transforms"][step], "keys": "image"}

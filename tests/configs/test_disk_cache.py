@@ -2,6 +2,8 @@
 """The cache on disk: the same training as from memory, shared by folds, and never an old image."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from unetv2_monai import DiskCacheDataset
 
-from ..conftest import draw_boxes
+from ..conftest import ROOT, draw_boxes, draw_pairs
 from ..support.workflow import TINY, TRAIN, overlays, parsed, refusal, run
 
 DISK = [*TRAIN, *overlays("options/disk_cache")]
@@ -87,3 +89,42 @@ def test_what_cannot_be_cached_is_refused(pairs, tmp_path):
     assert "cache cannot be written" in refusal(first, pairs, tmp_path)
     message = refusal(DiskCacheDataset, [], None, str(tmp_path / "other"), "transforms#cached")
     assert "takes the running config" in message
+
+
+MEASURE = """
+import resource, sys, time
+from common.bundle import read_config
+files = ["train.json", *sys.argv[4:]]
+given = {"dataset_dir": sys.argv[1], "check_data": False, "max_train_images": int(sys.argv[3])}
+config = read_config(files, given | ({"cache_dir": sys.argv[2]} if sys.argv[4:] else {}))
+config.get_parsed_content("transforms")
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before, seconds = peak(), []
+loader = config.get_parsed_content("train#dataloader")
+for epoch in range(3):
+    start = time.process_time()
+    for batch in loader:
+        pass
+    seconds.append(time.process_time() - start)
+print(peak() - before, 1000 * min(seconds) / int(sys.argv[3]))
+"""
+
+
+@pytest.mark.slow
+def test_memory(tmp_path):
+    """With -s: megabytes for each image, by the difference of two sizes, and milliseconds of the processor for each."""
+    draw_pairs(tmp_path / "data", 900, width=512, height=512)
+    found = {}
+    for files in ([], ["options/disk_cache.yaml"]):
+        words = [
+            [sys.executable, "-c", MEASURE, str(tmp_path / "data"), str(tmp_path), size] for size in ("100", "800")
+        ]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "scripts", ROOT)))}
+        done = [
+            subprocess.run([*one, *files], check=True, capture_output=True, text=True, env=environment) for one in words
+        ]
+        lines = [one.stdout for one in done]
+        small, large = (list(map(float, line.split()[-2:])) for line in lines)
+        found[bool(files)] = (large[0] - small[0]) / 700
+        print(f"{'disk' if files else 'memory'}: {found[bool(files)]:.3f} MB and {large[1]:.1f} ms an image")
+    assert found[True] < found[False] / 4

@@ -48,16 +48,17 @@ def test_loss_by_hand():
     assert dice(torch.logit(target.clamp(1e-6, 1 - 1e-6)), target).item() == pytest.approx(0, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    ["", "recipes/recommended options/ema options/lesion_free options/endoscopy", "recipes/recommended"],
-)
+ALL = "recipes/recommended options/ema options/lesion_free options/endoscopy options/distil"
+
+
+@pytest.mark.parametrize("recipe", ["options/distil", ALL, "options/distil recipes/recommended options/disk_cache"])
 def test_targets(recipe, soft, tmp_path):
     """Training has the probabilities at the size of the network, validation the masks; weights are written."""
-    files = [*TRAIN, *overlays("options/distil", *recipe.split())]
-    options = {**soft, **OPTIONS, "output_dir": tmp_path / "out", "train#trainer#amp": False}
+    files = [*TRAIN, *overlays(*recipe.split())]
+    options = {**soft, **OPTIONS, "output_dir": tmp_path / "out"}
+    options |= {"cache_dir": tmp_path / "cache"} if "disk_cache" in recipe else {}
     parser = run(files, "training", **options).parser
-    items, steps = parser.get_parsed_content("train#items"), parser.get_parsed_content("cached")
+    items, steps = parser.get_parsed_content("train#items"), parser.get_parsed_content("train#cached")
     assert [Path(item["path"]).name for item in items][-2:] == ["more_0.png", "more_1.png"]
     assert len(items) == 5
     sample = items[-1]
@@ -90,7 +91,7 @@ def test_what_is_refused(soft, tmp_path):
     soft_map(folder / "more_0.png", width=30)
     message = refused(soft)
     assert message.startswith(f"2 problems in {folder}")
-    assert "more_0.png: probabilities of 30 x 48, but more_0.png is 60 x 48" in message
+    assert "more_0.png: mask of 30 x 48, but more_0.png is 60 x 48" in message
     assert f"more_1.png: has no {folder}/more_1.png" in message
     write_image(folder / "more_0.png", np.zeros((48, 60), np.uint8))
     assert "holds no probabilities, which have 16 bits; its mode is L" in refused(soft)

@@ -70,7 +70,8 @@ def test_recipes(names, options, pairs, tmp_path):
     if "finetune" in names:
         options = {**options, "weights": tmp_path / "start.pt"}
         state, carries = UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), overlays("options/endoscopy")[0]
-        torch.save(with_options(state, ConfigParser.load_config_file(carries)), tmp_path / "start.pt")
+        carried_options = {**ConfigParser.load_config_file(carries), "class_names": ["background", "polyp"]}
+        torch.save(with_options(state, carried_options), tmp_path / "start.pt")
     options = {**OPTIONS, "dataset_dir": pairs, "output_dir": tmp_path, "max_epochs": 1, **options}
     flow = run([*TRAIN, *overlays(*names.split())], "training", **options)
     assert flow.check_properties() == []
@@ -80,6 +81,7 @@ def test_recipes(names, options, pairs, tmp_path):
     saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert saved.keys() == flow.parser.get_parsed_content("network").state_dict().keys()
     steps = [options_of(saved)[key]["_target_"] for key in carried.VIEW]
+    assert (options_of(saved).get("class_names") == ["background", "polyp"]) == ("finetune" in names)
     crops = "finetune" in names or "endoscopy" in names
     assert steps == (["CropForegroundd", "unetv2_monai.CropLabeld"] if crops else ["Identityd", "Identityd"])
 

@@ -132,7 +132,11 @@ def test_other_values_are_refused(mask, out_channels, message):
 def test_unknown_pixels():
     void = CLASSES.copy()
     void[:3] = 255
-    for stored in (saved(void), saved(void.astype(np.float32), "TIFF"), saved(palette(void, *[BLACK] * 255, VOID))):
+    for stored in (
+        saved(void),
+        saved(void.astype(np.float32), "TIFF"),
+        saved(palette(void, BLACK, RED, GREEN, *[WHITE] * 252, VOID)),
+    ):
         np.testing.assert_array_equal(np.asarray(to_mask(stored, 3, ignore_label=255)), void)
         assert np.asarray(to_mask(stored, 3, ignore_label=255)).dtype == np.uint8
     highest = np.where(void == 255, 3, void)  # as for nnU-Net

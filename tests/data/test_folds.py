@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from unetv2_monai import load_datalist
+from unetv2_monai.bundle.run_folder import pairs_of_run
 
-from ..support.workflow import refusal
+from ..conftest import draw_pairs
+from ..support.workflow import EVALUATE, TRAIN, overlays, parsed, refusal
 from .folders import names, write_image
 
 
@@ -59,6 +61,20 @@ def test_patients_stay_together(data):
         (data / kind).rmdir()
     held_out = [{int(name) // 3 for name in names(load(data, fold)["validation"])} for fold in range(4)]
     assert sorted(held_out, key=min) == [{0}, {1}, {2}, {3}]
+
+
+def test_scoring_does_not_divide_anew(data, tmp_path):
+    """Another division would count images as unseen that were trained on."""
+    draw_pairs(tmp_path / "pairs", 6)
+    files, options = [*TRAIN, *overlays("options/folds")], {"dataset_dir": str(tmp_path / "pairs"), "bundle_dir": "."}
+    options |= {"output_dir": str(tmp_path / "out" / "fold_0"), "folds": 3}
+    parsed(files, **options).get_parsed_content("datalist")
+    (tmp_path / "out" / "folds.json").unlink()
+    evaluation = parsed([*files, EVALUATE[1]], **options, eval_section="validation")
+    assert "folds.json, which holds the fold of each image, is missing" in refusal(
+        evaluation.get_parsed_content, "eval_datalist"
+    )
+    assert "is missing" in refusal(pairs_of_run, parsed(files, **options).get())
 
 
 def test_what_is_refused(data):

@@ -233,6 +233,43 @@ def test_volumes(tmp_path):
     assert mask.shape == pred.shape == (17 * (9 + 15 + 15) + 4, 17 * 12)  # 15 mm have 17 pixels each
 
 
+def test_folds(trained, tmp_path):
+    """Two networks, of two images and of one: their mean and standard deviation, all images, and a wrong mask."""
+    _, out = trained
+    for fold, names in enumerate(("ab", "c")):
+        for name in names:
+            draw_pair(tmp_path / f"data_{fold}", name, 60, 50, seed=ord(name))
+        folder, checkpoint = tmp_path / "out" / f"fold_{fold}", str(out / "models" / "model.pt")
+        evaluate(tmp_path / f"data_{fold}", folder, checkpoint=checkpoint)
+        path = folder / "evaluation" / "summary.json"
+        path.write_text(path.read_text().replace(f"data_{fold}", "data"))
+        path = folder / "evaluation" / "scores.csv"
+        path.write_text(path.read_text().replace(f"data_{fold},", "data,"))
+    page = report(tmp_path / "out")
+    files = [tmp_path / "out" / f"fold_{fold}" / "evaluation" for fold in (0, 1)]
+    rows = [row for folder in files for row in read_table(folder / "scores.csv")]
+    dice, tp = ([float(row[key]) for row in rows] for key in ("dice", "tp"))
+    scores = {row[0]: row[1:] for row in cells(page, "Scores")}
+    mean = (dice[0] + dice[1]) / 2
+    middle, spread = (mean + dice[2]) / 2, abs(mean - dice[2]) / 2
+    assert scores["data: mean ± standard deviation of the folds"][0] == f"{middle:.3f} ± {spread:.3f}"
+    whole = scores["data: all, out of fold (3)"]
+    assert whole[0].startswith(f"{sum(dice) / 3:.3f} [")
+    wrong = sum(float(row["fp"]) + float(row["fn"]) for row in rows)
+    assert whole[6].startswith(f"{2 * sum(tp) / (2 * sum(tp) + wrong):.3f}")
+    assert [name.split(" (")[0] for name in scores][:2] == ["fold_0: data", "fold_1: data"]
+    assert "<td>2 of None folds" in page
+    assert "unetv2 evaluate DIR --folds 2 --eval_section all" in page
+    # what each network scores on all images: only b is wrong for both
+    for fold, found in enumerate(([0.9, 0.2, 0.1], [0.4, 0.3, 0.8])):
+        listed = [{**row, "dice": value} for row, value in zip(rows, found)]
+        write_csv(tmp_path / "out" / f"fold_{fold}" / "evaluation_all" / "scores.csv", listed, list(rows[0]))
+    assert cells(report(tmp_path / "out"), "Masks to look at") == [["b.png", f"{dice[1]:.3f}", "0.300"]]
+    shutil.copy(files[0] / "scores.csv", files[1] / "scores.csv")
+    with pytest.raises(InputError, match=r"two folds have scored .*a\.png"):
+        report(tmp_path / "out")
+
+
 def test_failures_by_size():
     module, rows = script("report"), []
     for name, tp, fp, fn in (("a", 0, 5, 10), ("b", 50, 0, 0), ("c", 60, 300, 140), ("d", 0, 7, 0)):

@@ -267,23 +267,24 @@ def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(("name", "environment"), [("segment", "runtime"), ("label_server", "label")])
-def test_an_unfinished_environment_is_not_started_again_and_again(name, environment, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "find", "environment"),
+    [("segment", "use_runtime_environment", "runtime"), ("label_server", "label_python", "label")],
+)
+def test_an_unfinished_environment_is_not_started_again(name, find, environment, tmp_path, monkeypatch):
     command, started, python = script(name), [], tmp_path / "venv" / "bin" / "python"
     (tmp_path / "Makefile").touch()
-    use = getattr(command, f"use_{environment}_environment")
     monkeypatch.setattr(command, f"{environment.upper()}_PYTHON", python)
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(command.os, "execv", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(command.os, "execv", lambda path, arguments: started.append(path))
     with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
-        use()  # there is none
+        getattr(command, find)()  # there is none
     python.parent.mkdir(parents=True)
     python.touch()
-    use()
+    assert python in (getattr(command, find)(), *started)
     monkeypatch.setattr(command.sys, "prefix", str(tmp_path / "venv"))
     with pytest.raises(SystemExit, match=f"Run: make {environment}-env"):
-        use()
-    assert len(started) == 1
+        getattr(command, find)()
 
 
 def test_neither_torch_nor_monai_is_imported(model, tmp_path):

@@ -40,7 +40,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     Return the options that the weights of a training carry, under keys such as ``network_def#channels``.
 
     They are options, arguments of the network and preprocessing steps from the config, without values that it computes.
-    The names of the classes come from metadata.json, if it names as many classes as the network has.
+    The names of the classes are those of the weights that training started from, or else come from metadata.json, if it
+    names as many classes as the network has.
     """
     found = {"spatial_dims": 2, **{key: config[key] for key in OPTIONS if key in config}}
     found.pop("certainty", None)  # no training chooses it, but `unetv2 calibrate`
@@ -48,6 +49,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     names = outputs.get("pred", {}).get("channel_def", {})
     if names and len(names) == (2 if channels == 1 else channels):
         found["class_names"] = [names[str(index)] for index in range(len(names))]
+    if "class_names" in config:  # of fine-tuning
+        found["class_names"] = config["class_names"]
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):

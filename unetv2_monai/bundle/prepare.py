@@ -47,7 +47,10 @@ def prepare() -> None:
         check_weights(weights, parser.get_parsed_content("network_def"), path)
     elif parser.get("start#_target_") == "unetv2_monai.load_weights":  # options/finetune.yaml
         path = parser.get_parsed_content("start#path")
-        view = {key: step for key, step in options_of(read_weights(path)).items() if key in VIEW}
+        options = options_of(read_weights(path))
+        if "class_names" in options:
+            parser["class_names"] = options["class_names"]
+        view = {key: step for key, step in options.items() if key in VIEW}
         if parser.get("transforms#view#_target_") == "Identityd" and not any(key.startswith(VIEW) for key in given):
             take_over(parser, view, path)
         parser.parse(reset=True)

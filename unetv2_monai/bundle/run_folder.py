@@ -129,6 +129,8 @@ def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:
 def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """List the pairs of a config in run.json again; raise InputError if they are no longer there."""
     parser = ConfigParser({**config, "check_data": False})
+    if isinstance(parser.get("datalist#folds"), dict):
+        parser["datalist#folds#divide"] = False
     with unwrapped():
         return parser.get_parsed_content("datalist")
 

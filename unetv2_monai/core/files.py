@@ -62,11 +62,6 @@ def encoded(image: Image.Image, form: str, **options: int) -> bytes:
     return content.getvalue()
 
 
-def write_image(path: Path, image: Image.Image, form: str, **options: int) -> None:
-    """Encode an image and write it atomically. On a full disk, Pillow itself tears JPEG files without an error."""
-    write_atomic(path, encoded(image, form, **options))
-
-
 def grey_png(values: np.ndarray) -> bytes:
     """Encode a uint8 image (height, width) as PNG, without the filters that take Pillow half of its time for a mask."""
     head, rows = struct.pack(">2I5B", *values.shape[::-1], 8, 0, 0, 0, 0), np.pad(values, ((0, 0), (1, 0)))

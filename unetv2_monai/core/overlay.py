@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .files import write_image
+from .files import encoded, write_atomic
 from .view import View
 
 MASK_COLOR, PREDICTION_COLOR, VIEW_COLOR = (60, 220, 90), (255, 210, 40), (255, 255, 255)
@@ -48,19 +48,17 @@ def boxed(image: np.ndarray, view: View) -> np.ndarray:
 
 
 def save_overlay(image: np.ndarray, path: Path) -> None:
-    """Write an image of shape (height, width, 3) as a JPEG file, atomically."""
-    write_image(path, Image.fromarray(image), "jpeg", quality=92)
+    """Write an image of shape (height, width, 3) as a JPEG file, atomically. Pillow itself tears it on a full disk."""
+    write_atomic(path, encoded(Image.fromarray(image), "jpeg", quality=92))
 
 
-def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str], height: int) -> Image.Image:
-    """Put images of one size in a row, scaled to ``height`` pixels, with titles above. One title may span the row."""
+def side_by_side(panels: Sequence[np.ndarray], title: str, height: int) -> Image.Image:
+    """Put images of one size in a row, scaled to ``height`` pixels, with a title above."""
     width = round(height * panels[0].shape[1] / panels[0].shape[0])
     row = Image.new("RGB", (len(panels) * (width + GAP) - GAP, height + TITLE_HEIGHT), "white")
     for index, panel in enumerate(panels):
         row.paste(Image.fromarray(panel).resize((width, height)), (index * (width + GAP), TITLE_HEIGHT))
-    for index, title in enumerate(titles):
-        place = (index * (width + GAP) + 2, 1)
-        ImageDraw.Draw(row).text(place, title, fill="black", font=ImageFont.load_default(13))
+    ImageDraw.Draw(row).text((2, 1), title, fill="black", font=ImageFont.load_default(13))
     return row
 
 

@@ -50,7 +50,7 @@ def check_each(items: Sequence[Item], check: Callable[[Item], tuple[float, float
 
 def check_pair(
     item: Item,
-    out_channels: int = 1,
+    out_channels: int | None = 1,
     in_channels: int | None = None,
     colors: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
@@ -62,7 +62,7 @@ def check_pair(
         The grey values that become black and white, if the image has a window from its data; see ``to_rgb``.
     """
     first, labels = ensure_tuple(item["image"])[0], ensure_tuple(item["label"])
-    if len(labels) > 1 and out_channels > 1:
+    if len(labels) > 1 and out_channels != 1:
         names = ", ".join(Path(label).name for label in labels)
         raise InputError(
             f"{first}: has {len(labels)} masks, {names}. They are joined for one class only: save one mask that holds "

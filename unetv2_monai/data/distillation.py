@@ -2,6 +2,7 @@
 """Pair images with the probabilities of an ensemble, from which one network learns."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from monai.utils import ensure_tuple
@@ -9,7 +10,7 @@ from PIL import Image
 
 from ..core.errors import InputError
 from ..core.listing import is_volume, stem, unique_stems
-from .checks import check_each, image_size, list_problems, mask_size
+from .checks import check_each, check_pair, list_problems
 from .image_list import list_images
 from .layouts import Item
 
@@ -44,38 +45,29 @@ def soft_items(
             f"--soft_dir {soft_dir} is no folder. Name the folder probabilities/ that `unetv2 segment DIR --with "
             "ensemble --save_probabilities true` writes."
         )
-    images = [ensure_tuple(pair["image"])[0] for pair in training]
-    if out_channels != 1 or any(is_volume(path) for path in images):
+    images, held_out = ([Path(ensure_tuple(pair["image"])[0]) for pair in pairs] for pairs in (training, validation))
+    if out_channels != 1 or any(map(is_volume, images)):
         raise InputError(
             f"distil.yaml is for one structure (out_channels 1) in images, not for {out_channels} channels or volumes: "
             "a PNG holds one probability."
         )
-    more = list_images(more_images, check=check) if more_images else []
-    further = [ensure_tuple(item["image"])[0] for item in more]
-    problems = unique_stems(map(Path, images + further))[1]
-    held_out = {stem(Path(ensure_tuple(pair["image"])[0])) for pair in validation}
-    problems += [f"{path}: has the name of an image of validation" for path in further if stem(Path(path)) in held_out]
-    items = [{"image": path, "label": f"{soft_dir}/{stem(Path(path))}.png", "path": path} for path in images + further]
+    more = [Path(item["image"]) for item in list_images(more_images, check)] if more_images else []
+    problems = unique_stems([*images, *more])[1]
+    names = {*map(stem, held_out)}
+    problems += [f"{path}: has the name of an image of validation" for path in more if stem(path) in names]
+    items = [{"image": str(path), "label": f"{soft_dir}/{stem(path)}.png", "path": str(path)} for path in images + more]
+    problems = problems or [text for text in check_each(items, partial(check_soft, decode=check)) if text]
     if problems:
-        raise InputError(list_problems(Path(more_images or soft_dir), problems))
-    if problems := [text for text in check_each(items, check_soft if check else exists) if text]:
         raise InputError(list_problems(Path(soft_dir), problems))
     return items
 
 
-def exists(item: Item) -> None:
-    """Raise InputError if the probabilities of an image are missing."""
+def check_soft(item: Item, decode: bool) -> None:
+    """Raise InputError if the probabilities of an image are missing, not of 16 bits, or not of its size."""
     if not Path(item["label"]).is_file():
         raise InputError(f"{item['image']}: has no {item['label']}")
-
-
-def check_soft(item: Item) -> None:
-    """Raise InputError if the probabilities of an image are missing, not of 16 bits, or not of its size."""
-    exists(item)
-    image, soft = image_size(item["image"]), mask_size(item["label"])
+    if decode:
+        check_pair(item, out_channels=None)
     with Image.open(item["label"]) as opened:
         if not opened.mode.startswith("I;16"):
             raise InputError(f"{item['label']}: holds no probabilities, which have 16 bits; its mode is {opened.mode}")
-    if image != soft:
-        by, image_by = (" x ".join(map(str, size)) for size in (soft, image))
-        raise InputError(f"{item['label']}: probabilities of {by}, but {Path(item['image']).name} is {image_by}")

@@ -19,13 +19,21 @@ logger = logging.getLogger(__name__)
 
 
 def hold_out_fold(
-    root: Path, pairs: Sequence[Item], fold: int, folds: int, file: str, seed: int, share: Callable[[Item], float]
+    root: Path,
+    pairs: Sequence[Item],
+    fold: int,
+    folds: int,
+    file: str,
+    seed: int,
+    share: Callable[[Item], float],
+    divide: bool = True,
 ) -> dict[str, list[Item]]:
     """
     Return the pairs of one fold as validation, and those of the others as training.
 
     The first run writes the fold of every image to ``file``, and all others read it, so that no image changes its fold.
-    Images that were added since are left out. Patients stay together. ``share`` measures the lesion of a pair.
+    Images that were added since are left out. Patients stay together. ``share`` measures the lesion of a pair. Without
+    ``divide``, as in scoring, ``file`` must exist.
 
     Raises:
         InputError: when there are fewer images or patients than folds, or when ``file`` cannot be used.
@@ -34,6 +42,11 @@ def hold_out_fold(
         raise InputError(f"--fold {fold}: of {folds} folds, the first is 0 and the last {folds - 1}.")
     path = Path(file)
     names = [os.path.relpath(ensure_tuple(pair["image"])[0], root) for pair in pairs]
+    if not path.is_file() and not divide:
+        raise InputError(
+            f"{file}, which holds the fold of each image, is missing. Restore it: in another division, a network would "
+            "be scored on images that it was trained on."
+        )
     if not path.is_file():
         content = {"folds": folds, "seed": seed, "fold_of": dict(zip(names, assign(pairs, folds, seed, share)))}
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,12 +27,12 @@ __all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
 
 @dataclass(frozen=True)
 class Score:
-    """A mean over images: its key in ``summary.json``, and how it is shown. Some means exist only for volumes."""
+    """A mean over images: its key in ``summary.json``, and how it is shown. Not all evaluations have optional ones."""
 
     key: str
     title: str
     digits: int = 3
-    volumes_only: bool = False
+    optional: bool = False
 
     def cell(self, scores: Mapping[str, Any]) -> str:
         """Return the mean and its interval as text, ``"-"`` if a summary lacks it."""
@@ -45,9 +45,10 @@ SCORES = (
     Score("iou", "IoU"),
     Score("mae", "MAE", 4),
     Score("hd95", "HD95", 1),
-    Score("surface_dice", "surface Dice", volumes_only=True),
+    Score("surface_dice", "surface Dice", optional=True),
     Score("precision", "precision"),
     Score("recall", "recall"),
+    Score("agreement", "agreement of the networks", optional=True),
 )
 DETECTION_SCORES = (
     Score("auc", "images: AUC"),
@@ -76,7 +77,8 @@ class ScoreTable:
     in pixels, or in mm for volumes, and exists only if mask and prediction both have pixels. Volumes also get the
     surface Dice (``surface_dice``). One class is also scored as in the released code, see
     :py:func:`unetv2_monai.released.released_scores`. For networks other than UNetV2 this uses their one output. For
-    UNetV2 it is left out if an image takes several forward passes (windows, flips).
+    UNetV2 it is left out if an image takes several forward passes (windows, flips). An ensemble has no such scores, but
+    its ``agreement``, see :py:func:`unetv2_monai.agreement`.
 
     Args:
         output_dir: folder to write to.
@@ -118,7 +120,7 @@ class ScoreTable:
 
     def _start(self, engine: Engine) -> None:
         self.rows = []
-        network: Any = getattr(engine, "network", None)  # an ensemble has several
+        network: Any = getattr(engine, "network", None)  # MONAI's EnsembleEvaluator has several
         if self.heads is None and self.out_channels == 1 and network is not None:
             self.heads = TwoFinestHeads(getattr(network, "module", network))  # the network in DistributedDataParallel
 
@@ -127,7 +129,8 @@ class ScoreTable:
         output: Any = engine.state.output
         labels = output["label"]
         self.released = [{} for _ in labels]
-        logits = self.heads.logits(output["pred"]) if self.heads and output["pred"].ndim == 4 else None
+        one_logit = output["pred"].ndim == 4 and output["pred"].shape[1] == 1  # of an ensemble several
+        logits = self.heads.logits(output["pred"]) if self.heads and one_logit else None
         if logits is not None:
             self.released = [
                 released_scores(one, label) if label.max() <= 1 else {}  # with unknown pixels
@@ -151,6 +154,8 @@ class ScoreTable:
                 if label.ndim == 3:
                     row["surface_dice"] = surface_dice(pred, label, self.surface_tolerance, spacing)
                 row |= released
+                if "agreement" in output:
+                    row["agreement"] = output["agreement"][max(channel, 1) - 1].item()
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": int(valid.sum()) - tp - fp - fn}
                 row["bins"] = calibration_bins(prob[valid], label[valid]).tolist()
                 # below certainty, the mask of one structure lacks regions that count at other operating points
@@ -208,7 +213,8 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
     """Return a dict from title to text of the scores in a summary, ``"-"`` if missing. Volumes have more scores."""
     pooled, free, detection = one["pooled"], one["lesion_free"], one.get("detection", {})
     return {
-        **{score.title: score.cell(one) for score in SCORES if score.key in one or not score.volumes_only},
+        **{score.title: score.cell(one) for score in SCORES if score.key in one or not score.optional},
+        **({"agreement: rank correlation with Dice": _rank(one["agreement"])} if "agreement" in one else {}),
         "pooled Dice": _with_interval(pooled["dice"], pooled["dice_interval"]),
         "pooled IoU": f"{pooled['iou']:.3f}",
         "ECE": f"{one['ece']:.4f}",
@@ -222,6 +228,10 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
 def group_name(row: Mapping[str, Any], several: bool) -> str:
     """Return the name of the group that a row is summarised in: its data set, and its class if there are several."""
     return f"{row['dataset']} class {row['class']}" if several else row["dataset"]
+
+
+def _rank(agreement: Mapping[str, Any]) -> str:
+    return "-" if agreement["spearman"] is None else f"{agreement['spearman']:.2f}"
 
 
 def _with_interval(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:

@@ -11,7 +11,6 @@ import torch
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from timm.layers import Format
 from timm.layers.conv2d_same import Conv2dSame
-from timm.models.hiera import Hiera
 from torch import nn
 from torch.nn import functional as F
 
@@ -54,20 +53,20 @@ class Encoder(nn.Module):
         self.strides = tuple(strides[i] for i in self.out_indices)
         self.channels_last = channels_last
         self.name, self.in_channels = type(model).__name__, 0  # build_encoder sets both
-        self.only_size: tuple[int, ...] | None = None  # of images, if the model does not check it by itself
 
     def __call__(self, x: torch.Tensor) -> Any:
         """Return the feature maps; raise InputError if the backbone does not take images of this size."""
-        size = tuple(x.shape[2:])
-        if self.only_size is not None and size != self.only_size:
-            raise self._other_size(size, f"its position embedding is of {self.only_size[0]} x {self.only_size[1]}")
         try:
             return super().__call__(x)
         except (AssertionError, IndexError, RuntimeError) as error:
             known = x.shape[1] == self.in_channels and (isinstance(error, IndexError) or not self._takes(x.shape))
             if not known:
                 raise
-            raise self._other_size(size, error) from error
+            size, reason = list(x.shape[2:]), str(error).rstrip(".")
+            raise InputError(
+                f"{self.name!r} does not take images of {' x '.join(map(str, size))} ({reason}). Set backbone_args to "
+                f"{{'img_size': {size}}}, or choose another backbone."
+            ) from error
 
     def _takes(self, shape: Sequence[int]) -> bool:
         """Tell whether the backbone takes images of a shape, whatever their values, on any device."""
@@ -76,12 +75,6 @@ class Encoder(nn.Module):
         except Exception:  # a model's own checks, and those of PyTorch
             return False
         return True
-
-    def _other_size(self, size: Sequence[int], reason: object) -> InputError:
-        return InputError(
-            f"{self.name!r} does not take images of {' x '.join(map(str, size))} ({str(reason).rstrip('.')}). Set "
-            f"backbone_args to {{'img_size': {list(size)}}}, or choose another backbone."
-        )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Return one tensor per level, finest first. The image size must be a multiple of the largest stride."""
@@ -254,12 +247,7 @@ def _timm_encoder(
                 setattr(module, name, ConstantSameConv2d(child))
     info = model.feature_info
     channels_last = getattr(model, "output_fmt", Format.NCHW) == Format.NHWC
-    encoder = Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
-    hiera = getattr(model, "model", None)
-    if isinstance(hiera, Hiera):
-        stride: Any = hiera.patch_stride
-        encoder.only_size = tuple(count * step for count, step in zip(hiera.tokens_spatial_shape, stride))
-    return encoder
+    return Encoder(model, info.channels(), info.reduction(), range(len(info.channels())), channels_last)
 
 
 class ConstantSameConv2d(nn.Conv2d):

@@ -140,6 +140,7 @@ def load_members(network: nn.Module, checkpoints: Sequence[str]) -> list[nn.Modu
         options.append({key: value for key, value in options_of(weights).items() if key not in FREE})
         if differing := [key for key in {**options[0], **options[-1]} if options[0].get(key) != options[-1].get(key)]:
             raise InputError(f"{checkpoints[0]} and {path} were trained with other values of {', '.join(differing)}.")
+    logger.info(f"The ensemble has {len(members)} networks: {', '.join(map(str, checkpoints))}.")
     return members
 
 

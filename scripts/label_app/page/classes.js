@@ -17,7 +17,7 @@ export class ClassChoice extends EventTarget {
             ...classes.map(({ value, name, color }) => {
                 const label = document.createElement("label");
                 const input = document.createElement("input");
-                Object.assign(input, { type: "radio", name: "class", value });
+                Object.assign(input, { type: "radio", name: "class", value: String(value) });
                 input.addEventListener("change", () => this.#choose(value));
                 const swatch = document.createElement("span");
                 swatch.className = "swatch";
@@ -29,25 +29,30 @@ export class ClassChoice extends EventTarget {
                 label.title = name;
                 if (value <= 9) {
                     const key = document.createElement("kbd");
-                    key.textContent = value;
+                    key.textContent = String(value);
                     label.title = `${name} (${value})`;
                     label.append(key);
                 }
                 return label;
             }),
         );
-        this.choose(classes[0]?.value);
+        classes.slice(0, 1).forEach(({ value }) => this.choose(value));
     }
 
-    /** Choose by value; unknown values change nothing. */
+    /**
+     * Choose by value; unknown values change nothing.
+     *
+     * @param {number} value
+     */
     choose(value) {
         const input = this.#root.querySelector(`input[value="${value}"]`);
-        if (input) {
+        if (input instanceof HTMLInputElement) {
             input.checked = true;
             this.#choose(value);
         }
     }
 
+    /** @param {number} value */
     #choose(value) {
         this.dispatchEvent(new CustomEvent("choose", { detail: value }));
     }

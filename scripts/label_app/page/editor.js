@@ -2,19 +2,25 @@
 /** The mask that is being corrected: strokes, undo and redo, and whether all is saved. */
 
 import { History } from "./history.js";
-import { drawLine, fillPolygon, union } from "./mask.js";
+import { Mask, drawLine, fillPixels, fillPolygon, union } from "./mask.js";
+
+/** @typedef {import("./mask.js").Point} Point */
+/** @typedef {import("./mask.js").Rect} Rect */
 
 /** Events: `paint` (detail: the rectangle that changed); `step` after `load`, each finished change and each save. */
 export class Editor extends EventTarget {
+    /** @type {Mask|null} */
     mask = null;
+    /** @type {History|null} */
     #history = null;
+    /** @type {Rect|null} */
     #open = null; // the rectangle of the stroke that is being drawn
     #saved = 0; // the state of the history that is saved; -1: none is
 
     /**
      * Start on another mask.
      *
-     * @param {import("./mask.js").Mask|null} mask is changed by drawing; null: nothing to edit
+     * @param {Mask|null} mask is changed by drawing; null: nothing to edit
      * @param {boolean} [unsaved] the mask holds strokes already. Defaults to false
      */
     load(mask, unsaved = false) {
@@ -42,56 +48,96 @@ export class Editor extends EventTarget {
         return this.#history?.canRedo ?? false;
     }
 
-    /** Draw a line with the brush, as part of a stroke that `finish` ends. */
+    /**
+     * Draw a line with the brush, as part of a stroke that `finish` ends.
+     *
+     * @param {Point} start
+     * @param {Point} end
+     * @param {number} diameter
+     * @param {number} value
+     */
     line(start, end, diameter, value) {
-        this.#change(drawLine(this.mask, start, end, diameter, value));
+        this.#change((mask) => drawLine(mask, start, end, diameter, value));
+    }
+
+    /**
+     * Draw these pixels alone, in place of what was drawn since the last step; `finish` makes it a step.
+     *
+     * @param {Int32Array} pixels indices
+     * @param {number} value
+     */
+    region(pixels, value) {
+        this.cancel();
+        this.#change((mask) => fillPixels(mask, pixels, value));
     }
 
     /** End the stroke, which is one step of undo. */
     finish() {
-        if (this.#open && this.#history.commit(this.#open)) {
+        const open = this.#open;
+        this.#open = null;
+        if (open && this.#history?.commit(open)) {
             this.#step();
         }
-        this.#open = null;
     }
 
     /** Cancel the stroke. */
     cancel() {
         if (this.#open) {
-            this.#history.revert(this.#open);
+            this.#history?.revert(this.#open);
             this.#paint(this.#open);
             this.#open = null;
         }
     }
 
-    /** Fill a polygon, which is one step of undo. */
+    /**
+     * Fill a polygon, which is one step of undo.
+     *
+     * @param {Point[]} corners
+     * @param {number} value
+     */
     polygon(corners, value) {
-        this.#change(fillPolygon(this.mask, corners, value));
+        this.#change((mask) => fillPolygon(mask, corners, value));
         this.finish();
     }
 
-    /** Replace the values of the mask, which is one step of undo. */
-    replace(mask) {
+    /**
+     * Replace the values of the mask, which is one step of undo.
+     *
+     * @param {Mask} values of the same size
+     */
+    replace(values) {
         this.cancel();
-        this.mask.data.set(mask.data);
-        this.#change(this.mask.rect);
+        this.#change((mask) => {
+            mask.data.set(values.data);
+            return mask.rect;
+        });
         this.finish();
+    }
+
+    /** Empty the mask, which is one step of undo. */
+    clear() {
+        if (this.mask) {
+            this.replace(new Mask(this.mask.width, this.mask.height));
+        }
     }
 
     undo() {
         this.cancel();
-        this.#moved(this.#history?.undo());
+        this.#moved(this.#history?.undo() ?? null);
     }
 
     redo() {
         this.cancel();
-        this.#moved(this.#history?.redo());
+        this.#moved(this.#history?.redo() ?? null);
     }
 
     /** The present mask, and a function to call once the server has saved it. */
     snapshot() {
         this.finish();
         const history = this.#history;
+        if (!this.mask || !history) {
+            throw new Error("There is no mask to save.");
+        }
         const state = history.state;
         const saved = () => {
             if (history === this.#history) {
@@ -102,13 +148,16 @@ export class Editor extends EventTarget {
         return { mask: this.mask.copy(), saved };
     }
 
-    #change(rect) {
+    /** @param {(mask: Mask) => Rect|null} draw changes the mask, and returns the rectangle that changed */
+    #change(draw) {
+        const rect = this.mask && draw(this.mask);
         if (rect) {
             this.#open = union(this.#open, rect);
             this.#paint(rect);
         }
     }
 
+    /** @param {Rect|null} rect */
     #moved(rect) {
         if (rect) {
             this.#paint(rect);
@@ -116,6 +165,7 @@ export class Editor extends EventTarget {
         }
     }
 
+    /** @param {Rect} rect */
     #paint(rect) {
         this.dispatchEvent(new CustomEvent("paint", { detail: rect }));
     }

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Undo and redo for a mask. A step stores the rectangle that changed. */
 
+/** @typedef {import("./mask.js").Rect} Rect */
+/** @typedef {{rect: Rect, values: Uint8Array, state: number}} Step values: what undo or redo puts into the rectangle */
+
 import { crop, difference, paste } from "./mask.js";
 
 /** Steps of one mask. Memory is bounded: the oldest steps are dropped first. */
 export class History {
     #shadow; // the mask as of the last step
+    /** @type {Step[]} */
     #done = [];
+    /** @type {Step[]} */
     #undone = [];
     #bytes = 0;
     #count = 0;
 
     /**
-     * @param {Mask} mask changed in place by `undo` and `redo`
+     * @param {import("./mask.js").Mask} mask changed in place by `undo` and `redo`
      * @param {number} [limit] bytes of all steps. Defaults to 64 MiB
      */
     constructor(mask, limit = 64 * 2 ** 20) {
@@ -40,6 +45,7 @@ export class History {
     /**
      * Store the changes inside a rectangle since the last step as a new step.
      *
+     * @param {Rect} rect
      * @returns {boolean} whether anything has changed
      */
     commit(rect) {
@@ -54,28 +60,33 @@ export class History {
         this.#done.push(step);
         this.#bytes += step.values.length;
         while (this.#bytes > this.limit && this.#done.length > 1) {
-            const oldest = this.#done.shift();
+            const [oldest] = this.#done.splice(0, 1);
             this.#bytes -= oldest.values.length;
             this.start = oldest.state;
         }
         return true;
     }
 
-    /** Revert the changes inside a rectangle since the last step. */
+    /**
+     * Revert the changes inside a rectangle since the last step.
+     *
+     * @param {Rect} rect
+     */
     revert(rect) {
         paste(this.mask, rect, crop(this.#shadow, rect));
     }
 
-    /** @returns {object|null} the rectangle that changed */
+    /** @returns {Rect|null} the rectangle that changed */
     undo() {
         return this.#move(this.#done, this.#undone);
     }
 
-    /** @returns {object|null} the rectangle that changed */
+    /** @returns {Rect|null} the rectangle that changed */
     redo() {
         return this.#move(this.#undone, this.#done);
     }
 
+    /** @param {Step[]} from @param {Step[]} to */
     #move(from, to) {
         const step = from.pop();
         if (!step) {

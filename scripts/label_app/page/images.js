@@ -1,37 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The list of images with their states, filtered and counted. */
 
+import { find, part } from "./dom.js";
+
+/** @typedef {import("./api.js").ImageEntry} ImageEntry */
+/** @typedef {{image: ImageEntry, element: HTMLElement, draft: boolean, skipped: boolean}} Row */
+
 /** Event `choose` (detail: id): a row was clicked. */
 export class ImageList extends EventTarget {
     #list;
     #filters;
     #search;
-    #rows = new Map(); // id -> {image, element, draft, skipped}
+    /** @type {Map<string, Row>} by id */
+    #rows = new Map();
+    /** @type {string|null} */
     #current = null;
-    #shown = "all";
+    #shown = "all"; // the state of the images that are listed, or "all"
 
     /** @param {HTMLElement} root holds the filters, the search field and the list */
     constructor(root) {
         super();
-        this.#list = root.querySelector("#images");
-        this.#filters = [...root.querySelectorAll("[data-filter]")];
-        this.#search = root.querySelector("#search");
-        this.#list.addEventListener("click", (event) => {
-            const row = event.target.closest("[data-id]");
-            if (row) {
+        this.#list = part("#images", root);
+        this.#filters = /** @type {HTMLElement[]} */ ([...root.querySelectorAll("[data-filter]")]);
+        this.#search = find("#search", HTMLInputElement, root);
+        this.#list.addEventListener("click", ({ target }) => {
+            const row = target instanceof Element && target.closest("[data-id]");
+            if (row instanceof HTMLElement) {
                 this.dispatchEvent(new CustomEvent("choose", { detail: row.dataset.id }));
             }
         });
         this.#search.addEventListener("input", () => this.#filter());
         this.#filters.forEach((button) =>
             button.addEventListener("click", () => {
-                this.#shown = button.dataset.filter;
+                this.#shown = button.dataset.filter ?? "all";
                 this.#filter();
             }),
         );
     }
 
-    /** Take the states from the server; existing rows are kept. */
+    /**
+     * Take the states from the server; existing rows are kept.
+     *
+     * @param {ImageEntry[]} images
+     */
     set(images) {
         const ids = new Set(images.map(({ id }) => id));
         for (const [id, { element }] of this.#rows) {
@@ -55,7 +66,10 @@ export class ImageList extends EventTarget {
         this.#filter();
     }
 
-    /** Change an image's `state`. */
+    /**
+     * @param {string} id
+     * @param {Partial<ImageEntry>} changes
+     */
     update(id, changes) {
         const row = this.#rows.get(id);
         if (row) {
@@ -65,7 +79,12 @@ export class ImageList extends EventTarget {
         }
     }
 
-    /** Mark an image as having unsaved strokes (`draft`) or as skipped. */
+    /**
+     * Mark an image as having unsaved strokes (`draft`) or as skipped.
+     *
+     * @param {string} id
+     * @param {{draft?: boolean, skipped?: boolean}} marks
+     */
     mark(id, marks) {
         const row = this.#rows.get(id);
         if (row) {
@@ -79,14 +98,26 @@ export class ImageList extends EventTarget {
         return [...this.#rows].filter(([, { draft }]) => draft).map(([id]) => id);
     }
 
-    /** @returns {"new"|"predicted"|"corrected"|undefined} undefined: no such image */
+    /** @returns {string|undefined} the id of the first image */
+    get first() {
+        return this.#rows.keys().next().value;
+    }
+
+    /**
+     * @param {string} id
+     * @returns {ImageEntry["state"]|undefined} undefined: no such image
+     */
     state(id) {
         return this.#rows.get(id)?.image.state;
     }
 
-    /** Highlight the row of the open image. */
+    /**
+     * Highlight the row of the open image.
+     *
+     * @param {string} id
+     */
     setCurrent(id) {
-        const before = this.#rows.get(this.#current);
+        const before = this.#current === null ? null : this.#rows.get(this.#current);
         before?.element.setAttribute("aria-selected", "false");
         this.#current = id;
         const row = this.#rows.get(id);
@@ -98,28 +129,34 @@ export class ImageList extends EventTarget {
         }
     }
 
-    /** @returns {string|undefined} the id of the row `step` shown rows below the current one */
+    /**
+     * @param {number} step
+     * @returns {string|undefined} the id of the row `step` shown rows below the current one
+     */
     neighbour(step) {
-        const shown = [...this.#rows.keys()].filter((id) => this.#matches(id) || id === this.#current);
-        const at = shown.indexOf(this.#current);
+        const rows = [...this.#rows].filter(([id, row]) => this.#matches(row) || id === this.#current);
+        const shown = rows.map(([id]) => id);
+        const at = this.#current === null ? -1 : shown.indexOf(this.#current);
         return at < 0 ? shown[0] : shown[at + step];
     }
 
+    /** @param {string} id */
     #element(id) {
         const element = document.createElement("li");
         element.role = "option";
         element.id = `image_${this.#rows.size}_${Date.now()}`;
         element.dataset.id = id;
         element.setAttribute("aria-selected", "false");
-        for (const part of ["dot", "name", "marks"]) {
+        for (const name of ["dot", "name", "marks"]) {
             const span = document.createElement("span");
-            span.className = part;
+            span.className = name;
             element.append(span);
         }
         element.children[1].textContent = id;
         return element;
     }
 
+    /** @param {Row} row */
     #write({ image, element, draft, skipped }) {
         element.dataset.state = image.state;
         element.dataset.draft = String(draft);
@@ -133,21 +170,22 @@ export class ImageList extends EventTarget {
         element.setAttribute("aria-label", element.title);
     }
 
-    #matches(id) {
-        const { image } = this.#rows.get(id);
+    /** @param {Row} row */
+    #matches({ image }) {
         const words = this.#search.value.trim().toLowerCase();
-        return (this.#shown === "all" || image.state === this.#shown) && id.toLowerCase().includes(words);
+        return (this.#shown === "all" || image.state === this.#shown) && image.id.toLowerCase().includes(words);
     }
 
     #filter() {
         const counts = { all: this.#rows.size, new: 0, predicted: 0, corrected: 0 };
-        for (const [id, { image, element }] of this.#rows) {
-            counts[image.state]++;
+        for (const [id, row] of this.#rows) {
+            counts[row.image.state]++;
             // the open image is listed even if the filter excludes its state
-            element.hidden = !this.#matches(id) && id !== this.#current;
+            row.element.hidden = !this.#matches(row) && id !== this.#current;
         }
         for (const button of this.#filters) {
-            button.querySelector(".count").textContent = counts[button.dataset.filter];
+            const count = counts[/** @type {keyof typeof counts} */ (button.dataset.filter)];
+            part(".count", button).textContent = String(count);
             button.setAttribute("aria-pressed", String(button.dataset.filter === this.#shown));
         }
     }

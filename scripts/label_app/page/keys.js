@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /** The commands of the page: one table for buttons, keys, tooltips and help. */
 
-/** Groups of [command, keys, what it does]. The first key is the one that tooltips show. */
+/**
+ * Groups of [command, keys, what it does]. The first key is the one that tooltips show.
+ *
+ * @type {Object<string, [string, string[], string][]>}
+ */
 const TABLE = {
     Draw: [
         ["brush", ["b"], "Brush; right button erases"],
         ["eraser", ["e"], "Eraser"],
         ["polygon", ["p"], "Polygon: click corners or drag; Enter or the first corner closes it"],
+        ["grow", ["g"], "Grow: click for the edges around, or drag to where the region ends; right button erases"],
         ["pan", ["h"], "Pan; also middle button, or Space held"],
         ["smaller", ["[", "<"], "Smaller brush"],
         ["larger", ["]", ">"], "Larger brush"],
@@ -40,21 +45,28 @@ const TABLE = {
         ["help", ["?"], "This help"],
     ],
 };
+/** @type {Object<string, string>} */
 const SHOWN = { ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", Escape: "Esc", "-": "−" };
+/** @type {Map<string, {keys: string[], text: string}>} */
 const COMMANDS = new Map();
+/** @type {Map<string, string>} */
 const KEYS = new Map();
 for (const [command, keys, text] of Object.values(TABLE).flat()) {
     COMMANDS.set(command, { keys, text });
     keys.forEach((key) => KEYS.set(key, command));
 }
 
-const shown = (key) =>
+const shown = (/** @type {string} */ key) =>
     key
         .split(/\+(?=.)/)
         .map((part) => SHOWN[part] ?? (part.length === 1 ? part.toUpperCase() : part))
         .join("+");
 
-/** The name of a pressed key as in the table. */
+/**
+ * The name of a pressed key as in the table.
+ *
+ * @param {KeyboardEvent} event
+ */
 function nameOf(event) {
     const control = event.ctrlKey || event.metaKey;
     // "?" and "+" need Shift on many keyboards, so Shift counts only for letters with Ctrl and for Enter
@@ -63,20 +75,24 @@ function nameOf(event) {
     return `${control ? "Ctrl+" : ""}${shift ? "Shift+" : ""}${key}`;
 }
 
+/** @param {Element|null} target */
 function typing(target) {
-    return target instanceof HTMLElement && target.matches("input:not([type=range], [type=radio]), select, textarea");
+    return target?.matches("input:not([type=range], [type=radio]), select, textarea");
 }
 
 /**
  * Let keys and buttons (`data-command`) run commands.
  *
- * @param {Object<string, function(Event): void>} actions by command; each gets the click or keydown
- * @param {function(number): void} chooseClass for 1 to 9
- * @param {function(boolean): void} holdHand Space pressed or released
+ * @param {Object<string, (event: Event) => void>} actions by command; each gets the click or keydown
+ * @param {(value: number) => void} chooseClass for 1 to 9
+ * @param {(held: boolean) => void} holdHand Space pressed or released
  */
 export function bindCommands(actions, chooseClass, holdHand) {
-    for (const button of document.querySelectorAll("[data-command]")) {
-        const { keys, text } = COMMANDS.get(button.dataset.command);
+    for (const [command, { keys, text }] of COMMANDS) {
+        const button = document.querySelector(`[data-command="${command}"]`);
+        if (!(button instanceof HTMLElement)) {
+            continue; // it has a key alone
+        }
         button.title = `${text} (${shown(keys[0])})`;
         button.setAttribute("aria-keyshortcuts", keys.map((key) => key.replace("Ctrl", "Control")).join(" "));
         if (!button.textContent.trim()) {
@@ -86,27 +102,28 @@ export function bindCommands(actions, chooseClass, holdHand) {
             if (event.detail) {
                 button.blur(); // after a mouse click, Space and Enter are for the image again
             }
-            actions[button.dataset.command](event);
+            actions[command](event);
         });
     }
     document.addEventListener("keydown", (event) => {
-        if (event.altKey || typing(event.target) || document.querySelector("dialog[open]")) {
+        const target = event.target instanceof Element ? event.target : null;
+        if (event.altKey || typing(target) || document.querySelector("dialog[open]")) {
             return;
         }
-        const pressed = event.target instanceof HTMLElement && event.target.closest("button, a, summary, [type=radio]");
-        if (pressed && [" ", "Enter"].includes(event.key)) {
+        if (target?.closest("button, a, summary, [type=radio]") && [" ", "Enter"].includes(event.key)) {
             return;
         }
-        if (event.target.matches?.("input") && event.key.startsWith("Arrow")) {
+        if (target?.matches("input") && event.key.startsWith("Arrow")) {
             return;
         }
         const name = nameOf(event);
+        const command = KEYS.get(name);
         if (name === " ") {
             event.preventDefault();
             holdHand(true);
-        } else if (KEYS.has(name)) {
+        } else if (command !== undefined) {
             event.preventDefault();
-            actions[KEYS.get(name)](event);
+            actions[command](event);
         } else if (/^[1-9]$/.test(name)) {
             chooseClass(Number(name));
         }
@@ -115,14 +132,18 @@ export function bindCommands(actions, chooseClass, holdHand) {
     window.addEventListener("blur", () => holdHand(false));
 }
 
-/** Fill the help panel. */
+/**
+ * Fill the help panel.
+ *
+ * @param {HTMLElement} root
+ */
 export function writeHelp(root) {
     for (const [title, rows] of Object.entries(TABLE)) {
         const section = document.createElement("section");
         const heading = document.createElement("h3");
         heading.textContent = title;
         const list = document.createElement("dl");
-        const all = title === "Draw" ? [...rows, ["", ["1", "9"], "Choose the class"]] : rows;
+        const all = title === "Draw" ? [...rows, /** @type {const} */ (["", ["1", "9"], "Choose the class"])] : rows;
         for (const [command, keys, text] of all) {
             const term = document.createElement("dt");
             keys.forEach((key, index) => {

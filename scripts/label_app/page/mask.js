@@ -6,6 +6,9 @@
  * Rectangles are {x0, y0, x1, y1} in pixels, x1 and y1 not included.
  */
 
+/** @typedef {{x: number, y: number}} Point */
+/** @typedef {{x0: number, y0: number, x1: number, y1: number}} Rect */
+
 /** Class indices of an image, row by row. */
 export class Mask {
     /**
@@ -22,7 +25,7 @@ export class Mask {
         this.data = data;
     }
 
-    /** @returns {{x0: number, y0: number, x1: number, y1: number}} the whole mask */
+    /** @returns {Rect} the whole mask */
     get rect() {
         return { x0: 0, y0: 0, x1: this.width, y1: this.height };
     }
@@ -38,10 +41,17 @@ export class Mask {
     }
 }
 
-/** The smallest rectangle around two, either of which may be null. */
+/**
+ * The smallest rectangle around two, either of which may be null.
+ *
+ * @template {Rect|null} T
+ * @param {Rect|null} a
+ * @param {T} b
+ * @returns {Rect|T}
+ */
 export function union(a, b) {
     if (!a || !b) {
-        return a ?? b;
+        return b ?? /** @type {T} */ (a);
     }
     return {
         x0: Math.min(a.x0, b.x0),
@@ -51,7 +61,13 @@ export function union(a, b) {
     };
 }
 
-/** The part of a rectangle inside a mask, `margin` pixels wider on each side; null where nothing is left. */
+/**
+ * The part of a rectangle inside a mask, `margin` pixels wider on each side; null where nothing is left.
+ *
+ * @param {Rect} rect
+ * @param {{width: number, height: number}} mask
+ * @returns {Rect|null}
+ */
 export function clip(rect, mask, margin = 0) {
     const x0 = Math.max(rect.x0 - margin, 0);
     const y0 = Math.max(rect.y0 - margin, 0);
@@ -60,7 +76,12 @@ export function clip(rect, mask, margin = 0) {
     return x0 < x1 && y0 < y1 ? { x0, y0, x1, y1 } : null;
 }
 
-/** The values in a rectangle, row by row. */
+/**
+ * The values in a rectangle, row by row.
+ *
+ * @param {Mask} mask
+ * @param {Rect} rect
+ */
 export function crop(mask, rect) {
     const width = rect.x1 - rect.x0;
     const values = new Uint8Array(width * (rect.y1 - rect.y0));
@@ -71,7 +92,13 @@ export function crop(mask, rect) {
     return values;
 }
 
-/** Write the values of `crop` back. */
+/**
+ * Write the values of `crop` back.
+ *
+ * @param {Mask} mask
+ * @param {Rect} rect
+ * @param {Uint8Array} values
+ */
 export function paste(mask, rect, values) {
     const width = rect.x1 - rect.x0;
     for (let y = rect.y0, at = 0; y < rect.y1; y++, at += width) {
@@ -79,9 +106,16 @@ export function paste(mask, rect, values) {
     }
 }
 
-/** The rectangle around the pixels in which two masks of one size differ, inside `rect`; null where none does. */
+/**
+ * The rectangle around the pixels in which two masks of one size differ, inside `rect`; null where none does.
+ *
+ * @param {Mask} a
+ * @param {Mask} b
+ * @param {Rect} rect
+ * @returns {Rect|null}
+ */
 export function difference(a, b, rect) {
-    let found = null;
+    let found = /** @type {Rect|null} */ (null);
     for (let y = rect.y0; y < rect.y1; y++) {
         const row = y * a.width;
         let first = rect.x0;
@@ -126,11 +160,11 @@ export function disc(diameter) {
  * The discs' middles are n + 1 pixels with n = max(|dx|, |dy|), the k-th at floor(start + k (end - start) / n + 1/2).
  *
  * @param {Mask} mask changed in place
- * @param {{x: number, y: number}} start pixel, may be outside
- * @param {{x: number, y: number}} end
+ * @param {Point} start pixel, may be outside
+ * @param {Point} end
  * @param {number} diameter odd
  * @param {number} value class index, 0 erases
- * @returns {object|null} the rectangle in which pixels may have changed
+ * @returns {Rect|null} the rectangle in which pixels may have changed
  */
 export function drawLine(mask, start, end, diameter, value) {
     const reach = (diameter - 1) / 2;
@@ -175,24 +209,42 @@ export function drawLine(mask, start, end, diameter, value) {
 }
 
 /**
+ * @param {Mask} mask changed in place
+ * @param {Int32Array} pixels indices
+ * @param {number} value class index, 0 erases
+ * @returns {Rect|null} the rectangle around them
+ */
+export function fillPixels(mask, pixels, value) {
+    const { width, height, data } = mask;
+    const rect = { x0: width, y0: height, x1: 0, y1: 0 };
+    for (const pixel of pixels) {
+        const x = pixel % width;
+        const y = (pixel - x) / width;
+        data[pixel] = value;
+        rect.x0 = Math.min(rect.x0, x);
+        rect.y0 = Math.min(rect.y0, y);
+        rect.x1 = Math.max(rect.x1, x + 1);
+        rect.y1 = Math.max(rect.y1, y + 1);
+    }
+    return pixels.length ? rect : null;
+}
+
+/**
  * Fill a polygon by the even-odd rule: pixels whose centres are inside.
  *
  * Corners are whole numbers, the corners of pixels, so that no centre is level with one. A centre exactly on a slanted
  * edge belongs to the polygon on the edge's right.
  *
  * @param {Mask} mask changed in place
- * @param {{x: number, y: number}[]} corners whole numbers, may be outside; the last is joined to the first
+ * @param {Point[]} corners whole numbers, may be outside; the last is joined to the first
  * @param {number} value class index, 0 erases
- * @returns {object|null} the rectangle in which pixels may have changed
+ * @returns {Rect|null} the rectangle in which pixels may have changed
  */
 export function fillPolygon(mask, corners, value) {
     const xs = corners.map((corner) => corner.x);
     const ys = corners.map((corner) => corner.y);
-    const around = corners.reduce(
-        (rect, { x, y }) => union(rect, { x0: x, y0: y, x1: x, y1: y }),
-        null,
-    );
-    const rect = around && clip(around, mask);
+    const around = { x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs), y1: Math.max(...ys) };
+    const rect = clip(around, mask);
     if (!rect) {
         return null;
     }

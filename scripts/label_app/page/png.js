@@ -15,11 +15,19 @@ const CRC = Uint32Array.from({ length: 256 }, (_, value) => {
     return value;
 });
 
+/**
+ * @param {Blob} bytes
+ * @param {CompressionStream|DecompressionStream} stream
+ */
 async function throughStream(bytes, stream) {
-    const answer = new Response(new Blob([bytes]).stream().pipeThrough(stream));
+    const answer = new Response(bytes.stream().pipeThrough(stream));
     return new Uint8Array(await answer.arrayBuffer());
 }
 
+/**
+ * @param {string} kind
+ * @param {Uint8Array} content
+ */
 function chunk(kind, content) {
     const bytes = new Uint8Array(content.length + 12);
     const view = new DataView(bytes.buffer);
@@ -48,11 +56,12 @@ export async function encode(mask) {
     for (let y = 0; y < mask.height; y++) {
         rows.set(mask.data.subarray(y * mask.width, (y + 1) * mask.width), y * (mask.width + 1) + 1);
     }
-    const content = await throughStream(rows, new CompressionStream("deflate"));
+    const content = await throughStream(new Blob([rows]), new CompressionStream("deflate"));
     const parts = [new Uint8Array(SIGNATURE), chunk("IHDR", header), chunk("IDAT", content)];
     return new Blob([...parts, chunk("IEND", new Uint8Array())], { type: "image/png" });
 }
 
+/** @param {Uint8Array<ArrayBuffer>} bytes */
 function chunksOf(bytes) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const content = [];
@@ -71,7 +80,13 @@ function chunksOf(bytes) {
     return { header, content };
 }
 
-/** Undo the filter of one row in place: `row` after its filter's number, `above` the row before. */
+/**
+ * Undo the filter of one row in place.
+ *
+ * @param {number} filter its number
+ * @param {Uint8Array} row
+ * @param {Uint8Array} above the row before
+ */
 function unfilter(filter, row, above) {
     for (let x = 0; x < row.length; x++) {
         const left = x ? row[x - 1] : 0;
@@ -98,13 +113,15 @@ function unfilter(filter, row, above) {
  */
 export async function decode(file) {
     const bytes = new Uint8Array(file);
-    const { header, content } = SIGNATURE.every((value, at) => bytes[at] === value) ? chunksOf(bytes) : {};
+    const signed = SIGNATURE.every((value, at) => bytes[at] === value);
+    const { header, content } = signed ? chunksOf(bytes) : { header: null, content: [] };
     if (!header || header.form.join() !== "8,0,0,0,0") {
         throw new Error("The server sent a mask that is not a PNG with 8 bits of grey.");
     }
     const { width, height } = header;
     const rows = await throughStream(new Blob(content), new DecompressionStream("deflate"));
     const mask = new Mask(width, height);
+    /** @type {Uint8Array} */
     let above = new Uint8Array(width);
     for (let y = 0; y < height; y++) {
         const row = mask.data.subarray(y * width, (y + 1) * width);

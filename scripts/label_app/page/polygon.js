@@ -3,18 +3,21 @@
 
 const NEAR = 10; // CSS pixels around the first corner that close the polygon
 
+/** @typedef {import("./mask.js").Point} Point */
+
 /** Corners are whole numbers: corners of pixels. */
 export class Polygon {
     #view;
     #shape;
     #start;
-    #pointer = null;
+    #pointer = /** @type {Point|null} */ (null); // on the screen
+    /** @type {Point[]} */
     corners = [];
 
     /**
      * @param {import("./view.js").View} view
-     * @param {SVGPolylineElement} shape
-     * @param {SVGCircleElement} start marks the first corner
+     * @param {SVGElement} shape a polyline
+     * @param {SVGElement} start a circle that marks the first corner
      */
     constructor(view, shape, start) {
         this.#view = view;
@@ -26,7 +29,11 @@ export class Polygon {
         return this.corners.length > 0;
     }
 
-    /** Add the corner of a pixel that is nearest to a place of the screen, unless it is the last one. */
+    /**
+     * Add the corner of a pixel that is nearest to a place of the screen, unless it is the last one.
+     *
+     * @param {Point} client
+     */
     add(client) {
         const place = this.#view.toImage(client);
         const corner = { x: Math.round(place.x), y: Math.round(place.y) };
@@ -37,7 +44,11 @@ export class Polygon {
         this.draw(client);
     }
 
-    /** Whether a place of the screen is on the first corner of a polygon that can be closed. */
+    /**
+     * Whether a place of the screen is on the first corner of a polygon that can be closed.
+     *
+     * @param {Point} client
+     */
     closes(client) {
         if (this.corners.length < 3) {
             return false;
@@ -53,7 +64,7 @@ export class Polygon {
         this.draw();
     }
 
-    /** End the polygon. @returns {{x: number, y: number}[]} its corners */
+    /** End the polygon. @returns {Point[]} its corners */
     take() {
         const corners = this.corners;
         this.corners = [];
@@ -67,8 +78,8 @@ export class Polygon {
         const places = this.corners.map((corner) => this.#view.toStage(corner));
         this.#start.setAttribute("visibility", this.open ? "visible" : "hidden");
         if (this.open) {
-            this.#start.setAttribute("cx", places[0].x);
-            this.#start.setAttribute("cy", places[0].y);
+            this.#start.setAttribute("cx", String(places[0].x));
+            this.#start.setAttribute("cy", String(places[0].y));
             this.#start.classList.toggle("closing", client !== null && this.closes(client));
             if (client) {
                 places.push(this.#view.toStage(this.#view.toImage(client)));

@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the pointer does on the image: mouse, pen or fingers draw, erase, outline and pan. */
 
+import { find } from "./dom.js";
 import { Polygon } from "./polygon.js";
 
+const CLICK = 4; // CSS pixels that the pointer may move during a click
 const PEN_ERASER = 32; // bit of PointerEvent.buttons
 export const LARGEST_BRUSH = 201;
 
-const pixel = ({ x, y }) => ({ x: Math.floor(x), y: Math.floor(y) });
+/** @typedef {import("./mask.js").Point} Point */
+/** @typedef {{move: (event: PointerEvent) => void, end: () => void, cancel?: () => void}} Action of a pressed pointer */
+/** @typedef {typeof import("./display.js").TOOLS[number]} Tool */
+
+const placeOf = (/** @type {MouseEvent} */ { clientX, clientY }) => ({ x: clientX, y: clientY });
+const pixel = (/** @type {Point} */ { x, y }) => ({ x: Math.floor(x), y: Math.floor(y) });
 
 /** Event `change`: another tool, class or size. Event `hover` (detail: place in the image or null). */
 export class Tools extends EventTarget {
     #stage;
     #view;
     #editor;
+    #grower;
     #cursor;
-    #action = null; // what the pressed pointer does: {move(event), end()}
+    #action = /** @type {Action|null} */ (null);
+    /** @type {Map<number, Point>} */
     #fingers = new Map();
-    #hovered = null;
+    #hovered = /** @type {Point|null} */ (null);
     #handHeld = false;
     polygon;
-    tool = "brush";
+    tool = /** @type {Tool} */ ("brush");
     size = 15; // of the brush, pixels of the image, odd
     value = 1; // class that is drawn
     enabled = false;
@@ -28,46 +37,61 @@ export class Tools extends EventTarget {
      * @param {HTMLElement} stage
      * @param {import("./view.js").View} view
      * @param {import("./editor.js").Editor} editor
+     * @param {import("./growth.js").Grower} grower
      */
-    constructor(stage, view, editor) {
+    constructor(stage, view, editor, grower) {
         super();
         this.#stage = stage;
         this.#view = view;
         this.#editor = editor;
-        this.#cursor = stage.querySelector("#cursor");
-        this.polygon = new Polygon(view, stage.querySelector("#outline"), stage.querySelector("#first_corner"));
+        this.#grower = grower;
+        this.#cursor = find("#cursor", SVGElement);
+        this.polygon = new Polygon(view, find("#outline", SVGElement), find("#first_corner", SVGElement));
         view.addEventListener("change", () => {
             this.polygon.draw();
             this.#drawCursor();
         });
-        const on = (name, listener, options) => stage.addEventListener(name, listener, options);
-        on("pointerdown", (event) => this.#down(event));
-        on("pointermove", (event) => this.#move(event));
-        on("pointerup", (event) => this.#up(event, true));
-        on("pointercancel", (event) => this.#up(event, false));
-        on("pointerleave", () => this.#hover(null));
-        on("dblclick", () => this.closePolygon());
-        on("contextmenu", (event) => event.preventDefault());
-        on("wheel", (event) => this.#wheel(event), { passive: false });
+        stage.addEventListener("pointerdown", (event) => this.#down(event));
+        stage.addEventListener("pointermove", (event) => this.#move(event));
+        stage.addEventListener("pointerup", (event) => this.#up(event, true));
+        stage.addEventListener("pointercancel", (event) => this.#up(event, false));
+        stage.addEventListener("pointerleave", () => this.#hover(null));
+        stage.addEventListener("dblclick", () => this.closePolygon());
+        stage.addEventListener("contextmenu", (event) => event.preventDefault());
+        stage.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     }
 
-    /** Change tool, size or value. */
+    /**
+     * Change tool, size or value.
+     *
+     * @param {{tool?: Tool, size?: number, value?: number}} changes
+     */
     set(changes) {
         Object.assign(this, changes);
         this.size = Math.min(Math.max(this.size, 1), LARGEST_BRUSH) | 1;
         if (this.tool !== "polygon") {
             this.closePolygon(); // the polygon is filled, not lost; undo removes it
         }
-        this.#stage.dataset.tool = this.#handHeld ? "pan" : this.tool;
         this.#drawCursor();
         this.dispatchEvent(new Event("change"));
     }
 
-    /** Pan as long as a key is held. */
+    /** The tool that the pointer has now. */
+    get shown() {
+        return this.#handHeld ? "pan" : this.tool;
+    }
+
+    /**
+     * Pan as long as a key is held.
+     *
+     * @param {boolean} held
+     */
     holdHand(held) {
-        this.#handHeld = held;
-        this.#stage.dataset.tool = held ? "pan" : this.tool;
-        this.#drawCursor();
+        if (held !== this.#handHeld) {
+            this.#handHeld = held;
+            this.#drawCursor();
+            this.dispatchEvent(new Event("change"));
+        }
     }
 
     /** Whether a polygon is being drawn that encloses something. */
@@ -89,11 +113,13 @@ export class Tools extends EventTarget {
 
     /** Cancel what is being drawn. */
     cancel() {
+        this.#action?.cancel?.();
         this.#action = null;
         this.#editor.cancel();
         this.polygon.take();
     }
 
+    /** @param {PointerEvent} event */
     #down(event) {
         if (document.activeElement instanceof HTMLElement) {
             document.activeElement.blur(); // keys are for the image now
@@ -103,8 +129,9 @@ export class Tools extends EventTarget {
             this.#stage.setPointerCapture(event.pointerId);
         }
         if (event.pointerType === "touch") {
-            this.#fingers.set(event.pointerId, { x: event.clientX, y: event.clientY });
+            this.#fingers.set(event.pointerId, placeOf(event));
             if (this.#fingers.size === 2) {
+                this.#action?.cancel?.();
                 this.#editor.cancel();
                 this.#action = { move: () => {}, end: () => {} };
                 return;
@@ -117,12 +144,15 @@ export class Tools extends EventTarget {
             this.#action = this.#pan(event);
         } else if (this.enabled && this.tool === "polygon" && event.button === 0) {
             this.#action = this.#corner(event);
+        } else if (this.enabled && this.tool === "grow") {
+            this.#action = this.#region(event);
         } else if (this.enabled && this.tool !== "polygon") {
             this.#action = this.#stroke(event);
         }
         this.#action?.move(event);
     }
 
+    /** @param {PointerEvent} event */
     #move(event) {
         const finger = this.#fingers.get(event.pointerId);
         if (finger && this.#fingers.size === 2) {
@@ -133,16 +163,20 @@ export class Tools extends EventTarget {
         if (this.#action) {
             this.#action.move(event);
         } else if (this.polygon.open) {
-            this.polygon.draw({ x: event.clientX, y: event.clientY });
+            this.polygon.draw(placeOf(event));
         }
     }
 
+    /**
+     * @param {PointerEvent} event
+     * @param {boolean} finished
+     */
     #up(event, finished) {
         this.#fingers.delete(event.pointerId);
         if (this.#action && (event.buttons === 0 || !finished) && this.#fingers.size === 0) {
-            const { end } = this.#action;
-            this.#action = null;
             if (finished) {
+                const { end } = this.#action;
+                this.#action = null;
                 end();
             } else {
                 this.cancel();
@@ -150,15 +184,49 @@ export class Tools extends EventTarget {
         }
     }
 
-    #stroke(first) {
+    /**
+     * What a press draws: the class, or 0, which erases.
+     *
+     * @param {PointerEvent} first
+     */
+    #valueOf(first) {
         const erase = this.tool === "eraser" || first.button === 2 || Boolean(first.buttons & PEN_ERASER);
-        const value = erase ? 0 : this.value;
-        let last = null;
+        return erase ? 0 : this.value;
+    }
+
+    /**
+     * @param {PointerEvent} first
+     * @returns {Action|null}
+     */
+    #region(first) {
+        const growth = this.#grower.start(pixel(this.#view.toImage(placeOf(first))), this.#valueOf(first));
+        let dragged = false;
+        return (
+            growth && {
+                move: (event) => {
+                    dragged ||= Math.hypot(event.clientX - first.clientX, event.clientY - first.clientY) > CLICK;
+                    if (dragged) {
+                        growth.to(pixel(this.#view.toImage(placeOf(event))));
+                    }
+                },
+                end: () => growth.end(),
+                cancel: () => growth.cancel(),
+            }
+        );
+    }
+
+    /**
+     * @param {PointerEvent} first
+     * @returns {Action}
+     */
+    #stroke(first) {
+        const value = this.#valueOf(first);
+        let last = /** @type {Point|null} */ (null);
         return {
             move: (event) => {
                 const parts = event.getCoalescedEvents?.() ?? [];
                 for (const part of parts.length ? parts : [event]) {
-                    const place = pixel(this.#view.toImage({ x: part.clientX, y: part.clientY }));
+                    const place = pixel(this.#view.toImage(placeOf(part)));
                     if (!last || place.x !== last.x || place.y !== last.y) {
                         this.#editor.line(last ?? place, place, this.size, value);
                         last = place;
@@ -169,33 +237,46 @@ export class Tools extends EventTarget {
         };
     }
 
+    /**
+     * @param {PointerEvent} first
+     * @returns {Action}
+     */
     #pan(first) {
-        let last = { x: first.clientX, y: first.clientY };
+        let last = placeOf(first);
         this.#stage.classList.add("panning");
         return {
             move: (event) => {
                 this.#view.panBy(event.clientX - last.x, event.clientY - last.y);
-                last = { x: event.clientX, y: event.clientY };
+                last = placeOf(event);
             },
             end: () => this.#stage.classList.remove("panning"),
         };
     }
 
-    /** Add a corner at a click, or corners along a drag. */
+    /**
+     * Add a corner at a click, or corners along a drag.
+     *
+     * @param {PointerEvent} first
+     * @returns {Action|null}
+     */
     #corner(first) {
-        if (this.polygon.closes({ x: first.clientX, y: first.clientY })) {
+        if (this.polygon.closes(placeOf(first))) {
             this.closePolygon(first.shiftKey);
             return null;
         }
         return {
-            move: (event) => this.polygon.add({ x: event.clientX, y: event.clientY }),
+            move: (event) => this.polygon.add(placeOf(event)),
             end: () => {},
         };
     }
 
+    /**
+     * @param {PointerEvent} event
+     * @param {Point} finger where it was
+     */
     #pinch(event, finger) {
-        const moved = { x: event.clientX, y: event.clientY };
-        const other = [...this.#fingers].find(([id]) => id !== event.pointerId)[1];
+        const moved = placeOf(event);
+        const [[, other]] = [...this.#fingers].filter(([id]) => id !== event.pointerId);
         const before = Math.hypot(finger.x - other.x, finger.y - other.y);
         const after = Math.hypot(moved.x - other.x, moved.y - other.y);
         this.#view.panBy((moved.x - finger.x) / 2, (moved.y - finger.y) / 2);
@@ -205,19 +286,21 @@ export class Tools extends EventTarget {
         this.#fingers.set(event.pointerId, moved);
     }
 
+    /** @param {WheelEvent} event */
     #wheel(event) {
         event.preventDefault();
         const pixels = event.deltaY * (event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 33 : 1);
         // trackpads send a pinch as small wheel steps with ctrlKey
         const factor = Math.exp(-pixels * (event.ctrlKey ? 0.01 : 0.0015));
-        this.#view.zoomBy(factor, { x: event.clientX, y: event.clientY });
+        this.#view.zoomBy(factor, placeOf(event));
         this.#hover(event);
     }
 
+    /** @param {MouseEvent|null} event */
     #hover(event) {
-        this.#hovered = event && { x: event.clientX, y: event.clientY };
+        this.#hovered = event && placeOf(event);
         this.#drawCursor();
-        const place = event && pixel(this.#view.toImage(this.#hovered));
+        const place = event && pixel(this.#view.toImage(placeOf(event)));
         this.dispatchEvent(new CustomEvent("hover", { detail: place }));
     }
 
@@ -228,9 +311,9 @@ export class Tools extends EventTarget {
         if (brush && this.#hovered) {
             const { x, y } = pixel(this.#view.toImage(this.#hovered));
             const middle = this.#view.toStage({ x: x + 0.5, y: y + 0.5 });
-            this.#cursor.setAttribute("cx", middle.x);
-            this.#cursor.setAttribute("cy", middle.y);
-            this.#cursor.setAttribute("r", Math.max((this.size / 2) * this.#view.scale, 1));
+            this.#cursor.setAttribute("cx", String(middle.x));
+            this.#cursor.setAttribute("cy", String(middle.y));
+            this.#cursor.setAttribute("r", String(Math.max((this.size / 2) * this.#view.scale, 1)));
         }
     }
 }

@@ -2,21 +2,25 @@
 /** The panel that starts, follows and stops a training. */
 
 import { getTraining, startTraining, stopTraining } from "./api.js";
+import { find, part } from "./dom.js";
 import { drawPlot } from "./plot.js";
 import { say, sayError } from "./status.js";
+import { diceOf, endOf, stateOf } from "./training_text.js";
 
 const POLL = 1000; // milliseconds between two requests while a training runs
 const POLL_GONE = 4000; // the same while the server does not answer
 
-const number = (dice) => dice.toFixed(3);
-const plural = (count) => (count === 1 ? "" : "s");
-const epochsOf = (count) => `${count} epoch${plural(count)}`;
-const labels = (count) => `${count} held-out label${plural(count)}`;
+/** @typedef {import("./api.js").Training} Training */
 
 /** Event `finished`: a training has ended, and with it the old predictions. */
 export class TrainingPanel extends EventTarget {
     #root;
-    #timer = 0;
+    #epochs;
+    #button;
+    #bar;
+    #plot;
+    /** @type {ReturnType<typeof setTimeout>|undefined} */
+    #timer;
     #running = false;
     #gone = false; // the server did not answer the last request
     #labelled = 0;
@@ -25,7 +29,11 @@ export class TrainingPanel extends EventTarget {
     constructor(root) {
         super();
         this.#root = root;
-        this.#part("form").addEventListener("submit", (event) => {
+        this.#epochs = find("#epochs", HTMLInputElement, root);
+        this.#button = find("#train", HTMLButtonElement, root);
+        this.#bar = find("progress", HTMLProgressElement, root);
+        this.#plot = find("#plot", SVGSVGElement, root);
+        part("form", root).addEventListener("submit", (event) => {
             event.preventDefault();
             if (this.#running) {
                 this.#stop();
@@ -40,37 +48,40 @@ export class TrainingPanel extends EventTarget {
         return this.#running;
     }
 
-    /** Show what the server says at the start, and follow a training that runs already. */
+    /**
+     * Show what the server says at the start, and follow a training that runs already.
+     *
+     * @param {Training} training
+     * @param {number} epochs to offer
+     */
     set(training, epochs) {
-        this.#part("#epochs").value = epochs;
+        this.#epochs.value = String(epochs);
         this.#show(training);
     }
 
-    /** How many labels there are to train on. */
+    /**
+     * State how many labels there are to train on.
+     *
+     * @param {number} labelled
+     */
     setLabelled(labelled) {
         this.#labelled = labelled;
-        this.#root.dataset.labelled = labelled;
         this.#enable();
     }
 
-    #part(selector) {
-        return this.#root.querySelector(selector);
-    }
-
     #enable() {
-        const button = this.#part("#train");
+        const button = this.#button;
         button.disabled = !this.#running && this.#labelled === 0;
         button.textContent = this.#running ? "Stop" : "Train";
         button.title = button.disabled ? "Save the first mask, then train on it" : "";
-        this.#part("#epochs").disabled = this.#running;
+        this.#epochs.disabled = this.#running;
     }
 
     async #start() {
-        const epochs = this.#part("#epochs");
-        this.#part("#train").disabled = true;
+        this.#button.disabled = true;
         say("Starting the training …", "busy");
         try {
-            this.#show(await startTraining(Number(epochs.value)));
+            this.#show(await startTraining(this.#epochs.valueAsNumber));
             say("Training. You can go on correcting.");
         } catch (error) {
             sayError(error, "The training did not start. ");
@@ -79,7 +90,7 @@ export class TrainingPanel extends EventTarget {
     }
 
     async #stop() {
-        this.#part("#train").disabled = true;
+        this.#button.disabled = true;
         say("Stopping the training …", "busy");
         try {
             this.#show(await stopTraining());
@@ -104,6 +115,7 @@ export class TrainingPanel extends EventTarget {
         }
     }
 
+    /** @param {number} wait milliseconds */
     #again(wait) {
         clearTimeout(this.#timer);
         if (this.#running) {
@@ -111,61 +123,21 @@ export class TrainingPanel extends EventTarget {
         }
     }
 
+    /** @param {Training} training */
     #show(training) {
         const ended = this.#running && training.status !== "running";
         this.#running = training.status === "running";
         this.#root.dataset.status = training.status;
-        const bar = this.#part("progress");
-        bar.max = Math.max(training.max_epochs, 1);
-        bar.value = training.epoch;
-        this.#part("#epoch").textContent = this.#sentence(training);
-        this.#part("#dice").textContent = this.#diceOf(training);
-        this.#part("#no_plot").hidden = drawPlot(this.#part("#plot"), training.history);
+        this.#bar.max = Math.max(training.max_epochs, 1);
+        this.#bar.value = training.epoch;
+        part("#epoch", this.#root).textContent = stateOf(training);
+        part("#dice", this.#root).textContent = diceOf(training, this.#labelled);
+        part("#no_plot", this.#root).hidden = drawPlot(this.#plot, training.history);
         this.#enable();
         this.#again(POLL);
         if (ended) {
-            this.#tell(training);
+            say(endOf(training), training.status === "failed" ? "error" : "info");
             this.dispatchEvent(new Event("finished"));
         }
-    }
-
-    /** The result of this training, or of the last one before the server was restarted. */
-    #diceOf(training) {
-        const last = training.status === "idle" ? training.history.at(-1) : null;
-        const { dice_before: before, dice_after: after, held_out: heldOut, unchanged = 0 } = last ?? training;
-        const compared = labels(heldOut - unchanged);
-        const leftOut = unchanged ? `, ${unchanged} more left out: unchanged prediction${plural(unchanged)}` : "";
-        if (before === null && after === null) {
-            const none = unchanged ? "none, held out are unchanged predictions only" : "after the training";
-            return `Dice: ${this.#labelled < 3 ? "from three labels on" : none}`;
-        }
-        if (after === null) {
-            return `Dice ${number(before)} before, on ${compared}${leftOut}`;
-        }
-        return `Dice ${before === null ? "" : `${number(before)} → `}${number(after)} on ${compared}${leftOut}`;
-    }
-
-    #sentence({ status, epoch, max_epochs: epochs, history, previous_kept: previous }) {
-        const last = history.at(-1);
-        const sentences = {
-            idle: last ? `Last trained on ${last.labels} label${plural(last.labels)}` : "Not trained here yet",
-            running: epoch ? `Epoch ${epoch} of ${epochs}` : "Preparing …",
-            done: `Done, ${epochsOf(epochs)}${previous ? ", previous weights kept" : ""}`,
-            failed: "Failed, previous weights kept",
-            stopped: epoch
-                ? `Stopped after ${epoch} of ${epochsOf(epochs)}${previous ? ", previous weights kept" : ""}`
-                : "Stopped before the first epoch ended",
-        };
-        return sentences[status];
-    }
-
-    #tell({ status, detail, dice_before: before, dice_after: after, previous_kept: previous }) {
-        if (status === "failed") {
-            say(`The training failed. ${detail}`, "error");
-            return;
-        }
-        const dice = before === null || after === null ? "" : ` Dice ${number(before)} before, ${number(after)} after.`;
-        const worse = previous ? " The new weights are worse: the previous ones are kept." : "";
-        say(`The training ${status === "stopped" ? "was stopped" : "is done"}.${dice}${worse}`);
     }
 }

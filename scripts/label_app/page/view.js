@@ -4,11 +4,13 @@
 const LARGEST = 64; // screen pixels for one image pixel
 const MARGIN = 16; // around a fitted image
 
+/** @typedef {import("./mask.js").Point} Point */
+
 /** Event `change`: the image has moved, or its scale has changed. */
 export class View extends EventTarget {
     #stage;
     #layers;
-    #size = null; // of the image
+    #size = /** @type {{width: number, height: number}|null} */ (null); // of the image
     #box; // of the stage; measuring it at every move of the pointer would cause a layout each time
     #fitted = true;
     scale = 1; // CSS pixels for one pixel of the image
@@ -27,7 +29,12 @@ export class View extends EventTarget {
         new ResizeObserver(() => this.#resized()).observe(stage);
     }
 
-    /** Set the size of the image. The same size keeps scale and place. */
+    /**
+     * Set the size of the image. The same size keeps scale and place.
+     *
+     * @param {number} width
+     * @param {number} height
+     */
     setSize(width, height) {
         const same = this.#size?.width === width && this.#size?.height === height;
         this.#size = { width, height };
@@ -67,7 +74,7 @@ export class View extends EventTarget {
 
     /**
      * @param {number} factor above 1: closer
-     * @param {{x: number, y: number}} [client] the place that stays, as in mouse events. Defaults to the middle
+     * @param {Point} [client] the place that stays, as in mouse events. Defaults to the middle
      */
     zoomBy(factor, client) {
         const box = this.#box;
@@ -81,7 +88,12 @@ export class View extends EventTarget {
         this.#apply();
     }
 
-    /** Move the image by CSS pixels. */
+    /**
+     * Move the image by CSS pixels.
+     *
+     * @param {number} dx
+     * @param {number} dy
+     */
     panBy(dx, dy) {
         this.x += dx;
         this.y += dy;
@@ -89,13 +101,21 @@ export class View extends EventTarget {
         this.#apply();
     }
 
-    /** A place of the screen in the image's coordinates: pixel (x, y) covers [x, x + 1) x [y, y + 1). */
+    /**
+     * A place of the screen in the image's coordinates: pixel (x, y) covers [x, x + 1) x [y, y + 1).
+     *
+     * @param {Point} client
+     */
     toImage(client) {
         const box = this.#box;
         return { x: (client.x - box.left - this.x) / this.scale, y: (client.y - box.top - this.y) / this.scale };
     }
 
-    /** A place of the image in CSS pixels of the stage. */
+    /**
+     * A place of the image in CSS pixels of the stage.
+     *
+     * @param {Point} place
+     */
     toStage({ x, y }) {
         return { x: x * this.scale + this.x, y: y * this.scale + this.y };
     }

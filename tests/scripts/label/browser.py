@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ needs_browser = pytest.mark.skipif(
     reason="no browser: pip install selenium; apt install chromium chromium-driver",
 )
 WAIT = 60  # seconds
+OPENED = "document.querySelector('#images [aria-selected=true]')?.dataset.id"
+SHOWN = "document.querySelector('#stage').ariaBusy === 'false'"
 Point = tuple[int, int]
 ANSWER = """
     const [part, method, status, body, times] = arguments;
@@ -50,6 +53,10 @@ class Place:
         return round((point[0] - self.left) / self.scale), round((point[1] - self.top) / self.scale)
 
 
+def row_of(image: str) -> str:
+    return f'#images [data-id="{image}"]'
+
+
 class Page:
     """The page in a browser of selenium."""
 
@@ -58,19 +65,10 @@ class Page:
 
     def load(self) -> None:
         self.driver.get(self.address)
-        self.until("document.body.dataset.ready === 'true'")
+        self.until("document.body.ariaBusy === 'false'")
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self.driver.execute_script(script, *arguments)
-
-    def module(self, script: str, *arguments: Any) -> Any:
-        """What an asynchronous function body returns; ``load("mask.js")`` in it gives a module of the page."""
-        return self.driver.execute_async_script(
-            "const done = arguments[arguments.length - 1]; const given = [...arguments].slice(0, -1);"
-            "const load = (name) => import(new URL(`page/${name}`, document.baseURI));"
-            f"(async () => {{ {script} }})().then(done, (error) => done(`failed: ${{error.stack}}`));",
-            *arguments,
-        )
 
     def until(self, condition: str, *arguments: Any, seconds: float = WAIT) -> None:
         try:
@@ -79,10 +77,23 @@ class Page:
             status = self.run("return document.querySelector('#status')?.textContent")
             raise AssertionError(f"never true: {condition} {arguments}; status: {status}") from error
 
-    def until_stage(self, **data: str) -> None:
-        """Wait for what the stage says of itself, such as ``mask="label"``."""
-        for name, value in data.items():
-            self.until("document.querySelector('#stage').dataset[arguments[0]] === arguments[1]", name, value)
+    def until_state(self, state: str) -> None:
+        """Wait until the line about the image ends so: new, predicted, corrected or unsaved strokes."""
+        self.until(f"{SHOWN} && document.querySelector('#open_state').textContent.endsWith(arguments[0])", state)
+
+    @property
+    def opened(self) -> str | None:
+        """The id of the open image."""
+        return self.run(f"return {OPENED}")
+
+    @property
+    def kind(self) -> str:
+        """Of what the status line says: info, busy, ok or error; its colour follows."""
+        return self.run("return document.querySelector('#status').dataset.kind")
+
+    @property
+    def unsaved(self) -> bool:
+        return self.text("#open_state").endswith("unsaved strokes")
 
     def until_said(self, start: str) -> None:
         """Wait for a sentence in the status line."""
@@ -90,11 +101,11 @@ class Page:
 
     def save(self) -> None:
         self.keys("s")
-        self.until_stage(unsaved="false")
+        self.until_state("corrected")
 
     def withdraw(self) -> None:
         self.keys("w")
-        self.until_stage(mask="prediction")
+        self.until_state("predicted")
 
     def draw(self, *points: tuple[float, float]) -> list[Point]:
         """Draw through places of the stage, by default a short line. Returns them on the screen."""
@@ -117,11 +128,9 @@ class Page:
         self.instead("page/train", "GET", 200, state)
         self.run("const button = document.querySelector('#train'); button.disabled = false; button.click();")
 
-    def data(self, name: str, selector: str = "#stage") -> str | None:
-        return self.run("return document.querySelector(arguments[0])?.dataset[arguments[1]]", selector, name)
-
     def row(self, image: str, name: str) -> str | None:
-        return self.data(name, f'#images [data-id="{image}"]')
+        """What styles the row of an image: ``state`` or ``draft``."""
+        return self.run("return document.querySelector(arguments[0]).dataset[arguments[1]]", row_of(image), name)
 
     def text(self, selector: str) -> str:
         return self.run("return document.querySelector(arguments[0]).textContent", selector)
@@ -131,10 +140,10 @@ class Page:
 
     def open(self, image: str) -> float:
         """Click an image of the list; seconds until its mask is shown."""
-        self.click(f'#images [data-id="{image}"]')
-        self.until_stage(image=image)
-        self.until("document.querySelector('#stage').dataset.shownMs")
-        return int(self.data("shownMs") or 0) / 1000
+        start = time.perf_counter()
+        self.click(row_of(image))
+        self.until(f"{OPENED} === arguments[0] && {SHOWN}", image)
+        return round(time.perf_counter() - start, 2)
 
     def keys(self, *keys: str, control: bool = False) -> None:
         from selenium.webdriver.common.keys import Keys
@@ -201,8 +210,8 @@ class Page:
 
 
 @contextmanager
-def browsing(address: str, width: int = 1280, height: int = 720, app: bool = True) -> Iterator[Page]:
-    """A headless Chromium with a fresh profile at ``address``, which is the labelling page unless ``app`` is false."""
+def browsing(address: str, width: int = 1280, height: int = 720) -> Iterator[Page]:
+    """A headless Chromium with a fresh profile on the labelling page at ``address``."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -216,10 +225,7 @@ def browsing(address: str, width: int = 1280, height: int = 720, app: bool = Tru
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         driver.set_script_timeout(WAIT)
         page = Page(driver, address)
-        if app:
-            page.load()
-        else:
-            driver.get(address)
+        page.load()
         yield page
         severe = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
         # the browser itself logs answers of 4xx; all else is a fault of the page or against its security policy

@@ -10,7 +10,7 @@ import pytest
 
 from ...conftest import draw_pair
 from . import support
-from .browser import browsing, draw_line, fill_polygon, needs_browser
+from .browser import OPENED, SHOWN, browsing, draw_line, fill_polygon, needs_browser
 from .support import bright, draw_cases, labelling
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
@@ -18,7 +18,6 @@ pytestmark = needs_browser
 ENTER, DELETE = "\ue007", "\ue017"
 FRAME = (1920, 1080)
 OPTIONS = ()  # the shipped weights, as a user starts it
-SHOWN = "document.querySelector('#stage').dataset.shownMs || !document.querySelector('#notice').hidden"
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +31,12 @@ def images(tmp_path_factory) -> Path:
 
 def test_opened_image_shows_its_prediction(server, page):
     page.until(SHOWN)  # the page opens an image by itself
-    first = int(page.data("shownMs") or 0) / 1000
     times = [page.open("case_0")]
-    assert page.data("mask") == "prediction"
     assert page.row("case_0", "state") == "predicted"
     np.testing.assert_array_equal(page.mask(), server.prediction("case_0") > 0)
     times += [page.open(f"case_{index}") for index in (1, 2, 3)]
     frame = page.open("frame")
-    print(f"\nclick to prediction: first {first:.2f} s, next {times}, 1920 x 1080 {frame:.2f} s")
+    print(f"\nseconds from click to prediction: {times}, of 1920 x 1080 {frame}")
 
 
 def test_saved_mask_equals_the_strokes(server, page):
@@ -78,14 +75,14 @@ def test_saved_mask_equals_the_strokes(server, page):
     (dot,) = page.draw((0.1, 0.1))
     draw_line(expected, [place.pixel(dot)], 1, 1)
 
-    assert page.data("unsaved") == "true"
+    assert page.unsaved
     page.save()
     assert page.row("frame", "state") == "corrected"
     np.testing.assert_array_equal(server.saved("frame"), expected)
 
     page.open("case_0")
     page.open("frame")
-    assert page.data("mask") == "label"
+    assert page.text("#open_state").endswith("corrected")
     np.testing.assert_array_equal(page.mask(), expected)
 
 
@@ -99,18 +96,47 @@ def test_strokes_are_exact_when_zoomed(server, page):
         stroke = page.draw((0.45, 0.4), (0.53, 0.57))
         draw_line(expected, [place.pixel(point) for point in stroke], 15, 1)
     page.click("#save")
-    page.until_stage(unsaved="false")
+    page.until_state("corrected")
     np.testing.assert_array_equal(server.saved("case_4"), expected)
+
+
+def test_regions_grow_to_edges(server, page, images):
+    """A click marks the disc around it; a drag ends where the pointer is; the right button erases; undo takes back."""
+    page.open("case_3")
+    page.keys(DELETE, "g")
+    disc = bright(images, "case_3")
+    y, x = np.argwhere(disc).mean(0).round().astype(int).tolist()
+    place = page.place()
+
+    def screen(column: int, row: int) -> tuple[int, int]:
+        return tuple(round(start + (at + 0.5) * place.scale) for start, at in ((place.left, column), (place.top, row)))
+
+    def click_marks() -> bool:  # not before the probability has come
+        page.drag([screen(x + 3, y)])
+        return bool(page.mask().any())
+
+    support.wait_for(click_marks, 120)
+    found = page.mask()
+    assert support.dice(found, disc) > 0.85
+    page.drag([screen(x, y), screen(x + 4, y), screen(x + 8, y)], button=2)
+    left = page.mask()
+    assert left[y, x] == left[y, x + 8] == 0
+    assert 50 < found.sum() - left.sum() < found.sum() - 50
+    page.keys("z", control=True)
+    np.testing.assert_array_equal(page.mask(), found)
+    page.save()
+    np.testing.assert_array_equal(server.saved("case_3"), found)
+    page.withdraw()
 
 
 def test_unsaved_strokes_survive_reload_and_leaving(page):
     page.open("case_5")
     page.draw((0.3, 0.3), (0.6, 0.3))
     drawn = page.mask()
-    page.until_stage(unsaved="true")
+    assert page.unsaved
     page.load()
-    page.until_stage(mask="draft")
-    assert page.data("image") == "case_5"  # the image that was open
+    page.until_state("unsaved strokes")
+    assert page.opened == "case_5"  # the image that was open
     np.testing.assert_array_equal(page.mask(), drawn)
 
     page.open("case_6")
@@ -121,7 +147,7 @@ def test_unsaved_strokes_survive_reload_and_leaving(page):
     page.save()
     assert page.row("case_5", "draft") == "false"
     page.load()
-    page.until_stage(mask="label")
+    page.until_state("corrected")
 
 
 def test_next_and_skip(server, page):
@@ -131,12 +157,11 @@ def test_next_and_skip(server, page):
     page.open("case_6")
     skipped: list[str] = []
     for key in ("n", "k", "k", "n"):
-        before = str(page.data("image"))
+        before = str(page.opened)
         page.keys(key)
-        page.until("document.querySelector('#stage').dataset.image !== arguments[0]", before)
-        page.until(SHOWN)
+        page.until(f"{OPENED} !== arguments[0] && {SHOWN}", before)
         skipped += [before] * (key == "k")
-        assert page.data("image") not in {*skipped, before, "case_0"}
+        assert page.opened not in {*skipped, before, "case_0"}
     assert [page.text(f'#images [data-id="{image}"] .marks') for image in skipped] == ["skipped", "skipped"]
 
 
@@ -152,7 +177,7 @@ def test_training_shows_progress_and_dice(server, page, images):
     training = server.get_json("/page/train")
     before, after = (f"{training[key]:.3f}" for key in ("dice_before", "dice_after"))
     assert shown.startswith(f"Dice {before} → {after} on ")
-    assert page.data("points", "#plot") == "1"
+    assert page.run("return document.querySelectorAll('#plot circle.after').length") == 1
     page.until_said("The training is done.")
 
 
@@ -161,22 +186,22 @@ def test_a_file_that_is_no_image_is_named(page, images):
     page.click('#images [data-id="unreadable"]')
     page.until("!document.querySelector('#notice').hidden")
     assert "unreadable" in page.text("#notice")
-    assert page.data("kind", "#status") == "error"
+    assert page.kind == "error"
     assert page.run("return document.querySelector('#save').disabled")
     page.open("case_7")
     assert page.run("return document.querySelector('#notice').hidden")
 
 
-def test_busy_server_is_asked_again(page):
+def test_busy_server_is_asked_again(server, page):
     page.instead("page/prediction?id=case_7", "GET", 503, {"detail": "The server is busy."}, reload=True)
     page.instead("page/next", "POST", 200, {"id": "case_6"}, 9, reload=True)  # case_7 is not loaded before the click
     page.run("sessionStorage.clear()")
     page.load()
     page.click('#images [data-id="case_7"]')
     page.until("document.querySelector('#status').textContent === 'No prediction. The server is busy.'")
-    assert page.data("mask") == "none"
-    page.until_stage(mask="prediction")
-    assert page.text("#status") == ""
+    assert not page.mask().any()
+    page.until("document.querySelector('#status').textContent === ''")
+    np.testing.assert_array_equal(page.mask(), server.prediction("case_7") > 0)
 
 
 def test_failed_training_is_a_sentence(server, page):
@@ -208,7 +233,7 @@ def test_classes_and_a_refused_save(server, page):
     said = page.text("#status")
     assert said.startswith("Not saved. Your strokes are kept. ")
     assert len(said) > 50
-    assert page.data("unsaved") == "true"
+    assert page.unsaved
 
 
 def test_pan_zoom_and_fingers(page):
@@ -232,7 +257,7 @@ def test_pan_zoom_and_fingers(page):
     assert page.place() == zoomed
     page.touch([at], [(at[0], at[1]), (at[0] + 100, at[1])], [(at[0] - 50, at[1]), (at[0] + 150, at[1])])
     assert page.place().scale > 1.5 * zoomed.scale
-    assert page.data("unsaved") == "false"
+    assert not page.unsaved
     page.keys("0", DELETE)
     page.touch([at], [(at[0] + 30, at[1])])
     expected = np.zeros((72, 144), np.uint8)
@@ -255,13 +280,13 @@ def test_strokes_outlive_the_server(tmp_path, monkeypatch):
         os.waitpid(first.pid, 0)
         page.keys("s")
         page.until_said("Not saved. Your strokes are kept. The server does not answer.")
-        assert page.data("unsaved") == "true"
+        assert page.unsaved
         np.testing.assert_array_equal(page.mask(), drawn)
         with labelling(*given) as second:
             assert second.address != first.address
             page.address = second.address
             page.load()
-            page.until_stage(mask="draft")
+            page.until_state("unsaved strokes")
             np.testing.assert_array_equal(page.mask(), drawn)
             page.save()
             np.testing.assert_array_equal(second.saved("case_1") > 0, drawn > 0)

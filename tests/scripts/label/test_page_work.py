@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from .attacks import listing
-from .browser import Page, browsing, fill_polygon, needs_browser
+from .browser import OPENED, SHOWN, Page, browsing, fill_polygon, needs_browser
 from .support import draw_cases, png
 
 pytest.importorskip("monailabel", reason="MONAI Label is not installed: make label-env")
@@ -64,7 +64,7 @@ def test_an_unfinished_polygon_is_not_lost(server, page):
     expected = draw_corners(page)
     page.open("case_1")
     page.open("case_3")
-    assert page.data("mask") == "draft"
+    page.until_state("unsaved strokes")
     np.testing.assert_array_equal(page.mask(), expected)
     page.keys("z", control=True)
     expected = draw_corners(page)
@@ -72,7 +72,7 @@ def test_an_unfinished_polygon_is_not_lost(server, page):
     np.testing.assert_array_equal(page.mask(), expected)
     expected = draw_corners(page)
     page.click("[data-command=save_next]")  # the key for it, Enter, would first close the polygon alone
-    page.until("document.querySelector('#stage').dataset.image !== 'case_3'")
+    page.until(f"{OPENED} !== 'case_3'")
     np.testing.assert_array_equal(server.saved("case_3"), expected)
 
 
@@ -83,21 +83,20 @@ def test_saved_back_and_withdrawn(server, page, images):
     page.draw()
     drawn = page.mask()
     page.keys(ENTER)
-    page.until("document.querySelector('#stage').dataset.image !== 'case_0'")
-    page.until("document.querySelector('#stage').dataset.shownMs")
+    page.until(f"{OPENED} !== 'case_0' && {SHOWN}")
     assert page.text("#status") == "Saved case_0."
     page.draw()
     page.until("document.querySelector('#status').textContent === ''")  # it would seem to be about the new strokes
     page.keys("z", control=True)
     page.keys(LEFT)
-    page.until_stage(mask="label")
-    assert page.data("image") == "case_0"
+    page.until_state("corrected")
+    assert page.opened == "case_0"
     np.testing.assert_array_equal(server.saved("case_0"), drawn)
     content = server.label("case_0").read_bytes()
 
     page.keys("w")
     page.until_said("case_0 is not corrected any more. Its mask was moved to withdrawn/case_0.")
-    page.until_stage(mask="prediction")
+    page.until_state("predicted")
     assert page.row("case_0", "state") == "predicted"
     assert not server.label("case_0").exists()
     (moved,) = (server.work_dir / "withdrawn").iterdir()
@@ -111,13 +110,13 @@ def test_a_mask_from_another_window_is_not_replaced_unseen(server, page):
     page.open("plain")
     page.draw()
     drawn = page.mask()
-    for theirs in (np.ones((72, 96), np.uint8), np.tri(72, 96, dtype=np.uint8)):
+    for theirs, reload in ((np.ones((72, 96), np.uint8), True), (np.tri(72, 96, dtype=np.uint8), False)):
         server.put_label("plain", theirs)
-        page.until_stage(unsaved="true")
-        if page.data("mask") != "draft":
+        page.until_state("unsaved strokes")
+        if reload:
             page.load()
             page.open("plain")
-        assert page.data("mask") == "draft"
+            page.until_said("Your strokes that were not saved are back.")
         page.run("document.querySelector('#status').textContent = ''")
         page.keys("s")
         page.until_said(
@@ -151,7 +150,6 @@ def test_a_saved_mask_that_is_not_loaded_is_not_replaced(server, page):
     page.instead("page/label", "GET", 500, "")
     page.click('#images [data-id="case_3"]')
     page.until_said("The saved mask was not loaded. ")
-    assert page.data("mask") == ""
     assert page.run("return document.querySelector('#save').disabled")
     page.draw((0.2, 0.2), (0.3, 0.2))
     page.keys(DELETE, "s", ENTER)
@@ -170,7 +168,7 @@ def test_a_label_that_was_removed_by_hand(server, page):
     server.label("case_4").unlink()
     page.open("case_4")
     page.until_said("The saved mask of case_4 is gone.")
-    assert page.data("mask") == "prediction"
+    page.until_state("predicted")
     assert page.row("case_4", "state") == "predicted"
 
 
@@ -178,7 +176,7 @@ def test_after_a_training_an_undone_image_is_predicted_anew(server, page):
     page.open("case_1")
     page.draw()
     page.keys("z", control=True)
-    page.until_stage(unsaved="false")
+    page.until_state("predicted")
     page.run("performance.clearResourceTimings()")
     page.train({**server.get_json("/page/train"), "status": "done"})
     asked = "performance.getEntriesByType('resource')"

@@ -81,7 +81,7 @@ def test_json_that_is_not_declared_as_such(attacked, unchanged):
         ("POST", "/activelearning/first?strategy=random", 422), ("GET", "/datastore/?output=%24x", 422),
         ("GET", "/datastore/?output=all&" + "&".join(f"x{i}=1" for i in range(100)), 400),
         ("GET", "/page/image?id=case_0&id=case_1", 400), ("GET", "/page/image", 422),
-        ("GET", "/page/state?id=case_0", 422),
+        ("GET", "/page/state?id=case_0", 422), ("GET", "/page/probability?id=case_0&value=300", 422),
     ],
 )  # fmt: skip
 def test_repeated_and_unknown_parameters(attacked, unchanged, method, path, status):
@@ -97,7 +97,7 @@ def test_ids_that_are_paths(attacked, unchanged, name, images):
     quoted = name if "%" in name else urllib.parse.quote(name, safe="")
     for path in ("datastore/image?image", "datastore/image/info?image", "datastore/label?tag=final&label"):
         refused(attacked.call("GET", f"/{path}={quoted}"), 404, 422)
-    for part in ("image", "prediction", "label"):
+    for part in ("image", "prediction", "probability", "label"):
         refused(attacked.call("GET", f"/page/{part}?id={quoted}"), 404, 422)
     refused(attacked.call("POST", f"/infer/{MODEL}?image={quoted}"), 404, 422)
     refused(attacked.call("DELETE", f"/page/label?id={quoted}"), 404, 422)
