@@ -100,10 +100,11 @@ def check_keys(config: dict[str, Any], given: Collection[str] = ()) -> None:
     ``given`` names the options of the command line. Those of the bundle's own files may be unused.
     """
     for path, part in _components(config):
-        if (taken := parameters_of(part)) is None:
+        taken = parameters_of(part)
+        if taken is None:
             continue
-        for name in part:
-            if name not in taken and not re.fullmatch("_.*_", name):
+        for name in sorted(part.keys() - taken):
+            if not re.fullmatch("_.*_", name):
                 raise without_effect(f"{path}#{name}", {f"{path}#{one}" for one in taken}, given)
     used, known = references(config), bundle_keys()
     named = {"#".join(path.split("#")[:2]) for path in given}
