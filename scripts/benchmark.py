@@ -59,12 +59,12 @@ def variants_of(work: str, backbone: str) -> dict[str, Variant]:
     """Return what is timed; bfloat16 only where it is no slower than float32."""
     default = Variant(work, options={"backbone": backbone})
     found = {"released": default._replace(released=True), "default": default}
-    fast = "gpu_fast" if CUDA else "bf16_cpu"
     if work == "training":
         found["recommended"] = default._replace(overlays=("recipes/recommended.yaml",))
-    if CUDA or has_bfloat16():
-        name = fast if work == "training" else "inference_bf16"
-        found[name] = default._replace(overlays=(f"options/{name}.yaml",))
+        if CUDA:
+            found["gpu_fast"] = default._replace(overlays=("options/gpu_fast.yaml",))
+    elif has_bfloat16() and not CUDA:
+        found["bfloat16"] = default._replace(overlays=("options/inference_bf16.yaml",))
     return found
 
 

@@ -32,10 +32,7 @@ PLACES = {
     "handlers.network": ["BroadcastBuffers", "ClipGradients", "MovingAverage"],
     "handlers.runs": ["TrainingRun"],
     "handlers.score_table": ["ScoreTable"],
-    "inferers": [
-        *("AutocastInferer", "Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer"),
-        "SlabInferer",
-    ],
+    "inferers": ["Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"],
     "losses": ["SoftDiceCELoss", "StructureLoss"],
     "masked": ["ClearIgnoredd", "ignoring"],
     "metrics": ["agreement"],

@@ -32,7 +32,6 @@ from .handlers.network import ClipGradients as ClipGradients
 from .handlers.network import MovingAverage as MovingAverage
 from .handlers.runs import TrainingRun as TrainingRun
 from .handlers.score_table import ScoreTable as ScoreTable
-from .inferers import AutocastInferer as AutocastInferer
 from .inferers import Ensemble as Ensemble
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork

@@ -35,7 +35,6 @@ HINTS = {
     r"for volumes, the network is for images": "Add recipes/volumes.yaml.",
     r"for images, the network is for volumes": "Leave out recipes/volumes.yaml.",
     r"holds weights of another network": "Set backbone, out_channels and --network_def#channels as in training.",
-    r"processor has no bfloat16": "Leave out options/bf16_cpu.yaml or options/inference_bf16.yaml.",
 }
 
 
