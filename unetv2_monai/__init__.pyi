@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The names of __init__.py, for type checkers and editors.
+# The names of the package, and where each is defined: __init__.py reads this file too.
 
 from .bfloat16 import fast_muon as fast_muon
 from .bundle.disk_cache import DiskCacheDataset as DiskCacheDataset
