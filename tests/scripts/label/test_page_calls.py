@@ -124,7 +124,7 @@ def test_probabilities_are_those_of_the_prediction(server, name):
     assert len(np.unique(found)) > 20
     marked = server.prediction(name) > 0
     np.testing.assert_array_equal(found[abs(found - 127.5) > 1] > 127, marked[abs(found - 127.5) > 1])
-    assert refusal(server.call("GET", f"/page/probability?id={name}&value=2")) == (404, "No class 2. There is: 1.")
+    assert refusal(server.call("GET", f"/page/probability?id={name}&value=2")) == (404, "No class '2'. There is: 1.")
 
 
 def test_labels_come_back_as_they_were_sent(server):
@@ -137,8 +137,7 @@ def test_labels_come_back_as_they_were_sent(server):
     assert answer == {"id": "case_0", "state": "corrected", "labelled": labelled + 1}
     np.testing.assert_array_equal(server.saved("case_0"), mask)
     np.testing.assert_array_equal(pixels(server.get("/page/label", "case_0")), mask)
-    canvas = np.stack([1 - mask, mask, mask, np.full_like(mask, 255)], axis=-1)  # the red one counts
-    assert server.put_label("case_0", canvas)["labelled"] == labelled + 1
+    assert server.put_label("case_0", 1 - mask)["labelled"] == labelled + 1
     np.testing.assert_array_equal(pixels(server.get("/page/label", "case_0")), 1 - mask)
     turned = rng.integers(0, 2, (90, 60))  # of the upright size
     server.put_label("turned", turned)
