@@ -64,10 +64,8 @@ def post_next(strategy: options.Strategy, given: options.Options = options.Optio
 
 
 @router.post("/train/{model}")
-def post_training(
-    model: Model, given: options.Train = options.Train(), run_sync: bool = False, enqueue: bool = False
-) -> Any:
-    found = train.run_model(model, given.passed_on(), run_sync, enqueue)
+def post_training(model: Model, given: options.Train = options.Train(), run_sync: bool = False) -> Any:
+    found = train.run_model(model, given.passed_on(), run_sync)
     if not run_sync:
         app_instance().trainings.follow(found)
     return found
