@@ -6,7 +6,7 @@ DEMO := output/demo
 # of pytest; each process has one thread
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: setup demo test test-all test-min package wheel label-env test-label page runtime-env runtime-dicom style lint bench
+.PHONY: setup demo test test-all test-min package wheel label-env test-label page runtime-env runtime-dicom style lint
 .DEFAULT_GOAL := setup
 
 setup: .venv/installed
@@ -104,7 +104,3 @@ style: setup
 lint: style page
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --exclude-files '^docs/results/|^package-lock.json|^tests/scripts/labels/'
 	@$(BIN)/pip-audit --local --progress-spinner off > .venv/audit.txt 2>&1 || ! grep "known vulnerabilit" .venv/audit.txt
-
-# tables of speed, in about ten minutes
-bench: setup
-	$(BIN)/python scripts/benchmark.py

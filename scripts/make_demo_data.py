@@ -4,27 +4,22 @@
 Draw endoscopy-like images with masks, to try everything without a data set.
 
     python scripts/make_demo_data.py demo/data --train 240 --test 24
-    python scripts/make_demo_data.py demo/data --video                # video.mp4 as well: 1280 x 720, 10 s
     python scripts/make_demo_data.py demo/nuclei --nuclei             # many tiny objects in large images instead
 
 An image shows tissue with folds, vessels and highlights, lit from one side, and in most cases one or two dome-shaped
 lesions that differ little from their surroundings; each sixth test image has none. The images have several sizes, and
-are PNG and JPEG; masks are 0/255. In the video a camera moves over one such image. The same seed gives the same images.
+are PNG and JPEG; masks are 0/255. The same seed gives the same images.
 """
 
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from common.command import new_parser, run
 from PIL import Image
 
-from unetv2_monai import InputError
-
 SIZES = ((320, 256), (240, 300), (288, 288), (360, 240), (256, 192))  # width, height
 TISSUE = np.array([188.0, 96.0, 84.0])
-VIDEO_SIZE, RATE = (1280, 720), 25  # width, height; frames a second
 SECTION, NUCLEUS, SECTION_SIZE = np.array([222.0, 168.0, 196.0]), np.array([92.0, 58.0, 130.0]), (1024, 768)
 VESSEL = np.array([128.0, 38.0, 44.0])
 
@@ -122,54 +117,17 @@ def write_demo_data(folder: Path, train: int, test: int, seed: int = 0, nuclei: 
             mask.save(folder / split / "masks" / f"{name}.png")
 
 
-def frames(count: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield RGB frames of a camera that moves over a large drawn image, turns, and comes nearer and goes away again."""
-    rng = np.random.default_rng(seed)
-    width, height = VIDEO_SIZE
-    scene, _ = draw(rng, width * 3 // 2, height * 3 // 2)  # no frame reaches its edge
-    center = np.array(scene.size) / 2
-    for index in range(count):
-        phase = 2 * np.pi * index / (12 * RATE)
-        turn, zoom = 0.12 * np.sin(phase), 0.88 + 0.1 * np.sin(0.7 * phase)
-        matrix = zoom * np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        seen = center + 0.1 * np.array([width * np.sin(1.3 * phase), height * np.cos(1.7 * phase)])
-        corner = seen - matrix @ np.array(VIDEO_SIZE) / 2
-        rows = np.column_stack([matrix, corner]).ravel().tolist()
-        frame = scene.transform(VIDEO_SIZE, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)
-        grain = rng.normal(0, 2, (height, width, 1)).astype(np.float32)
-        yield (np.asarray(frame) + grain).clip(0, 255).astype(np.uint8)
-
-
-def write_video(path: Path, count: int, seed: int) -> None:
-    """Write frames as H.264; PyAV is not needed for images."""
-    try:
-        from unetv2_monai.core.video import VideoWriter
-    except ModuleNotFoundError as error:
-        raise InputError("--video takes PyAV, which is not installed here: pip install av.") from error
-    writer = VideoWriter(path, VIDEO_SIZE[::-1], Fraction(RATE), Fraction(1, RATE))
-    for index, image in enumerate(frames(count, seed)):
-        writer.add(image, index)
-    writer.close()
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("folder", type=Path, help="where to write train/ and test/, each with images/ and masks/")
     parser.add_argument("--train", type=int, default=240, help="images to train on (default: 240)")
     parser.add_argument("--test", type=int, default=24, help="images to test on (default: 24)")
-    parser.add_argument(
-        "--video", type=int, nargs="?", const=10 * RATE, default=0, metavar="FRAMES",
-        help="also write video.mp4, of so many frames (default: no video; without a number 250)",
-    )  # fmt: skip
     parser.add_argument("--nuclei", action="store_true", help="sections with tiny nuclei, 1024 x 768")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     arguments = parser.parse_args(argv)
 
     write_demo_data(arguments.folder, arguments.train, arguments.test, arguments.seed, arguments.nuclei)
     print(f"{arguments.train} + {arguments.test} images with masks in {arguments.folder}")
-    if arguments.video:
-        write_video(arguments.folder / "video.mp4", arguments.video, arguments.seed)
-        print(f"a video of {arguments.video} frames: {arguments.folder / 'video.mp4'}")
 
 
 if __name__ == "__main__":

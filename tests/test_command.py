@@ -77,7 +77,7 @@ def test_what_a_script_stands_for(line, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train DIR --with recomended", "--with recomended: there is no such file; there is bf16_cpu, "),
+        ("train DIR --with recomended", "--with recomended: there is no such file; there is calibrate, "),
         ("segment DIR --weights nose", "--weights nose: there is no such file. The shipped weights are polyps, "),
     ],
 )

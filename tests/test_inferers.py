@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetv2_monai import AutocastInferer, FlipInferer, SlabInferer, inferers
+from unetv2_monai import FlipInferer, SlabInferer
 
 from .support.workflow import refusal
 
@@ -55,38 +55,6 @@ def test_slabs_of_flipped_windows():
 def test_axes_that_images_do_not_have():
     message = refusal(FlipInferer(axes=[2]), torch.zeros(1, 1, 2, 2), lambda x: x)
     assert "along axes [2]: images of 2 dimensions have the axes [0, 1]." in message
-
-
-def test_reduced_precision_is_used_and_given_back():
-    torch.manual_seed(0)
-    layer, seen = torch.nn.Conv2d(3, 4, 3), []
-
-    def network(x):
-        out = layer(x)
-        seen.append(out.dtype)
-        return [out, out[:, :1]]
-
-    image = torch.rand(1, 3, 8, 8)
-    outputs = AutocastInferer("bfloat16")(image, network)
-    assert seen == [torch.bfloat16]
-    assert [out.dtype for out in outputs] == [torch.float32] * 2
-    assert torch.allclose(outputs[0], layer(image), atol=2e-2)
-    assert not torch.equal(outputs[0], layer(image))
-    assert AutocastInferer()(image, layer).dtype == torch.float32
-    assert AutocastInferer()(image, lambda x: layer(x).argmax(1).byte()).dtype == torch.uint8
-
-
-@pytest.mark.parametrize(
-    ("dtype", "has", "warnings"), [("bfloat16", False, 1), ("bfloat16", True, 0), ("float16", False, 0)]
-)
-def test_a_processor_without_bfloat16_is_warned_of(monkeypatch, caplog, dtype, has, warnings):
-    monkeypatch.setattr(inferers, "has_bfloat16", lambda: has)
-    inferer = AutocastInferer(dtype)
-    for _ in range(2):
-        inferer(torch.rand(1, 3, 8, 8), torch.nn.Identity())
-    assert [record.message for record in caplog.records].count(
-        "This processor has no bfloat16: it takes many times as long in it as in float32."
-    ) == warnings
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# The names of __init__.py, for type checkers and editors.
+# The names of the package, and where each is defined: __init__.py reads this file too.
 
 from .bfloat16 import fast_muon as fast_muon
 from .bundle.disk_cache import DiskCacheDataset as DiskCacheDataset
@@ -14,7 +14,6 @@ from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
 from .core.places import bundle_dir as bundle_dir
 from .data import CropLabeld as CropLabeld
-from .data import GrowingSized as GrowingSized
 from .data import LabelWriter as LabelWriter
 from .data import MultiScaleBatch as MultiScaleBatch
 from .data import OnImageGridd as OnImageGridd
@@ -33,7 +32,6 @@ from .handlers.network import ClipGradients as ClipGradients
 from .handlers.network import MovingAverage as MovingAverage
 from .handlers.runs import TrainingRun as TrainingRun
 from .handlers.score_table import ScoreTable as ScoreTable
-from .inferers import AutocastInferer as AutocastInferer
 from .inferers import Ensemble as Ensemble
 from .inferers import FlipInferer as FlipInferer
 from .inferers import FunctionNetwork as FunctionNetwork

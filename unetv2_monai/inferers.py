@@ -13,12 +13,10 @@ from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from torch import nn
 from torch.nn import functional as F
 
-from .bfloat16 import has_bfloat16
 from .core.description import refuse_other_bin
 from .core.errors import InputError
 
 __all__ = [
-    "AutocastInferer",
     "Ensemble",
     "FlipInferer",
     "FunctionNetwork",
@@ -75,9 +73,9 @@ class FlipInferer(Inferer):
         flips = list(chain.from_iterable(combinations(dims, count) for count in range(1, len(dims) + 1)))
 
         def mean(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            total = _to_float(network(x, *args, **kwargs))
+            total = network(x, *args, **kwargs).float()
             for flip in flips:
-                total = total + _to_float(network(x.flip(flip), *args, **kwargs)).flip(flip)
+                total = total + network(x.flip(flip), *args, **kwargs).float().flip(flip)
             return total / (1 + len(flips))
 
         return self.inferer(inputs, mean, *args, **kwargs)
@@ -142,37 +140,6 @@ class SlabInferer(SlidingWindowInferer):
         for place in self._places(slab, window):
             total[place] += one
         return total
-
-
-class AutocastInferer(Inferer):
-    """
-    Run the network in reduced precision, and return its outputs in float32. Integers such as classes are unchanged.
-
-    Args:
-        dtype: name of the torch dtype of convolutions and matrix products. Defaults to ``"bfloat16"``. If this is
-            slower on the CPU, a warning is logged.
-        inferer: passes images through the network. Defaults to :py:class:`PlainInferer`.
-    """
-
-    def __init__(self, dtype: str = "bfloat16", inferer: Inferer | None = None) -> None:
-        super().__init__()
-        self.dtype: torch.dtype = getattr(torch, dtype)
-        self.inferer = inferer or PlainInferer()
-        self.warned = False
-
-    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
-        """Pass images of shape (Batch, channels, ...) through a network that returns a tensor or a list of tensors."""
-        device = inputs.device.type
-        if not self.warned and device == "cpu" and self.dtype == torch.bfloat16 and not has_bfloat16():
-            logger.warning("This processor has no bfloat16: it takes many times as long in it as in float32.")
-            self.warned = True
-        with torch.autocast(device, self.dtype):
-            outputs = self.inferer(inputs, network, *args, **kwargs)
-        return [_to_float(out) for out in outputs] if isinstance(outputs, list | tuple) else _to_float(outputs)
-
-
-def _to_float(output: torch.Tensor) -> torch.Tensor:
-    return output.float() if output.is_floating_point() else output
 
 
 class FunctionNetwork(nn.Module):

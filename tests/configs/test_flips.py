@@ -83,7 +83,7 @@ def mean_of_flips(image: torch.Tensor, network: torch.nn.Module, axes: tuple[int
         ((VOLUMES, TTA), {"flip_axes": [0, 1, 2]}, (0, 1, 2)),
         ((VOLUMES, TTA, SLABS), {}, (0,)),
         ((VOLUMES, SLABS, TTA), {"flip_axes": None}, (0, 1, 2)),
-        ((VOLUMES, SLABS, BF16, TTA), {"autocast#dtype": "float32"}, (0,)),
+        ((VOLUMES, SLABS, BF16, TTA), {"reduced": "$@evaluated_network.eval()"}, (0,)),
     ],
 )
 def test_labels_of_flipped_volumes(names, options, axes, tmp_path):

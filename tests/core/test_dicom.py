@@ -101,7 +101,7 @@ FAULTS: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "a.dcm").write_bytes(b"damaged"), "^a: is no DICOM file that can be read"),
     (of_slices(0, 1, 2, ImageOrientationPatient=[0, 1, 0, 0, 0, 1]), r"^series_7: .* 2 sizes .* \(2 of 64 x 48 pixels"),
     (of_slices(4, 0, 1, 3), "4 slices are 2.5 mm apart, but 5 mm after .* 7.5 mm"),
-    (of_slices(0, 1, 1, 2), "1 of 4 slices are doubled, first at 7.5 mm"),
+    (of_slices(0, 1, 1, 2), "4 slices are 2.5 mm apart, but 0 mm after .* 7.5 mm"),
     (lambda folder: dicom.changed(dicom.draw_video(folder), NumberOfFrames=9), "its video ends after 5 of 9 frames"),
 ]
 

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-import subprocess
-import sys
 
 import pytest
 import torch
-from ignite.engine import Engine
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import MetaTensor
 
-from unetv2_monai import GrowingSized, RandLesionFreed
+from unetv2_monai import RandLesionFreed
 
-from ..conftest import ROOT
 from ..support.workflow import refusal
 
 SIZE, LESION = 96, (slice(None), slice(10, 26), slice(12, 28))
@@ -94,39 +90,6 @@ def test_what_is_refused():
     message = refusal(RandLesionFreed, ["image", "label"], crop=0.4, cover=0.2)
     assert message.endswith("shares, together at most 0.5, got 0.4 and 0.2.")
     volume = torch.zeros(1, 4, 4, 4)
-    for random in (transform(), GrowingSized(["image", "label"], [0.5])):
-        assert "is for images, not for volumes" in refusal(random, {"image": volume, "label": volume})
+    assert "is for images, not for volumes" in refusal(transform(), {"image": volume, "label": volume})
     normalised = sample() | {"image": sample()["image"].float() / 255}
     assert "got torch.float32. Normalise them after it." in refusal(transform(), normalised)
-
-
-def grown(epochs: int, workers: int) -> list[list[int]]:
-    """Heights and widths of image and label in each epoch. Of 0.75 * 64 pixels in width, 48 become 64."""
-    grow, seen = GrowingSized(["image", "label"], [0.5, 0.5, 0.75, 1.0]), []
-    data = Dataset([{"image": torch.rand(3, 128, 64), "label": torch.zeros(1, 128, 64)}], grow)
-    engine = Engine(lambda engine, batch: seen.append([*batch["image"].shape[2:], *batch["label"].shape[2:]]))
-    grow.attach(engine)
-    engine.run(DataLoader(data, num_workers=workers, persistent_workers=workers > 0), epochs)
-    return seen
-
-
-@pytest.mark.parametrize("sizes", [[64, 64, 96, 128], [64, 64, 64, 96, 128, 128], [64, 96, 128], [128]], ids=len)
-def test_images_grow(sizes):
-    assert grown(len(sizes), workers=0) == [2 * [size, 32 if size == 64 else 64] for size in sizes]
-
-
-def test_workers_that_stay_alive_get_the_new_sizes():
-    """In a process of its own: signals of ended workers crash one in which OpenVINO 2026.4.1 freed several models."""
-    code = f"from {__name__} import grown; print(grown(4, workers=1))"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert found.stdout.strip() == str(grown(4, workers=0))
-
-
-def test_a_small_image_by_hand():
-    """A third of the size: each row of the ramp is that in the middle of three; so is each pixel of the mask."""
-    out = GrowingSized(["image", "label"], [1 / 3])(sample())
-    expected = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    expected[:, 3:9, 4:9] = 1  # rows 10 to 25 have the middles 10, 13 ... 25, and columns 12 to 27 have 13 ... 25
-    assert torch.equal(out["label"], expected)
-    middles = 3 * torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 32) + 1
-    assert torch.equal(out["image"][0, 1:-1], middles[1:-1])

@@ -74,11 +74,6 @@ def test_another_section_counts_only_if_it_is_wanted(tmp_path):
     assert f"{tmp_path / 'test'}: can be read as images/ + masks/ and as images/ + labels/" in message
 
 
-def test_no_folder(tmp_path):
-    message = refusal(load_datalist, str(tmp_path / "nowhere"))
-    assert message.startswith(f"dataset_dir {tmp_path}/nowhere does not exist.\nExpected one of\n  DIR/")
-
-
 def test_pairs_that_are_left_to_train_on(tmp_path):
     draw_pairs(tmp_path, 1)
     assert "one pair only" in refusal(load_datalist, str(tmp_path))

@@ -88,7 +88,7 @@ def resumed(trained, options) -> dict:
 )
 def test_a_run_killed_many_times_ends_as_one_left_alone(names, kills, options, tmp_path):
     options |= {"max_epochs": 2 * kills, "check_data": False}
-    options |= {"image_size": 64, "growth": [0.5, 1]} if names else {}
+    options |= {"image_size": 64} if names else {}
     files, draw = [*TRAIN, *overlays(*names.split())], random.Random(kills)
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     process = start(files, {**options, "output_dir": alone}, tmp_path / "alone.log")

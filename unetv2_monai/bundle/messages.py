@@ -26,7 +26,6 @@ HINTS = {
     r"holds 1 channel, but the network takes 3\.": "If it is a volume, add recipes/volumes.yaml.",
     r"RandLesionFreed is for images": "Leave out options/lesion_free.yaml.",
     r"RandLesionFreed takes images of type uint8": "Add recipes/recommended.yaml before options/lesion_free.yaml.",
-    r"GrowingSized is for images": "Leave out recipes/recommended.yaml, or the growth in it.",
     r"MultiScaleBatch is for images": "Leave out options/multi_scale.yaml.",
     r"StructureLoss is for images": "Leave out options/loss_structure.yaml.",
     r"crop and cover must be shares": "They are lesion_free_crops and lesion_free_covers.",
@@ -36,7 +35,6 @@ HINTS = {
     r"for volumes, the network is for images": "Add recipes/volumes.yaml.",
     r"for images, the network is for volumes": "Leave out recipes/volumes.yaml.",
     r"holds weights of another network": "Set backbone, out_channels and --network_def#channels as in training.",
-    r"processor has no bfloat16": "Leave out options/bf16_cpu.yaml or options/inference_bf16.yaml.",
 }
 
 

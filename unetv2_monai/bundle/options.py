@@ -100,10 +100,12 @@ def check_keys(config: dict[str, Any], given: Collection[str] = ()) -> None:
     ``given`` names the options of the command line. Those of the bundle's own files may be unused.
     """
     for path, part in _components(config):
-        known = parameters_of(part)
-        for name in part if known is not None else ():
-            if name not in known and not re.fullmatch("_.*_", name):
-                raise without_effect(f"{path}#{name}", {f"{path}#{one}" for one in known}, given)
+        taken = parameters_of(part)
+        if taken is None:
+            continue
+        for name in sorted(part.keys() - taken):
+            if not re.fullmatch("_.*_", name):
+                raise without_effect(f"{path}#{name}", {f"{path}#{one}" for one in taken}, given)
     used, known = references(config), bundle_keys()
     named = {"#".join(path.split("#")[:2]) for path in given}
     for key, content in config.items():

@@ -280,14 +280,11 @@ def _step(name: str, origins: np.ndarray, normal: np.ndarray, thickness: float) 
         return normal * thickness
     count, heights = len(origins), origins @ normal
     gaps = np.diff(heights)
-    if len(doubled := np.flatnonzero(gaps < 1e-3)):
-        where = f"{len(doubled)} of {count} slices are doubled, first at {heights[doubled[0]]:g} mm"
-        raise BrokenFile(f"{name}: {where}. Keep one of each.")
     usual = float(np.median(gaps))
-    if len(wide := np.flatnonzero(np.abs(gaps - usual) > UNEVEN * usual)):
+    if len(wrong := np.flatnonzero((np.abs(gaps - usual) > UNEVEN * usual) | (gaps < 1e-3))):
         raise BrokenFile(
-            f"{name}: slices are missing, or unevenly spaced: {count} slices are {usual:g} mm apart, but "
-            f"{gaps[wide[0]]:g} mm after the one at {heights[wide[0]]:g} mm. Export the whole series."
+            f"{name}: slices are missing, doubled or unevenly spaced: {count} slices are {usual:g} mm apart, but "
+            f"{gaps[wrong[0]]:g} mm after the one at {heights[wrong[0]]:g} mm. Export the whole series, once."
         )
     line = np.linspace(origins[0], origins[-1], count)
     if (off := np.abs(origins - line).max()) > UNEVEN * usual:

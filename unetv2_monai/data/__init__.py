@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Find, check and augment the images and masks of a data set."""
 
-from .augmentation import GrowingSized, MultiScaleBatch, RandLesionFreed
+from .augmentation import MultiScaleBatch, RandLesionFreed
 from .datalist import load_datalist
 from .dicoms import PictureReader
 from .distillation import soft_items

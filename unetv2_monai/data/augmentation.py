@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Augmentation that MONAI lacks: images without a lesion, sizes that grow, batches of several sizes."""
+"""Augmentation that MONAI lacks: images without a lesion, and batches of several sizes."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
 from monai.config import KeysCollection
 from monai.engines import default_prepare_batch
-from monai.transforms import MapTransform, Randomizable, RandomizableTrait
+from monai.transforms import MapTransform, Randomizable
 from monai.utils import convert_to_dst_type
 from torch.nn import functional as F
 
@@ -125,44 +124,6 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
     if seam.any():
         patch = patch + (image - patch)[:, seam[0]].mean(1)[:, None, None]
     return image * (1 - weight) + patch * weight
-
-
-class GrowingSized(RandomizableTrait, MapTransform):
-    """
-    Resize images and masks to the size of the current epoch, so that training starts on small images, which is faster.
-
-    Factor i of ``growth`` has the i-th of equal parts of the epochs, counted from the last. Sizes are rounded to
-    multiples of 32, the encoder's largest stride. Attached to the trainer, it sets the size in each epoch.
-
-    Args:
-        keys: keys of the image (channels, height, width), resized bilinearly with antialiasing, and of the mask (1,
-            height, width), resized by the nearest pixel, in this order. A volume raises an InputError.
-        growth: factors of the images' size.
-    """
-
-    def __init__(self, keys: KeysCollection, growth: Sequence[float]) -> None:
-        super().__init__(keys)
-        self.growth = tuple(growth)
-        self.factor = torch.tensor(self.growth[-1]).share_memory_()  # with workers that run already
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.EPOCH_STARTED, self._grow)
-
-    def _grow(self, engine: Engine) -> None:
-        epoch, epochs = engine.state.epoch, engine.state.max_epochs or 1
-        self.factor.fill_(self.growth[-1 - (epochs - epoch) * len(self.growth) // epochs])
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        out = dict(data)
-        for key, mode in zip(self.keys, ("bilinear", "nearest-exact")):
-            value = torch.as_tensor(out[key])
-            if value.ndim != 3:
-                raise InputError("GrowingSized is for images, not for volumes.")
-            if self.factor != 1:
-                size = _scaled(value.shape[1:], self.factor.item())
-                resized = F.interpolate(value[None], size, mode=mode, antialias=mode == "bilinear")
-                out[key] = convert_to_dst_type(resized[0], out[key])[0]
-        return out
 
 
 def _scaled(shape: Sequence[int], factor: float) -> list[int]:

@@ -38,10 +38,15 @@ const order = new Order(state, { list, loader, opening });
 const saving = new Saving(state, { editor, tools, list, loader, opening });
 const display = new Display(state, { view, overlay, editor, tools, list, order });
 
+let refreshes = 0;
+
 async function refresh() {
+    const ticket = ++refreshes;
     const answer = await getState();
-    list.set(answer.images);
-    training.setLabelled(answer.labelled);
+    if (ticket === refreshes) {
+        list.set(answer.images); // an older answer could be of the time before the last change
+        training.setLabelled(answer.labelled);
+    }
     return answer;
 }
 

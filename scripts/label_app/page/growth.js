@@ -53,16 +53,21 @@ export class Grower {
     }
 
     /**
-     * Start a region at a pixel of the image. Null: the edges are not known yet.
+     * Start a region at a pixel. Null: it is outside of the image, or the edges are not known yet.
      *
      * @param {Point} start
      * @param {number} value that the region gets, 0 erases
+     * @param {number} of the class whose edges are followed
      * @returns {Growth|null}
      */
-    start(start, value) {
-        const ready = this.#ready?.image === this.#state.open.fingerprint ? this.#ready : null;
+    start(start, value, of) {
+        const { fingerprint, size } = this.#state.open;
+        const ready = this.#ready?.image === fingerprint && this.#ready.value === of ? this.#ready : null;
+        if (!size || start.x < 0 || start.y < 0 || start.x >= size.width || start.y >= size.height) {
+            return null;
+        }
         if (!ready) {
-            say("One moment: the edges of this image are being found.", "busy");
+            say("One moment: the edges of this image are being found.");
             return null;
         }
         return new Growth(this.#editor, ready.terrain, start, value);

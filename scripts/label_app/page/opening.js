@@ -170,8 +170,9 @@ export class Opening extends EventTarget {
         if (predicted && id !== null && list.state(id) === "new") {
             list.update(id, { state: "predicted" });
         }
+        this.#state.set({ version }); // which is kept with unsaved strokes
         this.#edit(mask, unsaved);
-        this.#state.set({ source, version, loading: false, foundNothing: predicted && mask.empty });
+        this.#state.set({ source, loading: false, foundNothing: predicted && mask.empty });
         this.dispatchEvent(new Event("shown"));
     }
 

@@ -199,7 +199,8 @@ export class Tools extends EventTarget {
      * @returns {Action|null}
      */
     #region(first) {
-        const growth = this.#grower.start(pixel(this.#view.toImage(placeOf(first))), this.#valueOf(first));
+        const start = pixel(this.#view.toImage(placeOf(first)));
+        const growth = this.#grower.start(start, this.#valueOf(first), this.value);
         let dragged = false;
         return (
             growth && {

@@ -78,8 +78,10 @@ class Page:
             raise AssertionError(f"never true: {condition} {arguments}; status: {status}") from error
 
     def until_state(self, state: str) -> None:
-        """Wait until the line about the image ends so: new, predicted, corrected or unsaved strokes."""
-        self.until(f"{SHOWN} && document.querySelector('#open_state').textContent.endsWith(arguments[0])", state)
+        """Wait for what is said of the image: unsaved strokes, or else new, predicted or corrected."""
+        said = "document.querySelector('#open_state').textContent.split(' · ')"
+        stated = f"{said}.find((part) => part === 'unsaved strokes') ?? {said}[1]"
+        self.until(f"{SHOWN} && ({stated}) === arguments[0]", state)
 
     @property
     def opened(self) -> str | None:

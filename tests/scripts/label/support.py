@@ -172,11 +172,11 @@ def serving(command: list[str], work_dir: Path, environment: dict[str, str] | No
         return None
 
     try:
-        yield Server(wait_for(address, 120), process.pid, work_dir, log)
+        yield Server(wait_for(address, 300), process.pid, work_dir, log)
         assert process.poll() is None, "the server did not live to the end"
     finally:
         process.send_signal(signal.SIGTERM)  # by process id, as a user stops it
-        process.wait(30)
+        process.wait(120)
 
 
 def label_server(work_dir: Path, *arguments: object) -> list[str]:
