@@ -20,6 +20,7 @@ from xml.etree.ElementTree import Element, SubElement
 import numpy as np
 from monai.utils import optional_import
 from PIL import Image, ImageDraw
+from scipy.ndimage import find_objects
 
 from unetv2_monai.core.files import encoded
 from unetv2_monai.core.listing import PICTURE_ENDINGS, stem
@@ -78,11 +79,9 @@ def place(part: np.ndarray, left: int, top: int, size: Size) -> np.ndarray:
 
 def parts_of(mask: np.ndarray, classes: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int, int, np.ndarray]]:
     """Yield each class of a mask: its name and pixels, first column and row, and the pixels from there to the last."""
-    for index in np.unique(mask[mask > 0]).tolist():
-        part = mask == index
-        rows, columns = (np.flatnonzero(part.any(axis)).tolist() for axis in (1, 0))
-        box = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        yield classes[index - 1], part, columns[0], rows[0], box
+    for index, box in enumerate(find_objects(mask), 1):
+        if box is not None:
+            yield classes[index - 1], mask == index, box[1].start, box[0].start, mask[box] == index
 
 
 def write_masks(classes: Sequence[str], items: Items) -> Files:

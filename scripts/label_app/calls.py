@@ -5,7 +5,6 @@ calls, and values outside the types and ranges that are stated here and in optio
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,11 +12,12 @@ from typing import Annotated, Any
 
 import options
 import torch
-from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Query, Request, Response, UploadFile
+from fastapi import APIRouter, BackgroundTasks, Depends, Form, HTTPException, Response, UploadFile
 from monailabel.endpoints import activelearning, batch_infer, datastore, infer, info, scoring, train
 from monailabel.interfaces.utils.app import app_instance
-from options import Flag, ImageId, Model, Tag, checked
-from uploads import name_of, received, renumber
+from options import ImageId, Model, Tag
+from pydantic import Json
+from uploads import received, renumber
 
 from unetv2_monai.core.listing import stem
 from unetv2_monai.data.checks import check_pair, image_size
@@ -31,21 +31,7 @@ async def in_turn() -> AsyncIterator[None]:
         yield
 
 
-def json_body(model: type[options.Options]) -> Any:
-    """Return a FastAPI parameter that holds the checked options of a JSON body."""
-
-    async def read(request: Request) -> dict[str, Any]:
-        body = await request.body()
-        if body and request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "The body is not declared as JSON: send Content-Type: application/json.")
-        return checked(model, body)
-
-    return Depends(read)
-
-
 router = APIRouter(dependencies=[Depends(in_turn, scope="function")])
-Params = Annotated[str, Form()]
-CheckSum = Annotated[str, Query(pattern="^((SHA256|SHA512|MD5):)?[0-9a-fA-F]{32,128}$")]
 
 router.get("/info")(info.app_info)
 router.get("/datastore")(datastore.datastore)
@@ -60,10 +46,10 @@ def post_infer(
     background: BackgroundTasks,
     image: ImageId = "",
     output: options.Output | None = None,
-    params: Params = "",
+    params: Annotated[Json[options.Infer], Form()] = options.Infer(),
     file: UploadFile | None = None,
 ) -> Any:
-    given = json.dumps(checked(options.Infer, params))
+    given = params.model_dump_json(exclude_unset=True, exclude_none=True)
     if file is None and not image:
         raise HTTPException(422, "There is neither an image's id nor a file in the part 'file'.")
     with received(file, app_instance().volumes) if file else nullcontext() as path:
@@ -73,55 +59,50 @@ def post_infer(
 
 
 @router.post("/activelearning/{strategy}")
-def post_next(strategy: options.Strategy, given: Annotated[dict, json_body(options.Options)]) -> Any:
-    return activelearning.sample(strategy, given)
+def post_next(strategy: options.Strategy, given: options.Options = options.Options()) -> Any:
+    return activelearning.sample(strategy, given.passed_on())
 
 
 @router.post("/train/{model}")
-def post_training(
-    model: Model, given: Annotated[dict, json_body(options.Train)], run_sync: Flag = False, enqueue: Flag = False
-) -> Any:
-    found = train.run_model(model, given, run_sync, enqueue)
+def post_training(model: Model, given: options.Train = options.Train(), run_sync: bool = False) -> Any:
+    found = train.run_model(model, given.passed_on(), run_sync)
     if not run_sync:
         app_instance().trainings.follow(found)
     return found
 
 
 @router.post("/scoring/{model}")
-def post_scoring(model: Model, given: Annotated[dict, json_body(options.Score)], run_sync: Flag = False) -> Any:
-    return scoring.run_method(model, given, run_sync)
+def post_scoring(model: Model, given: options.Score = options.Score(), run_sync: bool = False) -> Any:
+    return scoring.run_method(model, given.passed_on(), run_sync)
 
 
 @router.post("/batch/infer/{model}")
 def post_batch(
     model: Model,
-    given: Annotated[dict, json_body(options.BatchInfer)],
+    given: options.BatchInfer = options.BatchInfer(),
     images: options.Images = "all",
-    run_sync: Flag = False,
+    run_sync: bool = False,
 ) -> Any:
     if not torch.cuda.is_available():
-        given["multi_gpu"] = False  # MONAI Label 0.8.5 would divide by the number of GPUs
-    return batch_infer.run(model, images, given, run_sync)
+        given.multi_gpu = False  # MONAI Label 0.8.5 would divide by the number of GPUs
+    return batch_infer.run(model, images, given.passed_on(), run_sync)
 
 
 @router.put("/datastore")
 @router.put("/datastore/image")
-def put_image(file: UploadFile, image: str = "", params: Params = "") -> Any:
-    app, given = app_instance(), checked(options.Options, params)
+def put_image(
+    file: UploadFile, image: str = "", params: Annotated[Json[options.Options], Form()] = options.Options()
+) -> Any:
+    app = app_instance()
     with received(file, app.volumes) as path:
         image_size(str(path))  # decodes it
-        name = options.new_id(image or stem(Path(name_of(file))))
-        return {"image": app.datastore().add_image(name, str(path), given)}
+        name = options.new_id(image or stem(Path(file.filename or "")))
+        return {"image": app.datastore().add_image(name, str(path), params.passed_on())}
 
 
-@router.get("/datastore/image")
+@router.api_route("/datastore/image", methods=["GET", "HEAD"])
 def get_image(image: ImageId) -> Response:
     return datastore.download_image(image)
-
-
-@router.head("/datastore/image")
-def head_image(image: ImageId, check_sum: CheckSum | None = None) -> Any:
-    return datastore.download_image(image, True, check_sum)
 
 
 @router.get("/datastore/image/info")
@@ -140,8 +121,13 @@ def head_label(image: ImageId, tag: Tag) -> Any:
 
 
 @router.put("/datastore/label")
-def put_label(image: ImageId, label: UploadFile, tag: Tag = "final", params: Params = "") -> Any:
-    app, given = app_instance(), checked(options.LabelSaved, params)
+def put_label(
+    image: ImageId,
+    label: UploadFile,
+    tag: Tag = "final",
+    params: Annotated[Json[options.LabelSaved], Form()] = options.LabelSaved(),
+) -> Any:
+    app, given = app_instance(), params.passed_on()
     with received(label, app.volumes) as path:
         if app.volumes and given.get("label_info"):
             renumber(path, given["label_info"], app.task.labels)

@@ -51,8 +51,8 @@ class Guard:
             host = self.check_host(headers.getlist("host"))
             path = self.without_token(scope["path"])
             check_origin(headers, host, path, bool(self.token))
-            scope = {**scope, "path": path, "query_string": canonical(scope["query_string"])}
-            receive = receive if file else await whole(receive)
+            # an empty parameter means the same as a missing one
+            scope = {**scope, "path": path, "query_string": urlencode(parse_qsl(scope["query_string"])).encode()}
         except HTTPException as error:
             refusal = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
             await refusal(scope, receive, secured(send))
@@ -98,48 +98,23 @@ def check_origin(headers: Headers, host: str, path: str, token: bool) -> None:
         raise HTTPException(403, "Other web pages may not use this server.")
 
 
-def canonical(query: bytes) -> bytes:
-    """Return a query without empty parameters, which mean the same as missing ones."""
-    try:
-        pairs = parse_qsl(query.decode("ascii"), strict_parsing=bool(query), max_num_fields=16, errors="strict")
-    except ValueError:
-        raise HTTPException(400, "The query of the address cannot be read.") from None
-    if len(dict(pairs)) < len(pairs):
-        raise HTTPException(400, "The query of the address has a parameter twice.")
-    return urlencode(pairs).encode()
-
-
 def limited(receive: Receive, limit: int) -> Receive:
-    """Receive at most ``limit`` bytes. A longer body is read on for a while, so that the client gets the answer."""
+    """Receive at most ``limit`` bytes. A longer body is read to its end, so that the client gets the answer."""
     size = 0
 
     async def receive_limited() -> Message:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size <= limit:
-            return message
-        while message.get("more_body") and size < 2 * limit:
-            message = await receive()
-            size += len(message.get("body", b""))
-        sentence = (
-            f"What was sent is larger than {limit // 2**20} MiB; label_server.py --max_upload sets the limit for files."
-        )
-        raise HTTPException(413, sentence)
+        if size > limit:
+            while message.get("more_body"):
+                message = await receive()
+            raise HTTPException(
+                413, "What was sent is too large. For files, label_server.py --max_upload sets the limit."
+            )
+        return message
 
     return receive_limited
-
-
-async def whole(receive: Receive) -> Receive:
-    """Receive the whole body first, so that a slow client does not keep others waiting."""
-    messages: list[Message] = []
-    while not messages or messages[-1].get("more_body"):
-        messages.append(await receive())
-
-    async def receive_again() -> Message:
-        return messages.pop(0) if messages else await receive()
-
-    return receive_again
 
 
 def secured(send: Send) -> Send:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from display import png
 from fastapi import HTTPException
 from monai.transforms import AsDiscreted, Invertd, SaveImaged, SqueezeDimd
 from monailabel.config import settings
@@ -34,11 +33,11 @@ from monailabel.tasks.scoring.epistemic_v2 import EpistemicScoring
 from monailabel.tasks.train.bundle import BundleTrainTask
 from monailabel.transform.post import FindContoursd
 from monailabel.transform.writer import PolygonWriter
-from PIL import Image
 from store import ImageStore, Labelling, changed
 from training import Trainings
 
 from unetv2_monai import InputError
+from unetv2_monai.core.files import grey_png
 from unetv2_monai.core.listing import NIFTI_ENDINGS
 from unetv2_monai.data import LabelWriter
 from unetv2_monai.data.checks import check_each, check_pair
@@ -112,8 +111,8 @@ class InferTask(ParsedTask):
 
     def nifti(self, data) -> str:
         """Write a label with the header of its image, as ``run inference`` does; MONAI Label's own header differs."""
-        handle, path = tempfile.mkstemp(suffix=data["result_extension"])
-        os.close(handle)
+        with tempfile.NamedTemporaryFile(suffix=data["result_extension"], delete=False) as made:
+            path = made.name
         writer = LabelWriter(output_dtype=np.dtype(data["result_dtype"]))
         writer.set_data_array(data[self.key_pred][None])
         affine = data[f"{self.key_pred}_meta_dict"]["affine"]
@@ -152,10 +151,8 @@ class TrainTask(BundleTrainTask):
         if request.get("val_split", VAL_SPLIT) != VAL_SPLIT:
             return super()._partition_datalist(datalist, request, shuffle)
         held_out = {self.store.get_image_uri(image) for image in self.store.held_out()}
-        parts: tuple[list, list] = ([], [])
-        for item in datalist:
-            parts[item["image"] in held_out].append(item)
-        return parts
+        learnt = [item for item in datalist if item["image"] not in held_out]
+        return learnt, [item for item in datalist if item["image"] in held_out]
 
     def _update_overrides(self, overrides):
         overrides["overwrite"] = True  # each training replaces the one before
@@ -234,7 +231,7 @@ class LabelApp(MONAILabelApp):
             store, info = self.datastore(), self.prediction_of(image)
             if self.predicted(image):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
-            found = png(Image.fromarray(self.segmented(store.get_image_uri(image))))
+            found = grey_png(self.segmented(store.get_image_uri(image)))
             with suppress(InputError):  # on a full disk it is shown, but not kept
                 store.save_version(image, found, ".png", "original", info)
             return found
@@ -244,7 +241,7 @@ class LabelApp(MONAILabelApp):
         with self.turn():
             found = self.computed(self.datastore().get_image_uri(image))["prob"]
         channel = np.asarray(found.cpu())[value if len(found) > 1 else 0]
-        return png(Image.fromarray((255 * channel.T).round().astype(np.uint8)))
+        return grey_png((255 * channel.T).round().astype(np.uint8))
 
     @contextmanager
     def turn(self) -> Iterator[None]:

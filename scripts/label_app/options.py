@@ -4,29 +4,27 @@ Types of the values in requests. Some of these values become parts of a config, 
 has a type and a range. Only ids of images are free strings, since they are names of the user's files.
 """
 
-import json
 import re
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException
-from fastapi.exceptions import RequestValidationError
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import device_list
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 NEW_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,127}")
 
 
-def known_model(name: str) -> str:
-    if name != (model := app_instance().model):
-        raise HTTPException(404, f"No model '{printable(name)}'. There is: {model}.")
-    return name
+def among(kind: str, choices: Callable[[], Collection[Any]]) -> AfterValidator:
+    """Return a validator that answers 404 to a value which is not among the choices at that time."""
 
+    def check(value: Any) -> Any:
+        if value not in (known := choices()):
+            raise HTTPException(404, f"No {kind} {str(value)[:60]!r}. There is: {', '.join(map(str, known))[:200]}.")
+        return value
 
-def known_image(name: str) -> str:
-    if name not in app_instance().datastore().list_images():
-        raise HTTPException(404, f"No image '{printable(name)}'. GET /datastore/?output=all lists all of them.")
-    return name
+    return AfterValidator(check)
 
 
 def new_id(name: str) -> str:
@@ -45,28 +43,16 @@ def known_device(name: str) -> str:
     return name
 
 
-def known_class(value: int) -> int:
-    if value not in (known := app_instance().task.labels.values()):
-        raise HTTPException(404, f"No class {value}. There is: {', '.join(map(str, sorted(known)))}.")
-    return value
-
-
 def plain(text: str) -> str:
     if re.search(r"[$@%]|_target_", text):
         raise ValueError("$, @, % and _target_ have a meaning in configs, and are not accepted")
     return text
 
 
-def from_text(value: Any) -> Any:
-    """Convert the texts "true" and "false" to bool. Queries and some clients send them."""
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
-
-
-Model = Annotated[str, AfterValidator(known_model)]
-ImageId = Annotated[str, AfterValidator(known_image)]
-ClassValue = Annotated[int, Field(ge=1, le=255), AfterValidator(known_class)]
+Model = Annotated[str, among("model", lambda: [app_instance().model])]
+ImageId = Annotated[str, among("image", lambda: app_instance().datastore().list_images())]
+ClassValue = Annotated[int, among("class", lambda: app_instance().task.labels.values())]
 Device = Annotated[str, AfterValidator(known_device)]
-Flag = Annotated[bool, Field(strict=True), BeforeValidator(from_text)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Workers = Annotated[int, Field(strict=True, ge=0, le=64)]
@@ -84,6 +70,10 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
     client_id: Annotated[str, Field(pattern="^[A-Za-z0-9._ -]{0,128}$")] | None = None
 
+    def passed_on(self) -> dict[str, Any]:
+        """Return the options that the client has set, for MONAI Label."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
 
 class Computing(Options):
     """Options of calls that compute. A list stands for its first entry: clients send back the choices of ``/info/``."""
@@ -99,7 +89,7 @@ class Computing(Options):
 class Background(Computing):
     """Options of calls that compute in a process of their own."""
 
-    multi_gpu: Flag = True
+    multi_gpu: bool = True
     gpus: Annotated[str, Field(pattern=r"^(all|\d{1,2}(,\d{1,2}){0,15})$")] | None = None
     logging: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
@@ -109,8 +99,8 @@ class Infer(Computing):
     output: Output = "image"
     result_extension: Literal[".png", ".nii.gz", ".nii", ".nrrd"] = ".png"
     result_dtype: Literal["uint8", "uint16", "int16", "float32"] = "uint8"
-    result_compress: Flag = False
-    save_label: Flag = False
+    result_compress: bool = False
+    save_label: bool = False
     label_tag: Literal["original"] = "original"
 
 
@@ -119,7 +109,7 @@ class Train(Background):
 
     max_epochs: Epochs = 50
     val_split: Annotated[float, Field(strict=True, ge=0, le=0.9, allow_inf_nan=False)] = 0.2
-    pretrained: Flag = True
+    pretrained: bool = True
     model_filename: SavedWeights = ""
     run_id: Annotated[Literal["run", ""], Field(exclude=True)] = ""
     tracking: Annotated[Literal["None", ""], Field(exclude=True)] = ""
@@ -157,29 +147,3 @@ class Next(Options):
 
 class NewTraining(Options):
     max_epochs: Epochs = 25  # as good as 50 at 0.0003, in half of the time: docs/results
-
-
-def checked(model: type[BaseModel], text: str | bytes) -> dict[str, Any]:
-    """
-    Return the options in a JSON text that are passed on; an empty text has none. Raises HTTPException (400) for invalid
-    JSON, a repeated key or deep nesting, and RequestValidationError for what the model refuses.
-    """
-    try:
-        given = json.loads(text or "{}", object_pairs_hook=unique_keys)
-    except (ValueError, RecursionError):
-        raise HTTPException(400, "The options are no JSON, or have a key twice.") from None
-    try:
-        return model.model_validate(given).model_dump(exclude_unset=True, exclude_none=True)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from None
-
-
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def printable(text: str) -> str:
-    """Return a request's text for use in a message: shortened, and without unprintable characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:60]) + "..." * (len(text) > 60)

@@ -3,32 +3,36 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
-from calls import json_body
-from display import displayed, png
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
 from options import ClassValue, ImageId, NewTraining, Next, Version
-from PIL import Image
+from PIL import ExifTags, Image
 from store import changed
-from uploads import check_png
+from uploads import received
 
-from unetv2_monai import to_mask
-from unetv2_monai.data.checks import image_size
+from unetv2_monai import to_rgb
+from unetv2_monai.core.files import encoded, grey_png
+from unetv2_monai.data.checks import check_pair, read_mask
 
 FOLDER = Path(__file__).parent / "page"
-PAGE_EPOCHS = NewTraining().max_epochs
 # the first colours stand out from mucosa and skin
 COLORS = ("#00e5ff", "#7dff3c", "#e45cff", "#ffe600", "#4d7dff", "#ff7b1c", "#00c08b", "#ff4040")
-UPRIGHT = (None, 1)  # EXIF orientations
-ORIENTATION = 0x0112
 OTHERWISE_SHOWN = {"icc_profile", "gamma", "transparency", "chromaticity"}  # metadata that browsers apply
 
+
+def refuse_volumes() -> None:
+    if app_instance().volumes:
+        raise HTTPException(422, "The page shows images of two dimensions. Use 3D Slicer for volumes.")
+
+
 router = APIRouter()
+of_images = APIRouter(dependencies=[Depends(refuse_volumes)])
 
 
 @router.get("/")
@@ -53,7 +57,7 @@ def state() -> dict[str, Any]:
         "images": images,
         "labelled": len(store.get_labeled_images()),
         "training": app.trainings.state(),
-        "max_epochs": PAGE_EPOCHS,
+        "max_epochs": NewTraining().max_epochs,
         "volumes": app.volumes,
         "withdraws": store.withdrawn is not None,
     }
@@ -63,19 +67,28 @@ def uncertainty(entry: dict[str, Any]) -> float | None:
     return entry["image"]["info"].get("epistemic_entropy")
 
 
-@router.get("/page/image")
+@of_images.get("/page/image")
 def image(id: ImageId) -> Response:
     """Return the file itself if every browser shows it as the bundle reads it, else a PNG for display."""
-    path = Path(path_of(id))
+    path = Path(app_instance().datastore().get_image_uri(id))
     headers = {"image-version": changed(str(path))}  # read before the file, as that of a label
     with decoding(path), Image.open(path) as opened:
         opened.load()
-        plain = opened.mode in ("RGB", "L") and opened.getexif().get(ORIENTATION) in UPRIGHT
+        plain = opened.mode in ("RGB", "L") and opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
         if plain and opened.format in ("PNG", "JPEG") and not OTHERWISE_SHOWN & opened.info.keys():
             return Response(path.read_bytes(), headers=headers, media_type=f"image/{opened.format.lower()}")
         found, note = displayed(opened)
         headers |= {"page-note": note} if note else {}
-        return Response(png(found, compress_level=0), headers=headers, media_type="image/png")  # packing is slower
+        content = encoded(found, "PNG", compress_level=0)  # packing is slower
+        return Response(content, headers=headers, media_type="image/png")
+
+
+def displayed(image: Image.Image) -> tuple[Image.Image, str]:
+    """Return an image in RGB as the network gets it, and an ASCII sentence about its window, or no text."""
+    seen = to_rgb(image)
+    if window := seen.info.get("window"):
+        return seen, "Grey values {:g} to {:g} are shown from black to white, to the network too.".format(*window)
+    return seen, ""
 
 
 @contextmanager
@@ -87,27 +100,25 @@ def decoding(path: Path) -> Iterator[None]:
         raise HTTPException(422, f"'{path.name}' cannot be read: {str(error).splitlines()[0]}") from error
 
 
-@router.get("/page/prediction")
+@of_images.get("/page/prediction")
 def prediction(id: ImageId) -> Response:
-    path_of(id)
     return Response(app_instance().prediction(id), media_type="image/png")
 
 
-@router.get("/page/probability")
+@of_images.get("/page/probability")
 def probability(id: ImageId, value: ClassValue = 1) -> Response:
-    path_of(id)
     return Response(app_instance().probability(id, value), media_type="image/png")
 
 
-@router.get("/page/label")
+@of_images.get("/page/label")
 def get_label(id: ImageId) -> Response:
     store = app_instance().datastore()
     version = store.version(id)  # read before the file: an outdated version makes saving fail, a too new one would not
     if version == "none":
         raise HTTPException(404, "There is no label of this image yet.")
     path = Path(store.get_label_uri(id, "final"))
-    with decoding(path), Image.open(path) as opened:
-        label = png(to_mask(opened, app_instance().out_channels))
+    with decoding(path):
+        label = grey_png(read_mask([str(path)], {"out_channels": app_instance().out_channels}))
     return Response(label, headers={"label-version": version}, media_type="image/png")
 
 
@@ -117,57 +128,47 @@ async def png_body(request: Request) -> bytes:
     return await request.body()
 
 
-@router.put("/page/label")
+@of_images.put("/page/label")
 def put_label(
     id: ImageId, body: Annotated[bytes, Depends(png_body)], replaces: Version = "", drawn_on: Version = ""
 ) -> dict[str, Any]:
     """Save a label; refuse it if the stored label (409) or the image's file (412) is not the version that is named."""
-    app, path = app_instance(), path_of(id)
+    app = app_instance()
     store = app.datastore()
     store.refuse_replaced(id, drawn_on)
-    label = check_png(body, image_size(path), len(app.task.labels))
-    version = store.save_version(id, png(label), ".png", "final", {"from": "page"}, replaces, drawn_on)
+    with received(UploadFile(BytesIO(body), filename="mask.png"), app.volumes) as label:
+        check_pair({"image": store.get_image_uri(id), "label": str(label)}, app.out_channels)
+    version = store.save_version(id, body, ".png", "final", {"from": "page"}, replaces, drawn_on)
     return {"id": id, "state": "corrected", "version": version, "labelled": len(store.get_labeled_images())}
 
 
-@router.delete("/page/label")
+@of_images.delete("/page/label")
 def withdraw_label(id: ImageId) -> dict[str, Any]:
     store = app_instance().datastore()
     moved = store.withdraw(id)
     return {"id": id, "file": f"{moved.parent.name}/{moved.name}", "labelled": len(store.get_labeled_images())}
 
 
-@router.post("/page/next")
-def next_image(given: Annotated[dict, json_body(Next)]) -> dict[str, str | None]:
+@of_images.post("/page/next")
+def next_image(given: Next = Next()) -> dict[str, str | None]:
     """Return the most uncertain image without a label, or the first one if none has an uncertainty."""
-    objects, skipped = app_instance().datastore().json()["objects"], {*given.get("skip", ())}
+    objects, skipped = app_instance().datastore().json()["objects"], {*given.skip}
     left = sorted(name for name, entry in objects.items() if "final" not in entry["labels"] and name not in skipped)
     return {"id": max(left, key=lambda name: uncertainty(objects[name]) or 0.0, default=None)}
 
 
-@router.get("/page/train")
+@of_images.get("/page/train")
 def training() -> dict[str, Any]:
     return app_instance().trainings.state()
 
 
-@router.post("/page/train", status_code=202)
-def train(given: Annotated[dict, json_body(NewTraining)]) -> dict[str, Any]:
-    refuse_volumes()
-    app_instance().trainings.start(given.get("max_epochs", PAGE_EPOCHS))
+@of_images.post("/page/train", status_code=202)
+def train(given: NewTraining = NewTraining()) -> dict[str, Any]:
+    app_instance().trainings.start(given.max_epochs)
     return training()
 
 
-@router.delete("/page/train")
+@of_images.delete("/page/train")
 def stop() -> dict[str, Any]:
     app_instance().trainings.stop()
     return training()
-
-
-def path_of(image: str) -> str:
-    refuse_volumes()
-    return app_instance().datastore().get_image_uri(image)
-
-
-def refuse_volumes() -> None:
-    if app_instance().volumes:
-        raise HTTPException(422, "The page shows images of two dimensions. Use 3D Slicer for volumes.")

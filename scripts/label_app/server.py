@@ -14,15 +14,8 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from guard import MAX_TEXT, Guard
 from monailabel.interfaces.utils.app import app_instance
-from options import printable
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from unetv2_monai import InputError
-
-SENTENCES = {
-    "Not Found": "This server has no such address, or it is closed: docs/how-to/label.md lists the open ones.",
-    "Method Not Allowed": "This address does not answer this method: docs/how-to/label.md lists the open ones.",
-}
 
 
 @asynccontextmanager
@@ -38,19 +31,14 @@ def refuse_unknown(request: Request) -> None:
     known = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in known:
-            raise HTTPException(422, f"No parameter '{printable(name)}'. There is: {', '.join(known) or 'none'}.")
-
-
-async def refused(_: Request, error: AnyHTTPException) -> JSONResponse:
-    sentence = SENTENCES.get(error.detail, error.detail)
-    return JSONResponse({"detail": sentence}, error.status_code, error.headers)
+            raise HTTPException(422, f"No parameter {name[:60]!r}. There is: {', '.join(known) or 'none'}.")
 
 
 async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """Return the first value that is refused, and why."""
+    """Return where the first refused value is, such as 'body max_epochs', and why."""
     first = error.errors()[0]
-    name = printable(" ".join(str(part) for part in first["loc"] if part not in ("query", "body", "path")) or "body")
-    sentence = f"No option '{name}'" if first["type"] == "extra_forbidden" else f"'{name}': {first['msg']}"
+    name = " ".join(map(str, first["loc"]))[:60]
+    sentence = f"No option {name!r}" if first["type"] == "extra_forbidden" else f"{name!r}: {first['msg']}"
     return JSONResponse({"detail": f"{sentence}."}, 422)
 
 
@@ -72,11 +60,11 @@ calls_of_both = FastAPI(
     lifespan=lifespan,
     dependencies=[Depends(refuse_unknown)],
     form_limits={"max_files": 1, "max_fields": 1, "max_part_size": MAX_TEXT},
-    exception_handlers={AnyHTTPException: refused, RequestValidationError: invalid, Exception: failed}
-    | dict.fromkeys([InputError, OSError], unusable),
+    exception_handlers={RequestValidationError: invalid, InputError: unusable, OSError: unusable, Exception: failed},
 )
 calls_of_both.include_router(calls.router)
 calls_of_both.include_router(page_calls.router)
+calls_of_both.include_router(page_calls.of_images)
 calls_of_both.mount("/page", StaticFiles(directory=page_calls.FOLDER))
 app = Guard(
     calls_of_both,

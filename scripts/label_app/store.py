@@ -204,7 +204,7 @@ class ImageStore(LocalDatastore):
             with self._listing():
                 write_atomic(target, content)
                 if tag == "final":
-                    self._move_others(target)
+                    self._move_away(image_id, kept=target.name)
             version = self.version(image_id)
         return version
 
@@ -215,26 +215,24 @@ class ImageStore(LocalDatastore):
         with self._changing() as images:
             if (label := images[image_id].labels.pop("final", None)) is None:
                 raise HTTPException(404, "There is no label of this image.")
-            path = Path(self._datastore.label_path("final"), image_id + label.ext)
             with self._listing():
-                self._move_others(path)
-                moved = self._move_away(path)
+                moved = self._move_away(image_id)
+        return moved[image_id + label.ext]
+
+    def _move_away(self, image_id: str, kept: str = "") -> dict[str, Path]:
+        """
+        Move an image's labels to the folder of withdrawn labels, except the file ``kept``: one of another ending would
+        be the label at a later start. Returns the new path of each.
+        """
+        folder, moved = Path(self._datastore.label_path("final")), dict[str, Path]()
+        if self.withdrawn is None:
+            return moved
+        for name in self._list_files(str(folder), self._extensions):
+            found, ending = self._to_id(name)
+            if found == image_id and name != kept:
+                moved[name] = self.withdrawn / f"{image_id}.{time.time_ns()}{ending}"
+                os.replace(folder / name, moved[name])  # a link is moved, not followed
         return moved
-
-    def _move_others(self, label: Path) -> None:
-        """Move away files of the same id with other endings: one of them would be the label at a later start."""
-        image_id = self._to_id(label.name)[0]
-        for name in self._list_files(str(label.parent), self._extensions) if self.withdrawn else []:
-            if name != label.name and self._to_id(name)[0] == image_id:
-                self._move_away(label.parent / name)
-
-    def _move_away(self, label: Path) -> Path:
-        """Move a label to the folder of withdrawn labels. Returns its new path."""
-        assert self.withdrawn is not None
-        image_id, ending = self._to_id(label.name)
-        target = self.withdrawn / f"{image_id}.{time.time_ns()}{ending}"
-        os.replace(label, target)  # a link is moved, not followed
-        return target
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         with self._changing() as images:

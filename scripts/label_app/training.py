@@ -14,14 +14,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
-from PIL import Image
 from store import changed
 
-from unetv2_monai import to_mask
 from unetv2_monai.core.files import atomic
+from unetv2_monai.data.checks import read_mask
 from unetv2_monai.metrics import mask_dice
 
 logger = logging.getLogger(__name__)
@@ -94,7 +92,7 @@ class Trainings:
             if held_out == len(labelled):
                 raise HTTPException(409, "All labels are held out: correct and save another image first.")
             self.current, self.stopping = Training("running", max_epochs=max_epochs, held_out=held_out), False
-        self._in_background(self._train)
+        threading.Thread(target=self._guarded, args=(self._train,), daemon=True).start()
 
     def stop(self) -> None:
         self.stopping = True
@@ -113,9 +111,6 @@ class Trainings:
                 self.task, self.stopping = task, False
             self._follow(task)
 
-        self._in_background(step)
-
-    def _in_background(self, step: Callable[[], None]) -> None:
         threading.Thread(target=self._guarded, args=(step,), daemon=True).start()
 
     def _guarded(self, step: Callable[[], None]) -> None:
@@ -205,8 +200,7 @@ class Trainings:
         store, scores = self.app.datastore(), {}
         for image in [] if self.app.volumes else images:
             version = store.version(image)  # before the file is read
-            with Image.open(store.get_label_uri(image, "final")) as opened:
-                label = np.asarray(to_mask(opened, self.app.out_channels))
+            label = read_mask([store.get_label_uri(image, "final")], {"out_channels": self.app.out_channels})
             prediction, classes = self.app.segmented(store.get_image_uri(image)), self.app.task.labels.values()
             # a class that neither mask holds counts 1
             scores[image, version] = fmean(mask_dice(prediction == value, label == value) for value in classes)

@@ -5,14 +5,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from fastapi import HTTPException, UploadFile
-from options import printable
 from PIL import Image
 
 from unetv2_monai import InputError
@@ -22,43 +20,38 @@ from unetv2_monai.data.volumes import read_volume
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM")  # not EPS: it starts a program
 
 
-def name_of(file: UploadFile) -> str:
-    """Return the name that the client gave the file, without its folder."""
-    return Path((file.filename or "").replace("\\", "/")).name
-
-
 @contextmanager
 def received(file: UploadFile, volumes: bool) -> Iterator[Path]:
     """
     Keep the file under a plain name in the server's temporary folder while the context lasts. Raises HTTPException if
-    ending or header are not those of a volume (or image), and for an InputError within the context.
+    ending or header are not those of a volume (or image), and for an InputError within the context that names the path.
     """
-    name, known = name_of(file), NIFTI_ENDINGS if volumes else PICTURE_ENDINGS
+    name, known = Path(file.filename or "").name, NIFTI_ENDINGS if volumes else PICTURE_ENDINGS
     ending = next((ending for ending in known if name.lower().endswith(ending)), None)
     if ending is None:
-        raise HTTPException(415, f"'{printable(name)}' has none of the endings {', '.join(known)}.")
+        raise HTTPException(415, f"{name[:60]!r} has none of the endings {', '.join(known)}.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"upload{ending}"
         with path.open("wb") as opened:
             shutil.copyfileobj(file.file, opened)
         try:
-            if not path.stat().st_size:
-                raise InputError("it is empty")
             if not volumes:
                 refuse_other_formats(path)
             yield path
         except InputError as error:
+            if str(path) not in str(error):  # of another file, such as a full disk
+                raise
             reason = str(error).removeprefix(f"{path}: ").replace(str(path), "it").splitlines()[0].rstrip(".")
-            raise HTTPException(422, f"'{printable(name)}' cannot be used: {reason}.") from None
+            raise HTTPException(422, f"{name[:60]!r} cannot be used: {reason}.") from None
 
 
 def refuse_other_formats(path: Path) -> None:
     try:
         Image.open(path, formats=FORMATS).close()
     except Image.DecompressionBombError:
-        raise InputError("it has too many pixels") from None
+        raise InputError(f"{path}: it has too many pixels") from None
     except (OSError, SyntaxError, ValueError):
-        raise InputError("it is no image in PNG, JPEG, BMP, TIFF, WebP, GIF, JPEG 2000 or PPM") from None
+        raise InputError(f"{path}: it is no image in {', '.join(FORMATS)}") from None
 
 
 def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> None:
@@ -76,33 +69,12 @@ def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping
     label = np.zeros(values.shape, np.uint8)
     for value in np.unique(values[values != 0]).tolist():
         if value not in names:
-            raise InputError(f"it holds the value {value:g}, which no segment has")
+            raise InputError(f"{path}: it holds the value {value:g}, which no segment has")
         if names[value].lower() not in classes:
-            raise InputError(f"the segment '{printable(names[value])}' is no class. There is: {', '.join(classes)}")
+            raise InputError(f"{path}: the segment {names[value]!r} is no class. There is: {', '.join(classes)}")
         label[values == value] = classes[names[value].lower()]
     if (label != values).any():
         opened: Any = nibabel.load(path)
         written = nibabel.Nifti1Image(label, opened.affine, opened.header)
         written.set_data_dtype(np.uint8)
         nibabel.save(written, path)
-
-
-def check_png(content: bytes, size: tuple[int, ...], classes: int) -> Image.Image:
-    """
-    Decode a label of the page, to mode L. It must be a PNG of the image's size, with class indices in its only or its
-    red channel. Raises HTTPException for anything else.
-    """
-    try:
-        with Image.open(BytesIO(content), formats=("PNG",)) as opened:
-            if opened.size != size:
-                by, image_by = (" x ".join(map(str, each)) for each in (opened.size, size))
-                raise HTTPException(422, f"The label is {by}, but its image is {image_by}.")
-            if opened.mode not in ("L", "RGB", "RGBA"):
-                raise HTTPException(422, f"The label has the mode {opened.mode}, not L, RGB or RGBA.")
-            label = opened.getchannel(0)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        raise HTTPException(415, "The label is no PNG.") from None
-    highest = int(np.asarray(label).max())
-    if highest > classes:
-        raise HTTPException(422, f"The label holds the value {highest}, but the classes are 0 to {classes}.")
-    return label

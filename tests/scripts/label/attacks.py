@@ -39,7 +39,6 @@ def refused(answer: tuple[int, bytes], *statuses: int) -> str:
     assert not statuses or status in statuses, (status, body)
     sentence = json.loads(body)["detail"]
     assert isinstance(sentence, str)
-    assert sentence.endswith("."), sentence
     return sentence
 
 

@@ -2,6 +2,7 @@
 """The app without a server or a network: the folder of images and labels, and which weights a training keeps."""
 
 import errno
+import io
 import json
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from .attacks import listing
 from .support import app_module, png
 
 pytest.importorskip("monailabel")
+UploadFile = pytest.importorskip("fastapi").UploadFile
 PATTERNS = ["*.png", "*.jpg", "*.tif", "*.nii", "*.nii.gz"]
 
 
@@ -120,6 +122,21 @@ def test_what_a_full_disk_refuses_is_not_done(opened, tmp_path, monkeypatch):
             changes.pop(0)
     assert refused == [3, 3, 3, 2, 1, 1]
     assert (store.get_labeled_images(), len(store.list_images())) == (["case"], 3)
+
+
+def test_a_full_disk_is_not_the_fault_of_an_upload(monkeypatch):
+    """The server answers 507 to the first, as it is; the second becomes 422 with the client's name of the file."""
+    uploads = app_module("uploads", monkeypatch)
+    for error, message in (
+        (
+            InputError("labels/case.png cannot be written (No space left on device)"),
+            "^labels/case.png cannot be written",
+        ),
+        (None, "^422: 'mine.png' cannot be used: it is no image in PNG"),
+    ):
+        file = UploadFile(io.BytesIO(png([[1]]) if error else b"text"), filename="mine.png")
+        with pytest.raises(Exception, match=message), uploads.received(file, volumes=False):
+            raise error
 
 
 def test_images_that_are_links(opened, tmp_path):

@@ -7,10 +7,12 @@ from PIL import Image
 
 from .support import app_module
 
+pytest.importorskip("monailabel")
+
 
 @pytest.fixture
 def displayed(monkeypatch):
-    return app_module("display", monkeypatch).displayed
+    return app_module("page_calls", monkeypatch).displayed
 
 
 @pytest.mark.parametrize(

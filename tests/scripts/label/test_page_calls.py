@@ -119,7 +119,7 @@ def test_predictions_are_those_of_infer_and_kept(server, name):
     assert len(np.unique(chance)) > 20
     clear = abs(chance - 127.5) > 1  # of 255; the threshold is 0.5
     np.testing.assert_array_equal(chance[clear] > 127, mask[clear] > 0)
-    assert refusal(server.call("GET", f"/page/probability?id={name}&value=2")) == (404, "No class 2. There is: 1.")
+    assert refusal(server.call("GET", f"/page/probability?id={name}&value=2")) == (404, "No class '2'. There is: 1.")
 
 
 def test_labels_come_back_as_they_were_sent(server):
@@ -132,8 +132,7 @@ def test_labels_come_back_as_they_were_sent(server):
     assert answer == {"id": "case_0", "state": "corrected", "labelled": labelled + 1}
     np.testing.assert_array_equal(server.saved("case_0"), mask)
     np.testing.assert_array_equal(pixels(server.get("/page/label", "case_0")), mask)
-    canvas = np.stack([1 - mask, mask, mask, np.full_like(mask, 255)], axis=-1)  # the red one counts
-    assert server.put_label("case_0", canvas)["labelled"] == labelled + 1
+    assert server.put_label("case_0", 1 - mask)["labelled"] == labelled + 1
     np.testing.assert_array_equal(pixels(server.get("/page/label", "case_0")), 1 - mask)
     turned = rng.integers(0, 2, (90, 60))  # of the upright size
     server.put_label("turned", turned)
