@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from common.command import new_parser, run
 from common.facts import Facts, add_data_options, gather, reading_of
 from common.pages import render, thumbnail_uri
@@ -46,32 +47,8 @@ DUPLICATES = (
 MOST_NAMED = 3  # images of a split in a group of duplicates
 MOST_SHOWN = 12  # thumbnails of a finding, and of a split
 MOST_PRINTED = 10  # entries of an error
-ERRORS = {
-    "refused": "training refuses these files",
-    "same image in two splits": "scores on one of the splits are not honest",
-    "several numbers of channels": "training takes one, as in_channels states",
-}
-WARNINGS = {
-    "nearly the same image in two splits": "frames of one video, or one patient? Scores may flatter",
-    "same image twice in a split": "it counts twice",
-    "nearly the same image twice in a split": "frames of one video, or resized copies",
-    "class that never occurs": "it cannot be learned or scored: labels are missing, or --out_channels is wrong",
-    "masks cover most of most images": "inside and outside exchanged?",
-    "hardly any contrast": "the images are nearly of one colour",
-    "grey values with a window": "percentiles 0.5 and 99.5 of each image become black and white",
-    "image that its EXIF turns": "look whether its mask is turned, too",
-    "wide dark border": "frames of an endoscope? options/endoscopy.yaml crops them, as drawn",
-    "mask on the dark border": "options/endoscopy.yaml would cut it",
-    "empty mask": "right for images without a lesion, a mistake otherwise",
-    "tiny lesion": f"less than {TINY:.1%} of the image; lost when images are resized",
-    "mask covers the image": "inside and outside exchanged?",
-    "several colour modes": "all are converted to RGB",
-    "several orientations": "all are turned to RAS",
-    "several spacings": "set --spacing of recipes/volumes.yaml, for example to the median above",
-}
-MEANINGS = {kind: f"error: {text}" for kind, text in ERRORS.items()}
-MEANINGS |= {kind: f"warning: {text}" for kind, text in WARNINGS.items()}
-
+MEANINGS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+ERRORS = {kind for kind, meaning in MEANINGS.items() if meaning.startswith("error")}
 
 Entry = tuple[list[str], list[Facts]]
 """An entry of a finding: the texts of its line, and the pairs to show with it."""
@@ -232,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if more := len(some[MOST_PRINTED:]):
                 print(f"  and {more} more, in the report")
     print(f"report: {arguments.output_dir / 'report.html'}")
-    if ERRORS.keys() & found.keys():
+    if ERRORS & found.keys():
         sys.exit(1)
 
 

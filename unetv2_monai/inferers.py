@@ -16,14 +16,7 @@ from torch.nn import functional as F
 from .core.description import refuse_other_bin
 from .core.errors import InputError
 
-__all__ = [
-    "Ensemble",
-    "FlipInferer",
-    "FunctionNetwork",
-    "OpenVINONetwork",
-    "PlainInferer",
-    "SlabInferer",
-]
+__all__ = ["Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
 
 logger = logging.getLogger(__name__)
 

@@ -8,34 +8,14 @@ of the command line. It also appends hints to some messages, such as the config 
 
 import re
 from collections.abc import Collection
+from pathlib import Path
+
+import yaml
 
 from ..core.errors import message_behind
 
-# pattern in an error of another library -> our message
-FOREIGN = {
-    r"SaveImage cannot find a suitable writer for (.+)\.\n[\s\S]*\n\w*Error: (?:\[Errno \d+\] )?(.+)": (
-        r"\1 cannot be written (\2). What was written before is whole."
-    ),
-    r"Expected more than 1 value per channel when training": (
-        "a batch of one image has a single value per channel at the coarsest level, which batch normalisation cannot "
-        "train on. Raise batch_size or image_size, or train on more images."
-    ),
-}
-# pattern in a message -> hint to append
-HINTS = {
-    r"holds 1 channel, but the network takes 3\.": "If it is a volume, add recipes/volumes.yaml.",
-    r"RandLesionFreed is for images": "Leave out options/lesion_free.yaml.",
-    r"RandLesionFreed takes images of type uint8": "Add recipes/recommended.yaml before options/lesion_free.yaml.",
-    r"MultiScaleBatch is for images": "Leave out options/multi_scale.yaml.",
-    r"StructureLoss is for images": "Leave out options/loss_structure.yaml.",
-    r"crop and cover must be shares": "They are lesion_free_crops and lesion_free_covers.",
-    r"does not take (images of|backbone_args)": "On the command line they are --network_def#backbone_args.",
-    r"\.(mp4|mov|avi|mkv|webm|m4v|mpe?g|wmv): cannot be read": "\nFor videos, run scripts/segment.py.",
-    r"could not be downloaded|no pretrained weights at": "pretrained auto takes the bundle's own.",
-    r"for volumes, the network is for images": "Add recipes/volumes.yaml.",
-    r"for images, the network is for volumes": "Leave out recipes/volumes.yaml.",
-    r"holds weights of another network": "Set backbone, out_channels and --network_def#channels as in training.",
-}
+TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+FOREIGN, HINTS = TABLE["foreign"], TABLE["hints"]  # texts by patterns
 
 
 def as_options(message: str, options: Collection[str]) -> str:
