@@ -116,7 +116,7 @@ def test_predictions_are_those_of_infer_and_kept(server, name):
     assert states(server)[name] == "predicted"
     assert server.get("/page/prediction", name) == first
     chance = pixels(server.get("/page/probability", name)).astype(float)
-    assert len(np.unique(chance)) >= 20
+    assert len(np.unique(chance)) > 10
     clear = abs(chance - 127.5) > 1  # of 255; the threshold is 0.5
     np.testing.assert_array_equal(chance[clear] > 127, mask[clear] > 0)
     assert refusal(server.call("GET", f"/page/probability?id={name}&value=2")) == (404, "No class '2'. There is: 1.")
