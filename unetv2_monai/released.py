@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convert the weights of the authors' released U-Net v2, and score polyps as the released code does."""
+"""Convert the weights of the authors' released U-Net v2."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from .core.errors import InputError
-from .networks import UNetV2
 
 UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
@@ -68,51 +64,3 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
         found = f"unknown entries {unknown[:3]}, {len(unknown)} in all" if unknown else "it is empty"
         raise InputError(f"this is not a state dict of the released U-Net v2: {found}.")
     return {str(released_key(key)): value for key, value in entries.items()}
-
-
-def released_scores(logits: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
-    """
-    Compute ``released_dice`` and ``released_iou`` of one image as the released code of U-Net v2 does for polyps.
-
-    ``logits`` is the sum of the two finest heads' logits, of shape (1, height, width). It is interpolated to the size
-    of the mask. Its sigmoid is scaled to 0 to 1 within the image and thresholded at 0.5. So something is marked on
-    every image whose probability is not constant, even on an image without a lesion.
-    """
-    upsampled = F.interpolate(logits[None].float(), size=label.shape[1:], mode="bilinear", align_corners=False)[0]
-    probability = torch.sigmoid(upsampled)
-    lowest, highest = probability.min(), probability.max()
-    pred = ((probability - lowest) / (highest - lowest + 1e-8) >= 0.5).float()
-    overlap, total, smooth = (pred * label).sum().item(), (pred.sum() + label.sum()).item(), 1e-5
-    dice = (2 * overlap + smooth) / (total + smooth)
-    return {"released_dice": dice, "released_iou": (overlap + smooth) / (total - overlap + smooth)}
-
-
-class TwoFinestHeads:
-    """
-    Add up the logits of the two finest heads, which the released code scores.
-
-    In evaluation, :py:class:`UNetV2` computes only its finest head. This class computes the second head from the
-    decoder's output in the last forward pass. Networks of other classes have one output, which is returned unchanged.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network: Any = network if isinstance(network, UNetV2) else None
-        self.decoded: list[torch.Tensor] = []
-        self.passes = 0
-        if self.network is not None:
-            self.network.decoder.register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: Any, output: list[torch.Tensor]) -> None:
-        self.decoded, self.passes = output, self.passes + 1  # only the last pass is kept: windows may be many
-
-    @torch.no_grad()
-    def logits(self, finest: torch.Tensor) -> torch.Tensor | None:
-        """Add the second head's logits to the finest head's; return None after several passes (windows, flips)."""
-        passes, self.passes = self.passes, 0
-        if self.network is None:
-            return finest
-        if passes != 1:
-            return None
-        decoded = self.decoded[1].float()  # autocast has ended here
-        second = self.network.enlarge_logits(self.network.heads[1](decoded))
-        return finest + F.interpolate(second, size=finest.shape[2:], mode="bilinear", align_corners=False)

@@ -6,11 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from unetv2_monai import UNetV2
-from unetv2_monai.handlers.score_table import table
-from unetv2_monai.released import released_scores
 
 from ..conftest import draw_pair, draw_pairs, read_table
 from ..data.folders import write_image
@@ -72,43 +69,10 @@ def test_an_image_with_two_masks_has_two_rows(tmp_path):
     assert sizes[1] == 32 * 32 != sizes[0]
 
 
-def test_released_scores_sum_two_heads(evaluated):
-    """Against both heads of the network in training form, computed here."""
-    _, network, rows = evaluated
-    both = UNetV2(backbone=DEFAULT_BACKBONE, channels=8, deep_supervision=True).eval()
-    both.load_state_dict(network.state_dict())
-    both.training = both.heads.training = True  # all heads, with the statistics of evaluation
-    for row in rows:
-        image = torch.from_numpy(np.asarray(Image.open(row["image"])).copy()).permute(2, 0, 1).float()
-        image = torch.nn.functional.interpolate(image[None], (64, 64), mode="bilinear", align_corners=False)
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
-        with torch.no_grad():
-            fine, coarse = both((image - mean) / std)[:2]
-        assert coarse.shape[2:] == (32, 32)
-        logits = fine + torch.nn.functional.interpolate(coarse, (64, 64), mode="bilinear", align_corners=False)
-        mask = np.asarray(Image.open(row["image"].replace("images", "masks"))) > 127
-        expected = released_scores(logits[0], torch.from_numpy(mask)[None].float())
-        assert float(row["released_dice"]) == pytest.approx(expected["released_dice"], abs=2e-3)
-        assert float(row["released_dice"]) != pytest.approx(float(row["dice"]), abs=1e-3)
-
-
 def test_reduced_precision(evaluated, tmp_path):
     """Outputs in half, weights in single precision, as mixed precision leaves them."""
     inferer = "$lambda inputs, network: torch.autocast('cpu', torch.bfloat16)(network.__call__)(inputs.as_tensor())"
     folder, _, full = evaluated
     half = score(folder / "model.pt", folder / "data", tmp_path, **{"validate#inferer": inferer})
-    for name in ("dice", "released_dice"):
-        assert [float(row[name]) for row in half] == pytest.approx([float(row[name]) for row in full], abs=0.05)
+    assert [float(row["dice"]) for row in half] == pytest.approx([float(row["dice"]) for row in full], abs=0.05)
     assert [row["mae"] for row in half] != [row["mae"] for row in full]
-
-
-@pytest.mark.parametrize("overlay", ["options/tta", "options/sliding"])
-def test_several_passes_an_image_are_not_scored_as_released(overlay, evaluated, tmp_path):
-    """Their sum with the second head of the last pass alone would mean nothing."""
-    folder, _, _ = evaluated
-    rows = score(folder / "model.pt", folder / "data", tmp_path, overlay, image_size=32)
-    assert len(rows) == 4
-    assert not [name for name in rows[0] if name.startswith("released")]
-    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
-    assert "released_dice" not in summary["a"]
-    assert table(summary).splitlines()[-1].split() == ["IoU", "as", "released", "-", "-"]

@@ -11,7 +11,6 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.engines.utils import IterationEvents
 from monai.utils import convert_to_numpy, ensure_tuple, string_list_all_gather
 
 from ..bundle.context import running_config
@@ -20,7 +19,6 @@ from ..core.files import write_atomic, write_csv
 from ..core.lesions import lesion_columns, lesion_rows, measure_lesions
 from ..detection import DETECTED, LOW, OVERLAPS, Detections, detect
 from ..metrics import calibration_bins, count_scores, hausdorff_95, summarise, surface_dice
-from ..released import TwoFinestHeads, released_scores
 
 __all__ = ["SCORES", "ScoreTable", "group_name", "score_cells", "table"]
 
@@ -62,7 +60,6 @@ DETECTION_SCORES = (
         for key, title in (("found", "lesions found"), ("false_positives", "false positives per image"))
     ),
 )
-RELEASED_SCORES = (Score("released_dice", "Dice as released"), Score("released_iou", "IoU as released"))
 
 
 class ScoreTable:
@@ -75,10 +72,7 @@ class ScoreTable:
     The scores of an image are Dice, IoU, precision, recall, the 95 % Hausdorff distance (``hd95``) and the mean
     absolute error of the probability (``mae``). The predicted mask is the output ``pred`` of the evaluator. ``hd95`` is
     in pixels, or in mm for volumes, and exists only if mask and prediction both have pixels. Volumes also get the
-    surface Dice (``surface_dice``). One class is also scored as in the released code, see
-    :py:func:`unetv2_monai.released.released_scores`. For networks other than UNetV2 this uses their one output. For
-    UNetV2 it is left out if an image takes several forward passes (windows, flips). An ensemble has no such scores, but
-    its ``agreement``, see :py:func:`unetv2_monai.agreement`.
+    surface Dice (``surface_dice``), and an ensemble its ``agreement``, see :py:func:`unetv2_monai.agreement`.
 
     Args:
         output_dir: folder to write to.
@@ -108,38 +102,19 @@ class ScoreTable:
         self.point = certainty if out_channels == 1 else 0.0  # regions count from here on
         self.config = running_config()
         self.rows: list[str] = []
-        self.released: list[dict[str, float]] = []
-        self.heads: TwoFinestHeads | None = None
 
     def attach(self, engine: Engine) -> None:
         """Attach to an evaluator whose output has ``pred``, ``prob`` and ``label``."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._start)
-        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._score_as_released)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._score)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
         self.rows = []
-        network: Any = getattr(engine, "network", None)  # MONAI's EnsembleEvaluator has several
-        if self.heads is None and self.out_channels == 1 and network is not None:
-            self.heads = TwoFinestHeads(getattr(network, "module", network))  # the network in DistributedDataParallel
-
-    def _score_as_released(self, engine: Engine) -> None:
-        """Score before postprocessing, where logits and the unchanged mask have the same orientation."""
-        output: Any = engine.state.output
-        labels = output["label"]
-        self.released = [{} for _ in labels]
-        one_logit = output["pred"].ndim == 4 and output["pred"].shape[1] == 1  # of an ensemble several
-        logits = self.heads.logits(output["pred"]) if self.heads and one_logit else None
-        if logits is not None:
-            self.released = [
-                released_scores(one, label) if label.max() <= 1 else {}  # with unknown pixels
-                for one, label in zip(logits, labels)
-            ]
 
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
-        for item, output, released in zip(state.batch, state.output, self.released):
+        for item, output in zip(state.batch, state.output):
             for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
@@ -153,7 +128,6 @@ class ScoreTable:
                 row["hd95"] = hausdorff_95(pred, label, spacing)
                 if label.ndim == 3:
                     row["surface_dice"] = surface_dice(pred, label, self.surface_tolerance, spacing)
-                row |= released
                 if "agreement" in output:
                     row["agreement"] = output["agreement"][max(channel, 1) - 1].item()
                 row |= {"tp": tp, "fp": fp, "fn": fn, "tn": int(valid.sum()) - tp - fp - fn}
@@ -170,8 +144,6 @@ class ScoreTable:
         rows = [json.loads(row) for row in string_list_all_gather(self.rows)]
         if idist.get_rank() > 0:
             return
-        if not all("released_dice" in row for row in rows):  # some images took one window, some several
-            rows = [{key: value for key, value in row.items() if not key.startswith("released")} for row in rows]
         summary = {}
         for name in sorted({group_name(row, self.out_channels > 2) for row in rows}):
             group = [row for row in rows if group_name(row, self.out_channels > 2) == name]
@@ -221,7 +193,6 @@ def score_cells(one: Mapping[str, Any]) -> dict[str, str]:
         "lesions missed": f"{one['missed']}",
         "false positives without a lesion": f"{free['images'] - free['left_empty']} of {free['images']}",
         **{score.title: score.cell(detection) for score in DETECTION_SCORES if detection},
-        **{score.title: score.cell(one) for score in RELEASED_SCORES},
     }
 
 
