@@ -68,7 +68,7 @@ def read_runs(folder: Path) -> list[Run]:
     """Read the runs in a folder, in the order of their names."""
     found = sorted(path.parents[1] for path in folder.glob("*/evaluation/scores.csv"))
     if not found:
-        raise InputError(f"{folder} holds no run that was scored: each is a folder with evaluation/scores.csv.")
+        raise InputError(f"{folder} holds no scored run: name a folder with RUN/evaluation/scores.csv for each run.")
     return [Run(path) for path in found]
 
 

@@ -95,6 +95,10 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
             "from those for polyps."
         )
     frames = has_frames(arguments.images)
+    if not frames and arguments.rate != 1:
+        problems.append(
+            f"--rate {arguments.rate:g}: is for a video or DICOM, not for a folder of images. Leave it out."
+        )
     if frames and arguments.in_place:
         problems.append(f"--in_place: the frames of {arguments.images} are written to the work folder. Leave it out.")
     if not frames and not arguments.images.is_dir():

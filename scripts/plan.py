@@ -284,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(f"--hours must be above 0, got {arguments.hours}.")
     lists, facts, problems = gather(arguments, "Measuring", ("training", "validation"))
     if problems:
-        raise InputError(f"{len(problems)} problems, the first: {problems[0]}. unetv2 check lists all.")
+        raise InputError(f"{len(problems)} problems, the first: {problems[0].rstrip('.')}. unetv2 check lists all.")
     training = [fact for fact in facts if fact.split == "training"]
     plan = plan_of(training, arguments)
     plan_resources(plan, lists, arguments.hours)

@@ -16,13 +16,9 @@ def fast_muon() -> bool:
     On a CPU without bfloat16, the matrix products of the orthogonalisation in bfloat16 take most of a training step
     (docs/results/performance.md).
     """
-    if torch.cuda.is_available() or has_bfloat16():
+    # PyTorch without oneDNN, such as PyTorch for Apple Silicon, does not have this operator
+    fast = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if torch.cuda.is_available() or fast:
         return False
     setattr(muon, ORTHOGONALISE, partial(getattr(muon, ORTHOGONALISE), dtype=torch.float32))
     return True
-
-
-def has_bfloat16() -> bool:
-    """Tell whether PyTorch has fast matrix products in bfloat16 on this CPU, for example on one with AVX-512."""
-    # PyTorch without oneDNN, such as PyTorch for Apple Silicon, does not have this operator
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

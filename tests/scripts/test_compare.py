@@ -73,7 +73,7 @@ def test_table_by_hand(tmp_path):
     finished(tmp_path, "d", 0, images(x=0.5, z=0.5))
     with pytest.raises(InputError, match=r"d/0 and .*a/0 were scored on different images of set"):
         table(tmp_path, "a", "d")
-    with pytest.raises(InputError, match="out holds no run that was scored"):
+    with pytest.raises(InputError, match="out holds no scored run"):
         table(tmp_path, "a", "out")
     with pytest.raises(InputError, match=r"a have one name. Rename one"):
         table(tmp_path, "a", "a")

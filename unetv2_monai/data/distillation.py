@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pair images with the probabilities of an ensemble, from which one network learns."""
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..core.listing import is_volume, stem, unique_stems
 from .checks import check_each, check_pair, list_problems
 from .image_list import list_images
 from .layouts import Item
+
+logger = logging.getLogger(__name__)
 
 
 def soft_items(
@@ -59,6 +62,7 @@ def soft_items(
     problems = problems or [text for text in check_each(items, partial(check_soft, decode=check)) if text]
     if problems:
         raise InputError(list_problems(Path(soft_dir), problems))
+    logger.info(f"{soft_dir}: probabilities of {len(images)} training images and of {len(more)} further ones.")
     return items
 
 
