@@ -16,9 +16,10 @@ from PIL import Image
 from unetv2_monai import InputError, OpenVINONetwork
 from unetv2_monai.core.description import BIN_KEY, Description
 from unetv2_monai.core.frames import Frame
+from unetv2_monai.networks import options_of, read_weights, with_options
 
-from ..conftest import read_table, script
-from ..support.exported import RGB, description, write_bright
+from ..conftest import ROOT, read_table, script
+from ..support.exported import RGB, description, exports_onnx, write_bright
 from ..support.segmenting import blobs, compare_with_bundle, draw_cases, framed, refused, segment, segment_apart
 from ..support.workflow import CONFIGS, INFERENCE, overlays
 
@@ -75,6 +76,18 @@ def test_masks_are_those_of_run_inference(changes, options, every_mode, tmp_path
     assert 0.1 < np.mean([float(row["area"]) for row in rows]) < 0.9
     for row in rows if "classes" in changes else []:
         assert float(row["area polyp"]) + float(row["area tool"]) == pytest.approx(float(row["area"]), abs=2e-6)
+
+
+@pytest.mark.slow
+@exports_onnx
+@pytest.mark.parametrize(("file", "name"), [("model.xml", "openvino"), ("model.onnx", "onnx")])
+def test_shipped_weights_on_real_images(file, name, real_data, tmp_path):
+    """They carry a certainty, as after `unetv2 calibrate`."""
+    state, weights = read_weights(ROOT / "bundle" / "models" / "model.pt"), str(tmp_path / "model.pt")
+    torch.save(with_options(state, {**options_of(state), "certainty": 0.95}), weights)
+    script("export").main(["--checkpoint", weights, "--formats", name])
+    images = real_data / "polyp" / "test" / "clinicdb"
+    compare_with_bundle(tmp_path / file, images, tmp_path, INFERENCE, checkpoint=weights)
 
 
 def test_description_is_that_of_the_configs(tmp_path):
