@@ -79,12 +79,12 @@ def _of_video(path: Path, rate: Fraction, broken: list[str]) -> Iterator[tuple[s
 def _of_dicom(found: Found, rate: Fraction) -> Iterator[tuple[str, np.ndarray]]:
     """Yield names and images of the frames of DICOM sources, of a series all slices."""
     for source in found.sources:
-        second = frame_rate(source)
-        of_all, last = source.kind in (PHOTOGRAPH, SERIES), -1
+        step = Fraction(1) if source.kind in (PHOTOGRAPH, SERIES) else rate / frame_rate(source)
+        last = -1
         try:
             for number, address in enumerate(source.addresses()):
-                if of_all or int(number / second * rate) > last:
-                    last = int(number / second * rate)
+                if (moment := int(number * step)) > last:
+                    last = moment
                     yield Path(address).stem, read_frame(address)[0]
         except BrokenFile as error:
             found.broken.append(str(error))
