@@ -225,23 +225,22 @@ class LabelApp(MONAILabelApp):
         """Tell whether there is a stored prediction of the present image by the present weights."""
         return self._datastore.get_label_info(image, "original").items() >= self.prediction_of(image).items()
 
-    def prediction(self, image: str) -> bytes:
-        """Return a PNG of class indices. Raises HTTPException (503) when other calls keep the server busy."""
+    def prediction(self, image: str, carried: bool = True) -> bytes:
+        """Return a PNG of class indices; not ``carried``: forget those carried over. Raises HTTPException (503)."""
         with self.turn():
             store, info = self.datastore(), self.prediction_of(image)
-            if self.predicted(image):
+            if self.predicted(image) and (carried or "confidence" not in store.get_label_info(image, "original")):
                 return Path(store.get_label_uri(image, "original")).read_bytes()
             found = grey_png(self.segmented(store.get_image_uri(image)))
             with suppress(InputError):  # on a full disk it is shown, but not kept
                 store.save_version(image, found, ".png", "original", info)
             return found
 
-    def probability(self, image: str, value: int) -> bytes:
-        """Return a PNG of the probability of a class, 0 to 255. Raises HTTPException (503) as ``prediction`` does."""
+    def chances(self, image: str) -> np.ndarray:
+        """Return the probability of each class in rows and columns. Raises HTTPException (503) as ``prediction``."""
         with self.turn():
-            found = self.computed(self.datastore().get_image_uri(image))["prob"]
-        channel = np.asarray(found.cpu())[value if len(found) > 1 else 0]
-        return grey_png((255 * channel.T).round().astype(np.uint8))
+            found = np.asarray(self.computed(self.datastore().get_image_uri(image))["prob"].cpu()).swapaxes(1, 2)
+        return found if len(found) > 1 else np.concatenate([1 - found, found])
 
     @contextmanager
     def turn(self) -> Iterator[None]:

@@ -54,6 +54,7 @@ ImageId = Annotated[str, among("image", lambda: app_instance().datastore().list_
 ClassValue = Annotated[int, among("class", lambda: app_instance().task.labels.values())]
 Device = Annotated[str, AfterValidator(known_device)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Frames = Annotated[int, Field(ge=-50, le=50)]  # negative: the ones before
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Workers = Annotated[int, Field(strict=True, ge=0, le=64)]
 Strategy = Literal["uncertainty", "random", "first"]

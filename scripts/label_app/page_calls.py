@@ -8,6 +8,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from carry import carry_over
 from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
@@ -33,6 +35,7 @@ def refuse_volumes() -> None:
 
 router = APIRouter()
 of_images = APIRouter(dependencies=[Depends(refuse_volumes)])
+of_images.post("/page/carry")(carry_over)
 
 
 @router.get("/")
@@ -48,8 +51,9 @@ def state() -> dict[str, Any]:
     images = []
     for name, entry in sorted(store.json()["objects"].items()):
         found = "corrected" if "final" in entry["labels"] else "predicted" if app.predicted(name) else "new"
-        uncertain = uncertainty(entry)
-        images.append({"id": name, "state": found, "uncertainty": uncertain, "held_out": name in held_out})
+        listed = {"id": name, "state": found, "uncertainty": uncertainty(entry), "held_out": name in held_out}
+        confidence = entry["labels"]["original"]["info"].get("confidence") if found == "predicted" else None
+        images.append({**listed, "confidence": confidence})
     classes = sorted(app.task.labels.items(), key=lambda item: item[1])
     return {
         "model": app.model,
@@ -101,13 +105,14 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 @of_images.get("/page/prediction")
-def prediction(id: ImageId) -> Response:
-    return Response(app_instance().prediction(id), media_type="image/png")
+def prediction(id: ImageId, carried: bool = True) -> Response:
+    return Response(app_instance().prediction(id, carried), media_type="image/png")
 
 
 @of_images.get("/page/probability")
 def probability(id: ImageId, value: ClassValue = 1) -> Response:
-    return Response(app_instance().probability(id, value), media_type="image/png")
+    content = grey_png((255 * app_instance().chances(id)[value]).round().astype(np.uint8))
+    return Response(content, media_type="image/png")
 
 
 @of_images.get("/page/label")

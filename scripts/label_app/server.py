@@ -43,7 +43,7 @@ async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
 
 
 async def unusable(_: Request, error: Exception) -> JSONResponse:
-    """Return which file cannot be read or written, and why: for an InputError or OSError."""
+    """Return which file or library cannot be used, and why: for an InputError, OSError or ImportError."""
     cause = error if isinstance(error, OSError) else error.__cause__
     full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
     return JSONResponse({"detail": str(error).splitlines()[0].rstrip(".") + "."}, 507 if full else 422)
@@ -60,7 +60,8 @@ calls_of_both = FastAPI(
     lifespan=lifespan,
     dependencies=[Depends(refuse_unknown)],
     form_limits={"max_files": 1, "max_fields": 1, "max_part_size": MAX_TEXT},
-    exception_handlers={RequestValidationError: invalid, InputError: unusable, OSError: unusable, Exception: failed},
+    exception_handlers={RequestValidationError: invalid, Exception: failed}
+    | dict.fromkeys((InputError, OSError, ImportError), unusable),
 )
 calls_of_both.include_router(calls.router)
 calls_of_both.include_router(page_calls.router)

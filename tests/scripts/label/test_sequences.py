@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 Numbers of docs/how-to/label.md about the frames of CVC-ClinicDB, printed by
-``pytest -s -m slow tests/scripts/label/test_sequences.py``: whether a corrected mask helps on the frames after it, and
-how many pointer events a correction takes.
+``pytest -s -m slow tests/scripts/label/test_sequences.py``: what a corrected mask that is carried over brings on other
+frames, and how many pointer events a correction takes.
 """
 
 import json
@@ -19,8 +19,13 @@ import pytest
 from PIL import Image
 
 from unetv2_monai import UNetV2
+from unetv2_monai.metrics import mask_dice as dice
+
+from .support import app_module
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: make label-env")
+pytest.importorskip("monailabel")
+carry = app_module("carry", pytest.MonkeyPatch())
 DATA = os.environ.get("UNETV2_TEST_DATA", "")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not DATA, reason="UNETV2_TEST_DATA names no folder")]
 # numbers of the first frames of the sequences of CVC-ClinicDB, and one behind the last frame
@@ -29,44 +34,22 @@ FIRST = [
     504, 529, 547, 572, 592, 613,
 ]  # fmt: skip
 EVERY = 10  # frames from one corrected mask to the next
-Y, X = np.mgrid[:288, :384].astype(np.float32)
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    return 2 * (one & other).sum() / max(int(one.sum()) + int(other.sum()), 1)
-
-
-def depth(mask: np.ndarray) -> np.ndarray:
-    """Pixels to the outline, positive inside."""
-    inside, outside = (cv2.distanceTransform(np.uint8(part), cv2.DIST_L2, 3) for part in (mask, ~mask))
-    return np.clip(inside, 0, 200) - np.clip(outside, 0, 200)
-
-
-def warped(values: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    return cv2.remap(values, X + flow[..., 0], Y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def carried(key: dict, frame: dict) -> tuple[np.ndarray, np.ndarray]:
-    """The depth in a corrected mask after it was moved by the flow to a frame, and the flow's error in pixels."""
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    there, back = (flow.calc(a["grey"], b["grey"], None) for a, b in ((frame, key), (key, frame)))
-    return depth(warped(np.float32(key["mask"]), there) > 0.5), np.linalg.norm(warped(back, there) + there, axis=2)
 
 
 @pytest.fixture(scope="module")
 def frames() -> dict[int, dict]:
-    """Of each frame by its number: grey values, true mask, logits of the shipped weights, which never saw one."""
+    """Of each frame by its number: grey values, true mask, chances by the shipped weights, which never saw one."""
     network, found, seconds = UNetV2.from_pretrained("polyps"), {}, []
     folder = Path(DATA) / "polyp"
     paths = [*folder.glob("train/images/clinicdb_*"), *folder.glob("test/clinicdb/images/*")]
     for path in paths:
         start = time.process_time()
-        chance = np.asarray(network.predict(str(path))[1], np.float32).reshape(288, 384).clip(1e-4, 1 - 1e-4)
+        chance = np.asarray(network.predict(str(path))[1], np.float32).reshape(288, 384)
         seconds.append(time.process_time() - start)
         with Image.open(path) as image, Image.open(next((path.parents[1] / "masks").glob(f"{path.stem}.*"))) as mask:
             values = {"grey": np.asarray(image.convert("L")), "mask": np.asarray(mask.convert("L")) > 127}
             values |= {"rgb": np.asarray(image.convert("RGB")), "chance": chance}
-        found[int(path.stem.split("_")[-1])] = values | {"logit": np.log(chance / (1 - chance))}
+        found[int(path.stem.split("_")[-1])] = values | {"chances": np.stack([1 - chance, chance])}
     print(f"\nseconds of a CPU core per frame: network {np.median(seconds):.3f}")
     return found
 
@@ -82,25 +65,27 @@ def between(frames: dict[int, dict], half: int, both: bool) -> list[dict]:
                 continue
             keys = {before: 1 - at / EVERY, after: at / EVERY} if both else {before: 1}
             start = time.process_time()
-            sides = [(weight, *carried(frames[key], frames[number])) for key, weight in keys.items()]
+            sides = [moved(frames[key], frames[number], weight) for key, weight in keys.items()]
             seconds.append((time.process_time() - start) / len(keys))
-            still = sum(weight * depth(frames[key]["mask"]) for key, weight in keys.items())
+            still = sum(weight * carry.depth(frames[key]["mask"]) for key, weight in keys.items())
             distance = min(at, EVERY - at) if both else at
             found.append(frames[number] | {"sides": sides, "still": still, "distance": distance, "sequence": first})
     print(f"flow there and back {np.median(seconds):.3f}")
     return found
 
 
-def fused(frame: dict, scale: float, most: float, slack: float) -> np.ndarray:
-    """The network's logit and that of the moved masks, the smaller the larger the flow's error is."""
-    prior = sum(w * np.exp(-error / slack) * np.clip(moved / scale, -most, most) for w, moved, error in frame["sides"])
-    return frame["logit"] + prior > 0
+def moved(key: dict, frame: dict, weight: float = 1) -> tuple:
+    return carry.moved(key["grey"], key["mask"], frame["grey"], 2, weight)
+
+
+def fused(frame: dict, *constants: float) -> np.ndarray:
+    return carry.fused(frame["chances"], frame["sides"], *constants)[0] > 0
 
 
 METHODS = {
     "mask, not moved": (lambda frame: frame["still"] > 0, [()]),
-    "mask, moved by the flow": (lambda frame: sum(w * moved for w, moved, _ in frame["sides"]) > 0, [()]),
-    "network": (lambda frame: frame["logit"] > 0, [()]),
+    "mask, moved by the flow": (lambda frame: sum(w * moved[1] for w, moved, _ in frame["sides"]) > 0, [()]),
+    "network": (lambda frame: frame["chance"] > 0.5, [()]),
     "network + moved mask": (fused, [*product((5, 10, 20, 40), (0.5, 1, 2, 4), [math.inf])]),
     "network + moved mask by the flow's error": (fused, [*product((5, 10, 20, 40), (0.5, 1, 2, 4), [2])]),
 }
@@ -131,6 +116,76 @@ def test_flow_does_not_beat_the_network(frames, both):
     means = {name: values.mean() for name, values in scores.items()}
     assert means["mask, not moved"] < means["mask, moved by the flow"] < means["network"] - 0.2
     assert max(means.values()) < means["network"] + 0.02
+    assert both or best == (carry.SCALE, carry.MOST, carry.SLACK)
+
+
+def swept(frames: dict[int, dict], half: int, chained: bool) -> np.ndarray:
+    """Of the frames behind a corrected one: whether a sweep gets there, and Dice of carried mask and of the network."""
+    rows = []
+    for first, end in [*pairwise(FIRST)][half::2]:
+        for key in range(first, end, EVERY):
+            before, going = frames[key], True
+            for frame in (frames[number] for number in range(key + 1, min(key + EVERY, end))):
+                mask, confidence = carry.fused(frame["chances"], [moved(before, frame)])
+                before = frame | {"mask": mask > 0} if chained else before
+                going = going and confidence >= carry.LIMIT
+                rows.append([going, *(dice(found > 0, frame["mask"]) for found in (mask, frame["chance"] > 0.5))])
+    return np.array(rows)
+
+
+def test_sweeps_stop_at_cuts(frames):
+    """The limit is the lowest multiple of 0.05 that 95 % of the cuts do not reach, on the half that chose all else."""
+    for half in (0, 1):
+        ends = [end for _, end in [*pairwise(FIRST)][half::2] if end in frames]
+        cuts = [
+            carry.fused(frames[end]["chances"], [moved(frames[end - back], frames[end])])[1]
+            for end, back in product(ends, range(1, 6))
+        ]
+        passed = {limit: np.mean(np.array(cuts) >= limit) for limit in np.arange(1, 20) / 20}
+        print(f"half {half}: {passed[carry.LIMIT]:.3f} of the cuts pass")
+        assert half == 1 or carry.LIMIT == min(limit for limit, share in passed.items() if share < 0.05)
+    for chained in (False, True):
+        rows = swept(frames, 1, chained)
+        got = rows[:, 0] > 0
+        print(
+            "frame to frame:" if chained else "from the key:", f"Dice, network {rows[:, 1:].mean(0).round(4)};", end=" "
+        )
+        print(f"{got.mean():.2f} reached, there {rows[got, 1:].mean(0).round(3)}; all with the stop", end=" ")
+        print(np.where(got, rows[:, 1], rows[:, 2]).mean().round(4))
+
+
+def shifted(image: np.ndarray, time: int) -> np.ndarray:
+    """A synthetic later frame: moved, turned, enlarged and bent a little more with each of the frames between."""
+    height, width = image.shape[:2]
+    y, x = np.indices((height, width), np.float32)
+    unit, bend = width / 384, 0.4 * time * width / 384
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), 0.6 * time, 1 + 0.004 * time)
+    turn[:, 2] += np.array([2.5, -1.5]) * time * unit
+    bent = cv2.remap(image, x + bend * np.sin(y / 30 / unit), y + bend * np.cos(x / 40 / unit), cv2.INTER_LINEAR)
+    return cv2.warpAffine(bent, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.mark.parametrize("size", [(384, 288), (1280, 720)])
+def test_synthetic_dense_clips(frames, size):
+    """One real frame of each reported sequence, and 9 synthetic ones behind it, with noise."""
+    network, rng, rows, seconds = UNetV2.from_pretrained("polyps"), np.random.default_rng(0), [], []
+    for first in FIRST[1:-1:2]:
+        image, mask = (cv2.resize(np.uint8(frames[first][name]), size) for name in ("rgb", "mask"))
+        key = {"grey": cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), "mask": mask > 0}
+        for distance in (1, 5, 9):
+            later = (shifted(image, distance) + rng.normal(0, 4, image.shape)).clip(0, 255).astype(np.uint8)
+            truth, chance = shifted(mask, distance) > 0, network.predict(later)[1].reshape(size[::-1])
+            start = time.process_time()
+            grey = cv2.cvtColor(later, cv2.COLOR_RGB2GRAY)
+            found, confidence = carry.fused(np.stack([1 - chance, chance]), [moved(key, {"grey": grey})])
+            seconds.append(time.process_time() - start)
+            rows.append([distance, dice(found > 0, truth), dice(chance > 0.5, truth), confidence])
+    rows = np.array(rows)
+    print(f"synthetic, {size}: {np.median(seconds):.3f} s of a CPU core per frame, {len(rows) // 3} clips")
+    for distance in (1, 5, 9):
+        print(distance, "carried, network, confidence", rows[rows[:, 0] == distance, 1:].mean(0).round(3))
+    assert rows[:, 1].mean() > rows[:, 2].mean()
+    assert (rows[:, 3] >= carry.LIMIT).all()
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
