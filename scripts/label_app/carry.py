@@ -22,8 +22,9 @@ from unetv2_monai.metrics import mask_dice
 
 cv2, _ = optional_import("cv2", descriptor="OpenCV carries masks over. Install opencv-python-headless: {}")
 SIDE = 384  # lengths are in pixels of frames whose longer side was reduced to this
-SCALE, MOST, SLACK = 5, 4, 2  # of the logit of a moved mask: see fused
-LIMIT = 0.15  # of the confidence, below which a sweep stops
+SCALE, MOST, SLACK = 1, 8, 2  # of the logit of a moved mask: see fused
+GREY = 20  # difference of grey values that counts as one pixel of error
+LIMIT, NEAR = 0.1, 10  # a sweep stops below this confidence; how far from the mask the flow's error counts for it
 Moved = tuple[float, np.ndarray, np.ndarray]  # weight, depths (classes, height, width), error (height, width)
 
 
@@ -42,11 +43,11 @@ def depth(mask: np.ndarray) -> np.ndarray:
 def moved(grey: np.ndarray, mask: np.ndarray, other: np.ndarray, classes: int = 2, weight: float = 1.0) -> Moved:
     """Move a frame's mask to another one of its size by the flow between their grey values: uint8 (height, width)."""
     size, unit = grey.shape[::-1], max(1.0, max(grey.shape) / SIDE)
-    reduced = [max(1, round(side / unit)) for side in size]
-    before, after = (cv2.resize(each, reduced, interpolation=cv2.INTER_AREA) for each in (grey, other))
+    before, after = (cv2.resize(each, None, None, 1 / unit, 1 / unit, cv2.INTER_AREA) for each in (grey, other))
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     there, back = flow.calc(after, before, None), flow.calc(before, after, None)
-    error = np.linalg.norm(warped(back, there) + there, axis=2)
+    difference = cv2.blur(cv2.absdiff(warped(before, there), after), (9, 9))
+    error = np.linalg.norm(warped(back, there) + there, axis=2) + difference / np.float32(GREY)
     there = cv2.resize(there, size) * np.float32(unit)
     parts = (warped((mask == value).astype(np.float32), there) > 0.5 for value in range(classes))
     return weight, np.stack([depth(part) / unit for part in parts]), cv2.resize(error, size)
@@ -64,7 +65,7 @@ def fused(chances: np.ndarray, sides: Sequence[Moved], scale=SCALE, most=MOST, s
     # half for each class: two classes then differ by the whole
     mask = np.argmax(np.log(chances.clip(1e-4, 1 - 1e-4)) + prior / 2, axis=0).astype(np.uint8)
     depths, trust = np.sum([weight * depths for weight, depths, _ in sides], axis=0), np.sum(exact, axis=0)
-    carried, near = np.argmax(depths, axis=0), depths[0] < 2 * SCALE
+    carried, near = np.argmax(depths, axis=0), depths[0] < NEAR
     agreement = np.mean([mask_dice(mask == value, carried == value) for value in range(1, len(chances))])
     return mask, float((trust[near] if near.any() else trust).mean() * agreement) ** 0.5
 
@@ -82,8 +83,7 @@ def carry_over(id: ImageId, frames: Frames = 5) -> dict[str, Any]:
     the number is negative. A frame with a saved mask ends the sweep, and its mask is used too. Returns ids and
     confidences, and why there are not as many as asked for, or no text. Raises HTTPException (409).
     """
-    app = app_instance()
-    store = app.datastore()
+    store = (app := app_instance()).datastore()
     saved, names = {*store.get_labeled_images()}, sequence(store.list_images(), id)
     if id not in saved or len(names) < 2:
         raise HTTPException(409, f"'{id}' needs a saved mask, and images whose names differ in the last number alone.")

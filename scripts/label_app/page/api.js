@@ -10,7 +10,8 @@ const GONE =
 
 /** @typedef {import("./mask.js").Mask} Mask */
 /**
- * @typedef {{id: string, state: "new"|"predicted"|"corrected", uncertainty: number|null, held_out: boolean}} ImageEntry
+ * @typedef {{id: string, state: "new"|"predicted"|"corrected", uncertainty: number|null, held_out: boolean,
+ *     confidence: number|null}} ImageEntry confidence: of a mask that was carried over to it
  */
 /**
  * @typedef {{labels: number, held_out: number, unchanged?: number, dice_before: number|null,
@@ -31,6 +32,8 @@ const GONE =
  * @property {number} [value]
  * @property {string} [replaces]
  * @property {string} [drawn_on]
+ * @property {boolean} [carried]
+ * @property {number} [frames]
  * @property {object} [json] the body
  * @property {AbortSignal} [signal]
  * @property {number} [seconds] that are waited for an answer
@@ -68,7 +71,7 @@ async function sentence(response) {
  * @param {Options & RequestInit} [options]
  */
 async function call(path, options = {}) {
-    const { id, value, replaces, drawn_on, json, signal, seconds = 60, ...rest } = options;
+    const { id, value, replaces, drawn_on, carried, frames, json, signal, seconds = 60, ...rest } = options;
     const limit = AbortSignal.timeout(seconds * 1000);
     /** @type {RequestInit} */
     const init = { ...rest, signal: signal ? AbortSignal.any([signal, limit]) : limit };
@@ -76,7 +79,7 @@ async function call(path, options = {}) {
         init.body = JSON.stringify(json);
         init.headers = { "Content-Type": "application/json" };
     }
-    const asked = Object.entries({ id, value, replaces, drawn_on })
+    const asked = Object.entries({ id, value, replaces, drawn_on, carried, frames })
         .flatMap(([name, given]) => (given === undefined ? [] : [`${name}=${encodeURIComponent(given)}`]))
         .join("&");
     let response;
@@ -150,10 +153,11 @@ export async function getImage(id, signal) {
 
 /**
  * @param {string} id
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
+ * @param {boolean} [carried] false: the network's own, which replaces a mask that was carried over
  * @returns {Promise<Mask>}
  */
-export const getPrediction = async (id, signal) => (await mask("prediction", { id, signal })).mask;
+export const getPrediction = async (id, signal, carried) => (await mask("prediction", { id, signal, carried })).mask;
 
 /**
  * @param {string} id
@@ -190,6 +194,15 @@ export async function putLabel(id, saved, replaces, drawn_on) {
  * @returns {Promise<{file: string}>} where the server has moved it
  */
 export const deleteLabel = (id) => json("label", { id, method: "DELETE" });
+
+/**
+ * Carry an image's saved mask over to other frames of its sequence.
+ *
+ * @param {string} id
+ * @param {number} frames negative: those before
+ * @returns {Promise<{carried: {id: string, confidence: number}[], stopped: string}>} stopped: why there are fewer
+ */
+export const carryOver = (id, frames) => json("carry", { id, frames, method: "POST", seconds: 300 });
 
 /**
  * @param {string[]} skip ids of images that are not wanted

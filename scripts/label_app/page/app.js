@@ -2,6 +2,7 @@
 /** Connects the parts of the page and its commands. */
 
 import { getState } from "./api.js";
+import { Carrying } from "./carrying.js";
 import { ClassChoice } from "./classes.js";
 import { Display, settings } from "./display.js";
 import { find, part } from "./dom.js";
@@ -36,6 +37,7 @@ const training = new TrainingPanel(part("#training"));
 const opening = new Opening(state, { view, editor, tools, list, loader });
 const order = new Order(state, { list, loader, opening });
 const saving = new Saving(state, { editor, tools, list, loader, opening });
+const carrying = new Carrying(state, { editor, list, loader });
 const display = new Display(state, { view, overlay, editor, tools, list, order });
 
 let refreshes = 0;
@@ -104,6 +106,7 @@ const actions = {
     },
     next: () => order.next(),
     back: () => order.back(),
+    carry: () => carrying.carry(),
     withdraw: () => saving.withdraw(),
     skip: () => order.skip(),
     predict: () => opening.usePrediction(),
@@ -114,7 +117,7 @@ const actions = {
 };
 
 function connect() {
-    state.addEventListener("labels", () => refresh().catch(() => {})); // an error shows at the next call
+    state.addEventListener("labels", () => refresh().then(() => display.showAll(), () => {})); // an error shows at the next call
     editor.addEventListener("step", () => {
         if (editor.unsaved && said.kind === "ok") {
             say(""); // "Saved" is not true any more

@@ -88,6 +88,8 @@ export class Display {
         const { editor, list, order, tools } = this.#parts;
         const { id, size, note, foundNothing, loading } = this.#state.open;
         const state = (id !== null && list.state(id)) || "";
+        const confidence = id === null ? null : list.confidence(id);
+        const carried = confidence === null ? "" : `carried over, confidence ${confidence.toFixed(2)}`;
         const unsaved = editor.unsaved ? "unsaved strokes" : "";
         const nothing = foundNothing ? this.#state.nothing.toLowerCase() : "";
         const shape = size ? `${size.width} × ${size.height}` : "";
@@ -95,7 +97,7 @@ export class Display {
         part("#open_note").hidden = note === "";
         part("#open_name").textContent = id ?? "–";
         part("#open_name").title = id ?? "";
-        part("#open_state").textContent = [shape, state, nothing, unsaved].filter(Boolean).join(" · ") || "\u00a0";
+        part("#open_state").textContent = [shape, state, carried, nothing, unsaved].filter(Boolean).join(" · ") || "\u00a0";
         this.#stage.ariaBusy = String(loading);
         this.#stage.classList.toggle("loading", loading && size === null);
         this.#stage.classList.toggle("editable", tools.enabled);
@@ -103,6 +105,7 @@ export class Display {
         for (const command of ["save", "save_next", "predict", "clear"]) {
             buttonOf(command).disabled = disabled;
         }
+        buttonOf("carry").disabled = state !== "corrected" || editor.unsaved;
         buttonOf("skip").disabled = id === null;
         buttonOf("withdraw").disabled = state !== "corrected" || !this.#state.withdraws;
         buttonOf("back").disabled = !order.canGoBack;

@@ -112,6 +112,14 @@ export class ImageList extends EventTarget {
     }
 
     /**
+     * @param {string} id
+     * @returns {number|null} of the mask that was carried over to the image, as long as it is not corrected
+     */
+    confidence(id) {
+        return this.#rows.get(id)?.image.confidence ?? null;
+    }
+
+    /**
      * Highlight the row of the open image.
      *
      * @param {string} id
@@ -162,10 +170,12 @@ export class ImageList extends EventTarget {
         element.dataset.draft = String(draft);
         element.classList.toggle("skipped", skipped);
         const heldOut = image.held_out && image.state === "corrected";
-        element.children[2].textContent = draft ? "unsaved" : heldOut ? "held out" : skipped ? "skipped" : "";
+        const carried = image.confidence === null ? "" : `carried ${image.confidence.toFixed(2)}`;
+        element.children[2].textContent = draft ? "unsaved" : heldOut ? "held out" : skipped ? "skipped" : carried;
         const uncertainty = image.uncertainty === null ? "" : `, uncertainty ${image.uncertainty.toFixed(3)}`;
         const kept = heldOut ? ", held out: training never learns from it" : "";
-        const marks = `${kept}${draft ? ", unsaved strokes" : ""}${skipped ? ", skipped" : ""}`;
+        const origin = carried && `, ${carried.replace("carried", "carried over, confidence")}`;
+        const marks = `${kept}${origin}${draft ? ", unsaved strokes" : ""}${skipped ? ", skipped" : ""}`;
         element.title = `${image.id}: ${image.state}${uncertainty}${marks}`;
         element.setAttribute("aria-label", element.title);
     }

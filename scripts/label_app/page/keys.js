@@ -39,6 +39,7 @@ const TABLE = {
         ["skip", ["k"], "Skip: do not offer this image again"],
         ["predict", ["r"], "Use the prediction again (undo brings strokes back)"],
         ["clear", ["Delete"], "Remove the whole mask (undo brings it back)"],
+        ["carry", ["c"], "Carry the saved mask over to the next frames of the sequence; negative: to those before"],
         ["withdraw", ["w"], "Not corrected after all: withdraw the saved mask"],
         ["previous_in_list", ["ArrowUp"], "Previous image in the list"],
         ["next_in_list", ["ArrowDown"], "Next image in the list"],

@@ -51,6 +51,16 @@ export class Loader {
 
     /**
      * @param {string} id
+     * @returns {Promise<import("./mask.js").Mask>} the network's own, in place of a mask that was carried over
+     */
+    async ownPrediction(id) {
+        const found = await getPrediction(id, undefined, false);
+        this.#predictions.delete(id);
+        return found;
+    }
+
+    /**
+     * @param {string} id
      * @param {number} value of a class
      */
     probability(id, value) {

@@ -92,7 +92,7 @@ export class Opening extends EventTarget {
 
     /** Replace what is drawn by the prediction. */
     async usePrediction() {
-        const { editor } = this.#parts;
+        const { editor, list, loader } = this.#parts;
         const { id } = this.#state.open;
         const ticket = this.#ticket;
         if (id === null || editor.mask === null) {
@@ -100,7 +100,10 @@ export class Opening extends EventTarget {
         }
         say("Asking for the prediction …", "busy");
         try {
-            const { mask } = await this.#fitting(this.#prediction(id), ticket);
+            const carried = list.confidence(id) !== null;
+            const asked = carried ? loader.ownPrediction(id) : loader.prediction(id);
+            const { mask } = await this.#fitting(asked.then((mask) => ({ mask, version: NONE })), ticket);
+            list.update(id, { confidence: null });
             editor.replace(mask);
             say("This is the prediction. Undo brings back what was here.");
         } catch (error) {

@@ -64,7 +64,7 @@ export class Saving {
         say("Saving …", "busy");
         try {
             const answer = await putLabel(id, mask, version, drawnOn);
-            list.update(id, { state: "corrected" });
+            list.update(id, { state: "corrected", confidence: null });
             this.#state.set({ version: answer.version, source: "label", foundNothing: false });
             saved();
             say(`Saved ${id}.`, "ok");

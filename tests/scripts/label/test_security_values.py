@@ -79,6 +79,8 @@ def test_json_that_is_not_declared_as_such(attacked, unchanged):
         ("POST", f"/infer/{MODEL}?image=case_0&output=dicom_seg", 422),
         ("POST", "/activelearning/first?strategy=random", 422), ("GET", "/datastore/?output=%24x", 422),
         ("GET", "/page/image", 422),
+        *(("POST", f"/page/carry?id=case_0&{given}", 422) for given in ("frames=51", "frames=1.5", "frames=$", "x=1")),
+        ("POST", "/page/carry?id=case_0", 409), ("GET", "/page/prediction?id=case_0&carried=%24x", 422),
         ("GET", "/page/state?id=case_0", 422), ("GET", "/page/probability?id=case_0&value=300", 404),
     ],
 )  # fmt: skip
@@ -98,6 +100,7 @@ def test_ids_that_are_paths(attacked, unchanged, name, images):
     for part in ("image", "prediction", "probability", "label"):
         refused(attacked.call("GET", f"/page/{part}?id={quoted}"), 404, 422)
     refused(attacked.call("POST", f"/infer/{MODEL}?image={quoted}"), 404, 422)
+    refused(attacked.call("POST", f"/page/carry?id={quoted}"), 404, 422)
     refused(attacked.call("DELETE", f"/page/label?id={quoted}"), 404, 422)
     refused(attacked.call("PUT", f"/page/label?id={quoted}", blank(96, 60), PNG), 404, 422)
     refused(send(attacked, f"/datastore/label?image={quoted}", blank(96, 60), part="label"), 404, 422)

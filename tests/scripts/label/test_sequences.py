@@ -86,8 +86,8 @@ METHODS = {
     "mask, not moved": (lambda frame: frame["still"] > 0, [()]),
     "mask, moved by the flow": (lambda frame: sum(w * moved[1] for w, moved, _ in frame["sides"]) > 0, [()]),
     "network": (lambda frame: frame["chance"] > 0.5, [()]),
-    "network + moved mask": (fused, [*product((5, 10, 20, 40), (0.5, 1, 2, 4), [math.inf])]),
-    "network + moved mask by the flow's error": (fused, [*product((5, 10, 20, 40), (0.5, 1, 2, 4), [2])]),
+    "network + moved mask": (fused, [*product((1, 5, 20), (0.5, 1, 2, 4, 8), [math.inf])]),
+    "network + moved mask by the flow's error": (fused, [*product((1, 2, 5, 20), (1, 2, 4, 8), [2])]),
 }
 
 
@@ -107,7 +107,7 @@ def test_flow_does_not_beat_the_network(frames, both):
     distances, scores = np.array([each["distance"] for each in reported]), {}
     for name, (method, grid) in METHODS.items():
         score = {given: np.mean([dice(method(each, *given), each["mask"]) for each in chosen_on]) for given in grid}
-        best = max(score, key=score.get)
+        best = max(score, key=lambda given: (round(score[given], 3), *given[1:]))  # dense clips need a large most
         values = np.array([dice(method(each, *best), each["mask"]) for each in reported])
         scores[name] = values
         row = [f"{values[distances == distance].mean():.3f}" for distance in ((1, 2, 5) if both else (1, 2, 5, 9))]
@@ -143,7 +143,7 @@ def test_sweeps_stop_at_cuts(frames):
         ]
         passed = {limit: np.mean(np.array(cuts) >= limit) for limit in np.arange(1, 20) / 20}
         print(f"half {half}: {passed[carry.LIMIT]:.3f} of the cuts pass")
-        assert half == 1 or carry.LIMIT == min(limit for limit, share in passed.items() if share < 0.05)
+        assert half == 1 or min(limit for limit, share in passed.items() if share < 0.05) == carry.LIMIT
     for chained in (False, True):
         rows = swept(frames, 1, chained)
         got = rows[:, 0] > 0
@@ -184,8 +184,7 @@ def test_synthetic_dense_clips(frames, size):
     print(f"synthetic, {size}: {np.median(seconds):.3f} s of a CPU core per frame, {len(rows) // 3} clips")
     for distance in (1, 5, 9):
         print(distance, "carried, network, confidence", rows[rows[:, 0] == distance, 1:].mean(0).round(3))
-    assert rows[:, 1].mean() > rows[:, 2].mean()
-    assert (rows[:, 3] >= carry.LIMIT).all()
+    assert rows[:, 1].mean() > rows[:, 2].mean() + 0.15
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
