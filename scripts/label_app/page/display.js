@@ -89,7 +89,7 @@ export class Display {
         const { id, size, note, foundNothing, loading } = this.#state.open;
         const state = (id !== null && list.state(id)) || "";
         const confidence = id === null ? null : list.confidence(id);
-        const carried = confidence === null ? "" : `carried over, confidence ${confidence.toFixed(2)}`;
+        const carried = confidence === null || editor.unsaved ? "" : `carried ${confidence.toFixed(2)}`;
         const unsaved = editor.unsaved ? "unsaved strokes" : "";
         const nothing = foundNothing ? this.#state.nothing.toLowerCase() : "";
         const shape = size ? `${size.width} × ${size.height}` : "";

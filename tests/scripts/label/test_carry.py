@@ -131,7 +131,7 @@ def test_the_page_carries_over(server, page):
     page.until_said("Carried over, with confidence, to clip_02 (")
     page.until("document.querySelector('[data-id=clip_03] .marks').textContent.startsWith('carried ')")
     page.open("clip_03")
-    assert " · predicted · carried over, confidence " in page.text("#open_state")
+    assert " · predicted · carried " in page.text("#open_state")
     assert dice(page.mask(), square(6, 3)) > 0.9
     page.keys("r")
     page.until_said("This is the prediction.")
