@@ -15,8 +15,7 @@ from typing import Any
 
 import nibabel
 import torch
-from common.bundle import read_config
-from common.options import refuse_unknown, values_of, with_carried
+from common.options import read_set, with_carried
 from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, list_images
@@ -121,8 +120,8 @@ def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
 
 def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> str:
     """Put the bundle with its weights into a new folder. Returns a sentence about the weights."""
-    refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
-    options, recipe, trained = values_of(arguments.set), arguments.recipe, arguments.checkpoint
+    options = read_set(arguments.set, "train.json", "inference.json")
+    recipe, trained = arguments.recipe, arguments.checkpoint
     if not (trained or options or recipe) and SHIPPED.is_file():
         trained = SHIPPED
     if trained:
