@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Export weights for other runtimes, and check that each gives the same masks.
+"""Export weights for other runtimes, and check that each gives the same masks.
 
     python scripts/export.py --checkpoint output/models/model.pt --images IMAGES
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Face repository or a colleague.
+"""Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Face repository or a colleague.
 
     python scripts/package_bundle.py                                      # all of bundle/entries that have weights
     python scripts/package_bundle.py --entry skin_lesions                 # one of them

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
+"""Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
 with outlines, all images from the worst on, failures by size of the lesion, which images and lesions are found at which
 certainty, calibration, the data and the config.
 
@@ -122,8 +121,7 @@ def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """
-    Choose from the rows of one group, the worst first. The best has a lesion, since an empty prediction of an empty
+    """Choose from the rows of one group, the worst first. The best has a lesion, since an empty prediction of an empty
     mask scores 1 as well.
     """
     lesions = [row for row in rows if row.lesion > 0] or rows
@@ -146,8 +144,7 @@ def predict(
     items: Mapping[Case, dict[str, str]],
     kept: Callable[[Case, Segmented], Any] = lambda case, segmented: segmented,
 ) -> dict[Case, Any]:
-    """
-    Segment the cases in ``items`` at native size, volumes as the slices with most of the mask. Return for each what
+    """Segment the cases in ``items`` at native size, volumes as the slices with most of the mask. Return for each what
     ``kept`` makes of it, so that not all images are in memory.
     """
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
@@ -192,8 +189,7 @@ def thumbnail(segmented: Segmented) -> str:
 
 
 def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
-    """
-    Summarise the scores of the images of all folds together, each by the network that has not seen it.
+    """Summarise the scores of the images of all folds together, each by the network that has not seen it.
 
     Raises:
         InputError: when two folds have scored the same image.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project. It first prints
-that command, so that you can later use it directly.
+"""The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project. It first
+prints that command, so that you can later use it directly.
 """
 
 import argparse
@@ -133,8 +132,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
-    """
-    Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
+    """Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
     without ``--fold``. A training that was begun goes on.
     """
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]

@@ -37,8 +37,7 @@ def released_key(key: str) -> str | None:
 
 
 def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """
-    Rename the weights of the released U-Net v2 so that ``UNetV2.load_state_dict`` takes them with ``strict=True``.
+    """Rename the weights of the released U-Net v2 so that ``UNetV2.load_state_dict`` takes them with ``strict=True``.
 
     The released network is ``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2, with any PVTv2 encoder.
 

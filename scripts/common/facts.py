@@ -34,8 +34,7 @@ Lists = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Facts:
-    """
-    What is known of one image and its mask, or of a volume and its label.
+    """What is known of one image and its mask, or of a volume and its label.
 
     ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
     found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
@@ -164,8 +163,7 @@ def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def gather(
     arguments: argparse.Namespace, title: str, sections: Sequence[str] | None = None
 ) -> tuple[Lists, list[Facts], list[str]]:
-    """
-    Return the pairs of each split, or of some sections, the facts of those that training accepts, and a sentence for
+    """Return the pairs of each split, or of some sections, the facts of those that training accepts, and a sentence for
     every problem.
     """
     reading = reading_of(arguments)

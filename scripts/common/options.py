@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Options of the bundle on a command line: ``--set KEY=VALUE KEY=VALUE ...``.
+"""Options of the bundle on a command line: ``--set KEY=VALUE KEY=VALUE ...``.
 
 Only the standard library is imported at the top: label_server.py parses its command line before it changes to the
 environment that has the packages.
@@ -36,9 +35,8 @@ def key_and_text(item: str) -> tuple[str, str]:
 
 
 def read_set(given: Iterable[tuple[str, str]], *configs: str) -> dict[str, Any]:
-    """
-    Parse the texts of ``--set`` as YAML; of a key that is given twice the last one counts. ``1e-4``, which is text in
-    YAML 1.1, is a number here, as it is for ``monai.bundle``.
+    """Parse the texts of ``--set`` as YAML; of a key that is given twice the last one counts. ``1e-4``, which is text
+    in YAML 1.1, is a number here, as it is for ``monai.bundle``.
 
     Raise InputError for a text that is no YAML, and for a key whose topmost part is in none of the configs.
     """

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its app,
-which is its code and the bundle with its weights.
+"""Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its
+app, which is its code and the bundle with its weights.
 """
 
 import json
@@ -98,9 +97,8 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
 
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
-    """
-    Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns a
-    sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
+    """Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns
+    a sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
     """
     app = arguments.work_dir / "app"
     bundle = app / "model" / NAME

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The options of the configs, with their kinds of values. ``options.yaml`` lists them, ``check_options`` refuses other
+"""The options of the configs, with their kinds of values. ``options.yaml`` lists them, ``check_options`` refuses other
 values, and ``scripts/document_options.py`` writes docs/reference/options.md from them.
 """
 

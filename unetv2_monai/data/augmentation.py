@@ -24,8 +24,7 @@ Sample = tuple[torch.Tensor, torch.Tensor]  # image and mask
 
 
 class RandLesionFreed(Randomizable, MapTransform):
-    """
-    Make some images lesion-free.
+    """Make some images lesion-free.
 
     A lesion-free image is either a crop beside the lesion, resized to the size of the image, or the full image with its
     lesion covered by another part of it. Neither resizing nor seams may reveal lesion-free images. So as many others
@@ -132,8 +131,7 @@ def _scaled(shape: Sequence[int], factor: float) -> list[int]:
 
 @dataclass
 class MultiScaleBatch:
-    """
-    Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
+    """Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
 
     Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
     soft at their outlines. Masks of several classes, or with unknown pixels, are resized by the nearest pixel.

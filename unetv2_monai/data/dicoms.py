@@ -24,8 +24,7 @@ warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
 
 class PictureReader(PILReader):
-    """
-    Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
+    """Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
 
     ``pixel_spacing`` in the metadata is the width and the height of a pixel in mm, if DICOM states it.
     """
@@ -49,9 +48,8 @@ class PictureReader(PILReader):
 
 
 def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
-    """
-    List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what cannot
-    be used. ``check``: decode everything.
+    """List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what
+    cannot be used. ``check``: decode everything.
     """
     items: list[Item] = []
     sources = []
@@ -72,8 +70,7 @@ def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], l
 
 
 def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
-    """
-    Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
+    """Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
     an image for each frame. Return an empty list if one is missing.
     """
     if source.kind == SERIES and (path := folder / f"{source.name}.nii.gz").is_file():

@@ -18,8 +18,7 @@ from .layouts import Item
 
 
 class ImageList(list[Item]):
-    """
-    The images to segment, as data of a MONAI ``Dataset``. ``broken`` has an error message for each broken image,
+    """The images to segment, as data of a MONAI ``Dataset``. ``broken`` has an error message for each broken image,
     ``sources`` what is of DICOM.
     """
 
@@ -37,8 +36,7 @@ class ImageList(list[Item]):
                 self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
     def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
-        """
-        Print how many masks were written, and write classes.csv if there are names of several classes. If files
+        """Print how many masks were written, and write classes.csv if there are names of several classes. If files
         were broken, raise an InputError with their reasons.
         """
         print(len(self), "masks written to", output_dir)
@@ -57,8 +55,7 @@ def list_images(
     in_channels: int | None = None,
     overlay_dir: str | None = None,
 ) -> ImageList:
-    """
-    Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
+    """Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
     ``dataset_dir``.
 
     Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out.

@@ -17,8 +17,7 @@ LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class SDI(nn.Module):
-    """
-    Give every level of a feature pyramid the semantics of all coarser and the details of all finer levels.
+    """Give every level of a feature pyramid the semantics of all coarser and the details of all finer levels.
 
     For level i, every level j is resized to the size of level i: by average pooling if j is finer, by linear
     interpolation if j is coarser. Then a 3x3 convolution for this pair (i, j) smooths it. Finally all levels j are
@@ -58,8 +57,7 @@ class SDI(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """
-        Fuse the features of all levels, once for each level.
+        """Fuse the features of all levels, once for each level.
 
         Args:
             features: one tensor per level, finest first, of shape (Batch, channels, dim_0 / stride, dim_1 / stride

@@ -27,8 +27,7 @@ UPSAMPLES = ("deconv", "interp")
 
 
 class UNetV2(nn.Module):
-    """
-    Segment images or volumes of any size with U-Net v2.
+    """Segment images or volumes of any size with U-Net v2.
 
     The encoder gives feature maps at several levels. Each level passes channel and spatial attention and a 1x1
     convolution to ``channels`` channels. SDI multiplies it with the smoothed features of all other levels. The decoder
@@ -153,8 +152,7 @@ class UNetV2(nn.Module):
         return load_pretrained(weights, device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """
-        Segment images of any size.
+        """Segment images of any size.
 
         Args:
             x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are not a multiple of the
