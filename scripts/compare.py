@@ -116,10 +116,7 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
 
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
-    """Compare the Dice of two networks over the runs that both have. The Dice of an image is the mean over its classes.
-
-    Returns the difference with its interval, or ``"-"`` without common runs. Refuses runs scored on different images.
-    """
+    """Return the difference of Dice, an image's mean over its classes, and its interval; ``"-"`` without common runs."""
     if runs is reference:
         return "reference"
     first, second = ({run.name: run for run in of if dataset in run.scores} for of in (runs, reference))

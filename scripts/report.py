@@ -121,9 +121,7 @@ def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """Choose from the rows of one group, the worst first. The best has a lesion, since an empty prediction of an empty
-    mask scores 1 as well.
-    """
+    """Choose from the rows of one group, the worst first. The best has a lesion, since empty masks score 1 as well."""
     lesions = [row for row in rows if row.lesion > 0] or rows
     return {"best": lesions[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
 
@@ -189,11 +187,7 @@ def thumbnail(segmented: Segmented) -> str:
 
 
 def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
-    """Summarise the scores of the images of all folds together, each by the network that has not seen it.
-
-    Raises:
-        InputError: when two folds have scored the same image.
-    """
+    """Summarise the scores of all folds together; raise InputError when two folds have scored the same image."""
     text, seen = ("dataset", "image", "class"), set[str]()
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in folds:

@@ -132,9 +132,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
-    """Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
-    without ``--fold``. A training that was begun goes on.
-    """
+    """Return a command line for each fold, by its folder; none unless ``--folds`` is given without ``--fold``."""
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {word: index for index, word in enumerate(words) if index and words[0] in ("train", "evaluate")}
     if "--folds" not in given or "--fold" in given:

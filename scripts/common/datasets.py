@@ -100,10 +100,7 @@ def _clean_mask(path: Path) -> bytes:
 
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:
-    """Choose about ``count`` entries at random, in whole blocks of neighbours such as frames of one video.
-
-    Returns the rest and the chosen entries, both in the given order.
-    """
+    """Return the rest and about ``count`` random entries, in whole blocks of neighbours such as frames of a video."""
     starts = range(0, len(entries), block)
     drawn: set[int] = set()
     for start in random.Random(seed).sample(starts, len(starts)):

@@ -197,10 +197,7 @@ def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: in
 def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
 ) -> Agreement:
-    """Compare a runtime with the network: the logits on all batches, the masks on images or, without images, on noise.
-
-    Raises InputError when the shapes of the two outputs differ.
-    """
+    """Compare logits on all batches, masks on images or else on noise; raise InputError when shapes differ."""
     difference, largest, dice = 0.0, 0.0, DiceMetric(ignore_empty=False)
     for index, x in enumerate([*noise, *images]):
         expected, found = network(x), torch.as_tensor(run(x))

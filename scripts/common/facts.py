@@ -163,9 +163,7 @@ def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def gather(
     arguments: argparse.Namespace, title: str, sections: Sequence[str] | None = None
 ) -> tuple[Lists, list[Facts], list[str]]:
-    """Return the pairs of each split, or of some sections, the facts of those that training accepts, and a sentence for
-    every problem.
-    """
+    """Return the pairs of all splits or of some, the facts of those that training accepts, and all problems."""
     reading = reading_of(arguments)
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
     named = folders if arguments.images_dir is not None else None

@@ -23,10 +23,7 @@ ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"
 
 
 def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
-    """Quantise an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2` in place.
-
-    ``images``: batches of preprocessed training images for the ranges of activations, at best ``LEAST_IMAGES`` or more.
-    """
+    """Quantise an ``openvino.Model`` in place; preprocessed training images give the ranges of its activations."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)

@@ -97,9 +97,7 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
 
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
-    """Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns
-    a sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
-    """
+    """Put the bundle, unless it is there, and the app's code into its folder. Returns a sentence about the weights."""
     app = arguments.work_dir / "app"
     bundle = app / "model" / NAME
     if (weights := bundle / "models" / "model.pt").is_file():

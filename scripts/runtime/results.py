@@ -48,9 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """A frame, its mask of class indices (height, width), its overlay if asked for, its cells of the table, and what
-    was measured on each lesion.
-    """
+    """A frame, its mask of class indices (height, width), its overlay, its cells of the table, and its lesions."""
 
     frame: Frame
     mask: np.ndarray
@@ -101,9 +99,7 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
 
 
 def _threshold(probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray) -> None:
-    """Write class indices into an empty mask of the view's size, and the probabilities that they come from into another
-    array, at least where the mask is marked. Probabilities are (height, width, channels).
-    """
+    """Write class indices into an empty mask of a view, and probabilities into an array, at least where marked."""
     if description.threshold is None:
         probabilities[:] = resize(probability, out.shape)
         out[:] = probabilities.argmax(2)

@@ -77,11 +77,7 @@ def located(address: str | Path) -> tuple[Path, int] | None:
 
 
 def list_dicom(path: Path) -> list[Path]:
-    """Return the DICOM files at or below a path, without hidden ones; none if a folder is one of images of other
-    formats.
-
-    Raise InputError if that folder holds both.
-    """
+    """Return the DICOM files at or below a path; none if a folder holds other images, InputError if it holds both."""
     if not path.is_dir():
         return [path] if _may_be_dicom(path) else []
     for folder in (path, *named_folders(path, IMAGE_FOLDERS)):

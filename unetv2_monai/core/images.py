@@ -88,10 +88,7 @@ def about_windows(windows: Mapping[str, tuple[float, float]], images: int) -> No
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Read an image file, or the frame at an address of DICOM, as :py:func:`to_rgb` converts it.
-
-    Raise BrokenFile if it cannot be read.
-    """
+    """Read an image file, or the frame at an address of DICOM, as RGB; raise BrokenFile if it cannot be read."""
     if path.suffix.lower() == ".dcm":
         return Image.fromarray(read_frame(path)[0])
     refuse_waiting(path)

@@ -44,10 +44,7 @@ MOST_NAMED = 5  # folders of files that are left out
 
 
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """Return the images and volumes of a folder, sorted, without hidden files and sub-folders.
-
-    Raise InputError for a name that is not in UTF-8, since tables and lists hold names.
-    """
+    """Return the images and volumes of a folder, sorted, without hidden ones. InputError: a name is not in UTF-8."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not _is_folder(e)]
     for name in names:

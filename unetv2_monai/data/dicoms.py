@@ -48,9 +48,7 @@ class PictureReader(PILReader):
 
 
 def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
-    """List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what
-    cannot be used. ``check``: decode everything.
-    """
+    """Return frames or volumes of DICOM sources as items, their sources, and what is broken; ``check``: decode all."""
     items: list[Item] = []
     sources = []
     for source in found.sources:

@@ -154,9 +154,7 @@ def _place(affine: np.ndarray) -> str:
 
 
 def check_label_values(path: str, values: np.ndarray, out_channels: int, ignore_label: int | None = None) -> None:
-    """Raise InputError for label values other than 0 to ``out_channels - 1``, or 0 and 1 for one channel, and
-    ``ignore_label``.
-    """
+    """Raise InputError for values other than ``ignore_label`` and 0 to ``out_channels - 1``, of one channel 0 and 1."""
     refuse_as_ignored(ignore_label, out_channels, True)
     highest = max(out_channels, 2) - 1
     accepted = [*range(highest + 1), *([] if ignore_label is None else [ignore_label])]

@@ -133,8 +133,7 @@ def folded(weights: Mapping[str, torch.Tensor], temperature: float) -> Any:
 
 def choose_certainty(found: Detections, false_alarms: float | None = None, missed: float | None = None) -> float:
     """Choose the lowest certainty with at most ``false_alarms`` per 100 images that still finds a lesion, or the
-    highest one that misses at most ``missed`` percent of the lesions. An InputError names the best one if there is
-    none.
+    highest one that misses at most ``missed`` percent of the lesions. An InputError names the best one otherwise.
     """
     limit, unit = (false_alarms, "false alarms per 100 images") if missed is None else (missed, "% of lesions missed")
     costs = [

@@ -187,10 +187,7 @@ def _used_levels(levels: int, out_indices: Levels) -> list[int]:
 
 
 def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-    """Return the feature maps for images of a shape, and the model's parameters, on PyTorch's meta device.
-
-    Meta tensors have shapes and gradients but no values, so this costs nothing. The module is left unchanged.
-    """
+    """Return feature maps and parameters on the meta device, which has shapes and gradients but no values."""
     parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
     buffers = {name: value.to("meta") for name, value in model.named_buffers()}
     image = torch.zeros(*shape, device="meta")

@@ -122,11 +122,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def load_members(network: nn.Module, checkpoints: Sequence[str]) -> list[nn.Module]:
-    """Return a copy of a network for each file of weights, for the mean of their outputs.
-
-    Raises:
-        InputError: when files do not fit the network, carry options that differ, or are fewer than two.
-    """
+    """Return a network for each file; raise InputError for fewer than two, or files of other networks or options."""
     if len(checkpoints) < 2:
         raise InputError(f"an ensemble takes two files of weights or more, got {len(checkpoints)}: set --checkpoints.")
     members, options = [], []
