@@ -116,7 +116,7 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
 
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
-    """Return the difference of Dice, an image's mean over its classes, and its interval; ``"-"`` without common runs."""
+    """Return the difference of Dice, which is a mean over classes, and its interval; ``"-"`` if no run is shared."""
     if runs is reference:
         return "reference"
     first, second = ({run.name: run for run in of if dataset in run.scores} for of in (runs, reference))

@@ -16,8 +16,6 @@ from torch.nn import functional as F
 from .core.description import refuse_other_bin
 from .core.errors import InputError
 
-__all__ = ["Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -4,7 +4,7 @@ values, and ``scripts/document_options.py`` writes docs/reference/options.md fro
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Option:
     kind: Kind
     meaning: str
     default: str = ""  # in words, if the config computes it
-    files: tuple[str, ...] = ()  # the overlays that define it; empty if the main configs do
+    files: Sequence[str] = ()  # the overlays that define it; empty if the main configs do
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:
@@ -41,10 +41,6 @@ def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> b
 
 def is_list(value: Any, kind: Kind) -> bool:
     return isinstance(value, list | tuple) and all(map(kind.accepts, value))
-
-
-def or_null(kind: Kind) -> Kind:
-    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
 
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
@@ -78,22 +74,13 @@ PRECISION = Kind("f32 or bf16", lambda value: value in ("f32", "bf16"))
 KINDS = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
 
 
-def read_options(path: Path) -> dict[str, dict[str, Option]]:
-    """Read the options of each config, in its order."""
-    return {
-        section: {
-            name: Option(
-                kind_of(entry["type"]), entry["meaning"], entry.get("default", ""), tuple(entry.get("files", ()))
-            )
-            for name, entry in table.items()
-        }
-        for section, table in yaml.safe_load(path.read_text()).items()
-    }
-
-
 def kind_of(name: str) -> Kind:
-    plain = name.removesuffix(", or null")
-    return KINDS[plain] if plain == name else or_null(KINDS[plain])
+    """Return a kind of ``KINDS``, which may take null as well."""
+    kind = KINDS[name.removesuffix(", or null")]
+    return kind if kind.name == name else Kind(name, lambda value: value is None or kind.accepts(value))
 
 
-OPTIONS = read_options(Path(__file__).with_name("options.yaml"))
+OPTIONS = {
+    section: {name: Option(kind_of(entry.pop("type")), **entry) for name, entry in table.items()}
+    for section, table in yaml.safe_load(Path(__file__).with_name("options.yaml").read_text()).items()
+}

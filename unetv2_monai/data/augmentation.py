@@ -125,10 +125,6 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
     return image * (1 - weight) + patch * weight
 
 
-def _scaled(shape: Sequence[int], factor: float) -> list[int]:
-    return [max(1, round(n * factor / 32)) * 32 for n in shape]
-
-
 @dataclass
 class MultiScaleBatch:
     """Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
@@ -153,7 +149,7 @@ class MultiScaleBatch:
         if image.ndim != 4:
             raise InputError("MultiScaleBatch is for images, not for volumes.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
-        size = _scaled(image.shape[2:], scale)
+        size = [max(1, round(n * scale / 32)) * 32 for n in image.shape[2:]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         if self.out_channels > 1 or label.max() > 1:  # which is ignore_label
             return image, F.interpolate(label, size, mode="nearest-exact")

@@ -10,8 +10,6 @@ from ..core.errors import InputError
 from ..core.tables import Table
 from ..inferers import Ensemble
 
-__all__ = ["AgreementTable"]
-
 
 class AgreementTable:
     """Write ``images.csv``, which is ``images_incomplete.csv`` until the run ends: the mean ``agreement`` of each

@@ -23,8 +23,6 @@ from ..metrics import expected_calibration_error
 from ..networks import UNetV2, options_of, read_weights, with_options
 from .score_table import DETECTION_SCORES, ScoreTable
 
-__all__ = ["Calibration"]
-
 PIXELS = 16384  # drawn from each image, for the temperature
 LIMIT = 4.0  # of the temperature's logarithm
 

@@ -5,8 +5,6 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-__all__ = ["ChannelAttention", "SpatialAttention"]
-
 
 class ChannelAttention(nn.Module):
     """Weight every channel by its mean and its maximum over the image: ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.

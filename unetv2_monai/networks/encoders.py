@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from ..core.errors import InputError
 from .weights import imagenet_weights, load_encoder
 
-__all__ = ["Encoder", "build_encoder", "prune_unused"]
-
 LEVELS = 4  # feature levels in the paper
 Levels = Sequence[int] | None  # indices of feature maps; None: the coarsest four
 SIZE = 64  # of the image that a module's strides are measured with; they must divide it

@@ -10,8 +10,6 @@ from torch import nn
 
 from ..core.errors import InputError
 
-__all__ = ["SDI"]
-
 FUSIONS = ("mul", "add", "cat")
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -35,12 +33,6 @@ class SDI(nn.Module):
 
     Raises:
         InputError: when a stride is not a larger multiple of the one before, or ``fusion`` is not one of the three.
-
-    Example::
-
-        sdi = SDI(spatial_dims=2, channels=32, strides=(4, 8, 16, 32))
-        features = [torch.rand(1, 32, 256 // s, 256 // s) for s in (4, 8, 16, 32)]
-        infused = sdi(features)  # four tensors of the same shapes
     """
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], fusion: str = "mul") -> None:
