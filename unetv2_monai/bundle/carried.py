@@ -13,6 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
+from ..core.overlaps import combination_names
 from .context import is_computed
 from .options import config_file
 
@@ -49,6 +50,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
         found["class_names"] = [names[str(index)] for index in range(len(names))]
     if "class_names" in config:  # of fine-tuning
         found["class_names"] = config["class_names"]
+    elif "overlaps" in config:
+        found["class_names"] = combination_names(config["overlaps"])
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):

@@ -68,6 +68,10 @@ AXES = Kind("a list of different axes from 0 to 2", lambda value: is_list(value,
 NAMES = Kind("a list of names", lambda value: is_list(value, TEXT))
 FILES = Kind("a list of files", NAMES.accepts)
 COLORS = Kind("a table of classes by colour", lambda value: isinstance(value, dict) and bool(value))
+VALUES = Kind(
+    "a table of values by class",
+    lambda value: isinstance(value, dict) and bool(value) and all(v and is_list(v, POSITIVE) for v in value.values()),
+)
 LABEL = Kind("an integer from 1 to 255", lambda value: is_integer(value, 1) and value < 256)
 INTENSITY = Kind("mr or ct", lambda value: value in ("mr", "ct"))
 PRECISION = Kind("f32 or bf16", lambda value: value in ("f32", "bf16"))

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.utils import set_determinism
+from monai.utils import ensure_tuple, set_determinism
 
 from ..core.errors import InputError, unwrapped
 from ..core.files import refusing, write_atomic
@@ -145,7 +145,7 @@ def trained_among(images: Iterable[str], run: Path) -> set[str]:
             pairs += list_images(more, check=False)
     except InputError:
         return set()
-    return {os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)}
+    return {os.path.realpath(ensure_tuple(item["image"])[0]) for item in pairs} & {*map(os.path.realpath, images)}
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:

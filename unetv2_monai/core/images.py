@@ -101,6 +101,16 @@ def read_picture(path: Path) -> Image.Image:
         raise BrokenFile(f"{path}: cannot be read ({error})") from error
 
 
+def read_channel(path: Path) -> Image.Image:
+    """Read one of several files of an image, in grey (mode ``"L"``). Raise BrokenFile as ``read_picture`` does."""
+    image = read_picture(path)
+    red, *others = image.split()
+    if any(other.tobytes() != red.tobytes() for other in others):
+        raise BrokenFile(f"{path}: a channel in colours. Save each channel in grey.")
+    red.info = image.info
+    return red
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read what ``read_picture`` reads as a uint8 array of shape (height, width, 3)."""
     return np.asarray(read_picture(path))
