@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Find what is in a folder of DICOM files: photographs, loops, videos, and series of slices, sorted by position.
+"""Find what is in a folder of DICOM files: photographs, loops, videos, and series of slices, sorted by position.
 
 A frame has an *address*, which is handled like the path of an image: ``FILE/INDEX/NAME.dcm`` is the frame ``INDEX`` of
 the file ``FILE``, and its outputs are called ``NAME``. Names hold no patient data.
@@ -78,11 +77,7 @@ def located(address: str | Path) -> tuple[Path, int] | None:
 
 
 def list_dicom(path: Path) -> list[Path]:
-    """
-    Return the DICOM files at or below a path, without hidden ones; none if a folder is one of images of other formats.
-
-    Raise InputError if that folder holds both.
-    """
+    """Return the DICOM files at or below a path; none if a folder holds other images, InputError if it holds both."""
     if not path.is_dir():
         return [path] if _may_be_dicom(path) else []
     for folder in (path, *named_folders(path, IMAGE_FOLDERS)):
@@ -115,8 +110,7 @@ def _may_be_dicom(path: Path) -> bool:
 
 
 def find_sources(path: Path) -> Found | None:
-    """
-    Find the sources at or below a path, without decoding a pixel; None if :py:func:`list_dicom` finds no file there.
+    """Find the sources at or below a path, without decoding a pixel; None if :py:func:`list_dicom` finds no file there.
 
     What is no image, such as DICOMDIR, SEG and RTSTRUCT, is counted in the log. Raise InputError when pydicom is not
     installed, when no file is an image, or when files are of several patients.

@@ -26,8 +26,7 @@ CHANNEL = "channel"  # marks images that stay grey
 
 
 class PictureReader(PILReader):
-    """
-    Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height. Of an image of
+    """Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height. Of an image of
     several files, each is a channel.
 
     ``pixel_spacing`` in the metadata is the width and the height of a pixel in mm, if DICOM states it.
@@ -61,10 +60,7 @@ def _to_rgb_unless_channel(image: Image.Image) -> Image.Image:
 
 
 def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
-    """
-    List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what cannot
-    be used. ``check``: decode everything.
-    """
+    """Return frames or volumes of DICOM sources as items, their sources, and what is broken; ``check``: decode all."""
     items: list[Item] = []
     sources = []
     for source in found.sources:
@@ -84,8 +80,7 @@ def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], l
 
 
 def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
-    """
-    Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
+    """Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
     an image for each frame. Return an empty list if one is missing.
     """
     if source.kind == SERIES and (path := folder / f"{source.name}.nii.gz").is_file():

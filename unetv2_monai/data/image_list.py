@@ -18,10 +18,7 @@ from .layouts import Item, join_channels, one_or_all
 
 
 class ImageList(list[Item]):
-    """
-    The images to segment, as data of a MONAI ``Dataset``. ``broken`` has an error message for each broken image,
-    ``sources`` what is of DICOM.
-    """
+    """The images to segment, for a ``Dataset``; a sentence for each ``broken`` one, and the ``sources`` of DICOM."""
 
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = (), sources: Iterable[Source] = ()) -> None:
         super().__init__(items)
@@ -37,10 +34,7 @@ class ImageList(list[Item]):
                 self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
     def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
-        """
-        Print how many masks were written, and write classes.csv if there are names of several classes. If files
-        were broken, raise an InputError with their reasons.
-        """
+        """Print the number of masks, write classes.csv of several classes, and raise InputError for broken files."""
         print(len(self), "masks written to", output_dir)
         if class_names and len(class_names) > 2:
             rows = [{"value": value, "class": name} for value, name in enumerate(class_names)]
@@ -57,8 +51,7 @@ def list_images(
     in_channels: int | None = None,
     overlay_dir: str | None = None,
 ) -> ImageList:
-    """
-    Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
+    """Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
     ``dataset_dir``.
 
     Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out.
