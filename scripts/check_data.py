@@ -1,10 +1,9 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Check a data set before training on it. It finds unreadable files, empty masks, tiny lesions, masks that cover the whole
-image, classes that never occur, several colour modes, and duplicates or near duplicates of images, within a split and
-across splits. For volumes it also finds labels that do not lie on their image, and several spacings, orientations and
-numbers of channels.
+"""Check a data set before training on it. It finds unreadable files, empty masks, tiny lesions, masks that cover the
+whole image, classes that never occur, several colour modes, and duplicates or near duplicates of images, within a split
+and across splits. For volumes it also finds labels that do not lie on their image, and several spacings, orientations
+and numbers of channels.
 
     python scripts/check_data.py --dataset_dir data/polyp --output_dir output/check
 
@@ -81,8 +80,7 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
 
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
-    """
-    Group images that are equal or nearly equal. A group is one entry, since all frames of a video may be similar.
+    """Group images that are equal or nearly equal. A group is one entry, since all frames of a video may be similar.
 
     Two images are nearly equal if at most ``most_different`` of their 256 bits differ. Such pairs connect a group.
     """

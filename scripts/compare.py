@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Compare the scores of networks that were trained and scored several times, by seeds or by folds.
+"""Compare the scores of networks that were trained and scored several times, by seeds or by folds.
 
     unetv2 train DIR --with recommended ema --seed 0 --output_dir runs/unetv2/0   # and so on
     unetv2 evaluate DIR --output_dir runs/unetv2/0
@@ -117,11 +116,7 @@ def spread(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
 
 
 def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str) -> str:
-    """
-    Compare the Dice of two networks over the runs that both have. The Dice of an image is the mean over its classes.
-
-    Returns the difference with its interval, or ``"-"`` without common runs. Refuses runs scored on different images.
-    """
+    """Return the difference of Dice, which is a mean over classes, and its interval; ``"-"`` if no run is shared."""
     if runs is reference:
         return "reference"
     first, second = ({run.name: run for run in of if dataset in run.scores} for of in (runs, reference))
@@ -138,8 +133,7 @@ def dice_difference(runs: Sequence[Run], reference: Sequence[Run], dataset: str)
 
 
 def paired_difference(scores: np.ndarray, reference: np.ndarray, resamples: int = 5000) -> tuple[float, float, float]:
-    """
-    Compute the mean of ``scores - reference`` and its 95 % interval. Both are (seeds, images) in the same order.
+    """Compute the mean of ``scores - reference`` and its 95 % interval. Both are (seeds, images) in the same order.
 
     The interval is a percentile bootstrap over seeds and images. In a resample, both networks and all seeds have the
     same images. With one seed, the interval is over images alone; with two or three, it is a coarse estimate.

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Write docs/reference/options.md: every option of the configs with its type, default and meaning. They come from
+"""Write docs/reference/options.md: every option of the configs with its type, default and meaning. They come from
 unetv2_monai/bundle/options.yaml, by which options are checked.
 
     python scripts/document_options.py

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Export weights for other runtimes, and check that each gives the same masks.
+"""Export weights for other runtimes, and check that each gives the same masks.
 
     python scripts/export.py --checkpoint output/models/model.pt --images IMAGES
 
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from common.command import new_parser, run
 from common.exports import FORMATS, Job, describe, export, images_of, inference_config
-from common.options import add_set, refuse_unknown, values_of, with_carried
+from common.options import add_set, read_set, with_carried
 from common.quantisation import CALIBRATION_IMAGES, LEAST_IMAGES
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple_rep
@@ -42,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     formats = arguments.formats or [name for name, one in FORMATS.items() if arguments.calibrate or not one.calibrated]
     if arguments.calibrate is None and any(FORMATS[name].calibrated for name in formats):
         raise InputError("int8 takes training images: name their folder by --calibrate.")
-    refuse_unknown(arguments.set, inference_config({}))
-    options = with_carried(values_of(arguments.set), arguments.checkpoint)
+    options = with_carried(read_set(arguments.set, "inference.json"), arguments.checkpoint)
     if options.get("spatial_dims") == 3:
         raise InputError(
             f"the weights in {arguments.checkpoint} are for volumes, and export takes networks for images only. For "

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start a MONAI Label server for a folder of images: segment, correct, train on the corrections, segment better.
+"""Start a MONAI Label server for a folder of images: segment, correct, train on the corrections, segment better.
 
     make label-env                                  # once: an environment for MONAI Label
     python scripts/label_server.py --images DIR
@@ -128,8 +127,7 @@ def port_in_use(arguments: argparse.Namespace) -> str:
 
 @contextmanager
 def own_work_folder(work_dir: Path) -> Iterator[int]:
-    """
-    Make a work folder that only its owner can read, and lock it. The lock is shared with the server and with what it
+    """Make a work folder that only its owner can read, and lock it. The lock is shared with the server and with what it
     starts, such as trainings, and lasts until the last of them ends. Yields the descriptor of the locked file. After an
     error, a folder that holds nothing else is removed.
     """
@@ -158,8 +156,7 @@ def own_work_folder(work_dir: Path) -> Iterator[int]:
 
 
 def prepare(arguments: argparse.Namespace) -> tuple[Path, str, bool]:
-    """
-    Check everything, then write.
+    """Check everything, then write.
 
     Returns:
         The folder that MONAI Label reads images from and writes labels into, a sentence about the weights, and whether

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Draw endoscopy-like images with masks, to try everything without a data set.
+"""Draw endoscopy-like images with masks, to try everything without a data set.
 
     python scripts/make_demo_data.py demo/data --train 240 --test 24
     python scripts/make_demo_data.py demo/nuclei --nuclei             # many tiny objects in large images instead

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Face repository or a colleague.
+"""Pack the bundle with its code and weights, for the MONAI model zoo, a Hugging Face repository or a colleague.
 
     python scripts/package_bundle.py                                      # all of bundle/entries that have weights
     python scripts/package_bundle.py --entry skin_lesions                 # one of them
@@ -22,10 +21,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from common.bundle import BUNDLE, read_config
+from common.bundle import BUNDLE
 from common.command import new_parser, run
 from common.exports import FORMATS, describe, write_onnx
-from common.options import add_set, refuse_unknown, values_of, with_carried
+from common.options import add_set, read_set, with_carried
 from common.packing import NAME, apply_overlay, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, __version__, load_weights
@@ -40,8 +39,8 @@ def chosen(arguments: argparse.Namespace) -> Iterator[Entry]:
     entry = read_entry(arguments.entry) if arguments.entry else None
     if arguments.checkpoint:
         own = entry or Entry(BUNDLE / "docs", NAME, arguments.checkpoint, sha256="")
-        refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
-        options = {**own.options, **with_carried(values_of(arguments.set), arguments.checkpoint)}
+        given = read_set(arguments.set, "train.json", "inference.json")
+        options = {**own.options, **with_carried(given, arguments.checkpoint)}
         recipe = arguments.recipe or own.recipe or recipe_of(options)
         if recipe == "volumes" and not entry and (count := options.get("out_channels", 3)) > 1:
             # the recipe's metadata name the parts of the hippocampus

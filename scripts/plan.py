@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Plan a training from its data: measure the images and masks of the training split, and write a small config with the
+"""Plan a training from its data: measure the images and masks of the training split, and write a small config with the
 reason of each choice, for --with. What the data give no reason to change stays as the recipe has it.
 
     python scripts/plan.py --dataset_dir data/polyp --hours 2

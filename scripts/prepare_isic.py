@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make a data set of the skin lesions of ISIC 2017 or 2018, task 1: images/, masks/ and datalist.json with the split, the
-source, the licence and the SHA-256 of every file. Name the folder that holds the challenge's unpacked folders.
+"""Make a data set of the skin lesions of ISIC 2017 or 2018, task 1: images/, masks/ and datalist.json with the split,
+the source, the licence and the SHA-256 of every file. Name the folder that holds the challenge's unpacked folders.
 
     python scripts/prepare_isic.py ISIC2017 --year 2017 --split paper --output_dir data/isic2017
 

@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make one data set from published polyp data sets: images/, masks/ and datalist.json with the split, the source, the
+"""Make one data set from published polyp data sets: images/, masks/ and datalist.json with the split, the source, the
 licence and the SHA-256 of every file. Name the folders as they are after unpacking the publishers' archives.
 
     python scripts/prepare_polyp.py --kvasir Kvasir-SEG --clinicdb CVC-ClinicDB --output_dir data/polyp

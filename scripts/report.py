@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
+"""Make a report of a run on one page: learning curves, scores with intervals, the best, the median and the worst image
 with outlines, all images from the worst on, failures by size of the lesion, which images and lesions are found at which
 certainty, calibration, the data and the config.
 
@@ -42,10 +41,10 @@ EVALUATION_OPTIONS = ("backbone", "image_size", "out_channels")
 TRAINING_OPTIONS = ("max_epochs", "batch_size", "learning_rate", "seed")
 POOR = 0.5  # images with a lower Dice are poor
 MOST_SHOWN, THUMBNAIL = 200, 150  # images that are shown from the worst on; pixels in height
-SIZES = {  # share of the image: above the first number, up to the second
-    "small: up to 2 % of the image": (0, 0.02),
-    "medium: 2 to 10 %": (0.02, 0.1),
-    "large: over 10 %": (0.1, 1),
+SIZES = {  # share of the image: up to this number
+    "small: up to 2 % of the image": 0.02,
+    "medium: 2 to 10 %": 0.1,
+    "large: over 10 %": 1,
 }
 PANEL_HEIGHT, VOLUME_PANEL_HEIGHT = 240, 480  # pixels
 
@@ -74,7 +73,7 @@ class Evaluation:
 
     @property
     def several(self) -> bool:
-        """Return whether there are several classes."""
+        """Tell whether there are several classes."""
         return len({line["class"] for line in self.lines}) > 1
 
 
@@ -110,6 +109,11 @@ class Scored:
         """Return the lesion's share of the image."""
         return (self.tp + self.fn) / max(self.tp + self.fp + self.fn + self.tn, 1)
 
+    @property
+    def size(self) -> str:
+        """Return which of ``SIZES`` the lesion has."""
+        return next((title for title, most in SIZES.items() if 0 < self.lesion <= most), "none")
+
 
 def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
     """Group rows by data set and class, in the order of the names."""
@@ -117,33 +121,9 @@ def grouped(rows: Sequence[Scored]) -> dict[str, list[Scored]]:
 
 
 def best_median_worst(rows: Sequence[Scored]) -> dict[str, Scored]:
-    """
-    Choose from the rows of one group, the worst first. The best has a lesion, since an empty prediction of an empty
-    mask scores 1 as well.
-    """
+    """Choose from the rows of one group, the worst first. The best has a lesion, since empty masks score 1 as well."""
     lesions = [row for row in rows if row.lesion > 0] or rows
     return {"best": lesions[-1], "median": rows[len(rows) // 2], "worst": rows[0]}
-
-
-def failures(rows: Sequence[Scored]) -> dict[str, Any]:
-    """Return the values of ``failures.html.j2``: the poor scores by group and lesion size, and all rows."""
-    groups = {}
-    for name, group in grouped(rows).items():
-        by_size: list[Cells] = []
-        for title, (low, high) in SIZES.items():
-            alike = [row for row in group if low < row.lesion <= high]
-            dice = f"{np.mean([row.dice for row in alike]):.3f}" if alike else "-"
-            poor, missed = sum(row.dice < POOR for row in alike), sum(row.tp == 0 for row in alike)
-            by_size.append([title, len(alike), dice, poor, missed])
-        empty = [row for row in group if row.lesion == 0]
-        groups[name] = {"by_size": by_size, "empty": len(empty), "marked": sum(row.fp > 0 for row in empty)}
-    listed: list[Cells] = []
-    for row in rows:
-        what = "missed" if row.tp == 0 else "partly found" if row.dice < POOR else "found"
-        if row.lesion == 0:
-            what = "empty mask, marked" if row.fp else "empty mask, left empty"
-        listed.append([row.group, row.name, f"{row.dice:.3f}", f"{100 * row.lesion:.1f} %", what])
-    return {"limit": POOR, "groups": groups, "listed": listed}
 
 
 def parsed(config: dict[str, Any]) -> ConfigParser:
@@ -162,8 +142,7 @@ def predict(
     items: Mapping[Case, dict[str, str]],
     kept: Callable[[Case, Segmented], Any] = lambda case, segmented: segmented,
 ) -> dict[Case, Any]:
-    """
-    Segment the cases in ``items`` at native size, volumes as the slices with most of the mask. Return for each what
+    """Segment the cases in ``items`` at native size, volumes as the slices with most of the mask. Return for each what
     ``kept`` makes of it, so that not all images are in memory.
     """
     parser["validate#dataset#data"] = list({path: item for (path, _), item in items.items()}.values())
@@ -207,31 +186,8 @@ def thumbnail(segmented: Segmented) -> str:
     return thumbnail_uri(shown, (2 * THUMBNAIL, THUMBNAIL))
 
 
-def detection_table(found: Mapping[str, Any]) -> list[Cells]:
-    """Return a header, then a row per data set and class: rates at the operating point, and where false alarms are."""
-    kinds = ("without", "with")
-    titles = [*(score.title for score in DETECTION_SCORES), *(f"false alarms {kind} a lesion" for kind in kinds)]
-    rows: list[Cells] = [["data set", *titles]]
-    for name, one in found.items():
-        alarms = (f"{one[f'alarms_{kind}']} on {one[f'images_{kind}']} images" for kind in kinds)
-        rows.append([name, *(score.cell(one) for score in DETECTION_SCORES), *alarms])
-    return rows
-
-
-def score_rows(cells: Mapping[str, Mapping[str, str]]) -> list[Cells]:
-    """Return a header, then a row for each name, with the scores of ``SHOWN_SCORES`` that are available."""
-    titles = [title for title in SHOWN_SCORES if any(title in row for row in cells.values())]
-    rows: list[Cells] = [[name, *(row.get(title, "-") for title in titles)] for name, row in cells.items()]
-    return [["data set (images)", *titles], *rows]
-
-
 def of_all_folds(folds: Sequence[Evaluation]) -> dict[str, Any]:
-    """
-    Summarise the scores of the images of all folds together, each by the network that has not seen it.
-
-    Raises:
-        InputError: when two folds have scored the same image.
-    """
+    """Summarise the scores of all folds together; raise InputError when two folds have scored the same image."""
     text, seen = ("dataset", "image", "class"), set[str]()
     rows: dict[str, list[dict[str, Any]]] = {}
     for one in folds:
@@ -320,11 +276,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     images = {"calibration": calibration(summary)}
     parts = {
-        f"{one.folder.name}: {name}" if folds else name: part
-        for one in evaluations
-        for name, part in one.summary.items()
+        f"{one.folder.name}: " * bool(folds) + name: part for one in evaluations for name, part in one.summary.items()
     }
     cells = {f"{name} ({part['images']})": score_cells(part) for name, part in parts.items()}
+    cells |= over_folds(evaluations, summary) if folds else {}
     found = {name: part["detection"] for name, part in parts.items() if "detection" in part}
     images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
     files = "evaluated_weights" if "evaluated_weights" in config else "checkpoint"  # as in earlier versions
@@ -344,9 +299,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         for which, row in best_median_worst(group).items()
     ]
     worst, best = rows[:MOST_SHOWN], best_of_all(evaluations) if folds else {}
-    suspects: list[Cells] = [
-        [row.name, f"{row.dice:.3f}", f"{best[row.case]:.3f}"] for row in rows if best.get(row.case, 1) < POOR
-    ]
     whole = {row.case for _, row in chosen}
     segmented: dict[Case, Any] = {}
     for parser, known in zip(parsers, items):
@@ -366,15 +318,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         title=folder.name,
         about=about,
         several=several,
-        scores=score_rows(cells | over_folds(evaluations, summary) if folds else cells),
+        cells=cells,
+        titles=[title for title in SHOWN_SCORES if any(title in row for row in cells.values())],
         folds=len(folds),
-        all_scored=bool(best),
-        suspects=suspects,
+        best=best,
+        suspects=[row for row in rows if best.get(row.case, 1) < POOR],
         volumes=volumes,
         cropped=is_cropped(parsers[0]),
         surface_tolerance=config.get("surface_tolerance"),
-        failures=failures(rows),
-        detections=detection_table(found),
+        rows=rows,
+        groups=grouped(rows),
+        sizes=SIZES,
+        limit=POOR,
+        found=found,
+        detection_scores=DETECTION_SCORES,
         worst=[{"name": f"{row.name}: {row.dice:.3f}", "uri": segmented[row.case][1]} for row in worst],
         images={"curves": None, "detection": None, **{name: data_uri(content) for name, content in images.items()}},
         training_options=[[key, noted["config"][key]] for key in TRAINING_OPTIONS if key in noted["config"]],

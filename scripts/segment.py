@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Segment images, videos, DICOM or a camera with an exported network; write masks, overlays and tables.
+"""Segment images, videos, DICOM or a camera with an exported network; write masks, overlays and tables.
 
     make runtime-env                                                  # once: a small environment without torch
     python scripts/export.py --checkpoint bundle/models/model.pt --formats openvino --output_dir output/export

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-This package holds U-Net v2 for MONAI: the network, and the parts of its bundle that no library provides.
+"""This package holds U-Net v2 for MONAI: the network, and the parts of its bundle that no library provides.
 
 ``__init__.pyi`` lists the names. One is imported when it is first used, so that ``unetv2_monai.core`` runs where torch
 is not installed.

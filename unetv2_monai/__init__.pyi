@@ -12,6 +12,7 @@ from .core.files import existing_file as existing_file
 from .core.images import to_rgb as to_rgb
 from .core.masks import to_mask as to_mask
 from .core.memory import keep_memory as keep_memory
+from .core.overlaps import overlap_table as overlap_table
 from .core.places import bundle_dir as bundle_dir
 from .data import CropLabeld as CropLabeld
 from .data import LabelWriter as LabelWriter
@@ -38,6 +39,7 @@ from .inferers import FunctionNetwork as FunctionNetwork
 from .inferers import OpenVINONetwork as OpenVINONetwork
 from .inferers import PlainInferer as PlainInferer
 from .inferers import SlabInferer as SlabInferer
+from .losses import OverlapLoss as OverlapLoss
 from .losses import SoftDiceCELoss as SoftDiceCELoss
 from .losses import StructureLoss as StructureLoss
 from .masked import ClearIgnoredd as ClearIgnoredd

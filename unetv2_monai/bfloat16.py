@@ -10,8 +10,7 @@ ORTHOGONALISE = "zeropower_via_newtonschulz"
 
 
 def fast_muon() -> bool:
-    """
-    Make timm's Muon orthogonalise its steps in float32 if the machine has no bfloat16; return whether it does so.
+    """Make timm's Muon orthogonalise its steps in float32 if the machine has no bfloat16; return whether it does so.
 
     On a CPU without bfloat16, the matrix products of the orthogonalisation in bfloat16 take most of a training step
     (docs/results/performance.md).

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project. It first prints
-that command, so that you can later use it directly.
+"""The command ``unetv2``. Each of its sub-commands runs one command of MONAI or one script of the project. It first
+prints that command, so that you can later use it directly.
 """
 
 import argparse
@@ -14,34 +13,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from .core.errors import InputError
 from .core.places import bundle_dir, scripts_dir
 from .entries import entry_keys, read_entry, recipe_of
 
-DESCRIPTION = """\
-U-Net v2: segment images with the shipped weights, or train on images of your own.
-
-  unetv2 segment IMAGES                       masks in output/masks; the weights are for polyps
-  unetv2 segment IMAGES --weights output/models/model.pt
-  unetv2 train DIR --with recommended ema     DIR has images/ and masks/; the weights are output/models/model.pt
-  unetv2 evaluate DIR                         scores in output/evaluation
-  unetv2 train DIR --folds 5                  cross-validation in output/fold_0 and so on
-  unetv2 calibrate DIR --false_alarms 5       weights with calibrated probabilities and the certainty for it
-  unetv2 report output                        output/report.html
-
-Any option of the configs can follow, such as --image_size 352, --max_epochs 100 or --output_dir DIR.
-unetv2 COMMAND --help says more."""
+CONTENT = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+AFTER_EVALUATE = ("tta", "ensemble")  # these overlays change evaluate.json, so they follow it; others come before it
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the bundle by ``python -m monai.bundle run``."""
+    """A run of the bundle."""
 
     run_id: str
-    folder: str  # what the positional argument is called
+    folder: str
     help: str
-    files: tuple[str, ...]  # configs, in order
-    weights: bool = True  # whether the run takes trained weights
+    files: list[str]
+    weights: bool
 
 
 @dataclass(frozen=True)
@@ -49,30 +39,13 @@ class Script:
     """A script of the project."""
 
     file: str
-    first: str  # the option that takes a first argument without dashes; empty: it is passed unchanged
+    first: str
     help: str
-    defaults: tuple[str, ...] = ()  # added if the command line does not have the first of them
+    defaults: Sequence[str] = ()
 
 
-EVALUATE = ("train.json", "evaluate.json")
-RUNS = {
-    "segment": Run("inference", "IMAGES", "write a mask for each image", ("inference.json",)),
-    "train": Run("training", "DIR", "train on images and masks", ("train.json",), weights=False),
-    "evaluate": Run("evaluating", "DIR", "score weights on images and masks", EVALUATE),
-    "calibrate": Run("evaluating", "DIR", "calibrate weights", (*EVALUATE, "options/calibrate.yaml")),
-}
-SCRIPTS = {
-    "report": Script("report.py", "", "an HTML report of a training and its evaluation"),
-    "check": Script(
-        "check_data.py", "--dataset_dir", "look for problems in a data set", ("--output_dir", "output/check")
-    ),
-    "plan": Script("plan.py", "--dataset_dir", "choose a training's options by its data"),
-    "export": Script("export.py", "--checkpoint", "write weights for ONNX Runtime, OpenVINO, TorchScript"),
-    "label": Script("label_server.py", "--images", "correct masks in the browser, and train on them"),
-    "labels": Script("labels.py", "", "convert masks from and to COCO, labelme, CVAT and Label Studio"),
-    "package": Script("package_bundle.py", "--checkpoint", "pack the bundle with weights, to hand on"),
-}
-AFTER_EVALUATE = ("tta", "ensemble")  # these overlays change evaluate.json, so they follow it; others come before it
+RUNS = {name: Run(**entry) for name, entry in CONTENT["runs"].items()}
+SCRIPTS = {name: Script(**entry) for name, entry in CONTENT["scripts"].items()}
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
@@ -138,7 +111,9 @@ def command_of(argv: Sequence[str]) -> list[str]:
     """Return the arguments that ``python`` takes for a command line of ``unetv2``, given without its first word."""
     if argv and argv[0] in SCRIPTS:
         return script_command(SCRIPTS[argv[0]], argv[1:])
-    parser = argparse.ArgumentParser("unetv2", None, DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "unetv2", None, CONTENT["description"], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     for name, run in RUNS.items():
         epilog = "Any option of the configs can follow, such as --image_size 352."
@@ -157,10 +132,7 @@ def command_of(argv: Sequence[str]) -> list[str]:
 
 
 def each_fold(words: Sequence[str]) -> dict[Path, list[str]]:
-    """
-    Return a command line for each fold, by its folder below output_dir; an empty dict unless ``--folds`` is given
-    without ``--fold``. A training that was begun goes on.
-    """
+    """Return a command line for each fold, by its folder; none unless ``--folds`` is given without ``--fold``."""
     words = [part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])]
     given = {word: index for index, word in enumerate(words) if index and words[0] in ("train", "evaluate")}
     if "--folds" not in given or "--fold" in given:

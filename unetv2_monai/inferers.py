@@ -16,14 +16,11 @@ from torch.nn import functional as F
 from .core.description import refuse_other_bin
 from .core.errors import InputError
 
-__all__ = ["Ensemble", "FlipInferer", "FunctionNetwork", "OpenVINONetwork", "PlainInferer", "SlabInferer"]
-
 logger = logging.getLogger(__name__)
 
 
 class PlainInferer(Inferer):
-    """
-    Pass plain tensors to the network.
+    """Pass plain tensors to the network.
 
     ``SimpleInferer`` passes MONAI's ``MetaTensor``, which runs Python code for every operation of the network. That
     slows a small network on a CPU (docs/results/performance.md).
@@ -34,8 +31,7 @@ class PlainInferer(Inferer):
 
 
 class FlipInferer(Inferer):
-    """
-    Average the outputs for an image and its flips (test-time augmentation).
+    """Average the outputs for an image and its flips (test-time augmentation).
 
     It flips what the inner inferer passes to the network: the image, or each of its windows. So memory does not grow
     with the number of flips. With :py:class:`SlabInferer`, which returns classes, logits are averaged.
@@ -75,8 +71,7 @@ class FlipInferer(Inferer):
 
 
 class SlabInferer(SlidingWindowInferer):
-    """
-    Segment by sliding windows and return classes, without the logits of the whole volume in memory.
+    """Segment by sliding windows and return classes, without the logits of the whole volume in memory.
 
     ``SlidingWindowInferer`` keeps the logits of all classes for the whole volume. Here the windows are passed slab by
     slab along the first dimension, and logits become classes as soon as no further window reaches them. The classes are
@@ -158,8 +153,7 @@ class Ensemble(nn.Module):
 
 
 class OpenVINONetwork(nn.Module):
-    """
-    Run an OpenVINO file on the CPU in place of a network, and return raw logits on the CPU.
+    """Run an OpenVINO file on the CPU in place of a network, and return raw logits on the CPU.
 
     The model is compiled once for each input shape, which takes half a second to one second. A model with dynamic
     shapes takes two to four times as long for an image.

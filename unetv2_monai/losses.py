@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Losses that no maintained library provides: for soft targets, and the structure loss of the polyp literature."""
+"""Losses that no maintained library provides: of soft targets, of overlapping classes, and of the polyp literature."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from monai.losses import DiceCELoss
 from torch import nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from .core.errors import InputError
 
-__all__ = ["SoftDiceCELoss", "StructureLoss"]
+__all__ = ["OverlapLoss", "SoftDiceCELoss", "StructureLoss"]
 
 
 class SoftDiceCELoss(DiceCELoss):
@@ -29,6 +30,30 @@ class SoftDiceCELoss(DiceCELoss):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.dice.soft_label = True  # an argument of DiceLoss that DiceCELoss lacks
+
+
+class OverlapLoss(nn.Module):
+    """
+    Compute a loss of one structure for each of several classes that overlap, and take the mean over the classes.
+
+    The probability of a class is the sum of those of all values that include it, by a softmax over the values. If all
+    combinations are values, a network can make the classes independent, as with a sigmoid for each.
+
+    Args:
+        loss: the loss of logits and masks of shape (Batch, 1, ...).
+        table: which value includes which class, from :py:func:`unetv2_monai.overlap_table`.
+    """
+
+    def __init__(self, loss: nn.Module, table: np.ndarray) -> None:
+        super().__init__()
+        self.loss, self.classes = loss, torch.from_numpy(table[1:])
+
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of raw logits (Batch, values, ...) and masks of values (Batch, 1, ...)."""
+        classes, values = self.classes.to(input.device), input.float()
+        logits = [values[:, one].logsumexp(1) - values[:, ~one].logsumexp(1) for one in classes]
+        masks = [one[target[:, 0].long()].to(values.dtype) for one in classes]
+        return self.loss(torch.cat(logits)[:, None], torch.cat(masks)[:, None])
 
 
 class StructureLoss(nn.Module):

@@ -26,8 +26,7 @@ class PretrainedUNetV2(UNetV2):
     """A trained network that takes images without preparation; :py:func:`load_pretrained` makes it."""
 
     def predict(self, image: Any) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Segment one image as ``monai.bundle run inference`` does, at its own size.
+        """Segment one image as ``monai.bundle run inference`` does, at its own size.
 
         Args:
             image: a file, a PIL image, or a uint8 array of shape (height, width, 3). For volumes: a file, or a tuple of
@@ -102,8 +101,7 @@ class Steps:
 
 
 def load_pretrained(weights: str | Path, device: str | torch.device = "cpu") -> PretrainedUNetV2:
-    """
-    Build a trained network from its files.
+    """Build a trained network from its files.
 
     Args:
         weights: ``"polyps"``, ``"skin_lesions"`` or ``"volumes"``, which come with the project; the folder of a packed

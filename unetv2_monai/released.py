@@ -3,42 +3,28 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+import yaml
 
 from .core.errors import InputError
 
 UNUSED = "deconv5.weight"  # a layer of the released network that its forward pass never uses
 
-# for each number of the released code, ours, which counts from 0 and from the finest level
-FROM_1, FROM_2, REVERSED = "-0123", "--012", "3210"
-RELEASED = (
-    (r"encoder\.backbone\.patch_embed(1)", "encoder.model.patch_embed", FROM_1),
-    (r"encoder\.backbone\.patch_embed([2-4])", "encoder.model.stages_{}.downsample", FROM_1),
-    (r"encoder\.backbone\.block([1-4])", "encoder.model.stages_{}.blocks", FROM_1),
-    (r"encoder\.backbone\.norm([1-4])", "encoder.model.stages_{}.norm", FROM_1),
-    (r"ca_([1-4])\.fc1", "gates.{}.0.mlp.0", FROM_1),
-    (r"ca_([1-4])\.fc2", "gates.{}.0.mlp.2", FROM_1),
-    (r"sa_([1-4])\.conv1", "gates.{}.1.conv", FROM_1),
-    (r"Translayer_([1-4])\.conv", "reduce.{}.conv", FROM_1),
-    (r"Translayer_([1-4])\.bn", "reduce.{}.adn.N", FROM_1),
-    (r"sdi_([1-4])\.convs", "sdi.levels.{}.smooth", FROM_1),
-    (r"deconv([2-4])", "decoder.enlarge.{}", FROM_2),
-    (r"seg_outs\.([0-3])", "heads.{}", REVERSED),
-)
+RELEASED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
 
 def released_key(key: str) -> str | None:
     """Return our name for an entry of the released network's state dict; None if we have no such layer."""
-    for pattern, ours, numbers in RELEASED:
+    for pattern, (ours, *numbers) in RELEASED.items():
         if match := re.fullmatch(rf"{pattern}\.(.+)", key):
             return f"{ours.format(numbers[int(match[1])])}.{match[2].replace('dwconv.dwconv', 'dwconv')}"
     return None
 
 
 def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """
-    Rename the weights of the released U-Net v2 so that ``UNetV2.load_state_dict`` takes them with ``strict=True``.
+    """Rename the weights of the released U-Net v2 so that ``UNetV2.load_state_dict`` takes them with ``strict=True``.
 
     The released network is ``unet_v2/UNet_v2.py`` of https://github.com/yaoppeng/U-Net_v2, with any PVTv2 encoder.
 

@@ -30,9 +30,8 @@ def read_config(files: Sequence[str], options: Mapping[str, Any] | None = None, 
 
 
 def run_bundle(run_id: str, files: Sequence[str], options: Mapping[str, Any], log: Path) -> float:
-    """
-    Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is the
-    command. Returns its largest resident memory in MB of 10^6 bytes, which is at least that of this process.
+    """Run ``python -m monai.bundle run`` to its end, with all output in ``log``. When this process is stopped, so is
+    the command. Returns its largest resident memory in MB of 10^6 bytes, which is at least that of this process.
 
     Raises InputError with its last message when the command fails.
     """

@@ -19,11 +19,7 @@ def new_parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None], quiet: bool = False) -> None:
-    """
-    Run a command. An ``InputError`` or an ``OSError`` ends it with its message alone and exit status 1.
-
-    ``quiet``: hide warnings and log messages of libraries.
-    """
+    """Run a command. A user's error ends it with its message and status 1. ``quiet``: hide what libraries log."""
     if quiet:
         warnings.filterwarnings("ignore")
         logging.disable(logging.WARNING)

@@ -32,8 +32,7 @@ class Pair(NamedTuple):
 
 
 def match_pairs(root: Path, images: Sequence[str], masks: Sequence[str]) -> list[Pair]:
-    """
-    Pair the images of one folder below ``root`` with the masks of another by name; shorter names come first.
+    """Pair the images of one folder below ``root`` with the masks of another by name; shorter names come first.
 
     ``images`` and ``masks`` are possible folders; the first existing one is taken. A suffix such as ``_segmentation``
     and a p before a number are ignored. Raises InputError if no folder exists, or for all files that have no partner or
@@ -64,8 +63,7 @@ def _find_folder(root: Path, names: Sequence[str], what: str) -> Path:
 
 
 def store_all(pairs: Sequence[Pair], output_dir: Path, origin: Entry, prefix: str = "") -> list[Entry]:
-    """
-    Write pairs to ``output_dir``: images unchanged, masks as PNG with values 0 and 255. Names begin with ``prefix``.
+    """Write pairs to ``output_dir``: images unchanged, masks as PNG with values 0 and 255. Names begin with ``prefix``.
 
     An existing file with the same content is left unchanged; others are written atomically. Returns the pairs' entries
     in ``datalist.json``: paths, SHA-256, and the origin. Raises one InputError after all pairs, with the problems of
@@ -102,11 +100,7 @@ def _clean_mask(path: Path) -> bytes:
 
 
 def hold_out(entries: Sequence[Entry], count: int, seed: int, block: int = 1) -> tuple[list[Entry], list[Entry]]:
-    """
-    Choose about ``count`` entries at random, in whole blocks of neighbours such as frames of one video.
-
-    Returns the rest and the chosen entries, both in the given order.
-    """
+    """Return the rest and about ``count`` random entries, in whole blocks of neighbours such as frames of a video."""
     starts = range(0, len(entries), block)
     drawn: set[int] = set()
     for start in random.Random(seed).sample(starts, len(starts)):

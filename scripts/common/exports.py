@@ -38,8 +38,7 @@ class Job(NamedTuple):
 
 
 class Format(NamedTuple):
-    """
-    An export format. ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
+    """An export format. ``export`` writes the network of a job to a path, and returns the ONNX opset or "-".
 
     ``options/inference_<overlay>.yaml`` runs its file. A ``calibrated`` format needs training images, and is compared
     by its masks instead of its logits.
@@ -144,8 +143,7 @@ def inference_config(options: Options, *overlays: str, folder: Path = CONFIGS) -
 
 
 def describe(options: Options, checkpoint: Path | None = None, configs: Path = CONFIGS) -> Description:
-    """
-    Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
+    """Collect what inference.json and metadata.json say of a network, and the SHA-256 of its file of weights.
 
     Raises InputError when images are normalised otherwise than by constants, or cropped otherwise than by
     options/endoscopy.yaml: a description cannot state it.
@@ -199,11 +197,7 @@ def images_of(items: Sequence[Mapping[str, Any]], parser: ConfigParser, most: in
 def compare(
     run: Run, network: torch.nn.Module, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor]
 ) -> Agreement:
-    """
-    Compare a runtime with the network: the logits on all batches, the masks on images or, without images, on noise.
-
-    Raises InputError when the shapes of the two outputs differ.
-    """
+    """Compare logits on all batches, masks on images or else on noise; raise InputError when shapes differ."""
     difference, largest, dice = 0.0, 0.0, DiceMetric(ignore_empty=False)
     for index, x in enumerate([*noise, *images]):
         expected, found = network(x), torch.as_tensor(run(x))
@@ -226,8 +220,7 @@ def _to_mask(logits: torch.Tensor) -> torch.Tensor:
 def export(
     one: Format, job: Job, folder: Path, noise: Sequence[torch.Tensor], images: Sequence[torch.Tensor] = ()
 ) -> tuple[str, Agreement]:
-    """
-    Export a network to one of ``FORMATS``. Run the file with its overlay, and compare it with the network.
+    """Export a network to one of ``FORMATS``. Run the file with its overlay, and compare it with the network.
 
     An existing file is replaced after the comparison. Without images, int8 is compared on those of its calibration.
     Returns the ONNX opset or "-", and the agreement. Raises InputError when the logits differ by more than 1e-4 (times

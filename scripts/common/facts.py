@@ -34,40 +34,29 @@ Lists = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Facts:
-    """
-    What is known of one image and its mask, or of a volume and its label.
-
-    ``lesion`` is the share of pixels that are not background. ``sha256`` is the hash of the pixels. Duplicates are
-    found by ``bits``: unrelated images differ in about half of them. ``traits`` maps a kind of finding to a value that
-    should be the same in all pairs. ``spacing`` is in mm, in RAS order, and empty for images. ``contrast`` is the
-    largest range of a channel, 0 to 255. ``turned`` says whether EXIF turns the image. ``window`` is that of
-    ``to_rgb``. ``view`` is the picture within a dark border, ``seen`` its share of the image, and ``cut`` the share of
-    the lesion that lies outside. ``regions`` are the connected parts of each class in pixels, and ``counts`` the pixels
-    of each class. Of a volume, ``grid`` is the size in RAS order, and ``marked`` are up to 1000 values in the
-    mask, and ``lowest`` is the lowest of all.
-    """
+    """What is known of one image and its mask, or of a volume and its label."""
 
     split: str
     image: str
     labels: Sequence[str]
     values: frozenset[int]
-    lesion: float
+    lesion: float  # share of pixels that are not background
     size: tuple[int, ...]
-    sha256: str
-    bits: np.ndarray
-    traits: dict[str, str]
-    spacing: tuple[float, ...] = ()
-    contrast: int = 255
-    turned: bool = False
-    window: tuple[float, float] | None = None
-    view: View | None = None
-    seen: float = 1.0
-    cut: float = 0.0
-    regions: tuple[int, ...] = ()
-    counts: Mapping[int, int] = field(default_factory=dict)
-    grid: tuple[int, ...] = ()
-    marked: np.ndarray | None = None
-    lowest: float = 0.0
+    sha256: str  # of the pixels
+    bits: np.ndarray  # by which duplicates are found: unrelated images differ in about half of them
+    traits: dict[str, str]  # by kind of finding, a value that should be the same in all pairs
+    spacing: tuple[float, ...] = ()  # in mm, in RAS order; empty for images
+    contrast: int = 255  # the largest range of a channel, 0 to 255
+    turned: bool = False  # by EXIF
+    window: tuple[float, float] | None = None  # of to_rgb
+    view: View | None = None  # the picture within a dark border
+    seen: float = 1.0  # share of the image that the view covers
+    cut: float = 0.0  # share of the lesion outside of the view
+    regions: tuple[int, ...] = ()  # connected parts of each class, in pixels
+    counts: Mapping[int, int] = field(default_factory=dict)  # pixels of each class
+    grid: tuple[int, ...] = ()  # size of a volume in RAS order
+    marked: np.ndarray | None = None  # up to 1000 values of a volume in the mask
+    lowest: float = 0.0  # of all values of a volume
 
     @property
     def name(self) -> str:
@@ -164,10 +153,7 @@ def reading_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def gather(
     arguments: argparse.Namespace, title: str, sections: Sequence[str] | None = None
 ) -> tuple[Lists, list[Facts], list[str]]:
-    """
-    Return the pairs of each split, or of some sections, the facts of those that training accepts, and a sentence for
-    every problem.
-    """
+    """Return the pairs of all splits or of some, the facts of those that training accepts, and all problems."""
     reading = reading_of(arguments)
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
     named = folders if arguments.images_dir is not None else None

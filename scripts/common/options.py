@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Options of the bundle on a command line: ``--set KEY=VALUE KEY=VALUE ...``.
+"""Options of the bundle on a command line: ``--set KEY=VALUE KEY=VALUE ...``.
 
 Only the standard library is imported at the top: label_server.py parses its command line before it changes to the
 environment that has the packages.
@@ -21,9 +20,9 @@ def plain_option(config: Mapping[str, Any], key: str) -> Any:
 
 
 def add_set(parser: argparse.ArgumentParser, help: str) -> None:
-    """Add ``--set``, which fills a dict with the text of every key; :py:func:`values_of` reads the texts."""
+    """Add ``--set``, whose keys and texts :py:func:`read_set` reads."""
     parser.add_argument(
-        "--set", nargs="*", type=key_and_text, action=_Collect, default={}, metavar="KEY=VALUE", help=help
+        "--set", nargs="*", type=key_and_text, action="extend", default=[], metavar="KEY=VALUE", help=help
     )
 
 
@@ -35,23 +34,22 @@ def key_and_text(item: str) -> tuple[str, str]:
     return key, text
 
 
-class _Collect(argparse.Action):
-    """Collect texts in a dict. If a key is given twice, the last text counts."""
+def read_set(given: Iterable[tuple[str, str]], *configs: str) -> dict[str, Any]:
+    """Parse the texts of ``--set`` as YAML; of a key that is given twice the last one counts. ``1e-4``, which is text
+    in YAML 1.1, is a number here, as it is for ``monai.bundle``.
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
-        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **dict(values)})
-
-
-def values_of(texts: Mapping[str, str]) -> dict[str, Any]:
-    """
-    Parse texts as YAML. ``1e-4``, which is text in YAML 1.1, is a number here, as it is for ``monai.bundle``.
+    Raise InputError for a text that is no YAML, and for a key whose topmost part is in none of the configs.
     """
     import yaml
 
     from unetv2_monai import InputError
 
-    values = {}
-    for key, text in texts.items():
+    from .bundle import read_config
+
+    known, values = [read_config([name]) for name in configs], {}
+    for key, text in dict(given).items():
+        if not any(key.split("#")[0] in config for config in known):
+            raise InputError(f"--set {key}: not an option of the configs, see docs/reference/options.md.")
         try:
             values[key] = float(text) if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -73,12 +71,3 @@ def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
                 "Leave it out, or name other weights."
             )
     return {**carried, **given}
-
-
-def refuse_unknown(options: Iterable[str], *configs: Any) -> None:
-    """Raise InputError for the first option whose topmost key is in none of the configs."""
-    from unetv2_monai import InputError
-
-    for key in options:
-        if not any(key.split("#")[0] in config for config in configs):
-            raise InputError(f"--set {key}: not an option of the configs, see docs/reference/options.md.")

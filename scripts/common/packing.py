@@ -48,10 +48,7 @@ def requirements() -> str:
 
 
 def copy_encoder(folder: Path) -> list[Path]:
-    """
-    Copy the ImageNet weights from which training of the packed encoder starts, and the text that names their source.
-    Returns the copies, or an empty list if this repository has no weights of that encoder.
-    """
+    """Copy the ImageNet weights of the packed encoder, if there are some, and their source. Returns the copies."""
     backbone = json.loads((folder / "configs" / "train.json").read_text()).get("backbone")
     found = [MODELS / f"{backbone}{ending}" for ending in (".safetensors", ".txt")]
     (folder / "models").mkdir(exist_ok=True)
@@ -59,9 +56,8 @@ def copy_encoder(folder: Path) -> list[Path]:
 
 
 def apply_recipe(configs: Path, recipe: str) -> None:
-    """
-    Make a recipe the default: apply <recipe>.yaml to train.json, and its keys that inference.json has to that file. If
-    they exist, <recipe>_inference.yaml replaces these keys, and <recipe>_metadata.yaml is for metadata.json.
+    """Make a recipe the default: apply <recipe>.yaml to train.json, and its keys that inference.json has to that file.
+    If they exist, <recipe>_inference.yaml replaces these keys, and <recipe>_metadata.yaml is for metadata.json.
     """
     files = {path.stem: path for path in configs.glob("recipes/*.yaml")}
     if recipe not in files:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Quantise an OpenVINO network to int8 after training, by NNCF. The operations whose quantisation changes the masks most,
-as measured, are left in float32.
+"""Quantise an OpenVINO network to int8 after training, by NNCF. The operations whose quantisation changes the masks
+most, as measured, are left in float32.
 """
 
 import contextlib
@@ -24,11 +23,7 @@ ARITHMETIC = {"Multiply", "ReduceMean", "ReduceMax", "Sigmoid", "MVN", "Softmax"
 
 
 def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
-    """
-    Quantise an ``openvino.Model`` of :py:class:`unetv2_monai.UNetV2` in place.
-
-    ``images``: batches of preprocessed training images for the ranges of activations, at best ``LEAST_IMAGES`` or more.
-    """
+    """Quantise an ``openvino.Model`` in place; preprocessed training images give the ranges of its activations."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
@@ -47,9 +42,9 @@ def quantise(model: Any, images: Sequence[torch.Tensor]) -> Any:
 
 
 def float_operations(model: Any) -> list[str]:
-    """
-    Return the operations left in float32: some of the first convolutions, gates, decoder, heads, normalisations, sums
-    and products of activations, products in attention; in a network with linear layers also all depthwise convolutions.
+    """Return the operations left in float32: some of the first convolutions, gates, decoder, heads, normalisations,
+    sums and products of activations, products in attention; in a network with linear layers also all depthwise
+    convolutions.
     """
     operations = model.get_ordered_ops()
     convolutions = [one for one in operations if one.get_type_name() in ("Convolution", "GroupConvolution")]

@@ -22,15 +22,18 @@ from monai.utils import optional_import
 from PIL import Image, ImageDraw
 from scipy.ndimage import find_objects
 
+from unetv2_monai.core.errors import InputError
 from unetv2_monai.core.files import encoded
 from unetv2_monai.core.listing import PICTURE_ENDINGS, stem
+from unetv2_monai.data.checks import read_mask
 
 cocotools, HAS_COCOTOOLS = optional_import("pycocotools.mask")
 FARTHEST = 100_000  # pixels; for points far outside, pycocotools fills the memory
 UPLOADED = re.compile(r"/data/upload/.*/[0-9a-f]{8}-")  # what Label Studio puts before the name of an image
 
 Size = tuple[int, ...]  # width and height in pixels
-Items = Iterator[tuple[Path, np.ndarray]]  # images, and class indices of shape (height, width)
+Classes = Mapping[str, Sequence[int]]  # their names, and the values of masks that include each
+Items = Iterable[tuple[Path, np.ndarray]]  # images, and masks of shape (height, width)
 Files = Iterator[tuple[str, str | bytes]]  # names below OUT, and contents
 
 
@@ -77,14 +80,23 @@ def place(part: np.ndarray, left: int, top: int, size: Size) -> np.ndarray:
     return np.pad(part, ((top, size[1] - top - part.shape[0]), (left, size[0] - left - part.shape[1])))
 
 
-def parts_of(mask: np.ndarray, classes: Sequence[str]) -> Iterator[tuple[str, np.ndarray, int, int, np.ndarray]]:
+def parts_of(mask: np.ndarray, classes: Classes) -> Iterator[tuple[str, np.ndarray, int, int, np.ndarray]]:
     """Yield each class of a mask: its name and pixels, first column and row, and the pixels from there to the last."""
-    for index, box in enumerate(find_objects(mask), 1):
-        if box is not None:
-            yield classes[index - 1], mask == index, box[1].start, box[0].start, mask[box] == index
+    for name, values in classes.items():
+        part = np.isin(mask, values)
+        for box in find_objects(part.astype(np.uint8)):
+            yield name, part, box[1].start, box[0].start, part[box]
 
 
-def write_masks(classes: Sequence[str], items: Items) -> Files:
+def write_folders(classes: Classes, items: Items) -> Files:
+    if wrong := [name for name in classes if Path(name).name != name]:
+        raise InputError(f"{wrong[0]}: no folder can have the name of this class. Rename it.")
+    for path, mask in items:
+        for name, values in classes.items():
+            yield f"masks/{name}/{stem(path)}.png", encoded(Image.fromarray(np.isin(mask, values)), "PNG")
+
+
+def write_masks(classes: Classes, items: Items) -> Files:
     of_one = np.uint8(255 if len(classes) == 1 else 1)
     for path, mask in items:
         yield f"masks/{stem(path)}.png", encoded(Image.fromarray(mask * of_one), "PNG")
@@ -116,13 +128,13 @@ def draw_coco(shape: Any, size: Size) -> np.ndarray:
     return mask > 0
 
 
-def write_coco(classes: Sequence[str], items: Items) -> Files:
+def write_coco(classes: Classes, items: Items) -> Files:
     images, annotations = list[Any](), list[Any]()
     for number, (path, mask) in enumerate(items, 1):
         images.append({"id": number, "file_name": path.name, "width": mask.shape[1], "height": mask.shape[0]})
         for label, part, left, top, box in parts_of(mask, classes):
             runs = cocotools.encode(np.asfortranarray(part, np.uint8))
-            about: dict[str, Any] = {"image_id": number, "category_id": classes.index(label) + 1, "iscrowd": 0}
+            about: dict[str, Any] = {"image_id": number, "category_id": [*classes].index(label) + 1, "iscrowd": 0}
             about |= {"id": len(annotations) + 1, "area": int(part.sum()), "bbox": [left, top, *box.shape[::-1]]}
             annotations.append({**about, "segmentation": {**runs, "counts": runs["counts"].decode()}})
     categories = [{"id": index, "name": name} for index, name in enumerate(classes, 1)]
@@ -149,7 +161,7 @@ def draw_labelme(shape: Mapping[str, Any], size: Size) -> np.ndarray:
         return place(np.asarray(opened) > 0, left, top, size)
 
 
-def write_labelme(classes: Sequence[str], items: Items) -> Files:
+def write_labelme(classes: Classes, items: Items) -> Files:
     for path, mask in items:
         shapes = list[Any]()
         for label, _, left, top, part in parts_of(mask, classes):
@@ -184,7 +196,7 @@ def draw_cvat(shape: Element, size: Size) -> np.ndarray:
     return place(from_runs([*map(int, shape.attrib["rle"].split(","))], height, width), left, top, size)
 
 
-def write_cvat(classes: Sequence[str], items: Items) -> Files:
+def write_cvat(classes: Classes, items: Items) -> Files:
     root = Element("annotations")
     SubElement(root, "version").text = "1.1"
     labels = SubElement(SubElement(SubElement(root, "meta"), "task"), "labels")
@@ -249,7 +261,7 @@ def brush(part: np.ndarray) -> list[int]:
     return np.packbits([*map(int, head), *body.ravel()]).tolist()
 
 
-def write_labelstudio(classes: Sequence[str], items: Items) -> Files:
+def write_labelstudio(classes: Classes, items: Items) -> Files:
     tasks = []
     for number, (path, mask) in enumerate(items, 1):
         about = {"type": "brushlabels", "from_name": "label", "to_name": "image", "image_rotation": 0}
@@ -263,5 +275,7 @@ def write_labelstudio(classes: Sequence[str], items: Items) -> Files:
 
 READERS = {"coco": read_coco, "labelme": read_labelme, "cvat": read_cvat, "labelstudio": read_labelstudio}
 DRAW: dict[str, Any] = {"coco": draw_coco, "labelme": draw_labelme, "cvat": draw_cvat, "labelstudio": draw_labelstudio}
-WRITERS = {"masks": write_masks, "coco": write_coco, "labelme": write_labelme, "cvat": write_cvat}
-WRITERS["labelstudio"] = write_labelstudio
+DRAW["seg"] = lambda mask, _: mask
+DRAW["folders"] = lambda path, _: read_mask([str(path)], {"out_channels": 1}) > 0
+WRITERS = {"masks": write_masks, "folders": write_folders, "coco": write_coco, "labelme": write_labelme}
+WRITERS |= {"cvat": write_cvat, "labelstudio": write_labelstudio}

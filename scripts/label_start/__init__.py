@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its app,
-which is its code and the bundle with its weights.
+"""Prepare the start of a labelling server: check its images, link them to where MONAI Label finds them, and write its
+app, which is its code and the bundle with its weights.
 """
 
 import json
@@ -15,8 +14,7 @@ from typing import Any
 
 import nibabel
 import torch
-from common.bundle import read_config
-from common.options import refuse_unknown, values_of, with_carried
+from common.options import read_set, with_carried
 from common.packing import NAME, SHIPPED, copy_bundle, copy_encoder, new_network, save_weights
 
 from unetv2_monai import InputError, list_images
@@ -99,10 +97,7 @@ def link_images(studies: Path, images: Sequence[Path]) -> None:
 
 
 def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
-    """
-    Put the bundle with its weights into the app's folder, unless it is there, and the app's code beside it. Returns a
-    sentence about the weights. Raises InputError and writes nothing if images or weights do not fit the network.
-    """
+    """Put the bundle, unless it is there, and the app's code into its folder. Returns a sentence about the weights."""
     app = arguments.work_dir / "app"
     bundle = app / "model" / NAME
     if (weights := bundle / "models" / "model.pt").is_file():
@@ -121,8 +116,8 @@ def prepare_app(arguments: Namespace, images: Sequence[Path]) -> str:
 
 def write_bundle(arguments: Namespace, bundle: Path, images: Sequence[Path]) -> str:
     """Put the bundle with its weights into a new folder. Returns a sentence about the weights."""
-    refuse_unknown(arguments.set, *(read_config([name]) for name in ("train.json", "inference.json")))
-    options, recipe, trained = values_of(arguments.set), arguments.recipe, arguments.checkpoint
+    options = read_set(arguments.set, "train.json", "inference.json")
+    recipe, trained = arguments.recipe, arguments.checkpoint
     if not (trained or options or recipe) and SHIPPED.is_file():
         trained = SHIPPED
     if trained:

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Write the frames of a video or of DICOM as image files, which the page shows.
+"""Write the frames of a video or of DICOM as image files, which the page shows.
 
 This runs before the server's own environment is entered, which has neither PyAV nor pydicom 3.
 """
@@ -31,8 +30,7 @@ MADE_OF = ".source"  # holds a hash of the files and options that a folder of fr
 
 
 def write_frames(source: Path, folder: Path, rate: Fraction, volumes: bool) -> None:
-    """
-    Write the frames of a video, or those of a DICOM file or folder, into a folder, unless it holds them already.
+    """Write the frames of a video, or those of a DICOM file or folder, into a folder, unless it holds them already.
 
     They have the names and numbers that ``segment.py`` gives to masks. Of videos and loops, ``rate`` frames a second
     are taken, at most all. ``volumes``: write series as NIfTI instead of their slices.

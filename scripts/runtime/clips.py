@@ -45,9 +45,8 @@ class Clip:
 def segment_video(
     source: str | Source, path: Path, network: Network, settings: Settings, seg: SegFiles | None, broken: list[str]
 ) -> int:
-    """
-    Write the tables of a video, a camera or a DICOM source, its overlay video and, if asked for or of DICOM, the masks
-    of its frames.
+    """Write the tables of a video, a camera or a DICOM source, its overlay video and, if asked for or of DICOM, the
+    masks of its frames.
 
     Until the end, tables and overlay video have ``_incomplete`` in their names. If the video breaks off, they keep
     these names, and ``broken`` gets a sentence. Those of an earlier run are deleted at the start, those of this run

@@ -49,8 +49,7 @@ def ahead(items: Iterable[T]) -> Generator[T, None, None]:
 
 
 def with_views(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """
-    Give frames of one size their views, in order. The view grows at once to hold what is found in a lit frame. It
+    """Give frames of one size their views, in order. The view grows at once to hold what is found in a lit frame. It
     becomes smaller when the last lit frames agree on that, so darkness and blur at its edge do not change it.
     """
     held: np.ndarray | None = None  # top, left, and bottom and right as negative numbers: the minimum joins two views

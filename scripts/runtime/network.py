@@ -34,8 +34,7 @@ class Output:
 
 
 class Network:
-    """
-    An exported network, ready to run.
+    """An exported network, ready to run.
 
     ``precision``: "f32" or "bf16". On a processor without bfloat16, "bf16" computes in float32 and prints a line on
     stderr. ``several``: images are computed in parallel. ``certainty`` replaces the one in the file. Raises InputError

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Turn frames into masks, overlays and rows of the table. A frame is decoded, prepared, inferred, thresholded, measured,
-drawn and written.
+"""Turn frames into masks, overlays and rows of the table. A frame is decoded, prepared, inferred, thresholded,
+measured, drawn and written.
 
 Threads work at the same time, each on other frames: one decodes, some prepare and wait for the network (which has
 threads of its own), one makes masks and overlays, and the main thread writes.
@@ -49,10 +48,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """
-    A frame, its mask of class indices (height, width), its overlay if asked for, its cells of the table, and what was
-    measured on each lesion.
-    """
+    """A frame, its mask of class indices (height, width), its overlay, its cells of the table, and its lesions."""
 
     frame: Frame
     mask: np.ndarray
@@ -103,10 +99,7 @@ def _with_presence(outputs: Iterable[Output], limits: tuple[float, float] | None
 
 
 def _threshold(probability: np.ndarray, description: Description, out: np.ndarray, probabilities: np.ndarray) -> None:
-    """
-    Write class indices into an empty mask of the view's size, and the probabilities that they come from into another
-    array, at least where the mask is marked. Probabilities are (height, width, channels).
-    """
+    """Write class indices into an empty mask of a view, and probabilities into an array, at least where marked."""
     if description.threshold is None:
         probabilities[:] = resize(probability, out.shape)
         out[:] = probabilities.argmax(2)
@@ -148,8 +141,7 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 
 def measure(mask: np.ndarray, probability: float, milliseconds: float, classes: Sequence[str]) -> list[str]:
-    """
-    Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
+    """Compute the cells of :py:func:`columns` from a mask of class indices (height, width).
 
     Areas are shares of the image. The box is the smallest rectangle around all foreground pixels, in pixels. Its cells
     are empty if there are none.

@@ -44,7 +44,7 @@ def test_pairs_of_volumes(tmp_path, image, label, in_channels, problem):
 def test_images_have_three_channels(pairs):
     assert load_datalist(str(pairs), ["training"], in_channels=3)["training"]
     message = refusal(load_datalist, str(pairs), ["training"], in_channels=1)
-    assert "images have 3 channels (RGB), but the network takes 1. Remove this file if" in message
+    assert "images have 3 channels (RGB), but the network takes 1. Save each channel as a file" in message
 
 
 HOLES = np.zeros((4, 5, 6), np.float32)

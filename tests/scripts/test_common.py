@@ -15,7 +15,7 @@ import pytest
 from common import pages
 from common.bundle import run_bundle
 from common.command import run
-from common.options import add_set, refuse_unknown, values_of
+from common.options import add_set, read_set
 from common.pages import markdown
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
@@ -58,26 +58,27 @@ def test_an_error_of_the_user_ends_with_its_message_alone(tmp_path):
             run(Mock(side_effect=mistake))
 
 
-def parse(*arguments: str) -> dict[str, str]:
+def given(*arguments: str) -> dict[str, object]:
     parser = argparse.ArgumentParser()
     add_set(parser, "options")
-    return parser.parse_args(arguments).set
+    return read_set(parser.parse_args(arguments).set, "train.json", "inference.json")
 
 
 def test_values_are_yaml(capsys):
-    texts = parse("--set", "backbone=pvt_v2_b2", "image_size=[288, 384]", "sdi=false", "rate=1e-4", "text=a=b", "none=")
-    assert values_of(texts) == {
-        "backbone": "pvt_v2_b2", "image_size": [288, 384], "sdi": False, "rate": 0.0001, "text": "a=b", "none": None,
+    texts = ("backbone=pvt_v2_b2", "image_size=[288, 384]", "resume=false", "learning_rate=1e-4", "device=a=b", "seed=")
+    assert given("--set", *texts) == {
+        "backbone": "pvt_v2_b2", "image_size": [288, 384], "resume": False, "learning_rate": 0.0001, "device": "a=b",
+        "seed": None,
     }  # fmt: skip
-    assert parse("--set", "a=1", "b=2", "--set", "a=3") == {"a": "3", "b": "2"}
+    assert given("--set", "seed=1", "network_def#dropout=2", "--set", "seed=3") == {"seed": 3, "network_def#dropout": 2}
+    assert given() == {}  # the default is not filled by an earlier call
     with pytest.raises(SystemExit):
-        parse("--set", "image_size")
+        given("--set", "image_size")
     assert "'image_size' is not of the form KEY=VALUE, such as image_size=352\n" in capsys.readouterr().err
-    assert parse() == {}  # the default is not filled by an earlier call
     with pytest.raises(InputError, match=r"--set image_size=\[1: the value is not valid YAML"):
-        values_of({"image_size": "[1"})
+        given("--set", "image_size=[1")
     with pytest.raises(InputError, match="--set bakbone: not an option of the configs"):
-        refuse_unknown(["image_size", "network_def#dropout", "bakbone"], {"image_size": 256}, {"network_def": {}})
+        given("--set", "image_size=256", "bakbone=1")
 
 
 @pytest.mark.parametrize(

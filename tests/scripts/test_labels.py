@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from exchange.formats import brush, draw_coco, write_cvat
 from PIL import Image
 from pycocotools.coco import COCO
@@ -69,7 +70,7 @@ def coco(folder: Path, *shapes: object, names: tuple[str, ...] = ("polyp", "tool
     return path
 
 
-@pytest.mark.parametrize("kind", ["masks", "coco", "labelme", "cvat", "labelstudio"])
+@pytest.mark.parametrize("kind", ["masks", "folders", "coco", "labelme", "cvat", "labelstudio"])
 def test_there_and_back(kind, data, tmp_path, capsys):
     folder = data
     for name, form in (("there", kind), ("back", "masks")):
@@ -110,7 +111,7 @@ def test_files_of_other_libraries(files, pixels, images, tmp_path):
 def test_run_lengths_by_hand():
     part = np.zeros((2, 3), np.uint8)
     part[0, 1:], part[1, 0] = 1, 1  # 0 1 1 / 1 0 0
-    ((_, text),) = write_cvat(["a"], iter([(Path("x.png"), np.pad(part, ((1, 0), (2, 1))))]))
+    ((_, text),) = write_cvat({"a": [1]}, iter([(Path("x.png"), np.pad(part, ((1, 0), (2, 1))))]))
     assert b'left="2" top="1" height="2" width="3" rle="1, 3, 2"' in text
     # columns 0 1, 1 0, 1 0; in text the 4th less the 2nd, the 5th less the 3rd
     for counts in ([1, 2, 1, 1, 1], "121O0"):
@@ -130,6 +131,29 @@ def test_polygons_and_what_covers(images, tmp_path, capsys):
     first, second, _ = capsys.readouterr().out.splitlines()
     assert first == "1 images without an entry are left out: empty.png"
     assert second == "4 pixels lie below another label, 1 labels are lost: polyp of a.png"
+
+
+def test_combinations_of_classes(images, tmp_path, capsys):
+    """Each combination gets a value; the files of tools, and a folder for each class, give the same masks again."""
+    square, part = [2, 2, 12, 2, 12, 12, 2, 12], [7, 2, 17, 2, 17, 12, 7, 12]
+    convert(coco(images, [square], [part]), tmp_path / "out", "--to", "masks", "--overlaps")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.endswith("1 images as masks, 0 of them without a label; classes: 1 polyp, 2 tool, 3 polyp + tool")
+    found = read(tmp_path / "out" / "masks" / "a.png")
+    assert [found[2, 2], found[2, 12], found[2, 7]] == [1, 2, 3]
+    assert np.bincount(found.ravel()).tolist() == [HEIGHT * WIDTH - 150, 50, 50, 50]
+    meaning = {"out_channels": 4, "overlaps": {"polyp": [1, 3], "tool": [2, 3]}}
+    assert yaml.safe_load((tmp_path / "out" / "overlaps.yaml").read_text()) == meaning
+    for form in ("folders", "coco", "labelme", "cvat", "labelstudio"):
+        convert(tmp_path / "out", tmp_path / form, "--to", form)
+        classes = ["--classes", "polyp,tool"]
+        convert(tmp_path / form, tmp_path / f"{form}_back", "--to", "masks", "--overlaps", *classes)
+        np.testing.assert_array_equal(read(tmp_path / f"{form}_back" / "masks" / "a.png"), found)
+    by_class = [read(tmp_path / "folders" / "masks" / name / "a.png") for name in ("polyp", "tool")]
+    assert [one.sum() for one in by_class] == [100, 100]
+    (tmp_path / "folders" / "masks" / "tool" / "a.png").rename(tmp_path / "folders" / "masks" / "tool" / "b.png")
+    said = refusal(convert, tmp_path / "folders", tmp_path / "x", "--to", "masks", "--overlaps", *classes)
+    assert "b.png: no image" in said
 
 
 def test_the_higher_z_order_is_on_top(images, tmp_path):

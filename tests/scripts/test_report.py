@@ -275,7 +275,7 @@ def test_failures_by_size():
     for name, tp, fp, fn in (("a", 0, 5, 10), ("b", 50, 0, 0), ("c", 60, 300, 140), ("d", 0, 7, 0)):
         dice = 2 * tp / max(2 * tp + fp + fn, 1)
         rows.append(module.Scored("data", f"{name}.png", 1, dice, tp, fp, fn, 1000 - tp - fp - fn))
-    text = render("failures.html.j2", failures=module.failures(rows))
+    text = render("failures.html.j2", rows=rows, groups={"data": rows}, sizes=module.SIZES, limit=module.POOR)
     for found in (
         "<td>small: up to 2 % of the image</td><td>1</td><td>0.000</td><td>1</td><td>1</td>",
         "<td>medium: 2 to 10 %</td><td>1</td><td>1.000</td><td>0</td><td>0</td>",

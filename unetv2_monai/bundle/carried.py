@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Weights carry options: training writes them into ``model.pt``, and whatever loads that file takes them over.
+"""Weights carry options: training writes them into ``model.pt``, and whatever loads that file takes them over.
 
 Weights give right results only with the preprocessing and the network that they were trained with. The carried options
 are entries of the config, so no other code has to know them.
@@ -14,6 +13,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
+from ..core.overlaps import combination_names
 from .context import is_computed
 from .options import config_file
 
@@ -36,8 +36,7 @@ DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
 
 
 def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """
-    Return the options that the weights of a training carry, under keys such as ``network_def#channels``.
+    """Return the options that the weights of a training carry, under keys such as ``network_def#channels``.
 
     They are options, arguments of the network and preprocessing steps from the config, without values that it computes.
     The names of the classes are those of the weights that training started from, or else come from metadata.json, if it
@@ -51,6 +50,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
         found["class_names"] = [names[str(index)] for index in range(len(names))]
     if "class_names" in config:  # of fine-tuning
         found["class_names"] = config["class_names"]
+    elif "overlaps" in config:
+        found["class_names"] = combination_names(config["overlaps"])
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):
@@ -67,8 +68,7 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
-    """
-    Put the options that weights carry into a config. ``given`` names the options that the user has set.
+    """Put the options that weights carry into a config. ``given`` names the options that the user has set.
 
     Raise InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
     """

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Find the config that is being run. MONAI does not tell components which config builds them, so this module searches the
-call stack. No other module of the package does so. (``bundle_dir`` in the configs finds the config's file in the same
-way, because it runs before this package can be imported.)
+"""Find the config that is being run. MONAI does not tell components which config builds them, so this module searches
+the call stack. No other module of the package does so. (``bundle_dir`` in the configs finds the config's file in the
+same way, because it runs before this package can be imported.)
 """
 
 import traceback

@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class DiskCacheDataset(PersistentDataset):
-    """
-    Keep the results of deterministic transforms in files, named by all that decides over them.
+    """Keep the results of deterministic transforms in files, named by all that decides over them.
 
     That is the item with the content of its files, the config of the transforms with all that it refers to, and the
     versions of the libraries and the code that read. So a changed image, mask or step is never answered by an old

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Translate the library's error messages for users of the configs.
+"""Translate the library's error messages for users of the configs.
 
 The messages of networks, data, losses and handlers name Python arguments. This module writes these arguments as options
 of the command line. It also appends hints to some messages, such as the config file that helps.

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The options of the configs, with their kinds of values. ``options.yaml`` lists them, ``check_options`` refuses other
+"""The options of the configs, with their kinds of values. ``options.yaml`` lists them, ``check_options`` refuses other
 values, and ``scripts/document_options.py`` writes docs/reference/options.md from them.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ class Option:
     kind: Kind
     meaning: str
     default: str = ""  # in words, if the config computes it
-    files: tuple[str, ...] = ()  # the overlays that define it; empty if the main configs do
+    files: Sequence[str] = ()  # the overlays that define it; empty if the main configs do
 
 
 def is_integer(value: Any, least: float = -math.inf) -> bool:
@@ -42,10 +41,6 @@ def is_number(value: Any, least: float = -math.inf, most: float = math.inf) -> b
 
 def is_list(value: Any, kind: Kind) -> bool:
     return isinstance(value, list | tuple) and all(map(kind.accepts, value))
-
-
-def or_null(kind: Kind) -> Kind:
-    return Kind(f"{kind.name}, or null", lambda value: value is None or kind.accepts(value))
 
 
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
@@ -73,28 +68,23 @@ AXES = Kind("a list of different axes from 0 to 2", lambda value: is_list(value,
 NAMES = Kind("a list of names", lambda value: is_list(value, TEXT))
 FILES = Kind("a list of files", NAMES.accepts)
 COLORS = Kind("a table of classes by colour", lambda value: isinstance(value, dict) and bool(value))
+VALUES = Kind(
+    "a table of values by class",
+    lambda value: isinstance(value, dict) and bool(value) and all(v and is_list(v, POSITIVE) for v in value.values()),
+)
 LABEL = Kind("an integer from 1 to 255", lambda value: is_integer(value, 1) and value < 256)
 INTENSITY = Kind("mr or ct", lambda value: value in ("mr", "ct"))
 PRECISION = Kind("f32 or bf16", lambda value: value in ("f32", "bf16"))
 KINDS = {kind.name: kind for kind in list(globals().values()) if isinstance(kind, Kind)}
 
 
-def read_options(path: Path) -> dict[str, dict[str, Option]]:
-    """Read the options of each config, in its order."""
-    return {
-        section: {
-            name: Option(
-                kind_of(entry["type"]), entry["meaning"], entry.get("default", ""), tuple(entry.get("files", ()))
-            )
-            for name, entry in table.items()
-        }
-        for section, table in yaml.safe_load(path.read_text()).items()
-    }
-
-
 def kind_of(name: str) -> Kind:
-    plain = name.removesuffix(", or null")
-    return KINDS[plain] if plain == name else or_null(KINDS[plain])
+    """Return a kind of ``KINDS``, which may take null as well."""
+    kind = KINDS[name.removesuffix(", or null")]
+    return kind if kind.name == name else Kind(name, lambda value: value is None or kind.accepts(value))
 
 
-OPTIONS = read_options(Path(__file__).with_name("options.yaml"))
+OPTIONS = {
+    section: {name: Option(kind_of(entry.pop("type")), **entry) for name, entry in table.items()}
+    for section, table in yaml.safe_load(Path(__file__).with_name("options.yaml").read_text()).items()
+}

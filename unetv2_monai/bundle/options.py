@@ -30,8 +30,8 @@ REFERENCE = "docs/reference/options.md"
 
 
 def check_options(parser: ConfigParser) -> list[str]:
-    """
-    Check the options of a config before any component is built, or raise InputError; return those of the command line.
+    """Check the options of a config before any component is built, or raise InputError; return those of the command
+    line.
 
     The words true, false and null on the command line become Python values; Fire, the parser of ``monai.bundle``, would
     leave them as text. Paths stay text; Fire would make numbers, lists or None of some. A single ``image_size`` becomes
@@ -94,11 +94,7 @@ def options_given() -> dict[str, str]:
 
 
 def check_keys(config: dict[str, Any], given: Collection[str] = ()) -> None:
-    """
-    Refuse keys that have no effect: arguments that their component does not take, and what nothing refers to.
-
-    ``given`` names the options of the command line. Those of the bundle's own files may be unused.
-    """
+    """Refuse keys of own files and of the command line (``given``) that no component takes, and nothing refers to."""
     for path, part in _components(config):
         taken = parameters_of(part)
         if taken is None:
@@ -142,10 +138,7 @@ def _components(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, A
 
 @cache
 def bundle_keys() -> set[str]:
-    """
-    Return the keys of the bundle's config files and of their sections, without the options of overlays. Keys that MONAI
-    adds by itself are among them.
-    """
+    """Return the keys of the configs and of their sections, and MONAI's own, without the options of overlays."""
     tracking: Any = DEFAULT_MLFLOW_SETTINGS["configs"]
     found = {*inspect.signature(monai.bundle.run).parameters, *tracking}
     for path in (bundle_dir() / "configs").rglob("*.[jy][sa]*"):

@@ -16,8 +16,7 @@ NAMES = {name for table in OPTIONS.values() for name in table}
 
 
 def prepare() -> None:
-    """
-    Check the options of the config that is being run, and take over those that its weights carry.
+    """Check the options of the config that is being run, and take over those that its weights carry.
 
     The configs call this function in ``initialize``, before they build any component. From then on, an InputError is
     printed without a traceback, and memory that tensors free is kept for later tensors.

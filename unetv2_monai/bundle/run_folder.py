@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.utils import set_determinism
+from monai.utils import ensure_tuple, set_determinism
 
 from ..core.errors import InputError, unwrapped
 from ..core.files import refusing, write_atomic
@@ -41,8 +41,7 @@ def start_run(
     seed: int = 0,
     deterministic: bool = True,
 ) -> None:
-    """
-    Prepare the folder of a run, and seed all random number generators.
+    """Prepare the folder of a run, and seed all random number generators.
 
     Args:
         output_dir: folder of the run, which is made if it does not exist.
@@ -136,10 +135,7 @@ def pairs_of_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
 
 
 def trained_among(images: Iterable[str], run: Path) -> set[str]:
-    """
-    Return the images that the run in ``run`` trained on, with or without a mask: none without such a run, or if its
-    data are elsewhere.
-    """
+    """Return the images that a run trained on, with or without a mask; none without a run or its data."""
     if not (run / "run.json").is_file():
         return set()
     config = json.loads((run / "run.json").read_text())["config"]
@@ -149,7 +145,7 @@ def trained_among(images: Iterable[str], run: Path) -> set[str]:
             pairs += list_images(more, check=False)
     except InputError:
         return set()
-    return {os.path.realpath(item["image"]) for item in pairs} & {*map(os.path.realpath, images)}
+    return {os.path.realpath(ensure_tuple(item["image"])[0]) for item in pairs} & {*map(os.path.realpath, images)}
 
 
 def flat(content: Any, path: str = "") -> dict[str, Any]:

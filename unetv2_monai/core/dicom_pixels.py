@@ -17,8 +17,7 @@ GREY, COLORS = ("MONOCHROME1", "MONOCHROME2"), ("RGB", "YBR_FULL", "YBR_FULL_422
 
 
 def read_frame(address: str | Path) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """
-    Return the frame at an address as uint8 RGB (height, width, 3), and its pixels' width and height in mm if known.
+    """Return the frame at an address as uint8 RGB (height, width, 3), and its pixels' width and height in mm if known.
 
     Raises:
         BrokenFile: when the frame cannot be decoded, or has colours of more than 8 bits.

@@ -48,12 +48,7 @@ def message_behind(error: BaseException) -> str | None:
 
 
 def concise_errors(message_of: Callable[[BaseException], str | None] = message_behind) -> None:
-    """
-    Make ``python -m monai.bundle`` print an error for which ``message_of`` has a message as this message alone, also
-    in the log.
-
-    The configs call it in ``initialize``. In other programs it does nothing.
-    """
+    """Make ``python -m monai.bundle`` print and log errors as ``message_of`` says; do nothing in other programs."""
     if Path(sys.argv[0]).parts[-3:] != ("monai", "bundle", "__main__.py"):
         return
     new_record = logging.getLogRecordFactory()

@@ -7,8 +7,8 @@ import numpy as np
 
 
 def hysteresis(probability: np.ndarray, low: float, high: float) -> np.ndarray:
-    """
-    Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep only the connected components that are certain.
+    """Threshold probabilities of shape (dim_0, dim_1[, dim_2]), and keep only the connected components that are
+    certain.
 
     A pixel is marked if it reaches ``low``. A component is kept if it reaches ``high``; if ``high`` is at most ``low``,
     all are kept. Pixels that touch at a corner are connected. The method is that of J. Canny, "A computational approach

@@ -18,8 +18,8 @@ CONTRAST = 1 / 4  # of the range; the middle 99 % of the grey values of an image
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """
-    Turn an opened image by its EXIF orientation. Black is 0 in it, also where the file has 16 bits and says otherwise.
+    """Turn an opened image by its EXIF orientation. Black is 0 in it, also where the file has 16 bits and says
+    otherwise.
 
     Raises:
         InputError: when the file holds several pages or frames, of which the second picture of a phone's MPO is none,
@@ -40,8 +40,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """
-    Convert an image of any mode (RGB, RGBA, grey, palette, 1 to 32 bits, float) to upright RGB of 0 to 255.
+    """Convert an image of any mode (RGB, RGBA, grey, palette, 1 to 32 bits, float) to upright RGB of 0 to 255.
 
     Its EXIF orientation is applied, and transparency is dropped, not blended. Grey values of more than 8 bits have the
     range 0 to 65535, floats 0 to 255. Where the middle 99 % of them cover less than a quarter of it, or some lie
@@ -89,11 +88,7 @@ def about_windows(windows: Mapping[str, tuple[float, float]], images: int) -> No
 
 
 def read_picture(path: Path) -> Image.Image:
-    """
-    Read an image file, or the frame at an address of DICOM, as :py:func:`to_rgb` converts it.
-
-    Raise BrokenFile if it cannot be read.
-    """
+    """Read an image file, or the frame at an address of DICOM, as RGB; raise BrokenFile if it cannot be read."""
     if path.suffix.lower() == ".dcm":
         return Image.fromarray(read_frame(path)[0])
     refuse_waiting(path)
@@ -106,14 +101,23 @@ def read_picture(path: Path) -> Image.Image:
         raise BrokenFile(f"{path}: cannot be read ({error})") from error
 
 
+def read_channel(path: Path) -> Image.Image:
+    """Read one of several files of an image, in grey (mode ``"L"``). Raise BrokenFile as ``read_picture`` does."""
+    image = read_picture(path)
+    red, *others = image.split()
+    if any(other.tobytes() != red.tobytes() for other in others):
+        raise BrokenFile(f"{path}: a channel in colours. Save each channel in grey.")
+    red.info = image.info
+    return red
+
+
 def read_image(path: Path) -> np.ndarray:
     """Read what ``read_picture`` reads as a uint8 array of shape (height, width, 3)."""
     return np.asarray(read_picture(path))
 
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
-    """
-    Resize to float32 as PyTorch's ``interpolate(mode="bilinear")``; ``image`` has shape (height, width[, channels]).
+    """Resize to float32 as PyTorch's ``interpolate(mode="bilinear")``; ``image`` has shape (height, width[, channels]).
 
     It uses half-pixel centres and no antialiasing. Only the rows and columns in ``region`` are computed; None: all.
     """

@@ -44,11 +44,7 @@ MOST_NAMED = 5  # folders of files that are left out
 
 
 def list_files(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """
-    Return the images and volumes of a folder, sorted, without hidden files and sub-folders.
-
-    Raise InputError for a name that is not in UTF-8, since tables and lists hold names.
-    """
+    """Return the images and volumes of a folder, sorted, without hidden ones. InputError: a name is not in UTF-8."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if e.name.lower().endswith(endings) and e.name[0] != "." and not _is_folder(e)]
     for name in names:
@@ -87,8 +83,7 @@ def named_folders(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def list_images(folder: Path, endings: tuple[str, ...] = ENDINGS) -> list[Path]:
-    """
-    List the images of an existing folder, or of its sub-folder ``images/``, ``image/`` or ``original/``, sorted.
+    """List the images of an existing folder, or of its sub-folder ``images/``, ``image/`` or ``original/``, sorted.
 
     Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out. Raise InputError when there is no
     image, or when two of these sub-folders hold images.
@@ -135,8 +130,7 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
 
 
 def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """
-    Split the files of one folder, by their stems, into images and masks: ``a_mask.png`` is the mask of ``a.jpg``.
+    """Split the files of one folder, by their stems, into images and masks: ``a_mask.png`` is the mask of ``a.jpg``.
 
     A file named like a mask is an image if it has a mask but no image, as ``b_seg.png`` beside ``b_seg_mask.png``.
     """
@@ -151,8 +145,7 @@ def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[st
 def pair_files(
     images: Mapping[str, Path], masks: Mapping[str, Path], where: str = "beside it"
 ) -> tuple[list[tuple[Path, list[Path]]], list[str]]:
-    """
-    Pair images with their masks, by names; also return an error sentence for every file without a partner.
+    """Pair images with their masks, by names; also return an error sentence for every file without a partner.
 
     A mask has the name of its image, where words such as ``mask`` and ``img`` at either end do not count. An image has
     several masks only if they are numbered, as ``a_mask`` and ``a_mask_1``.

@@ -64,9 +64,6 @@ def side_by_side(panels: Sequence[np.ndarray], title: str, height: int) -> Image
 
 def stacked(rows: Sequence[Image.Image]) -> Image.Image:
     """Stack several images vertically in one image."""
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
-    top = 0
-    for row in rows:
-        sheet.paste(row, (0, top))
-        top += row.height
-    return sheet
+    width = max(row.width for row in rows)
+    padded = [np.pad(np.asarray(row), ((0, 0), (0, width - row.width), (0, 0)), constant_values=255) for row in rows]
+    return Image.fromarray(np.concatenate(padded))

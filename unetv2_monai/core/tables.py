@@ -12,8 +12,7 @@ from .files import atomic, refusing
 
 
 class Table:
-    """
-    A CSV file that grows by rows. A row's first cell is its name. Unfinished, the file is ``NAME_incomplete.csv``.
+    """A CSV file that grows by rows. A row's first cell is its name. Unfinished, the file is ``NAME_incomplete.csv``.
 
     ``keys``: how many cells tell rows apart; of several rows that agree in these, the last one counts. ``go_on``: keep
     the rows of both files. Else a finished file of an earlier run is deleted: its rows would count as finished after an

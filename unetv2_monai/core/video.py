@@ -37,8 +37,7 @@ MOST_RATE = 1000  # frames a second; raw DV has an average of 60000
 
 
 class Video:
-    """
-    A video file, or a camera ``camera:0``.
+    """A video file, or a camera ``camera:0``.
 
     ``rate`` is the average number of frames per second; times are multiples of ``time_base`` seconds; ``expected`` is
     the number of frames or None; ``aspect`` is the width of an upright pixel divided by its height, or None, and known
@@ -153,9 +152,8 @@ class Video:
         return MATRICES[self.matrix or ("bt709" if hd else "bt601")]
 
     def _refuse_shorter(self, count: int, seconds: float) -> None:
-        """
-        Refuse a video that ends before the length that its container announces. An MP4 that was trimmed by an edit list
-        is accepted: frames are missing, but its duration is right.
+        """Refuse a video that ends before the length that its container announces. An MP4 that was trimmed by an edit
+        list is accepted: frames are missing, but its duration is right.
         """
         missing = self.announced - count if self.announced else 0
         slack = 2 / float(self.rate) if self.announced else max(0.5, 2 / float(self.rate))
@@ -167,8 +165,7 @@ class Video:
 
 
 class VideoWriter:
-    """
-    Write an H.264 video in MP4, without sound. Frames of odd width or height keep their size, since colours are not
+    """Write an H.264 video in MP4, without sound. Frames of odd width or height keep their size, since colours are not
     subsampled then. ``aspect``: width of a pixel divided by its height, if not 1.
 
     The constructor and the methods raise InputError when there is no encoder or the file cannot be written.

@@ -16,8 +16,7 @@ View = tuple[slice, slice]
 
 
 def find_view(image: np.ndarray) -> View:
-    """
-    Return the rows and columns of an endoscope's picture in a frame; all of them if the frame has no dark border.
+    """Return the rows and columns of an endoscope's picture in a frame; all of them if the frame has no dark border.
 
     What differs from the border's colour is seen, apart from drawings: flat areas of a colour that tissue does not
     have, such as the diagram of the endoscope's position. The picture is the box around the largest part that is seen,

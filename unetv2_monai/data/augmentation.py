@@ -24,8 +24,7 @@ Sample = tuple[torch.Tensor, torch.Tensor]  # image and mask
 
 
 class RandLesionFreed(Randomizable, MapTransform):
-    """
-    Make some images lesion-free.
+    """Make some images lesion-free.
 
     A lesion-free image is either a crop beside the lesion, resized to the size of the image, or the full image with its
     lesion covered by another part of it. Neither resizing nor seams may reveal lesion-free images. So as many others
@@ -126,14 +125,9 @@ def _blend(image: torch.Tensor, patch: torch.Tensor, place: torch.Tensor) -> tor
     return image * (1 - weight) + patch * weight
 
 
-def _scaled(shape: Sequence[int], factor: float) -> list[int]:
-    return [max(1, round(n * factor / 32)) * 32 for n in shape]
-
-
 @dataclass
 class MultiScaleBatch:
-    """
-    Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
+    """Resize each batch by one of several factors, chosen at random. Use it as ``prepare_batch`` of a MONAI trainer.
 
     Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
     soft at their outlines. Masks of several classes, or with unknown pixels, are resized by the nearest pixel.
@@ -155,7 +149,7 @@ class MultiScaleBatch:
         if image.ndim != 4:
             raise InputError("MultiScaleBatch is for images, not for volumes.")
         scale = self.scales[int(torch.randint(len(self.scales), (1,)))]
-        size = _scaled(image.shape[2:], scale)
+        size = [max(1, round(n * scale / 32)) * 32 for n in image.shape[2:]]
         image = F.interpolate(image, size, mode="bilinear", align_corners=True)
         if self.out_channels > 1 or label.max() > 1:  # which is ignore_label
             return image, F.interpolate(label, size, mode="nearest-exact")

@@ -17,7 +17,7 @@ from tqdm.contrib.concurrent import thread_map
 from ..core.dicom import located
 from ..core.errors import InputError
 from ..core.files import refuse_waiting
-from ..core.images import about_windows, read_picture
+from ..core.images import about_windows, read_channel, read_picture
 from ..core.listing import is_volume
 from ..core.masks import to_mask
 from .layouts import Item
@@ -131,11 +131,12 @@ def examined(
         refuse_waiting(each)
     if not is_volume(path):
         if others:
-            raise InputError(f"{path}: an image of {len(others) + 1} files. Save its channels in one file of colours.")
+            return _examined_channels([Path(each) for each in (path, *others)], in_channels)
         if in_channels not in (None, 3):
             raise InputError(
-                f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Remove this file if the "
-                "network is for volumes (NIfTI); else set in_channels 3."
+                f"{path}: images have 3 channels (RGB), but the network takes {in_channels}. Save each channel as a "
+                f"file, {Path(path).stem}_0000.png and so on; set in_channels 3; or, if the network is for volumes "
+                "(NIfTI), remove this file."
             )
         image = read_picture(Path(path))
         return image.size, image.info.get("window")
@@ -150,6 +151,20 @@ def examined(
         holds = f"holds {channels} channel{'s'[: channels != 1]}, but the network takes {in_channels}"
         raise InputError(f"{path}: {holds}. {extract} in_channels {channels}.")
     return shape[:3], None
+
+
+def _examined_channels(paths: Sequence[Path], in_channels: int | None) -> tuple[tuple[int, ...], None]:
+    """Return what ``examined`` returns for an image with a file for each channel."""
+    if in_channels not in (None, len(paths)) or in_channels == 3:
+        raise InputError(
+            f"{paths[0]}: an image of {len(paths)} files, but the network takes {in_channels} channels. Add --with "
+            "channels and the number of files as in_channels. Save three channels in one file of colours."
+        )
+    sizes = {path: read_channel(path).size for path in paths}
+    for path, size in sizes.items():
+        if size != sizes[paths[0]]:
+            raise InputError(f"{path}: {size} (width, height), but {paths[0].name} has {sizes[paths[0]]}.")
+    return sizes[paths[0]], None
 
 
 def mask_size(

@@ -16,26 +16,34 @@ from PIL import Image
 from ..core.dicom import SERIES, Found, Source
 from ..core.dicom_pixels import read_frame, read_series
 from ..core.errors import BrokenFile
-from ..core.images import to_rgb
+from ..core.images import read_channel, to_rgb
 from .layouts import Item
 
 # MONAI 1.6.1 tries this reader, which takes a GPU, in every LoadImage
 warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
 
+CHANNEL = "channel"  # marks images that stay grey
+
 
 class PictureReader(PILReader):
-    """
-    Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
+    """Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
+
+    Of an image of several files, each is a channel.
 
     ``pixel_spacing`` in the metadata is the width and the height of a pixel in mm, if DICOM states it.
     """
 
     def __init__(self) -> None:
-        super().__init__(converter=to_rgb)
+        super().__init__(converter=_to_rgb_unless_channel)
 
     def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> Any:
-        """Open an image, or the frame at an address."""
-        path = Path(str(ensure_tuple(data)[0]))
+        """Open an image, its channels, or the frame at an address."""
+        path, *others = [Path(str(each)) for each in ensure_tuple(data)]
+        if others:
+            channels = [read_channel(each) for each in (path, *others)]
+            for channel in channels:
+                channel.info[CHANNEL] = True
+            return channels
         if path.suffix.lower() != ".dcm":
             return super().read(data, **kwargs)
         values, spacing = read_frame(path)
@@ -48,11 +56,12 @@ class PictureReader(PILReader):
         return super()._get_meta_dict(img) | ({"pixel_spacing": np.array(spacing)} if spacing else {})
 
 
+def _to_rgb_unless_channel(image: Image.Image) -> Image.Image:
+    return image if CHANNEL in image.info else to_rgb(image)
+
+
 def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], list[Source], list[str]]:
-    """
-    List the frames, or the volumes, of DICOM sources as items; also return their sources, and sentences of what cannot
-    be used. ``check``: decode everything.
-    """
+    """Return frames or volumes of DICOM sources as items, their sources, and what is broken; ``check``: decode all."""
     items: list[Item] = []
     sources = []
     for source in found.sources:
@@ -72,8 +81,7 @@ def dicom_items(found: Found, volumes: bool, check: bool) -> tuple[list[Item], l
 
 
 def masks_of(source: Source, folder: Path, one_class: bool) -> list[np.ndarray]:
-    """
-    Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
+    """Read the class indices of each frame of a source (height, width) from the masks that were written: one volume, or
     an image for each frame. Return an empty list if one is missing.
     """
     if source.kind == SERIES and (path := folder / f"{source.name}.nii.gz").is_file():

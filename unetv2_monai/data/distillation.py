@@ -26,8 +26,7 @@ def soft_items(
     out_channels: int = 1,
     check: bool = True,
 ) -> list[Item]:
-    """
-    Return the training images, each with the file of its probabilities in place of its mask, and further images.
+    """Return the training images, each with the file of its probabilities in place of its mask, and further images.
 
     Args:
         training, validation: pairs of :py:func:`load_datalist`.

@@ -28,8 +28,7 @@ def hold_out_fold(
     share: Callable[[Item], float],
     divide: bool = True,
 ) -> dict[str, list[Item]]:
-    """
-    Return the pairs of one fold as validation, and those of the others as training.
+    """Return the pairs of one fold as validation, and those of the others as training.
 
     The first run writes the fold of every image to ``file``, and all others read it, so that no image changes its fold.
     Images that were added since are left out. Patients stay together. ``share`` measures the lesion of a pair. Without
@@ -71,8 +70,7 @@ def hold_out_fold(
 
 
 def assign(pairs: Sequence[Item], folds: int, seed: int, share: Callable[[Item], float]) -> list[int]:
-    """
-    Return a fold for each pair: those of one patient together, lesions of all sizes and none evenly, by class if the
+    """Return a fold for each pair: those of one patient together, lesions of all sizes and none evenly, by class if the
     pairs have one, and as many pairs in each fold as the patients allow.
     """
     groups: dict[Any, list[int]] = {}

@@ -14,14 +14,11 @@ from ..core.errors import InputError, refuse_broken
 from ..core.files import write_csv
 from .checks import check_each, examined, image_size, list_problems, mask_size
 from .dicoms import dicom_items, masks_of
-from .layouts import Item
+from .layouts import Item, join_channels, one_or_all
 
 
 class ImageList(list[Item]):
-    """
-    The images to segment, as data of a MONAI ``Dataset``. ``broken`` has an error message for each broken image,
-    ``sources`` what is of DICOM.
-    """
+    """The images to segment, for a ``Dataset``; a sentence for each ``broken`` one, and the ``sources`` of DICOM."""
 
     def __init__(self, items: Iterable[Item] = (), broken: Iterable[str] = (), sources: Iterable[Source] = ()) -> None:
         super().__init__(items)
@@ -37,10 +34,7 @@ class ImageList(list[Item]):
                 self.broken.append(f"{source.name}: has no SEG, since a mask is missing")
 
     def report(self, output_dir: str, class_names: Sequence[str] | None = None) -> None:
-        """
-        Print how many masks were written, and write classes.csv if there are names of several classes. If files
-        were broken, raise an InputError with their reasons.
-        """
+        """Print the number of masks, write classes.csv of several classes, and raise InputError for broken files."""
         print(len(self), "masks written to", output_dir)
         if class_names and len(class_names) > 2:
             rows = [{"value": value, "class": name} for value, name in enumerate(class_names)]
@@ -57,8 +51,7 @@ def list_images(
     in_channels: int | None = None,
     overlay_dir: str | None = None,
 ) -> ImageList:
-    """
-    Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
+    """Find the images to segment: those in ``dataset_dir/images`` (``image``, ``original``) if it exists, else in
     ``dataset_dir``.
 
     Masks beside their images, such as ``a_mask.png`` beside ``a.jpg``, are left out.
@@ -71,12 +64,14 @@ def list_images(
             InputError. Defaults to False.
         skip_finished: leave out images that have a complete mask of their size in ``output_dir``. DICOM is refused
             then. Defaults to False.
-        in_channels: channels that volumes must have if files are checked. Defaults to None: any number. Of DICOM, 3 or
-            None takes single frames as pictures, other numbers take volumes.
+        in_channels: channels that volumes must have if files are checked. Defaults to None: any number. So many files
+            ``a_0000``, ``a_0001``, ... are one image (of pictures, other numbers than 3). Of DICOM, 3 or None takes
+            single frames as pictures, other numbers take volumes.
         overlay_dir: folder of overlays; ``skip_finished`` then takes both a mask and an overlay. Defaults to None.
 
     Returns:
-        A list of ``{"image": path}``, sorted. Of DICOM, these are addresses, and for volumes tuples of them.
+        A list of ``{"image": path}``, sorted; of several files, a list of paths. Of DICOM, these are addresses, and for
+        volumes tuples of them.
 
     Raises:
         InputError: when there is no image, when two images would give masks of the same name, when masks would
@@ -107,7 +102,7 @@ def _items(root: Path, check: bool, output_dir: str | None, in_channels: int | N
         raise InputError(f"output_dir {output_dir} holds the images, which masks would overwrite: set another one.")
     if problems := listing.unique_stems(paths)[1]:
         raise InputError(list_problems(paths[0].parent, problems))
-    items = [{"image": str(path)} for path in paths]
+    items = [{"image": one_or_all(files)} for files in join_channels(paths, in_channels)]
     if not check:
         return items, []
     errors = check_each(items, lambda item: examined(item["image"], in_channels)[1])

@@ -155,6 +155,18 @@ def _join_channels(files: Mapping[str, Path], masks: Container[str]) -> dict[str
     return images
 
 
+def join_channels(paths: Sequence[Path], in_channels: int | None) -> list[list[Path]]:
+    """Return the files of each image, whose channels may be the files ``a_0000``, ``a_0001``, ... of that number."""
+    cases: dict[str, list[Path]] = {}
+    for path in paths:
+        channel = CHANNEL.fullmatch(stem := listing.stem(path))
+        several = channel and in_channels is not None and (in_channels != 3 or listing.is_volume(path))
+        cases.setdefault(channel[1] if channel and several else stem, []).append(path)
+    return [
+        part for files in cases.values() for part in ([files] if len(files) == in_channels else [[f] for f in files])
+    ]
+
+
 def one_or_all(files: Sequence[Path]) -> str | list[str]:
     """Return the value of an item: a path, or a list of several."""
     return str(files[0]) if len(files) == 1 else [str(file) for file in files]

@@ -23,10 +23,9 @@ DETAIL = 256  # pixels along the longest side, so that outlines are thin
 
 
 def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """
-    Return an image as RGB, or three slices of a volume on one black sheet, and the masks in the same form. The slices
-    are axial, coronal and sagittal, from top to bottom. Masks are boolean. Their axes are rows and columns, or those of
-    the volume's file.
+    """Return an image as RGB, or three slices of a volume on one black sheet, and the masks in the same form. The
+    slices are axial, coronal and sagittal, from top to bottom. Masks are boolean. Their axes are rows and columns, or
+    those of the volume's file.
 
     Slices are shown as radiologists see them. At the top is anterior (axial slice) or superior (the others), at the
     left the patient's right or, in the sagittal slice, anterior. A pixel has the same size in mm in all slices: the
@@ -51,8 +50,7 @@ def picture(path: str, *masks: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]
 
 
 class SaveOverlayd(MapTransform):
-    """
-    Write ``NAME.jpg``: the image, or three slices of a volume, with the outline of its mask and a tint inside.
+    """Write ``NAME.jpg``: the image, or three slices of a volume, with the outline of its mask and a tint inside.
     segment.py draws the same overlay.
 
     Args:

@@ -51,8 +51,7 @@ Parts = list[tuple[str, Layout]]  # sections, each with a layout that holds its 
 def read_sections(
     root: Path, wanted: AbstractSet[str], folders: Mapping[str, str] | None = None
 ) -> tuple[dict[str, list[Item]], list[str]]:
-    """
-    Find the pairs of every section in named folders, by ``datalist.json``, by split folders, or else by the folder's
+    """Find the pairs of every section in named folders, by ``datalist.json``, by split folders, or else by the folder's
     own layout and split files.
 
     Pairs that nothing assigns to a section are in ``"plain"``. The second value has an error sentence for every problem

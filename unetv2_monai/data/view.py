@@ -14,8 +14,7 @@ START, END = "foreground_start_coord", "foreground_end_coord"  # where CropForeg
 
 
 def endoscope_view(image: torch.Tensor) -> torch.Tensor:
-    """
-    Mark the endoscope's picture in a frame, for the ``select_fn`` of MONAI's ``CropForegroundd``.
+    """Mark the endoscope's picture in a frame, for the ``select_fn`` of MONAI's ``CropForegroundd``.
 
     Args:
         image: RGB of 0 to 255, of shape (3, height, width).
@@ -29,8 +28,7 @@ def endoscope_view(image: torch.Tensor) -> torch.Tensor:
 
 
 class CropLabeld(MapTransform):
-    """
-    Crop masks to the box that ``CropForegroundd`` has cropped their image to; leave them whole if it has not.
+    """Crop masks to the box that ``CropForegroundd`` has cropped their image to; leave them whole if it has not.
 
     In training this step precedes the resizing of masks. In evaluation masks stay whole, so that nothing of them is
     lost. ``keys``: keys of the masks, of shape (channels, height, width).

@@ -27,8 +27,7 @@ MAX_SHIFT = 0.1  # in voxels: how far apart the grids of an image and its label 
 
 
 def open_volume(path: str) -> Any:
-    """
-    Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel of NIfTI is read. The
+    """Open a volume with the affine that MONAI's reader takes, from its sform or qform; no voxel of NIfTI is read. The
     address of a series of DICOM stands for all its slices.
 
     Raises:
@@ -50,8 +49,7 @@ def open_volume(path: str) -> Any:
 
 
 def read_volume(path: str) -> np.ndarray:
-    """
-    Decode a volume, scale it as its header states, and return it in the shape (dim_0, dim_1, dim_2[, channels]).
+    """Decode a volume, scale it as its header states, and return it in the shape (dim_0, dim_1, dim_2[, channels]).
 
     Raises:
         InputError: when the file cannot be read or is too large, when it has fewer than three or more than four
@@ -81,8 +79,7 @@ def read_volume(path: str) -> np.ndarray:
 
 
 def check_grids(image: str, label: str) -> None:
-    """
-    Refuse an image and a label of one size if corners of their grids are more than a tenth of a voxel apart.
+    """Refuse an image and a label of one size if corners of their grids are more than a tenth of a voxel apart.
 
     The header of a registered image may state two grids, in sform and qform. Tools take one or the other for labels
     that are drawn on it, so a label may lie on either.
@@ -126,8 +123,7 @@ class VolumeReader(NibabelReader):
 
 
 class OnImageGridd(MapTransform):
-    """
-    Give labels the affine of their image, since they may lie on the other of its two grids (sform and qform).
+    """Give labels the affine of their image, since they may lie on the other of its two grids (sform and qform).
 
     Args:
         keys: keys of the labels, MetaTensors of a file.
@@ -158,10 +154,7 @@ def _place(affine: np.ndarray) -> str:
 
 
 def check_label_values(path: str, values: np.ndarray, out_channels: int, ignore_label: int | None = None) -> None:
-    """
-    Raise InputError for label values other than 0 to ``out_channels - 1``, or 0 and 1 for one channel, and
-    ``ignore_label``.
-    """
+    """Raise InputError for values other than ``ignore_label`` and 0 to ``out_channels - 1``, of one channel 0 and 1."""
     refuse_as_ignored(ignore_label, out_channels, True)
     highest = max(out_channels, 2) - 1
     accepted = [*range(highest + 1), *([] if ignore_label is None else [ignore_label])]
@@ -178,8 +171,7 @@ def check_label_values(path: str, values: np.ndarray, out_channels: int, ignore_
 
 
 class LabelWriter(NibabelWriter):
-    """
-    Write labels as NIfTI on the grid of their image, for ``SaveImaged``.
+    """Write labels as NIfTI on the grid of their image, for ``SaveImaged``.
 
     A label has the shape of its image without channels. Probabilities of several classes have them last. sform, qform,
     their codes and the units come from the image's header. MONAI's own writer drops trailing dimensions of size 1, so a

@@ -10,12 +10,10 @@ from ..core.errors import InputError
 from ..core.tables import Table
 from ..inferers import Ensemble
 
-__all__ = ["AgreementTable"]
-
 
 class AgreementTable:
-    """
-    Write ``images.csv``, which is ``images_incomplete.csv`` until the run ends: the mean ``agreement`` of each image.
+    """Write ``images.csv``, which is ``images_incomplete.csv`` until the run ends: the mean ``agreement`` of each
+    image.
 
     ``network`` is the evaluator's. ``go_on``: keep the rows that an earlier run wrote. Defaults to False. Raises
     InputError when the network is no ensemble, or when the file cannot be written.

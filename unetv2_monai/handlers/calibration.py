@@ -23,15 +23,12 @@ from ..metrics import expected_calibration_error
 from ..networks import UNetV2, options_of, read_weights, with_options
 from .score_table import DETECTION_SCORES, ScoreTable
 
-__all__ = ["Calibration"]
-
 PIXELS = 16384  # drawn from each image, for the temperature
 LIMIT = 4.0  # of the temperature's logarithm
 
 
 class Calibration:
-    """
-    Calibrate weights on the images of an evaluator, in this order: run it, ``fit``, run it again, ``write``.
+    """Calibrate weights on the images of an evaluator, in this order: run it, ``fit``, run it again, ``write``.
 
     The temperature, which divides the logits, is the one of least cross-entropy. It is folded into the network's heads,
     so whatever uses the weights has calibrated probabilities. The second run gives the regions for the certainty.
@@ -106,8 +103,7 @@ class Calibration:
 
 
 def fit_temperature(logits: torch.Tensor, label: torch.Tensor) -> float:
-    """
-    Return what logits must be divided by for the least cross-entropy; raise InputError if that is at 0 or infinity.
+    """Return what logits must be divided by for the least cross-entropy; raise InputError if that is at 0 or infinity.
 
     Based on: "On Calibration of Modern Neural Networks", https://arxiv.org/abs/1706.04599. ``logits`` and the
     true classes, 0 and 1, have the shape (channels, pixels), with one channel for a sigmoid, several for a softmax.
@@ -134,9 +130,8 @@ def folded(weights: Mapping[str, torch.Tensor], temperature: float) -> Any:
 
 
 def choose_certainty(found: Detections, false_alarms: float | None = None, missed: float | None = None) -> float:
-    """
-    Choose the lowest certainty with at most ``false_alarms`` per 100 images that still finds a lesion, or the highest
-    one that misses at most ``missed`` percent of the lesions. An InputError names the best one if there is none.
+    """Choose the lowest certainty with at most ``false_alarms`` per 100 images that still finds a lesion, or the
+    highest one that misses at most ``missed`` percent of the lesions. An InputError names the best one otherwise.
     """
     limit, unit = (false_alarms, "false alarms per 100 images") if missed is None else (missed, "% of lesions missed")
     costs = [

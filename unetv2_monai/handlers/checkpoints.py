@@ -18,9 +18,8 @@ from ..networks.weights import with_options
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
-    """
-    MONAI's ``CheckpointSaver``, but it replaces a file in one step: after a kill at any moment, or on a full disk, the
-    last good file is still there. A file that holds only weights also carries the options of their training.
+    """MONAI's ``CheckpointSaver``, but it replaces a file in one step: after a kill at any moment, or on a full disk,
+    the last good file is still there. A file that holds only weights also carries the options of their training.
 
     Args:
         save_dir: folder of the files.

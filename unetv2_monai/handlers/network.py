@@ -25,8 +25,7 @@ class OnEvent:
 
 @dataclass(eq=False)
 class MovingAverage(OnEvent):
-    """
-    Update a moving average of the weights after every iteration.
+    """Update a moving average of the weights after every iteration.
 
     Args:
         average: a :py:class:`timm.utils.ModelEmaV3`.
@@ -43,8 +42,7 @@ class MovingAverage(OnEvent):
 
 @dataclass(eq=False)
 class BroadcastBuffers(OnEvent):
-    """
-    Send the buffers of the first process to all others before validation, so that each scores the same network.
+    """Send the buffers of the first process to all others before validation, so that each scores the same network.
 
     ``DistributedDataParallel`` does so only before a forward pass of training, so batch-norm statistics differ after
     the last pass.
@@ -63,8 +61,7 @@ class BroadcastBuffers(OnEvent):
 
 @dataclass(eq=False)
 class ClipGradients(OnEvent):
-    """
-    Limit the gradients of every iteration, before the optimiser uses them.
+    """Limit the gradients of every iteration, before the optimiser uses them.
 
     Args:
         network: the network whose gradients are limited.

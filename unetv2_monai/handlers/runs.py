@@ -31,8 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def seed_epoch(engine: Engine, seed: int, rank: int, transform: Randomizable) -> None:
-    """
-    Seed all random number generators, from the run's seed and the number of the epoch.
+    """Seed all random number generators, from the run's seed and the number of the epoch.
 
     So a resumed run continues exactly, and random states need not be saved. The workers of a data loader are seeded
     when they start, so each epoch must start them again (``persistent_workers: false``). Processes of different rank
@@ -46,8 +45,7 @@ def seed_epoch(engine: Engine, seed: int, rank: int, transform: Randomizable) ->
 
 
 class EpochLog:
-    """
-    Write one row per epoch to ``metrics.csv``: the learning rate at its start, its seconds, the metrics of training,
+    """Write one row per epoch to ``metrics.csv``: the learning rate at its start, its seconds, the metrics of training,
     and those of validation if it ran. A resumed run replaces the rows of the epochs that it repeats.
     """
 
@@ -98,8 +96,7 @@ def refuse_nan(engine: Engine, output_dir: Path) -> None:
 
 @contextmanager
 def own_length(scheduler: Any) -> Iterator[None]:
-    """
-    Make a resumed run follow the schedule of its config, while a checkpoint is loaded.
+    """Make a resumed run follow the schedule of its config, while a checkpoint is loaded.
 
     A checkpoint also holds the old length, at whose end the learning rate is 0. If the length is unchanged, nothing is
     done, so the run continues with exactly the same rates as without a stop.
@@ -117,8 +114,7 @@ def own_length(scheduler: Any) -> Iterator[None]:
 
 
 class StopOnSignal:
-    """
-    End the run after the current iteration on SIGTERM, which clusters send before they kill, or on SIGINT (Ctrl-C).
+    """End the run after the current iteration on SIGTERM, which clusters send before they kill, or on SIGINT (Ctrl-C).
 
     ``engine.state.exit_status`` is then 143 or 130, else 0. A second signal ends the process immediately. A resumed run
     repeats the interrupted epoch exactly. If a signal or a time limit stops one of several processes, all of them end
@@ -163,8 +159,7 @@ class StopOnSignal:
 
 
 class TrainingRun:
-    """
-    Record a training in its folder, and resume it exactly.
+    """Record a training in its folder, and resume it exactly.
 
     - ``run.json`` notes each start: command, versions, commit, config. ``metrics.csv`` has a row per epoch.
     - ``last.pt`` holds all that a resumed run needs: network, optimiser, schedule, best score, epoch.

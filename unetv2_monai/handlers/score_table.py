@@ -77,7 +77,7 @@ class ScoreTable:
     Args:
         output_dir: folder to write to.
         dataset: name of the data set for items that have no ``dataset``.
-        out_channels: output channels of the network; classes above 0 are scored. Defaults to 1.
+        out_channels: output channels of the network; of several, the first is background. Defaults to 1.
         surface_tolerance: tolerance of the surface Dice of volumes, in mm. Defaults to 1.0.
         certainty: a region counts if its probability reaches this; of several classes all count. Defaults to 0.5.
         checkpoint: the weights, or those of an ensemble. If a run of theirs trained on scored images, a warning says
@@ -115,7 +115,7 @@ class ScoreTable:
     def _score(self, engine: Engine) -> None:
         state: Any = engine.state
         for item, output in zip(state.batch, state.output):
-            for channel in range(1 if self.out_channels > 1 else 0, self.out_channels):
+            for channel in range(self.out_channels > 1, len(output["pred"])):
                 pred, label = (output[key][channel].bool() for key in ("pred", "label"))
                 prob = output["prob"][channel].float()
                 valid = output.get("valid", torch.ones_like(label)[None])[0].bool()  # without unknown pixels

@@ -5,12 +5,9 @@ import torch
 from monai.networks.layers.factories import Conv, Pool
 from torch import nn
 
-__all__ = ["ChannelAttention", "SpatialAttention"]
-
 
 class ChannelAttention(nn.Module):
-    """
-    Weight every channel by its mean and its maximum over the image: ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.
+    """Weight every channel by its mean and its maximum over the image: ``x * sigmoid(mlp(mean(x)) + mlp(max(x)))``.
 
     ``mlp`` is a bottleneck of two 1x1 convolutions. Mean and maximum share it.
 
@@ -38,8 +35,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """
-    Weight every position by channel mean and maximum in its neighbourhood: ``x * sigmoid(conv([mean(x), max(x)]))``.
+    """Weight every position by channel mean and maximum in its neighbourhood: ``x * sigmoid(conv([mean(x), max(x)]))``.
 
     Args:
         spatial_dims: 2 or 3.

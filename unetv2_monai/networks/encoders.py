@@ -17,8 +17,6 @@ from torch.nn import functional as F
 from ..core.errors import InputError
 from .weights import imagenet_weights, load_encoder
 
-__all__ = ["Encoder", "build_encoder", "prune_unused"]
-
 LEVELS = 4  # feature levels in the paper
 Levels = Sequence[int] | None  # indices of feature maps; None: the coarsest four
 SIZE = 64  # of the image that a module's strides are measured with; they must divide it
@@ -26,8 +24,7 @@ MONAI = "monai:"
 
 
 class Encoder(nn.Module):
-    """
-    Return those feature maps of a backbone that the network uses, channels first.
+    """Return those feature maps of a backbone that the network uses, channels first.
 
     ``channels`` and ``strides`` have one entry for each used feature map, finest first.
 
@@ -93,8 +90,7 @@ def build_encoder(
     out_indices: Levels = None,
     **kwargs: Any,
 ) -> Encoder:
-    """
-    Build an encoder from the name of a backbone or from a module.
+    """Build an encoder from the name of a backbone or from a module.
 
     Args:
         backbone: name of a timm model ("pvt_v2_b2"), see ``timm.list_models()``; name of a MONAI backbone for
@@ -156,8 +152,7 @@ def _monai_encoder(
 
 
 def prune_unused(model: nn.Module, spatial_dims: int, in_channels: int, out_indices: Levels = None) -> nn.Module:
-    """
-    Replace the layers that no used feature map depends on, such as those of a classifier, by identities. Return the
+    """Replace the layers that no used feature map depends on, such as those of a classifier, by identities. Return the
     changed module.
 
     ``DistributedDataParallel`` would wait for these layers' gradients, and files of weights are smaller without them.
@@ -190,11 +185,7 @@ def _used_levels(levels: int, out_indices: Levels) -> list[int]:
 
 
 def _features_on_meta(model: nn.Module, shape: Sequence[int]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-    """
-    Return the feature maps for images of a shape, and the model's parameters, on PyTorch's meta device.
-
-    Meta tensors have shapes and gradients but no values, so this costs nothing. The module is left unchanged.
-    """
+    """Return feature maps and parameters on the meta device, which has shapes and gradients but no values."""
     parameters = {name: value.detach().to("meta").requires_grad_() for name, value in model.named_parameters()}
     buffers = {name: value.to("meta") for name, value in model.named_buffers()}
     image = torch.zeros(*shape, device="meta")
@@ -251,8 +242,7 @@ def _timm_encoder(
 
 
 class ConstantSameConv2d(nn.Conv2d):
-    """
-    A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
+    """A convolution with TensorFlow's "same" padding, for inputs whose size is a multiple of the stride.
 
     It shares the weights of timm's ``Conv2dSame``, which computes the padding from the input's size at run time. With
     that, ``torch.export`` takes minutes. Here the padding is constant, and its smaller half is before the image.

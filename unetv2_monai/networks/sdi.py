@@ -10,15 +10,12 @@ from torch import nn
 
 from ..core.errors import InputError
 
-__all__ = ["SDI"]
-
 FUSIONS = ("mul", "add", "cat")
 LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 class SDI(nn.Module):
-    """
-    Give every level of a feature pyramid the semantics of all coarser and the details of all finer levels.
+    """Give every level of a feature pyramid the semantics of all coarser and the details of all finer levels.
 
     For level i, every level j is resized to the size of level i: by average pooling if j is finer, by linear
     interpolation if j is coarser. Then a 3x3 convolution for this pair (i, j) smooths it. Finally all levels j are
@@ -36,12 +33,6 @@ class SDI(nn.Module):
 
     Raises:
         InputError: when a stride is not a larger multiple of the one before, or ``fusion`` is not one of the three.
-
-    Example::
-
-        sdi = SDI(spatial_dims=2, channels=32, strides=(4, 8, 16, 32))
-        features = [torch.rand(1, 32, 256 // s, 256 // s) for s in (4, 8, 16, 32)]
-        infused = sdi(features)  # four tensors of the same shapes
     """
 
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], fusion: str = "mul") -> None:
@@ -58,8 +49,7 @@ class SDI(nn.Module):
         )
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
-        """
-        Fuse the features of all levels, once for each level.
+        """Fuse the features of all levels, once for each level.
 
         Args:
             features: one tensor per level, finest first, of shape (Batch, channels, dim_0 / stride, dim_1 / stride

@@ -20,15 +20,12 @@ from .sdi import LINEAR, SDI
 if TYPE_CHECKING:
     from ..pretrained import PretrainedUNetV2
 
-__all__ = ["UNetV2"]
-
 ATTENTIONS = ("channel_first", "spatial_first", "none")
 UPSAMPLES = ("deconv", "interp")
 
 
 class UNetV2(nn.Module):
-    """
-    Segment images or volumes of any size with U-Net v2.
+    """Segment images or volumes of any size with U-Net v2.
 
     The encoder gives feature maps at several levels. Each level passes channel and spatial attention and a 1x1
     convolution to ``channels`` channels. SDI multiplies it with the smoothed features of all other levels. The decoder
@@ -73,15 +70,6 @@ class UNetV2(nn.Module):
     Raises:
         InputError: (a ValueError) when an argument has a value that is not allowed, the backbone has no feature
             pyramid, or a file given as ``pretrained`` is missing or lacks a weight of the encoder.
-
-    Example::
-
-        import torch
-        from unetv2_monai import UNetV2
-
-        net = UNetV2(spatial_dims=2, in_channels=3, out_channels=1, backbone="pvt_v2_b0", deep_supervision=True)
-        heads = net(torch.rand(2, 3, 256, 320))  # a list: (2, 1, 256, 320), (2, 1, 128, 160), ...
-        logits = net.eval()(torch.rand(2, 3, 256, 320))  # one tensor: (2, 1, 256, 320)
     """
 
     def __init__(
@@ -153,8 +141,7 @@ class UNetV2(nn.Module):
         return load_pretrained(weights, device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """
-        Segment images of any size.
+        """Segment images of any size.
 
         Args:
             x: images of shape (Batch, in_channels, dim_0, dim_1[, dim_2]). Sizes that are not a multiple of the

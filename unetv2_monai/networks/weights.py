@@ -25,8 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def with_options(state_dict: Mapping[str, torch.Tensor], options: Mapping[str, Any]) -> OrderedDict[str, torch.Tensor]:
-    """
-    Attach the options of a training to its weights, so that ``torch.save`` writes both into one file.
+    """Attach the options of a training to its weights, so that ``torch.save`` writes both into one file.
 
     The options become an entry of ``_metadata``, the attribute in which a state dict keeps the versions of its modules.
     So code that loads a plain state dict loads this one too. JSON must be able to hold them. ``dict()`` loses them.
@@ -43,8 +42,7 @@ def options_of(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 
 def read_weights(path: str | Path, network: nn.Module | None = None) -> Mapping[str, torch.Tensor]:
-    """
-    Read a state dict from a file onto the CPU. Checkpoints of training hold it under ``model``.
+    """Read a state dict from a file onto the CPU. Checkpoints of training hold it under ``model``.
 
     Raises:
         InputError: when there is no such file, or it holds no weights, or weights of another network than ``network``.
@@ -124,12 +122,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 
 
 def load_members(network: nn.Module, checkpoints: Sequence[str]) -> list[nn.Module]:
-    """
-    Return a copy of a network for each file of weights, for the mean of their outputs.
-
-    Raises:
-        InputError: when files do not fit the network, carry options that differ, or are fewer than two.
-    """
+    """Return a network for each file; raise InputError for fewer than two, or files of other networks or options."""
     if len(checkpoints) < 2:
         raise InputError(f"an ensemble takes two files of weights or more, got {len(checkpoints)}: set --checkpoints.")
     members, options = [], []
@@ -157,8 +150,7 @@ def imagenet_weights(backbone: str | nn.Module) -> str | Literal[False]:
 
 
 def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | None = None, **kwargs: Any) -> None:
-    """
-    Load pretrained weights into an encoder; raise an error if any of its weights is missing.
+    """Load pretrained weights into an encoder; raise an error if any of its weights is missing.
 
     Args:
         encoder: one of MONAI's backbones, or ``timm.create_model(backbone, features_only=True)``.
