@@ -78,9 +78,8 @@ def test_json_that_is_not_declared_as_such(attacked, unchanged):
         ("POST", f"/infer/{MODEL}?image=case_0&session_id=x", 422),
         ("POST", f"/infer/{MODEL}?image=case_0&output=dicom_seg", 422),
         ("POST", "/activelearning/first?strategy=random", 422), ("GET", "/datastore/?output=%24x", 422),
-        ("GET", "/page/image", 422),
+        ("GET", "/page/image", 422), ("POST", "/page/carry?id=case_0", 409),
         *(("POST", f"/page/carry?id=case_0&{given}", 422) for given in ("frames=51", "frames=1.5", "frames=$", "x=1")),
-        ("POST", "/page/carry?id=case_0", 409), ("GET", "/page/prediction?id=case_0&carried=%24x", 422),
         ("GET", "/page/state?id=case_0", 422), ("GET", "/page/probability?id=case_0&value=300", 404),
     ],
 )  # fmt: skip
