@@ -86,8 +86,7 @@ def test_flow_helps_the_network(frames, both):
     for name, (method, grid) in METHODS.items():
         score = {given: np.mean([dice(method(each, *given), each["mask"]) for each in chosen_on]) for given in grid}
         best = max(score, key=lambda given: (round(score[given], 3), *given[1:]))  # dense clips need a large most
-        values = np.array([dice(method(each, *best), each["mask"]) for each in reported])
-        scores[name] = values
+        scores[name] = values = np.array([dice(method(each, *best), each["mask"]) for each in reported])
         row = [f"{values[distances == distance].mean():.3f}" for distance in ((1, 2, 5) if both else (1, 2, 5, 9))]
         print(f"| {name} | {' | '.join(row)} | {values.mean():.3f} | {best} on {score[best]:.3f}")
     gain, sequences = scores["both"] - scores["network"], np.array([each["sequence"] for each in reported])
@@ -108,10 +107,8 @@ def test_sweeps_stop_at_cuts(frames):
         going = (going or frame["distance"] == 1) and confidence >= carry.LIMIT
         rows.append([going, *(dice(found, frame["mask"]) for found in (mask > 0, frame["chance"] > 0.5))])
     reached, carried, network = np.array(rows).T
-    print(
-        f"\n{reached.mean():.2f} reached", [each[reached > 0].mean().round(3) for each in (carried, network)], end=" "
-    )
-    print("all", np.where(reached, carried, network).mean().round(4))
+    scores = carried[reached > 0].mean(), network[reached > 0].mean(), np.where(reached, carried, network).mean()
+    print(f"\n{reached.mean():.2f} reached; carried and network there, all frames: {np.round(scores, 4)}")
 
 
 def shifted(image: np.ndarray, time: int) -> np.ndarray:
