@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Carry saved masks over to other frames of their sequence: dense optical flow moves the mask, and the network's
+"""Carry saved masks over to other frames of their sequence: dense optical flow moves the mask, and the network's
 probability corrects it. tests/scripts/label/test_sequences.py chose the constants, and measures what this brings.
 """
 
@@ -15,7 +14,7 @@ from monailabel.interfaces.utils.app import app_instance
 from options import Frames, ImageId
 from PIL import Image
 
-from unetv2_monai import to_rgb
+from unetv2_monai import InputError, to_rgb
 from unetv2_monai.core.files import grey_png
 from unetv2_monai.data.checks import read_mask
 from unetv2_monai.metrics import mask_dice
@@ -43,6 +42,8 @@ def depth(mask: np.ndarray) -> np.ndarray:
 def moved(grey: np.ndarray, mask: np.ndarray, other: np.ndarray, classes: int = 2, weight: float = 1.0) -> Moved:
     """Move a frame's mask to another one of its size by the flow between their grey values: uint8 (height, width)."""
     size, unit = grey.shape[::-1], max(1.0, max(grey.shape) / SIDE)
+    if min(size) < 10 * unit:
+        raise InputError(f"Frames of {size[0]} x {size[1]} pixels are too narrow for optical flow.")
     before, after = (cv2.resize(each, None, None, 1 / unit, 1 / unit, cv2.INTER_AREA) for each in (grey, other))
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     there, back = flow.calc(after, before, None), flow.calc(before, after, None)
@@ -54,11 +55,10 @@ def moved(grey: np.ndarray, mask: np.ndarray, other: np.ndarray, classes: int = 
 
 
 def fused(chances: np.ndarray, sides: Sequence[Moved], scale=SCALE, most=MOST, slack=SLACK) -> tuple[np.ndarray, float]:
-    """
-    Add the logits of the network's probabilities (classes, height, width) and of masks moved to this frame. The latter
-    grow with the depth, by 1 for each ``scale`` up to ``most``, and shrink by the factor e for each ``slack`` of error.
-    Returns class indices, uint8 (height, width), and the confidence, 0 to 1: the geometric mean of that factor in and
-    near the moved mask, and of the Dice of this mask and the result.
+    """Add the logits of the network's probabilities (classes, height, width) and of masks moved to this frame. Those of
+    the masks grow with the depth, by 1 for each ``scale`` up to ``most``, and lose a factor e for each ``slack`` of
+    error. Returns class indices, uint8 (height, width), and the confidence, 0 to 1: the geometric mean of that factor
+    in and near the moved mask, and of the Dice of this mask and the result.
     """
     exact = [weight * np.exp(-error / slack) for weight, _, error in sides]
     prior = np.sum([part * np.clip(side[1] / scale, -most, most) for part, side in zip(exact, sides)], axis=0)
@@ -78,8 +78,7 @@ def sequence(images: Iterable[str], image: str) -> list[str]:
 
 
 def carry_over(id: ImageId, frames: Frames = 5) -> dict[str, Any]:
-    """
-    Replace the predictions of the next ``frames`` frames by an image's saved mask, carried over; of those before, if
+    """Replace the predictions of the next ``frames`` frames by an image's saved mask, carried over; of those before if
     the number is negative. A frame with a saved mask ends the sweep, and its mask is used too. Returns ids and
     confidences, and why there are not as many as asked for, or no text. Raises HTTPException (409).
     """
