@@ -82,8 +82,7 @@ def test_default_output_is_never_the_shipped_weights(tmp_path):
 
 
 def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
-    """
-    Against Dice, IoU and mean absolute error computed here from the files. Without a lesion, Dice and IoU are 1 if
+    """Against Dice, IoU and mean absolute error computed here from the files. Without a lesion, Dice and IoU are 1 if
     nothing is predicted, else 0.
     """
     expected = {}
