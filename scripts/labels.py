@@ -1,10 +1,11 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
 """
-Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1) and Label Studio.
+Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1), Label Studio and DICOM SEG.
 
     python scripts/labels.py IN OUT --to cvat --classes polyp,tool
     python scripts/labels.py OUT MASKS --to masks
+    python scripts/labels.py MASKS OUT --to seg --dicom EXPORT --classes polyp
 
 IN is a data set with masks as for training, a folder of images with the files of one tool, such a file beside its
 images, or images/ with a folder of masks for each class, masks/CLASS/. The content of the files tells their format. OUT
@@ -16,6 +17,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,15 @@ import numpy as np
 import yaml
 from common.command import new_parser, run
 from exchange.formats import DRAW, HAS_COCOTOOLS, READERS, WRITERS, Classes, Entry, Items
+from exchange.seg import read_segs, write_segs
 from monai.utils import ensure_tuple
+from PIL import Image
 
 from unetv2_monai import InputError
-from unetv2_monai.core.files import write_atomic
-from unetv2_monai.core.listing import PICTURE_ENDINGS, is_volume, list_files, list_folders, unique_stems
+from unetv2_monai.core.dicom import list_dicom, located
+from unetv2_monai.core.dicom_pixels import read_frame
+from unetv2_monai.core.files import encoded, write_atomic
+from unetv2_monai.core.listing import PICTURE_ENDINGS, is_volume, list_files, list_folders, stem, unique_stems
 from unetv2_monai.core.overlaps import combination_names, combinations, number_combinations, overlap_table, to_values
 from unetv2_monai.data.checks import check_each, check_pair, image_size, list_problems, palette_problems, read_mask
 from unetv2_monai.data.layouts import SPLITS, Item
@@ -156,14 +162,14 @@ def read_source(arguments: argparse.Namespace) -> tuple[list[Path], Items, Class
     found = read_files(source)
     if source.is_file() and not found:
         raise InputError(f"{source}: holds none of {', '.join(READERS)}. Name such a file, or a folder of masks.")
-    by_class = read_class_folders(source)
+    by_class, framed = read_class_folders(source), read_segs(source) if list_dicom(source) else []
     try:
-        sections, problems = ({}, []) if source.is_file() or by_class else read_sections(source, {*SPLITS})
+        sections, problems = ({}, []) if source.is_file() or by_class or framed else read_sections(source, {*SPLITS})
     except InputError:  # without masks
         if not found:
             raise
         sections = {}
-    found += by_class
+    found += by_class + ([(source, "seg", [], [entry for _, entry in framed])] if framed else [])
     names = [f"{path} ({kind})" for path, kind, *_ in found] + ["masks"] * bool(sections)
     if len(names) > 1 and (sections or {kind for _, kind, *_ in found} != {"labelme"}):
         raise InputError(f"{source} holds {', '.join(names)}. Name one file, or a folder with one of these.")
@@ -179,7 +185,8 @@ def read_source(arguments: argparse.Namespace) -> tuple[list[Path], Items, Class
     classes = ordered(arguments.classes, found[0][2] if found else ["lesion"], entries)
     values: Classes = overlaps or {name: [index] for index, name in enumerate(classes, 1)}
     if found:
-        paths = locate(entries, source / "images" if by_class else source if source.is_dir() else source.parent)
+        folder = source / "images" if by_class else source if source.is_dir() else source.parent
+        paths = [address for address, _ in framed] or locate(entries, folder)
         drawn = partial(draw_all, found[0][1], entries, paths, classes)
         items = on_top(drawn())
         if arguments.overlaps:
@@ -196,35 +203,60 @@ def read_source(arguments: argparse.Namespace) -> tuple[list[Path], Items, Class
     return paths, items, values, sections
 
 
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """Give a folder that becomes OUT at the end, so that OUT is never half made."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".labels_", dir=out.parent) as folder:
+        (made := Path(folder) / "made").mkdir()
+        yield made
+        made.replace(out)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("source", type=Path, metavar="IN", help="folder, or file of a tool beside its images")
     parser.add_argument("output_dir", type=Path, metavar="OUT", help="new folder to write")
-    parser.add_argument("--to", choices=WRITERS, required=True, help="format to write; masks are PNG files to train on")
+    parser.add_argument(
+        "--to", choices=[*WRITERS, "seg"], required=True, help="format; masks are PNG files to train on"
+    )
+    parser.add_argument("--dicom", type=Path, help="for --to seg: the DICOM images of the masks in IN")
+    parser.add_argument(
+        "--seg_codes", metavar="FILE", help="for --to seg: your own codes of classes, see segments.yaml"
+    )
     parser.add_argument("--overlaps", action="store_true", help="masks get a value for each combination of classes")
     parser.add_argument("--classes", type=lambda text: text.split(","), default=[], help="A,B: names of classes 1, 2")
     parser.add_argument(
         "--mask_colors", type=json.loads, metavar="JSON", help='classes of colours: {"black": 0, "#ff0000": 1}'
     )
     arguments = parser.parse_args(argv)
+    if (arguments.to == "seg") != bool(arguments.dicom):
+        raise InputError("--to seg and --dicom are given together: SEG refers to the DICOM images of the masks.")
     source, out = arguments.source, arguments.output_dir
     if not HAS_COCOTOOLS:
         raise InputError('pycocotools is missing: pip install "unetv2-monai[labels]"')
     if out.exists():
         raise InputError(f"{out} exists. Name another folder, or remove it.")
+    if arguments.dicom:
+        classes = arguments.classes or ["lesion"]
+        with unfinished(out) as made:
+            count = write_segs(source, arguments.dicom, classes, arguments.seg_codes, made)
+        print(f"{out}: SEG of {count} images, loops or series; classes: {', '.join(classes)}")
+        return
     paths, items, values, sections = read_source(arguments)
     if same := unique_stems(paths)[1]:
         raise InputError(list_problems(source, same))
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".labels_", dir=out.parent) as unfinished:  # so that OUT is never half made
-        made, empty = Path(unfinished) / "made", []
+    with unfinished(out) as made:
+        empty = []
 
         def copied() -> Items:
             for path, mask in items:
-                write_atomic(made / "images" / path.name, path.read_bytes())
+                name = f"{stem(path)}.png" if located(path) else path.name
+                image = encoded(Image.fromarray(read_frame(path)[0]), "PNG") if located(path) else path.read_bytes()
+                write_atomic(made / "images" / name, image)
                 empty.append(not mask.any())
-                yield path, mask
+                yield Path(name), mask
 
         for name, content in WRITERS[arguments.to](values, copied()):
             write_atomic(made / name, content)
@@ -234,7 +266,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         for section in sections.keys() & SPLITS.keys():  # as files that training reads
             listed = [f"{Path(ensure_tuple(pair['image'])[0]).name}\n" for pair in sections[section]]
             write_atomic(made / f"{SPLITS[section][0]}.txt", "".join(listed))
-        made.replace(out)
     numbered = ", ".join(f"{index} {name}" for index, name in enumerate(combination_names(values)[1:], 1))
     print(f"{out}: {len(empty)} images as {arguments.to}, {sum(empty)} of them without a label; classes: {numbered}")
 

@@ -275,6 +275,7 @@ def write_labelstudio(classes: Classes, items: Items) -> Files:
 
 READERS = {"coco": read_coco, "labelme": read_labelme, "cvat": read_cvat, "labelstudio": read_labelstudio}
 DRAW: dict[str, Any] = {"coco": draw_coco, "labelme": draw_labelme, "cvat": draw_cvat, "labelstudio": draw_labelstudio}
+DRAW["seg"] = lambda mask, _: mask
 DRAW["folders"] = lambda path, _: read_mask([str(path)], {"out_channels": 1}) > 0
 WRITERS = {"masks": write_masks, "folders": write_folders, "coco": write_coco, "labelme": write_labelme}
 WRITERS |= {"cvat": write_cvat, "labelstudio": write_labelstudio}

@@ -115,7 +115,7 @@ def find_sources(path: Path) -> Found | None:
     What is no image, such as DICOMDIR, SEG and RTSTRUCT, is counted in the log. Raise InputError when pydicom is not
     installed, when no file is an image, or when files are of several patients.
     """
-    headers = {file: _header(file) for file in list_dicom(path)}
+    headers = {file: read_header(file) for file in list_dicom(path)}
     if not headers:
         return None
     readable = [header for header in headers.values() if header is not None]
@@ -129,7 +129,7 @@ def find_sources(path: Path) -> Found | None:
         if header is None:
             found.broken.append(f"{names.of(file)}: is no DICOM file that can be read")
         elif not (kind := _kind(header)):
-            left_out[_class_name(header)] += 1
+            left_out[class_name(header)] += 1
         elif kind == SERIES:
             series.setdefault(str(header.get("SeriesInstanceUID")), []).append((file, header))
         else:
@@ -157,12 +157,12 @@ def series_of(addresses: Sequence[str]) -> Source:
     """Find the series of a volume again, by the addresses of all slices, or by the first one in the same process."""
     whole = VOLUMES.get(addresses[0], addresses)
     files = dict.fromkeys(path for path, _ in filter(None, map(located, whole)))
-    return _stack(Path(whole[0]).name.removesuffix(".nii.gz"), [(file, _header(file)) for file in files])
+    return _stack(Path(whole[0]).name.removesuffix(".nii.gz"), [(file, read_header(file)) for file in files])
 
 
 def frame_rate(source: Source) -> Fraction:
     """Return the frames in a second of a loop or video; 25 where the file does not say."""
-    header = _header(source.places[0][0])
+    header = read_header(source.places[0][0])
     rate = float(header.get("CineRate") or header.get("RecommendedDisplayFrameRate") or 25)
     return 1000 / Fraction(float(header.get("FrameTime") or 0) or 1000 / rate).limit_denominator(1000)
 
@@ -192,7 +192,7 @@ class _Names:
         return other
 
 
-def _header(path: Path) -> Any:
+def read_header(path: Path) -> Any:
     """Read a file up to its pixels; None if that fails."""
     try:
         import pydicom
@@ -201,12 +201,12 @@ def _header(path: Path) -> Any:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
         int(header.get("NumberOfFrames") or 1)
-        return header if _class_name(header) else None
+        return header if class_name(header) else None
     except Exception:  # of damaged files, pydicom raises almost anything
         return None
 
 
-def _class_name(header: Any) -> str:
+def class_name(header: Any) -> str:
     """Return what a file is, such as "CT Image Storage"; that of DICOMDIR is in its file header alone."""
     kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
     return LABELMAP[1] if kind == LABELMAP[0] else getattr(kind, "name", "")
@@ -214,7 +214,7 @@ def _class_name(header: Any) -> str:
 
 def _kind(header: Any) -> str:
     """Return the kind of source that a file belongs to; an empty text for what is no image, or a slide in tiles."""
-    name = _class_name(header)
+    name = class_name(header)
     if "Image Storage" not in name or "Slide" in name:
         return ""
     if header.file_meta.get("TransferSyntaxUID") in VIDEO_SYNTAXES:

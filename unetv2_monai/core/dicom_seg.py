@@ -26,7 +26,7 @@ class SegFiles:
     Args:
         names: a segment of ``segments.yaml`` for each class without background.
         classes: number of these classes.
-        weights: the file of weights, or the exported network.
+        weights: the file of weights, or the exported network; None for masks that were drawn by hand.
         codes: a file of one's own with the codes of segments. Defaults to None.
         labelmap: write one LABELMAP instead of BINARY segments, which more programs read. Defaults to False.
         sha256: SHA-256 of the weights, if it is known. Defaults to None: that of the file.
@@ -39,13 +39,13 @@ class SegFiles:
         self,
         names: Sequence[str],
         classes: int,
-        weights: str,
+        weights: str | None,
         codes: str | None = None,
         labelmap: bool = False,
         sha256: str | None = None,
     ) -> None:
         self.codes, self.labelmap = read_codes(names, classes, codes), labelmap
-        self.sha256 = sha256 or sha256_of(Path(weights))
+        self.sha256 = sha256 or (sha256_of(Path(weights)) if weights else "")
 
     def write(self, source: Source, masks: Sequence[np.ndarray], output_dir: Path, broken: list[str]) -> None:
         """
@@ -84,7 +84,7 @@ class SegFiles:
             _add_positions(hd, headers[0], len(masks))
         family, parameters = ("123110", "DCM", "Artificial Intelligence"), {"weights_sha256": self.sha256}
         named = ("U-Net v2", hd.sr.CodedConcept(*family), __version__)
-        algorithm = hd.AlgorithmIdentificationSequence(*named, parameters=parameters)
+        algorithm = hd.AlgorithmIdentificationSequence(*named, parameters=parameters) if self.sha256 else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             made = hd.seg.Segmentation(
@@ -126,7 +126,7 @@ def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> d
         except (OSError, TypeError, yaml.YAMLError) as error:
             raise InputError(f"{path}: cannot be read as a table of segments ({error}).") from error
     if len(names) != classes:
-        raise InputError(f"{len(names)} segments are named ({', '.join(names)}), but the network has {classes}.")
+        raise InputError(f"{len(names)} segments are named ({', '.join(names)}), but there are {classes} classes.")
     for name in names:
         entry = known.get(name)
         if entry is None:
@@ -171,7 +171,8 @@ def _described(hd: Any, number: int, name: str, codes: Mapping[str, Sequence[str
     """Describe a segment; highdicom itself takes no modifier of its type."""
     coded = {key: hd.sr.CodedConcept(*code) for key, code in codes.items()}
     regions = [coded["anatomy"]] if "anatomy" in coded else None
-    described = (number, name, coded["category"], coded["type"], "AUTOMATIC", algorithm)
+    by = "AUTOMATIC" if algorithm else "MANUAL"
+    described = (number, name, coded["category"], coded["type"], by, algorithm)
     found = hd.seg.SegmentDescription(*described, anatomic_regions=regions)
     if "modifier" in coded:
         found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [coded["modifier"]]

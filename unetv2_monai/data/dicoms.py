@@ -26,8 +26,9 @@ CHANNEL = "channel"  # marks images that stay grey
 
 
 class PictureReader(PILReader):
-    """Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height. Of an image
-    of several files, each is a channel.
+    """Read images, and frames of DICOM files, as RGB for ``LoadImaged``; the width comes before the height.
+
+    Of an image of several files, each is a channel.
 
     ``pixel_spacing`` in the metadata is the width and the height of a pixel in mm, if DICOM states it.
     """
