@@ -163,7 +163,7 @@ def test_frames_stay_in_order_also_after_an_early_end(model):
 
 
 def test_stopped_and_resumed(model, tmp_path, monkeypatch, capsys):
-    """In the folder of another network's finished run, of which nothing remains. Names may have commas and line breaks."""
+    """In the folder of another network's run, of which nothing remains. Names may have commas and line breaks."""
     folder, out, expected = draw_cases(tmp_path / "images", 6), tmp_path / "out", tmp_path / "expected"
     (folder / "case_0.png").rename(folder / "case_0,\nline\u2028lines.png")
     names = sorted(path.name for path in folder.iterdir())
