@@ -144,9 +144,7 @@ def plan_images(plan: Plan, facts: Sequence[Facts]) -> None:
         plan.set("image_size", crop, f"the crops: {CONTEXT} times as wide as large lesions, at least the default")
     else:
         size = max(min(up(native), MOST_PIXELS), default)
-        plan.set(
-            "image_size", size, f"{why}: {needed} pixels would be better, images have {native:.0f}; more costs more"
-        )
+        plan.set("image_size", size, f"{why}: {needed} pixels would be better; images have {native:.0f}, cost rises")
 
 
 def plan_volumes(plan: Plan, facts: Sequence[Facts]) -> None:
@@ -227,10 +225,8 @@ def plan_resources(plan: Plan, lists: Lists, hours: float | None) -> None:
         epoch = images * step + len(lists["validation"]) * validation
         fitting = int(MARGIN * 3600 * hours / epoch)
         if fitting < LEAST_EPOCHS:
-            raise InputError(
-                f"an epoch takes {epoch / 60:.1f} minutes here, so {hours:g} hours are too short for {LEAST_EPOCHS}. "
-                "Give more --hours."
-            )
+            need = LEAST_EPOCHS * epoch / 3600 / MARGIN
+            raise InputError(f"--hours {hours:g}: {LEAST_EPOCHS} epochs, the least, take {need:.1f} hours here.")
         why = f"{epoch:.0f} s each ({1000 * step:.0f} ms for an image) in {MARGIN:.0%} of {hours:g} hours"
         plan.set("max_epochs", min(fitting, MOST_EPOCHS), f"{why}, at most {MOST_EPOCHS}")
     pixels = plan.pixels or math.prod(config["image_size"])

@@ -241,9 +241,8 @@ def about_training(
     else:
         about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
         if seen := trained_among(scored, folder):
-            about.append(
-                ["WARNING", f"{len(seen)} of the scored images were trained on: the scores say nothing of others"]
-            )
+            known = f"{len(seen)} of the scored images were trained on: the scores say nothing of others"
+            about.append(["WARNING", known])
     return [
         *about,
         ["epochs", f"{epochs[-1]['epoch']}, {best}"],

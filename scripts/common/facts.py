@@ -127,10 +127,7 @@ def refuse_mixture(lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     paths = [ensure_tuple(item["image"])[0] for items in lists.values() for item in items]
     kinds = {is_volume(path): path for path in paths}
     if len(kinds) > 1:
-        raise InputError(
-            f"{kinds[True]} is a volume and {kinds[False]} an image. Training takes one of the two: keep them in "
-            "folders of their own."
-        )
+        raise InputError(f"{kinds[True]} is a volume and {kinds[False]} an image: keep them in folders of their own.")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:

@@ -83,16 +83,11 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         if now == value or is_computed(now) or (now is None and key in STEPS):  # inference has no masks
             continue
         if key.endswith("#_target_"):
-            raise InputError(
-                f"the weights in {path} are of {value}, but the config has {now}. Add the recipe that they were "
-                "trained with, or name other weights."
-            )
+            raise InputError(f"the weights in {path} are of {value}, but the config has {now}. Add the recipe for it.")
         if key in given or (key in OPTIONS and key in parser and now not in _own_values(key)):
             if key not in FREE_OPTIONS:
-                raise InputError(
-                    f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
-                    "or name other weights."
-                )
+                trained = f"the weights in {path}, which were trained with {value}"
+                raise InputError(f"--{key} {now} contradicts {trained}. Leave it out, or name other weights.")
             logger.warning(f"{key} is {now}, but the weights in {path} have {value}.")
             continue
         parser[key] = value

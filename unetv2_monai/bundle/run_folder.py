@@ -67,10 +67,8 @@ def start_run(
     if resume and path.exists():
         refuse_other_options(path)
     if not (resume or overwrite) and path.exists() and last.exists():
-        raise InputError(
-            f"{output_dir} holds a run already. Go on with it by --resume true, name another --output_dir, or "
-            "replace it by --overwrite true."
-        )
+        advice = "Go on with it by --resume true, replace it by --overwrite true, or name another --output_dir."
+        raise InputError(f"{output_dir} holds a run already. {advice}")
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -103,11 +101,9 @@ def refuse_other_options(path: Path) -> None:
             f"the run in {path.parent} was begun with {'; '.join(differs[:5])}{more}. Resume it with the options that "
             "it was begun with, or name another --output_dir for a new run."
         )
-    if before.get("max_epochs") != now.get("max_epochs"):
-        logger.warning(
-            f"max_epochs was {before.get('max_epochs')} and is now {now.get('max_epochs')}: from here on the learning "
-            "rate follows the schedule of the new number."
-        )
+    old, new = (config.get("max_epochs") for config in (before, now))
+    if old != new:
+        logger.warning(f"max_epochs was {old} and is now {new}: from here on the learning rate follows its schedule.")
 
 
 def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:

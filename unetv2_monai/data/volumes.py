@@ -71,10 +71,8 @@ def read_volume(path: str) -> np.ndarray:
     if not np.isfinite(opened.affine).all() or abs(np.linalg.det(opened.affine)) < 1e-9:
         raise InputError(f"{path}: its affine gives voxels no size. Set spacing and orientation in its header.")
     if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-        raise InputError(
-            f"{path}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite. Replace them, for example "
-            "by the background's value."
-        )
+        count = finite.size - np.count_nonzero(finite)
+        raise InputError(f"{path}: {count} values are NaN or infinite. Replace them, such as by the background's.")
     return values
 
 

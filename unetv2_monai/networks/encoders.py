@@ -111,10 +111,7 @@ def build_encoder(
         pretrained = imagenet_weights(backbone)
     if isinstance(backbone, nn.Module):
         if pretrained or kwargs:
-            raise InputError(
-                "a module as backbone takes no pretrained and no backbone_args: make it with them, and load weights "
-                "into it."
-            )
+            raise InputError("a module as backbone takes no pretrained and no backbone_args: make it with them.")
         encoder = _measure(backbone, spatial_dims, in_channels, out_indices)
     else:
         try:
@@ -123,10 +120,7 @@ def build_encoder(
         except TypeError as error:
             if not kwargs or "unexpected keyword argument" not in str(error):
                 raise
-            raise InputError(
-                f"{backbone!r} does not take backbone_args {kwargs} ({error}): leave them out, or give those that "
-                "it takes."
-            ) from error
+            raise InputError(f"{backbone!r} does not take backbone_args {kwargs} ({error}): leave them out.") from error
         encoder.name, encoder.in_channels = backbone, in_channels
     strides = encoder.strides
     if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
@@ -222,10 +216,8 @@ def _timm_encoder(
         try:
             return timm.create_model(backbone, features_only=True, pretrained=pretrained is True, **chosen, **kwargs)
         except OSError as error:  # only pretrained weights come from files or the network
-            raise InputError(
-                f"the weights of {backbone!r} could not be downloaded ({type(error).__name__}): pretrained must be "
-                "False or a file of them."
-            ) from error
+            failed = f"the weights of {backbone!r} could not be downloaded ({type(error).__name__})"
+            raise InputError(f"{failed}: pretrained must be False or a file of them.") from error
 
     model = create(out_indices)
     if out_indices is None and len(model.feature_info) > LEVELS:
