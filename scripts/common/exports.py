@@ -153,8 +153,8 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     cropping = ConfigParser.load_config_file(str(configs / "options" / "endoscopy.yaml"))["transforms#view"]
     step = parser["transforms#view"]
     if step["_target_"] != "Identityd" and step != cropping:
-        stated = "An export can state only Identityd and the step of options/endoscopy.yaml."
-        raise InputError(f"transforms#view of inference.json is {step}. {stated}")
+        advice = "An export can state only Identityd and the step of options/endoscopy.yaml."
+        raise InputError(f"transforms#view of inference.json is {step}. {advice}")
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
     stated = (names.get(str(index), f"class {index}") for index in range(max(channels, 2)))
