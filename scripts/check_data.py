@@ -49,8 +49,7 @@ MOST_PRINTED = 10  # entries of an error
 MEANINGS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 ERRORS = {kind for kind, meaning in MEANINGS.items() if meaning.startswith("error")}
 
-Entry = tuple[list[str], list[Facts]]
-"""An entry of a finding: the texts of its line, and the pairs to show with it."""
+Entry = tuple[list[str], list[Facts]]  # of a finding: the texts of its line, and the pairs to show with it
 
 
 def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> dict[str, list[Entry]]:

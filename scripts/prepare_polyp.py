@@ -27,8 +27,7 @@ from common.datasets import Entry, Pair, hold_out, match_pairs, store_all, write
 from unetv2_monai import InputError
 
 DATASETS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
-Split = tuple[list[Pair], list[Pair]]
-"""Pairs to train on, and to test on."""
+Split = tuple[list[Pair], list[Pair]]  # to train on, and to test on
 
 
 def split_separate(dataset: str, root: Path) -> Split:

@@ -28,8 +28,7 @@ from unetv2_monai.data.volumes import open_volume, read_volume
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 EXIF_ORIENTATION = 274  # number of the tag
 
-Lists = dict[str, list[dict[str, Any]]]
-"""The pairs of each split."""
+Lists = dict[str, list[dict[str, Any]]]  # the pairs of each split
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,8 @@ def start_run(
 ) -> None:
     """Prepare the folder of a run, and seed all random number generators.
 
-    Args:
-        output_dir: folder of the run, which is made if it does not exist.
-        ckpt_dir: folder of the run's checkpoints.
-        resume: continue the run in ``output_dir``. Defaults to False.
-        overwrite: start a new run even if ``output_dir`` holds a run. Defaults to False.
-        seed: seed of the run, to which each process adds its rank. Defaults to 0.
-        deterministic: make cuDNN use deterministic kernels instead of choosing its fastest ones. Defaults to True.
+    ``ckpt_dir`` is the folder of the run's checkpoints; the other arguments are options of train.json. Each process
+    adds its rank to ``seed``.
 
     Raises:
         InputError: when the folder holds another run or cannot be made, or when the run to resume is missing or was

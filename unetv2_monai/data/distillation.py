@@ -28,12 +28,8 @@ def soft_items(
 ) -> list[Item]:
     """Return the training images, each with the file of its probabilities in place of its mask, and further images.
 
-    Args:
-        training, validation: pairs of :py:func:`load_datalist`.
-        soft_dir: folder with a 16-bit ``NAME.png`` for each image, in which 65535 is probability 1.
-        more_images: folder of further images, which need no mask. Defaults to None.
-        out_channels: output channels of the network. Defaults to 1.
-        check: decode every file first, and compare the sizes of image and probabilities. Defaults to True.
+    ``training`` and ``validation`` are pairs of :py:func:`load_datalist`; ``soft_dir`` has 16-bit ``NAME.png`` for every
+    image, in which 65535 is probability 1. The folder ``more_images`` needs no masks. ``check``: decode all files.
 
     Returns:
         A list of ``{"image": path, "label": path, "path": path}``.

@@ -17,10 +17,7 @@ class OnEvent:
     event: Any
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(self.event, self)
-
-    def __call__(self, engine: Engine) -> None:
-        raise NotImplementedError
+        engine.add_event_handler(self.event, self)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)

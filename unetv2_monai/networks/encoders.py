@@ -151,11 +151,8 @@ def prune_unused(model: nn.Module, spatial_dims: int, in_channels: int, out_indi
 
     ``DistributedDataParallel`` would wait for these layers' gradients, and files of weights are smaller without them.
 
-    Args:
-        model: takes an image and returns a list of feature maps, finest first. It is changed in place.
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        out_indices: indices of the feature maps that are used. Defaults to None: the last four.
+    ``model`` takes an image of ``spatial_dims`` (2 or 3) and ``in_channels``, returns a list of feature maps, and is
+    changed in place. ``out_indices`` are those of the feature maps that are used; None: the last four.
     """
     features, parameters = _features_on_meta(model, [2, in_channels, *[SIZE] * spatial_dims])
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
