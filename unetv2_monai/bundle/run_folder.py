@@ -20,16 +20,10 @@ from monai.utils import ensure_tuple, set_determinism
 from ..core.errors import InputError, unwrapped
 from ..core.files import refusing, write_atomic
 from ..data.image_list import list_images
-from .context import running_config
+from .context import KEYS, running_config
 
 logger = logging.getLogger(__name__)
 
-# options that a resumed run may change: they say where and how it runs, not what it trains
-FREE = {
-    *("bundle_root", "bundle_dir", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data", "cache_rate"),
-    *("num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval", "max_epochs"),
-    *("max_hours", "time_limit", "initialize", "cache_dir"),
-}
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 
 
@@ -88,7 +82,7 @@ def refuse_other_options(path: Path) -> None:
     differs = [
         f"{key} {before.get(key)!r}, now {now.get(key)!r}"
         for key in {**before, **now}
-        if key.split("#")[0] not in FREE and str(before.get(key)) != str(now.get(key))
+        if key.split("#")[0] not in KEYS["resumable"] and str(before.get(key)) != str(now.get(key))
     ]
     if differs:
         more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""

@@ -28,8 +28,8 @@ def soft_items(
 ) -> list[Item]:
     """Return the training images, each with the file of its probabilities in place of its mask, and further images.
 
-    ``training`` and ``validation`` are pairs of :py:func:`load_datalist`; ``soft_dir`` has 16-bit ``NAME.png`` for every
-    image, in which 65535 is probability 1. The folder ``more_images`` needs no masks. ``check``: decode all files.
+    ``training`` and ``validation`` are pairs of :py:func:`load_datalist`; ``soft_dir`` has a 16-bit ``NAME.png`` of
+    each image, in which 65535 is probability 1; ``more_images`` needs no masks. ``check``: decode every file first.
 
     Returns:
         A list of ``{"image": path, "label": path, "path": path}``.
