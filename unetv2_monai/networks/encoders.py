@@ -28,11 +28,8 @@ class Encoder(nn.Module):
 
     ``channels`` and ``strides`` have one entry for each used feature map, finest first.
 
-    Args:
-        model: takes an image and returns a list of feature maps, finest first.
-        channels, strides: channels and stride of each feature map of the model.
-        out_indices: indices of the feature maps to use, ascending. Defaults to None: the coarsest four.
-        channels_last: whether the feature maps have the shape (Batch, height, width, channels). Defaults to False.
+    ``model`` takes an image and returns a list of feature maps, finest first, with these ``channels`` and ``strides``;
+    ``out_indices`` are those to use, ascending (None: the coarsest four). ``channels_last``: the last axis is channels.
     """
 
     def __init__(
