@@ -175,9 +175,7 @@ class LabelWriter(NibabelWriter):
     their codes and the units come from the image's header. MONAI's own writer drops trailing dimensions of size 1, so a
     volume of one slice becomes an image. It also writes a qform as sform.
 
-    Args:
-        output_dtype: type of the values in the file. Defaults to ``numpy.uint8``.
-        kwargs: further arguments of :py:class:`monai.data.NibabelWriter`.
+    The arguments are those of :py:class:`monai.data.NibabelWriter`; values are uint8 by default.
     """
 
     def __init__(self, output_dtype: Any = np.uint8, **kwargs: Any) -> None:
