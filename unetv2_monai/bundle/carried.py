@@ -55,9 +55,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
-    """Put the options that weights carry into a config. ``given`` names the options that the user has set.
-
-    Raise InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
+    """Put the options that weights carry into a config. ``given`` names the options that the user has set. Raise
+    InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
     """
     wanted = parser.get("spatial_dims", 2)
     dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry no options
