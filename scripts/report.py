@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows += [Scored.from_row(line, several) for line in one.lines]
         with unwrapped():
             pairs = [pair for pairs in parser.get_parsed_content("eval_datalist").values() for pair in pairs]
-        items.append({pair["image"]: pair for pair in pairs})
+        items.append({ensure_tuple(pair["image"])[0]: pair for pair in pairs})
     rows.sort(key=lambda row: row.dice)
     summary = of_all_folds(evaluations) if folds else evaluations[0].summary
 
