@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Numbers of docs/how-to/label.md about the frames of CVC-ClinicDB, printed by
+"""Numbers of docs/how-to/label.md about the frames of CVC-ClinicDB, printed by
 ``pytest -s -m slow tests/scripts/label/test_sequences.py``: what a corrected mask that is carried over brings on other
 frames, and how many pointer events a correction takes.
 """
