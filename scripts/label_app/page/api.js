@@ -157,14 +157,6 @@ export const getPrediction = async (id, signal) => (await mask("prediction", { i
 
 /**
  * @param {string} id
- * @param {number} value of a class
- * @param {AbortSignal} signal
- * @returns {Promise<Mask>} its probability at each pixel, 0 to 255
- */
-export const getProbability = async (id, value, signal) => (await mask("probability", { id, value, signal })).mask;
-
-/**
- * @param {string} id
  * @returns {Promise<{mask: Mask, version: string}>}
  */
 export const getLabel = (id) => mask("label", { id });
