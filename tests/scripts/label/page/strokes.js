@@ -8,14 +8,12 @@
  * place that is deepest inside of an error, and changes there what removes most wrong pixels by event: a dab of the
  * brush (two events: press and release); a straight drag of the brush from there (three: one move); or a drag with the
  * curve (three) between two of 36 places on the true outlines. Drags of both kinds are chosen out of about 600. Moves
- * on the way, and without a pressed button, are not counted, nor are keys that change the brush. An unsteady user misses
- * each place by up to two pixels in x and y.
+ * on the way, and without a pressed button, are not counted, nor are keys that change the brush.
  */
 
 import fs from "node:fs";
 import { between, outlines } from "../../../../scripts/label_app/page/curve.js";
 import { Mask, drawLine, fillPolygon } from "../../../../scripts/label_app/page/mask.js";
-import { randomly } from "./support.js";
 
 /** @typedef {import("../../../../scripts/label_app/page/mask.js").Point} Point */
 /** @typedef {import("../../../../scripts/label_app/page/mask.js").Rect} Rect */
@@ -73,10 +71,8 @@ function deepest(marked) {
  * @param {Uint8Array} predicted
  * @param {Uint8Array} truth
  * @param {boolean[]} given
- * @param {number} shake pixels
  */
-function correct(predicted, truth, [drags, curve], shake) {
-    const random = randomly(7);
+function correct(predicted, truth, [drags, curve]) {
     const mask = new Mask(width, height, Uint8Array.from(predicted));
     const outline = outlines(new Mask(width, height, truth), 1).flat();
     const places = Array.from({ length: PLACES }, (_, k) => outline[Math.floor((k * outline.length) / PLACES)]);
@@ -124,8 +120,7 @@ function correct(predicted, truth, [drags, curve], shake) {
         }
         const gains = moves.map((move) => change(move) / move.events);
         const best = moves[gains.indexOf(gains.reduce((a, b) => Math.max(a, b)))];
-        const shaken = best.places.map(({ x, y }) => ({ x: x + random(-shake, shake + 1), y: y + random(-shake, shake + 1) }));
-        change({ ...best, places: best.events === 2 ? [shaken[0], shaken[0]] : shaken }, true);
+        change(best, true);
         events += best.events;
         strokes++;
     }
@@ -138,11 +133,9 @@ const total = {};
 for (let at = 0; at < bytes.length; at += 2 * size) {
     const [predicted, truth] = [0, 1].map((part) => bytes.subarray(at + part * size, at + (part + 1) * size));
     for (const [tool, given] of Object.entries(TOOLS)) {
-        for (const [name, shake] of /** @type {[string, number][]} */ ([[tool, 0], [`${tool}, unsteady`, 2]])) {
-            const { events, strokes } = correct(predicted, truth, given, shake);
-            const before = total[name] ?? { events: 0, strokes: 0 };
-            total[name] = { events: before.events + events, strokes: before.strokes + strokes };
-        }
+        const { events, strokes } = correct(predicted, truth, given);
+        const before = total[tool] ?? { events: 0, strokes: 0 };
+        total[tool] = { events: before.events + events, strokes: before.strokes + strokes };
     }
 }
 console.log(JSON.stringify({ images: bytes.length / (2 * size), ...total }, null, 1));
