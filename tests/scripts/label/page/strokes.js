@@ -21,8 +21,8 @@ import { Mask, drawLine, fillPolygon } from "../../../../scripts/label_app/page/
 
 const GOAL = 0.95;
 const PLACES = 36;
-const SIZES = [0.8, 1, 1.3, 1.6, 2, 2.5]; // radius of the brush by the depth of the error
-const LENGTHS = [1, 1.5, 2, 3, 4, 6]; // of a drag with it
+const SIZES = [1, 1.3, 1.6, 2, 2.5]; // radius of the brush by the depth of the error
+const LENGTHS = [0.5, 1, 1.5, 2, 3, 4, 6, 8]; // of a drag with it
 const DIRECTIONS = Array.from({ length: 16 }, (_, k) => ({ x: Math.cos((k * Math.PI) / 8), y: Math.sin((k * Math.PI) / 8) }));
 const TOOLS = { dabs: [false, false], drags: [true, false], curve: [true, true] }; // drags of the brush, the curve
 const [file, width, height] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
@@ -106,7 +106,7 @@ function correct(predicted, truth, [drags, curve]) {
             }
             return sum;
         };
-        const brushes = [...new Set(SIZES.map((times) => Math.min(2 * Math.round(depth * times - 0.5) + 1, 201)))];
+        const brushes = [...new Set(SIZES.map((times) => Math.min(2 * Math.ceil(depth * times) - 1, 201)))];
         /** @type {Move[]} */
         const moves = brushes.map((diameter) => ({ places: [start, start], diameter, events: 2 }));
         for (const { x, y } of drags ? DIRECTIONS : []) {
