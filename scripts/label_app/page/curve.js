@@ -121,7 +121,7 @@ function curve(outline, from, to, way, start, end) {
     const length = Math.hypot(end.x - start.x, end.y - start.y);
     const handle = (/** @type {Point} */ place, /** @type {number} */ at, /** @type {number} */ sign) => {
         const corner = outline[at];
-        const other = outline.at((at + sign * reach + outline.length) % outline.length) ?? corner;
+        const other = outline[(at + sign * reach + outline.length) % outline.length];
         const [dx, dy] = [corner.x - other.x, corner.y - other.y];
         const factor = (HANDLE * length) / (Math.hypot(dx, dy) || 1);
         return { x: place.x + dx * factor, y: place.y + dy * factor };
@@ -131,7 +131,8 @@ function curve(outline, from, to, way, start, end) {
     return Array.from({ length: count + 1 }, (_, index) => {
         const t = index / count;
         const weights = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t ** 3];
-        const sum = (/** @type {"x"|"y"} */ axis) => points.reduce((all, point, k) => all + weights[k] * point[axis], 0);
-        return { x: Math.round(sum("x")), y: Math.round(sum("y")) };
+        const mean = (/** @type {"x"|"y"} */ axis) =>
+            Math.round(points.reduce((sum, point, k) => sum + weights[k] * point[axis], 0));
+        return { x: mean("x"), y: mean("y") };
     });
 }

@@ -11,7 +11,7 @@ const TABLE = {
         ["brush", ["b"], "Brush; right button erases"],
         ["eraser", ["e"], "Eraser"],
         ["polygon", ["p"], "Polygon: click corners or drag; Enter or the first corner closes it"],
-        ["curve", ["c"], "Curve: drag between two places of the true outline to redraw it there; right button only erases"],
+        ["curve", ["c"], "Curve: drag between two places to redraw the outline there; right button only erases"],
         ["pan", ["h"], "Pan; also middle button, or Space held"],
         ["smaller", ["[", "<"], "Smaller brush"],
         ["larger", ["]", ">"], "Larger brush"],

@@ -4,8 +4,8 @@
  *
  *     node strokes.js FILE WIDTH HEIGHT
  *
- * FILE holds, for each image, the predicted and the true mask, each as bytes of 0 and 1. The simulated user looks at the
- * place that is deepest inside of an error, and changes there what removes most wrong pixels by event: a dab of the
+ * FILE holds, for each image, the predicted and the true mask, each as bytes of 0 and 1. The simulated user looks at
+ * the place that is deepest inside of an error, and changes there what removes most wrong pixels by event: a dab of the
  * brush (two events: press and release); a straight drag of the brush from there (three: one move); or a drag with the
  * curve (three) between two of 36 places on the true outlines. Drags of both kinds are chosen out of about 600. Moves
  * on the way, and without a pressed button, are not counted, nor are keys that change the brush.
@@ -23,7 +23,7 @@ const GOAL = 0.95;
 const PLACES = 36;
 const SIZES = [1, 1.3, 1.6, 2, 2.5]; // radius of the brush by the depth of the error
 const LENGTHS = [0.5, 1, 1.5, 2, 3, 4, 6, 8]; // of a drag with it
-const DIRECTIONS = Array.from({ length: 16 }, (_, k) => ({ x: Math.cos((k * Math.PI) / 8), y: Math.sin((k * Math.PI) / 8) }));
+const DIRECTIONS = Array.from({ length: 16 }, (_, k) => (k * Math.PI) / 8);
 const TOOLS = { dabs: [false, false], drags: [true, false], curve: [true, true] }; // drags of the brush, the curve
 const [file, width, height] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 const size = width * height;
@@ -109,14 +109,17 @@ function correct(predicted, truth, [drags, curve]) {
         const brushes = [...new Set(SIZES.map((times) => Math.min(2 * Math.ceil(depth * times) - 1, 201)))];
         /** @type {Move[]} */
         const moves = brushes.map((diameter) => ({ places: [start, start], diameter, events: 2 }));
-        for (const { x, y } of drags ? DIRECTIONS : []) {
+        for (const direction of drags ? DIRECTIONS : []) {
             for (const length of LENGTHS.map((times) => times * depth)) {
-                const end = { x: Math.round(start.x + length * x), y: Math.round(start.y + length * y) };
+                const [dx, dy] = [Math.cos(direction), Math.sin(direction)].map((part) => Math.round(length * part));
+                const end = { x: start.x + dx, y: start.y + dy };
                 moves.push(...brushes.map((diameter) => ({ places: [start, end], diameter, events: 3 })));
             }
         }
         for (let first = 0; curve && drawn.length && first < PLACES; first++) {
-            moves.push(...places.slice(first + 1).map((end) => ({ places: [places[first], end], diameter: 0, events: 3 })));
+            for (const end of places.slice(first + 1)) {
+                moves.push({ places: [places[first], end], diameter: 0, events: 3 });
+            }
         }
         const gains = moves.map((move) => change(move) / move.events);
         const best = moves[gains.indexOf(gains.reduce((a, b) => Math.max(a, b)))];
