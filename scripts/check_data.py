@@ -49,8 +49,7 @@ MOST_PRINTED = 10  # entries of an error
 MEANINGS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 ERRORS = {kind for kind, meaning in MEANINGS.items() if meaning.startswith("error")}
 
-Entry = tuple[list[str], list[Facts]]
-"""An entry of a finding: the texts of its line, and the pairs to show with it."""
+Entry = tuple[list[str], list[Facts]]  # of a finding: the texts of its line, and the pairs to show with it
 
 
 def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> dict[str, list[Entry]]:
@@ -81,7 +80,6 @@ def find_all(facts: Sequence[Facts], most_different: int, out_channels: int) -> 
 
 def find_duplicates(facts: Sequence[Facts], most_different: int) -> dict[str, list[Entry]]:
     """Group images that are equal or nearly equal. A group is one entry, since all frames of a video may be similar.
-
     Two images are nearly equal if at most ``most_different`` of their 256 bits differ. Such pairs connect a group.
     """
     signs = np.where([fact.bits for fact in facts], 1, -1).astype(np.float32)

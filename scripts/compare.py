@@ -19,19 +19,14 @@ from typing import Any
 
 import numpy as np
 from common.command import new_parser, run
-from common.pages import markdown
+from common.pages import markdown, render
+from markupsafe import Markup
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import read_csv, write_atomic, write_csv
 from unetv2_monai.metrics import bootstrap_interval, count_scores
 
 SCORES = ("dice", "iou", "hd95", "surface_dice")
-NOTE = """\
-Dice differences are to {reference}: means over the common runs and all images, with the 95 % interval of a paired
-bootstrap over both, of folds over all images. For several classes, Dice, HD95 and surface Dice are means over the
-classes, and the difference is that of each image's mean. HD95 is over images where mask and prediction both have the
-class; the others are undefined. Minutes are those of the epochs with their validation, on the clock.
-"""
 
 
 class Run:
@@ -153,7 +148,7 @@ def paired_difference(scores: np.ndarray, reference: np.ndarray, resamples: int 
 def write_results(networks: dict[str, list[Run]], folder: Path) -> str:
     """Write the table and the scores of all images; return the table's text. The first network is the reference."""
     reference = next(iter(networks))
-    text = f"{tabulate(networks, reference)}\n\n{NOTE.format(reference=reference)}"
+    text = render("compare.md.j2", table=Markup(tabulate(networks, reference)), reference=reference)
     write_atomic(folder / "results.md", text)
     lines: list[dict[str, Any]] = [
         {"network": name, "run": one.name, **line}

@@ -8,16 +8,15 @@ unetv2_monai/bundle/options.yaml, by which options are checked.
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from common.bundle import CONFIGS, ROOT
 from common.command import new_parser, run
-from common.pages import markdown, render
+from common.pages import render
 from markupsafe import Markup
 from monai.bundle import ConfigParser
 
-from unetv2_monai.bundle.option_table import OPTIONS
+from unetv2_monai.bundle.option_table import OPTIONS, Option
 from unetv2_monai.core.files import write_atomic
 
 PAGE = ROOT / "docs" / "reference" / "options.md"
@@ -28,23 +27,16 @@ def shown(value: Any) -> str:
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
-def table(section: str) -> str:
-    """Return a Markdown table of the options of one config, or of the overlays."""
-    rows = []
-    for name, option in OPTIONS[section].items():
-        files = [f"{file}.yaml" for file in option.files] or [f"{section}.json"]
-        defaults = [shown(ConfigParser.load_config_file(CONFIGS / file)[name]) for file in files]
-        row = {"key": f"`{name}`"}
-        if option.files:
-            row["overlay"] = ", ".join(f"`{Path(file).name}`" for file in files)
-        row["default"] = option.default or " or ".join(dict.fromkeys(defaults))
-        rows.append(row | {"type": option.kind.name, "meaning": option.meaning})
-    return markdown(rows)
+def default(section: str, name: str, option: Option) -> str:
+    """Return an option's default in words, or as each of its files has it."""
+    files = [f"{file}.yaml" for file in option.files] or [f"{section}.json"]
+    values = (shown(ConfigParser.load_config_file(CONFIGS / file)[name]) for file in files)
+    return option.default or " or ".join(dict.fromkeys(values))
 
 
 def page() -> str:
     """Return the content of docs/reference/options.md."""
-    return render("options.md.j2", **{section: Markup(table(section)) for section in OPTIONS}) + "\n"
+    return render("options.md.j2", options=OPTIONS, default=lambda *one: Markup(default(*one)))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

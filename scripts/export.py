@@ -43,10 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError("int8 takes training images: name their folder by --calibrate.")
     options = with_carried(read_set(arguments.set, "inference.json"), arguments.checkpoint)
     if options.get("spatial_dims") == 3:
-        raise InputError(
-            f"the weights in {arguments.checkpoint} are for volumes, and export takes networks for images only. For "
-            "TorchScript of volumes, run monai.bundle ckpt_export (docs/how-to/export.md)."
-        )
+        advice = "export takes networks for images only; monai.bundle ckpt_export writes TorchScript of volumes."
+        raise InputError(f"the weights in {arguments.checkpoint} are for volumes, and {advice}")
     config = inference_config(options)
     network = config.get_parsed_content("network_def").eval()
     load_weights(network, arguments.checkpoint)

@@ -84,20 +84,15 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
         problems.append(f"--max_upload {arguments.max_upload}: must be at least 1 MiB.")
     started = [*arguments.work_dir.glob("app/model/*/models/model.pt")]
     if started and (arguments.checkpoint or arguments.set or arguments.recipe):
-        problems.append(
-            f"{arguments.work_dir} has weights already. Leave out --checkpoint, --set and --recipe to go on with "
-            "them, or name another --work_dir."
-        )
+        advice = "Leave out --checkpoint, --set and --recipe to go on with them, or name another --work_dir."
+        problems.append(f"{arguments.work_dir} has weights already. {advice}")
     elif arguments.checkpoint and not arguments.checkpoint.is_file():
         problems.append(
-            f"--checkpoint {arguments.checkpoint}: there is no such file. Name your weights, or leave it out to start "
-            "from those for polyps."
+            f"--checkpoint {arguments.checkpoint}: there is no such file. Name your weights, or leave it out."
         )
     frames = has_frames(arguments.images)
     if not frames and arguments.rate != 1:
-        problems.append(
-            f"--rate {arguments.rate:g}: is for a video or DICOM, not for a folder of images. Leave it out."
-        )
+        problems.append(f"--rate {arguments.rate:g}: is for a video or DICOM, not for images. Leave it out.")
     if frames and arguments.in_place:
         problems.append(f"--in_place: the frames of {arguments.images} are written to the work folder. Leave it out.")
     if not frames and not arguments.images.is_dir():
@@ -105,10 +100,8 @@ def problems_at_sight(arguments: argparse.Namespace) -> list[str]:
     record = arguments.work_dir / RECORD
     before = record.read_text().strip() if record.is_file() else ""
     if before and before != str(arguments.images.resolve()):
-        problems.append(
-            f"{arguments.work_dir} holds the labels of {before}. For {arguments.images.resolve()} name another "
-            f"--work_dir. If you have moved the images, write their new folder into {record}."
-        )
+        moved = f"If you have moved the images, write their new folder into {record}."
+        problems.append(f"{arguments.work_dir} holds the labels of {before}. Name another --work_dir. {moved}")
     return problems
 
 
@@ -218,10 +211,7 @@ def serve(arguments: argparse.Namespace, studies: Path, start: str, volumes: boo
     if shown != arguments.host:
         print("From other machines: the same address with the name or the IP address of this one.")
     if arguments.no_token:
-        print(
-            "Warning: --no_token: every user of this machine, and everybody who reaches the port, can read the images, "
-            "change labels and train."
-        )
+        print("Warning: --no_token: everybody who reaches the port can read the images, change labels and train.")
     print(f"{start}\nImages: {arguments.images}\nLabels: {studies / 'labels' / 'final'}\nLog: {log}")
     print(f"Stop with Ctrl-C, or: kill {os.getpid()}", flush=True)
     app = arguments.work_dir / "app"

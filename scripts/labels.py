@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 # SPDX-License-Identifier: Apache-2.0
-"""
-Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1), Label Studio and DICOM SEG.
+"""Convert labels between masks and the files of COCO, labelme, CVAT (for images 1.1), Label Studio and DICOM SEG.
 
     python scripts/labels.py IN OUT --to cvat --classes polyp,tool
     python scripts/labels.py OUT MASKS --to masks

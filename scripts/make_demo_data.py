@@ -102,20 +102,6 @@ def draw_nuclei(rng: np.random.Generator, width: int, height: int) -> tuple[Imag
     return Image.fromarray(image.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def write_demo_data(folder: Path, train: int, test: int, seed: int = 0, nuclei: bool = False) -> None:
-    """Write ``train`` and ``test`` pairs to ``train/`` and ``test/``, each with ``images/`` and ``masks/``."""
-    rng = np.random.default_rng(seed)
-    for split, count in (("train", train), ("test", test)):
-        for kind in ("images", "masks"):
-            (folder / split / kind).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            visible = split == "train" or index % 6 != 5
-            image, mask = draw_nuclei(rng, *SECTION_SIZE) if nuclei else draw(rng, *SIZES[index % len(SIZES)], visible)
-            name = f"{split}_{index:03d}"
-            image.save(folder / split / "images" / f"{name}.{'jpg' if index % 2 else 'png'}", quality=92)
-            mask.save(folder / split / "masks" / f"{name}.png")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("folder", type=Path, help="where to write train/ and test/, each with images/ and masks/")
@@ -125,7 +111,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     arguments = parser.parse_args(argv)
 
-    write_demo_data(arguments.folder, arguments.train, arguments.test, arguments.seed, arguments.nuclei)
+    rng = np.random.default_rng(arguments.seed)
+    for split, count in (("train", arguments.train), ("test", arguments.test)):
+        images, masks = (arguments.folder / split / kind for kind in ("images", "masks"))
+        images.mkdir(parents=True, exist_ok=True)
+        masks.mkdir(exist_ok=True)
+        for index in range(count):
+            size, visible = SIZES[index % len(SIZES)], split == "train" or index % 6 != 5
+            image, mask = draw_nuclei(rng, *SECTION_SIZE) if arguments.nuclei else draw(rng, *size, visible)
+            image.save(images / f"{split}_{index:03d}.{'jpg' if index % 2 else 'png'}", quality=92)
+            mask.save(masks / f"{split}_{index:03d}.png")
     print(f"{arguments.train} + {arguments.test} images with masks in {arguments.folder}")
 
 

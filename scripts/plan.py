@@ -26,6 +26,7 @@ import torch
 from common.bundle import CONFIGS, read_config, run_bundle
 from common.command import new_parser, run
 from common.facts import Facts, Lists, add_data_options, gather
+from monai.utils import ensure_tuple
 
 from unetv2_monai import InputError
 from unetv2_monai.core.files import read_csv, write_atomic
@@ -144,9 +145,7 @@ def plan_images(plan: Plan, facts: Sequence[Facts]) -> None:
         plan.set("image_size", crop, f"the crops: {CONTEXT} times as wide as large lesions, at least the default")
     else:
         size = max(min(up(native), MOST_PIXELS), default)
-        plan.set(
-            "image_size", size, f"{why}: {needed} pixels would be better, images have {native:.0f}; more costs more"
-        )
+        plan.set("image_size", size, f"{why}: {needed} pixels would be better; images have {native:.0f}, cost rises")
 
 
 def plan_volumes(plan: Plan, facts: Sequence[Facts]) -> None:
@@ -227,10 +226,8 @@ def plan_resources(plan: Plan, lists: Lists, hours: float | None) -> None:
         epoch = images * step + len(lists["validation"]) * validation
         fitting = int(MARGIN * 3600 * hours / epoch)
         if fitting < LEAST_EPOCHS:
-            raise InputError(
-                f"an epoch takes {epoch / 60:.1f} minutes here, so {hours:g} hours are too short for {LEAST_EPOCHS}. "
-                "Give more --hours."
-            )
+            need = LEAST_EPOCHS * epoch / 3600 / MARGIN
+            raise InputError(f"--hours {hours:g}: {LEAST_EPOCHS} epochs, the least, take {need:.1f} hours here.")
         why = f"{epoch:.0f} s each ({1000 * step:.0f} ms for an image) in {MARGIN:.0%} of {hours:g} hours"
         plan.set("max_epochs", min(fitting, MOST_EPOCHS), f"{why}, at most {MOST_EPOCHS}")
     pixels = plan.pixels or math.prod(config["image_size"])
@@ -253,7 +250,10 @@ def free_megabytes() -> float:
 def trial(plan: Plan, lists: Lists, batch: int) -> tuple[float, float, float]:
     """Train for a few steps. Return seconds for an image of training and of validation, and the peak in MB."""
     few = {"training": lists["training"][: STEPS * batch], "validation": lists["validation"][: STEPS * batch]}
-    paths = {name: [{key: absolute(item[key]) for key in ("image", "label")} for item in few[name]] for name in few}
+    paths = {
+        name: [{key: [*map(os.path.abspath, ensure_tuple(item[key]))] for key in ("image", "label")} for item in some]
+        for name, some in few.items()
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "datalist.json").write_text(json.dumps(paths))
@@ -265,11 +265,6 @@ def trial(plan: Plan, lists: Lists, batch: int) -> tuple[float, float, float]:
         seconds = [float(row["seconds"]) for row in read_csv(folder / "out" / "metrics.csv")]
     train = min(seconds[1:3])
     return train / len(few["training"]), max(seconds[3] - train, 0) / len(few["validation"]), peak
-
-
-def absolute(paths: str | Sequence[str]) -> str | list[str]:
-    """Return one path or several as absolute ones."""
-    return os.path.abspath(paths) if isinstance(paths, str) else [os.path.abspath(path) for path in paths]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

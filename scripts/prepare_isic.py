@@ -15,23 +15,20 @@ Run it again at any time: it continues where it was stopped, and restores files 
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from common.command import new_parser, run
 from common.datasets import hold_out, match_pairs, store_all, write_datalist
 
 from unetv2_monai import InputError
 
-FOLDERS = {  # of images and of masks of one part
-    2017: ("ISIC-2017_{}_Data", "ISIC-2017_{}_Part1_GroundTruth"),
-    2018: ("ISIC2018_Task1-2_{}_Input", "ISIC2018_Task1_{}_GroundTruth"),
-}
-LICENCES = {2017: "CC0", 2018: "CC BY-NC 4.0"}
+YEARS: dict[int, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 PAPER_TRAINING = {2150: 1500, 2694: 1886}  # all pairs -> training pairs, if the data is complete; else 7 of 10
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = new_parser(__doc__)
     parser.add_argument("source", type=Path, help="the folder with the unpacked ISIC folders")
-    parser.add_argument("--year", type=int, choices=sorted(FOLDERS), required=True)
+    parser.add_argument("--year", type=int, choices=sorted(YEARS), required=True)
     parser.add_argument("--split", choices=("official", "paper"), default="official", help="default: official")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
     parser.add_argument("--seed", type=int, default=0, help="seed of the paper's split (default: 0)")
@@ -44,13 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = {}
     for section in ("training", "validation", "test"):
         part = "Test_v2" if (year, section) == (2017, "test") else section.capitalize()
-        images, masks = (folder.format(part) for folder in FOLDERS[year])
+        images, masks = (YEARS[year][kind].format(part) for kind in ("images", "masks"))
         wanted = section != "test" or arguments.split == "official"
         if wanted and (section == "training" or (source / images).is_dir()):
             found[section] = match_pairs(source, [images], [masks])
 
     name = f"isic{year}"
-    origin = {"dataset": name, "source": f"https://challenge.isic-archive.com/data/#{year}", "licence": LICENCES[year]}
+    origin = {
+        "dataset": name,
+        "source": f"https://challenge.isic-archive.com/data/#{year}",
+        "licence": YEARS[year]["licence"],
+    }
     sections = {section: store_all(pairs, output_dir, origin) for section, pairs in found.items()}
     if arguments.split == "paper":
         pool = sorted(sections["training"] + sections.get("validation", []), key=lambda entry: entry["image"])

@@ -27,8 +27,7 @@ from common.datasets import Entry, Pair, hold_out, match_pairs, store_all, write
 from unetv2_monai import InputError
 
 DATASETS: dict[str, dict[str, Any]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
-Split = tuple[list[Pair], list[Pair]]
-"""Pairs to train on, and to test on."""
+Split = tuple[list[Pair], list[Pair]]  # to train on, and to test on
 
 
 def split_separate(dataset: str, root: Path) -> Split:
@@ -62,13 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         content = f"{published['source']} with {published['images'][0]}/ and {published['masks'][0]}/"
         parser.add_argument(f"--{dataset}", type=Path, metavar="DIR", help=content)
     parser.add_argument("--joint", type=Path, metavar="DIR", help="instead: with TrainDataset/ and TestDataset/SET/")
-    parser.add_argument(
-        "--test", nargs="+", default=[], choices=list(DATASETS), metavar="SET", help="only test on these"
-    )
+    parser.add_argument("--test", nargs="+", default=[], choices=DATASETS, metavar="SET", help="only test on these")
     parser.add_argument("--output_dir", type=Path, required=True, help="where the data set is made")
-    parser.add_argument(
-        "--val_fraction", type=float, default=0.1, help="share of training pairs held out (default: 0.1)"
-    )
+    parser.add_argument("--val_fraction", type=float, default=0.1, help="share of pairs held out (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the held-out pairs (default: 0)")
     arguments = parser.parse_args(argv)
     folders = {dataset: path for dataset in DATASETS if (path := getattr(arguments, dataset)) is not None}

@@ -14,6 +14,7 @@ most. Then it writes `output/report.html`, which needs no other file, and its im
 import copy
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,6 @@ SIZES = {  # share of the image: up to this number
 }
 PANEL_HEIGHT, VOLUME_PANEL_HEIGHT = 240, 480  # pixels
 
-Cells = list[object]
 Case = tuple[str, int]  # path of an image, class
 Segmented = tuple[np.ndarray, np.ndarray, np.ndarray]  # RGB, mask and prediction of one class, rows first
 
@@ -226,33 +226,14 @@ def best_of_all(folds: Sequence[Evaluation]) -> dict[Case, float]:
     return best
 
 
-def about_training(
-    folder: Path, noted: dict[str, Any], epochs: Sequence[dict[str, str]], scored: Iterable[str]
-) -> list[Cells]:
-    """Return what run.json and metrics.csv say of the training, and whether scored images were trained on."""
-    start = noted["starts"][-1]
+def about_training(folder: Path, noted: dict[str, Any], scored: Iterable[str]) -> dict[str, Any]:
+    """Return what run.json and metrics.csv say of the training, and how many scored images were trained on."""
+    epochs = read_csv(folder / "metrics.csv")
     validated = [(float(row["val_mean_dice"]), int(row["epoch"])) for row in epochs if row.get("val_mean_dice")]
-    best = "best validation Dice {:.3f} in epoch {}".format(*max(validated)) if validated else "never validated"
-    about: list[Cells] = []
-    try:
-        lists = pairs_of_run(noted["config"])
-    except InputError:  # the data was moved; the scores do not need it
-        about.append(["WARNING", "training data not found: overlap with the scored images not checked"])
-    else:
-        about += [[f"{name} pairs", len(pairs)] for name, pairs in lists.items()]
-        if seen := trained_among(scored, folder):
-            about.append(
-                ["WARNING", f"{len(seen)} of the scored images were trained on: the scores say nothing of others"]
-            )
-    return [
-        *about,
-        ["epochs", f"{epochs[-1]['epoch']}, {best}"],
-        ["minutes", f"{sum(float(row['seconds']) for row in epochs) / 60:.1f}"],
-        ["started", ", ".join(one["time"] for one in noted["starts"])],
-        ["device", start["device"]],
-        ["git", start["git"]],
-        ["packages", ", ".join(f"{name} {number}" for name, number in start["packages"].items())],
-    ]
+    about = {"epochs": epochs, "best": max(validated, default=None), **noted, "lists": None, "seen": set()}
+    with suppress(InputError):  # the data was moved; the scores do not need it
+        about |= {"lists": pairs_of_run(noted["config"]), "seen": trained_among(scored, folder)}
+    return about
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -270,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows += [Scored.from_row(line, several) for line in one.lines]
         with unwrapped():
             pairs = [pair for pairs in parser.get_parsed_content("eval_datalist").values() for pair in pairs]
-        items.append({pair["image"]: pair for pair in pairs})
+        items.append({ensure_tuple(pair["image"])[0]: pair for pair in pairs})
     rows.sort(key=lambda row: row.dice)
     summary = of_all_folds(evaluations) if folds else evaluations[0].summary
 
@@ -284,14 +265,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     images |= {"detection": detection(found)} if found else {}  # evaluations of earlier versions have none
     files = "evaluated_weights" if "evaluated_weights" in config else "checkpoint"  # as in earlier versions
     weights = [path for parser in parsers for path in ensure_tuple(parser.get_parsed_content(files))]
-    about: list[Cells] = [["images", config["dataset_dir"]], ["weights", ", ".join(weights)]]
-    if folds and len(folds) != config.get("folds"):
-        about.append(["WARNING", f"{len(folds)} of {config.get('folds')} folds: the images of the others are left out"])
     noted = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {"config": {}}
+    training = None
     if not folds and noted["config"] and (folder / "metrics.csv").is_file():
-        epochs = read_csv(folder / "metrics.csv")
-        images["curves"] = curves(epochs)
-        about += about_training(folder, noted, epochs, items[0])
+        training = about_training(folder, noted, items[0])
+        images["curves"] = curves(training["epochs"])
 
     chosen = [
         (f"{name}, {which}", row)
@@ -316,7 +294,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     page = render(
         "report.html.j2",
         title=folder.name,
-        about=about,
+        dataset_dir=config["dataset_dir"],
+        weights=weights,
+        expected=config.get("folds"),
+        training=training,
         several=several,
         cells=cells,
         titles=[title for title in SHOWN_SCORES if any(title in row for row in cells.values())],

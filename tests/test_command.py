@@ -10,7 +10,7 @@ import pytest
 from unetv2_monai.command import command_of, each_fold, fold_scores
 
 from .conftest import ROOT, draw_pair
-from .support.workflow import refusal
+from .support.workflow import cases, refusal
 
 
 @pytest.fixture(autouse=True)
@@ -18,50 +18,7 @@ def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-# a run: what runs, its configs below bundle/configs, and the rest of the command
-RUNS = [
-    ("segment DIR", "inference", "inference.json", "DIR"),
-    (
-        "segment DIR --weights skin_lesions --output_dir out",
-        *("inference", "inference.json", "DIR --checkpoint bundle/models/skin_lesions.pt --output_dir out"),
-    ),
-    (
-        "segment DIR --weights volumes --with tta",
-        *("inference", "inference.json recipes/volumes.yaml options/inference_tta.yaml"),
-        "DIR --checkpoint bundle/models/volumes.pt",
-    ),
-    (
-        "segment DIR --with inference_onnx --weights README.md",  # any file that is not of PyTorch
-        *("inference", "inference.json options/inference_onnx.yaml", "DIR --checkpoint README.md"),
-    ),
-    (
-        "train DIR --with recommended ema --image_size 352 --max_epochs=3",
-        *("training", "train.json recipes/recommended.yaml options/ema.yaml", "DIR --image_size 352 --max_epochs=3"),
-    ),
-    (
-        "evaluate DIR --with recommended tta",
-        *("evaluating", "train.json recipes/recommended.yaml evaluate.json options/tta.yaml", "DIR"),
-    ),
-    ("calibrate DIR", "evaluating", "train.json evaluate.json options/calibrate.yaml", "DIR"),
-    ("train %d", "training", "train.json", "./%d"),
-    ("train DIR --with .pre-commit-config.yaml", "training", "train.json ../../.pre-commit-config.yaml", "DIR"),
-]
-SCRIPTS = [
-    ("report output", "report.py output"),
-    ("check DIR", "check_data.py --dataset_dir DIR --output_dir output/check"),
-    ("check DIR --output_dir o", "check_data.py --dataset_dir DIR --output_dir o"),
-    ("check --help", "check_data.py --help"),
-    ("export model.pt --formats onnx", "export.py --checkpoint model.pt --formats onnx"),
-    ("label DIR", "label_server.py --images DIR"),
-    ("labels IN OUT --to coco", "labels.py IN OUT --to coco"),
-    ("package", "package_bundle.py"),
-    ("package polyps", "package_bundle.py --entry polyps"),
-    ("export polyps", "export.py --checkpoint bundle/models/model.pt"),
-    ("label DIR --checkpoint polyps", "label_server.py --images DIR --checkpoint bundle/models/model.pt"),
-]
-
-
-@pytest.mark.parametrize(("line", "run_id", "configs", "rest"), RUNS)
+@pytest.mark.parametrize(("line", "run_id", "configs", "rest"), cases("commands", "runs"))
 def test_what_a_run_stands_for(line, run_id, configs, rest):
     files = [f"bundle/configs/{name}".replace("bundle/configs/../../", "") for name in configs.split()]
     listed = files[0] if len(files) == 1 else str(files).replace(" ", "")
@@ -69,18 +26,12 @@ def test_what_a_run_stands_for(line, run_id, configs, rest):
     assert command_of(line.split()) == expected.split()
 
 
-@pytest.mark.parametrize(("line", "command"), SCRIPTS)
+@pytest.mark.parametrize(("line", "command"), cases("commands", "scripts"))
 def test_what_a_script_stands_for(line, command):
     assert command_of(line.split()) == f"scripts/{command}".split()
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("train DIR --with recomended", "--with recomended: there is no such file; there is calibrate, "),
-        ("segment DIR --weights nose", "--weights nose: there is no such file. The shipped weights are polyps, "),
-    ],
-)
+@pytest.mark.parametrize(("line", "message"), cases("commands", "unknown"))
 def test_names_that_do_not_exist(line, message):
     assert message in refusal(command_of, line.split())
 

@@ -87,9 +87,8 @@ def test_hausdorff_distance_in_pixels():
 
 
 def test_surface_dice_in_mm():
-    """
-    Two cubes of 5 x 5 x 5 voxels, one moved by two voxels along the last dimension. The outline of each has 98 voxels:
-    a rim of 16 in each of its five slices and 9 more inside of each end.
+    """Two cubes of 5 x 5 x 5 voxels, one moved by two voxels along the last dimension. The outline of each has 98
+    voxels: a rim of 16 in each of its five slices and 9 more inside of each end.
     """
     first, second = torch.zeros(2, 9, 9, 12, dtype=torch.bool)
     first[2:7, 2:7, 2:7] = True

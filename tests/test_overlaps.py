@@ -27,7 +27,7 @@ def test_table_by_hand():
 @pytest.mark.parametrize(
     ("overlaps", "message"),
     [
-        ({}, "1 is in no class"),
+        (None, "overlaps None: each class needs a list of values"),
         ({"disc": 1}, "each class needs a list of values"),
         ({"disc": [1, 4], "bar": [2, 3]}, "[4] are not among 1 to 3, since out_channels is 4"),
         ({"disc": [0, 1], "bar": [2, 3]}, "[0] are not among 1 to 3"),

@@ -10,8 +10,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -23,29 +23,9 @@ CONTENT = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 AFTER_EVALUATE = ("tta", "ensemble")  # these overlays change evaluate.json, so they follow it; others come before it
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run of the bundle."""
-
-    run_id: str
-    folder: str
-    help: str
-    files: list[str]
-    weights: bool
-
-
-@dataclass(frozen=True)
-class Script:
-    """A script of the project."""
-
-    file: str
-    first: str
-    help: str
-    defaults: Sequence[str] = ()
-
-
-RUNS = {name: Run(**entry) for name, entry in CONTENT["runs"].items()}
-SCRIPTS = {name: Script(**entry) for name, entry in CONTENT["scripts"].items()}
+RUNS, SCRIPTS = (
+    {name: SimpleNamespace(**entry) for name, entry in CONTENT[kind].items()} for kind in ("runs", "scripts")
+)
 
 
 def overlay_file(name: str, for_inference: bool) -> Path:
@@ -73,7 +53,7 @@ def weights_file(name: str) -> tuple[Path, str | None]:
     return Path(name), recipe_of(options_of(read_weights(name)))
 
 
-def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
+def run_command(run: SimpleNamespace, arguments: argparse.Namespace, options: Sequence[str]) -> list[str]:
     """Return the arguments that ``python`` takes for a run of the bundle."""
     overlays, checkpoint = list(arguments.overlays), []
     overlays += ["folds"] if "--folds" in options and "folds" not in overlays else []
@@ -93,7 +73,7 @@ def run_command(run: Run, arguments: argparse.Namespace, options: Sequence[str])
     return [*command, "--dataset_dir", folder, *checkpoint, *options]
 
 
-def script_command(script: Script, arguments: Sequence[str]) -> list[str]:
+def script_command(script: SimpleNamespace, arguments: Sequence[str]) -> list[str]:
     """Return the arguments that ``python`` takes for a script."""
     given = list(arguments)
     if script.first and given and not given[0].startswith("-"):

@@ -20,8 +20,7 @@ MOST_POINTS = 200  # of a curve
 def detect(
     probability: np.ndarray, marked: np.ndarray, lesion: np.ndarray, certainty: float = LOW
 ) -> list[tuple[str, float, int, float]]:
-    """
-    Compare the marked regions of one image with its lesions: connected components; corners connect pixels.
+    """Compare the marked regions of one image with its lesions: connected components; corners connect pixels.
 
     Args:
         probability: probability of the foreground, 0 to 1, in two or three dimensions.
@@ -81,8 +80,7 @@ class Detections:
         return [np.bincount(index[peak >= certainty], minlength=len(self.highest)) for index, peak in kinds]
 
     def rates(self, certainty: float) -> dict[str, float]:
-        """
-        Return the shares of diseased images that are marked (``sensitivity``), of other images that are not
+        """Return the shares of diseased images that are marked (``sensitivity``), of other images that are not
         (``specificity``) and of lesions ``found``, nan where there are none, and the ``false_alarms`` per 100 images.
         """
         regions, _, alarms = self.counts(certainty)
@@ -97,8 +95,7 @@ class Detections:
         return np.unique([LOW, *(peaks[1:] + peaks[:-1]) / 2])
 
     def summary(self, certainty: float, resamples: int = 2000) -> dict[str, Any]:
-        """
-        Summarise the images at the operating point ``certainty``.
+        """Summarise the images at the operating point ``certainty``.
 
         Returns:
             A dictionary with the numbers of images and of false alarms with and without a lesion. ``auc`` (by the

@@ -77,10 +77,8 @@ class SlabInferer(SlidingWindowInferer):
     slab along the first dimension, and logits become classes as soon as no further window reaches them. The classes are
     those of ``SlidingWindowInferer`` with the same arguments.
 
-    Args:
-        roi_size: size of a window, a number above 0 for each spatial dimension.
-        kwargs: arguments of :py:class:`monai.inferers.SlidingWindowInferer`: ``sw_batch_size``, ``overlap``, ``mode``,
-            ``sigma_scale``, ``progress``.
+    ``roi_size`` is the size of a window, a number above 0 for each spatial dimension; the other arguments are
+    ``sw_batch_size``, ``overlap``, ``mode``, ``sigma_scale`` and ``progress`` of ``SlidingWindowInferer``.
 
     Returns:
         When called, the class of the highest logit, or for one channel of logits 1 where the probability is at least
@@ -158,10 +156,8 @@ class OpenVINONetwork(nn.Module):
     The model is compiled once for each input shape, which takes half a second to one second. A model with dynamic
     shapes takes two to four times as long for an image.
 
-    Args:
-        path: the ``.xml`` file, with its weights beside it.
-        precision: ``"f32"`` or ``"bf16"``. A CPU without bfloat16 computes ``"bf16"`` in float32, and a warning is
-            logged. Defaults to ``"f32"``.
+    ``path`` is the ``.xml`` file, with its weights beside it. ``precision`` is ``"f32"`` or ``"bf16"``, which a CPU
+    without bfloat16 computes in float32, as a warning says.
     """
 
     def __init__(self, path: str, precision: str = "f32") -> None:

@@ -15,8 +15,7 @@ __all__ = ["OverlapLoss", "SoftDiceCELoss", "StructureLoss"]
 
 
 class SoftDiceCELoss(DiceCELoss):
-    """
-    Add Dice and cross-entropy loss for soft targets, 0 to 1. For masks of 0 and 1 it is MONAI's ``DiceCELoss``.
+    """Add Dice and cross-entropy loss for soft targets, 0 to 1. For masks of 0 and 1 it is MONAI's ``DiceCELoss``.
 
     MONAI's Dice half is not smallest where probabilities equal a soft target, but where they are 0 and 1. Here the
     overlap of p and t is (p + t - |p - t|) / 2 instead of p t.
@@ -33,8 +32,7 @@ class SoftDiceCELoss(DiceCELoss):
 
 
 class OverlapLoss(nn.Module):
-    """
-    Compute a loss of one structure for each of several classes that overlap, and take the mean over the classes.
+    """Compute a loss of one structure for each of several classes that overlap, and take the mean over the classes.
 
     The probability of a class is the sum of those of all values that include it, by a softmax over the values. If all
     combinations are values, a network can make the classes independent, as with a sigmoid for each.
@@ -57,8 +55,7 @@ class OverlapLoss(nn.Module):
 
 
 class StructureLoss(nn.Module):
-    """
-    Add a weighted binary cross-entropy and a weighted IoU loss. Pixels near the outline of the mask weigh more.
+    """Add a weighted binary cross-entropy and a weighted IoU loss. Pixels near the outline of the mask weigh more.
 
     The weight of a pixel is 1 + 5 |mean of the mask in the 31 x 31 pixels around it - mask|, with zeros outside of the
     image.
@@ -77,8 +74,7 @@ class StructureLoss(nn.Module):
         self.bce_weighting = bce_weighting
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """
-        Compute the loss, a scalar.
+        """Compute the loss, a scalar.
 
         Args:
             input: raw logits of shape (Batch, 1, height, width).

@@ -15,8 +15,7 @@ __all__ = ["ClearIgnoredd", "IgnoringLoss", "ignoring"]
 
 
 class IgnoringLoss(nn.Module):
-    """
-    Compute a loss over the pixels whose class is known, image by image, and take the mean over the images.
+    """Compute a loss over the pixels whose class is known, image by image, and take the mean over the images.
 
     MONAI's ``MaskedLoss`` multiplies logits and masks by zero, so a pixel that it leaves out has the probability 0.5.
     Here such pixels are removed. So the loss must not depend on where a pixel is, as ``StructureLoss`` does. A Dice
@@ -53,8 +52,7 @@ def ignoring(loss: nn.Module, ignore_label: int) -> nn.Module:
 
 
 class ClearIgnoredd(MapTransform):
-    """
-    Make predictions and masks background where the mask has ``ignore_label``, so that no score counts these pixels.
+    """Make predictions and masks background where the mask has ``ignore_label``, so that no score counts these pixels.
 
     ``valid`` of the item becomes a boolean mask of all other pixels, for scores that divide by their number.
 

@@ -18,8 +18,7 @@ ROUNDING = 1e-6  # of a spacing in float32, as files have it, relative to the to
 
 
 def count_scores(tp: float, fp: float, fn: float) -> dict[str, float]:
-    """
-    Score one structure by pixel counts, of one image or summed over many images.
+    """Score one structure by pixel counts, of one image or summed over many images.
 
     Args:
         tp, fp, fn: numbers of true positive, false positive and false negative pixels.
@@ -43,8 +42,7 @@ def mask_dice(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def agreement(probabilities: torch.Tensor) -> torch.Tensor:
-    """
-    Compute how far the masks of an ensemble's networks agree: the mean Dice of all pairs of them, for each class.
+    """Compute how far the masks of an ensemble's networks agree: the mean Dice of all pairs of them, for each class.
 
     Args:
         probabilities: those of one image, of shape (networks, channels, ...), with one channel or the background first.
@@ -62,8 +60,7 @@ def agreement(probabilities: torch.Tensor) -> torch.Tensor:
 
 
 def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float:
-    """
-    Compute the 95 % Hausdorff distance between the outlines of two masks. It is nan if one mask is empty.
+    """Compute the 95 % Hausdorff distance between the outlines of two masks. It is nan if one mask is empty.
 
     Args:
         pred, label: boolean masks of the same shape, in two or three dimensions.
@@ -76,8 +73,7 @@ def hausdorff_95(pred: torch.Tensor, label: torch.Tensor, spacing: Any) -> float
 
 
 def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spacing: Any) -> float:
-    """
-    Compute the surface Dice, also called normalised surface distance.
+    """Compute the surface Dice, also called normalised surface distance.
 
     It is the share of the voxels on two outlines that are no further than a tolerance from the other outline.
 
@@ -100,8 +96,7 @@ def surface_dice(pred: torch.Tensor, label: torch.Tensor, tolerance: float, spac
 
 
 def calibration_bins(probability: torch.Tensor, label: torch.Tensor) -> np.ndarray:
-    """
-    Sort pixels into 20 equal bins by their probability. The bins of several images can be added up.
+    """Sort pixels into 20 equal bins by their probability. The bins of several images can be added up.
 
     MONAI's ``calibration_binning`` gives means per image, in float32, which cannot count beyond 16.8 million.
 
@@ -124,8 +119,7 @@ def expected_calibration_error(bins: np.ndarray) -> float:
 
 
 def summarise(rows: Sequence[dict[str, Any]], bins: np.ndarray, resamples: int = 2000) -> dict[str, Any]:
-    """
-    Summarise the scores of the images of one data set, for one class.
+    """Summarise the scores of the images of one data set, for one class.
 
     Args:
         rows: one dictionary per image with the columns of ``scores.csv``.

@@ -21,8 +21,7 @@ __all__ = ["HysteresisThresholdd", "MaskWriter", "SaveLesionsd"]
 
 
 class HysteresisThresholdd(MapTransform):
-    """
-    Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
+    """Threshold the probabilities of one structure, and keep a connected component only if it is certain somewhere.
 
     See :py:func:`unetv2_monai.core.hysteresis.hysteresis`. The masks hold 0 and 1, in the type of the probabilities.
 
@@ -53,8 +52,7 @@ class HysteresisThresholdd(MapTransform):
 
 
 class SaveLesionsd(SaveImaged):
-    """
-    Write ``lesions.csv``: a row for each lesion, as :py:func:`unetv2_monai.core.lesions.measure_lesions` measures it.
+    """Write ``lesions.csv``: a row for each lesion, by :py:func:`unetv2_monai.core.lesions.measure_lesions`.
 
     The file is ``lesions_incomplete.csv`` until ``finish``. MONAI Label and ``predict`` leave out what saves files, by
     its class. In MONAI Deploy, whose images have no file, this step does nothing.
@@ -95,8 +93,7 @@ class SaveLesionsd(SaveImaged):
 
 
 class MaskWriter(PILWriter):
-    """
-    Write masks or probabilities of shape (1, width, height) with Pillow, for ``SaveImaged``.
+    """Write masks or probabilities of shape (1, width, height) with Pillow, for ``SaveImaged``.
 
     MONAI's own writer drops all trailing dimensions of size 1, so it cannot write a mask that is one pixel high.
 

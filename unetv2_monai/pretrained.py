@@ -77,10 +77,8 @@ class Steps:
         if not isinstance(image, Image.Image):
             values = np.asarray(image)
             if values.ndim != 3 or values.shape[2] != 3 or values.dtype != np.uint8:
-                raise InputError(
-                    "image must be a file, a PIL image or an array of type uint8 and shape (height, width, 3), got "
-                    f"{values.dtype} of {values.shape}."
-                )
+                taken = "a file, a PIL image or an array of type uint8 and shape (height, width, 3)"
+                raise InputError(f"image must be {taken}, got {values.dtype} of {values.shape}.")
             image = Image.fromarray(values)
         to_rgb(image).save(f"{folder}/image.bmp")
         return f"{folder}/image.bmp"

@@ -37,11 +37,6 @@ def convert_released_state_dict(state_dict: Mapping[str, torch.Tensor]) -> dict[
 
     Raises:
         InputError: when an entry is not one of the released network; the message names it.
-
-    Example::
-
-        net = UNetV2(backbone="pvt_v2_b2", out_channels=1)
-        net.load_state_dict(convert_released_state_dict(torch.load("unetv2.pth", weights_only=True)))
     """
     entries = {key.removeprefix("module."): value for key, value in state_dict.items()}
     entries.pop(UNUSED, None)

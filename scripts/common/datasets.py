@@ -19,8 +19,7 @@ from unetv2_monai.core.listing import IMAGE_ENDINGS, list_files, pair_files, ste
 from unetv2_monai.core.masks import to_mask
 from unetv2_monai.data.checks import check_pair
 
-Entry = dict[str, str]
-"""One pair in ``datalist.json``."""
+Entry = dict[str, str]  # one pair in datalist.json
 
 
 class Pair(NamedTuple):

@@ -104,9 +104,8 @@ def export_openvino(job: Job, target: Path) -> str:
 
     with tempfile.TemporaryDirectory() as folder:
         opset = write_onnx(job.network, job.description, Path(folder) / "model.onnx")
-        openvino.save_model(
-            openvino.convert_model(Path(folder) / "model.onnx"), Path(folder) / "model.xml", compress_to_fp16=False
-        )
+        made = openvino.convert_model(Path(folder) / "model.onnx")
+        openvino.save_model(made, Path(folder) / "model.xml", compress_to_fp16=False)
         # read again: only in the file do weights have the names by which quantisation finds layers
         model = openvino.Core().read_model(Path(folder) / "model.xml")
         model = quantise(model, job.calibration) if job.calibration else model
@@ -150,17 +149,12 @@ def describe(options: Options, checkpoint: Path | None = None, configs: Path = C
     """
     parser = inference_config(options, folder=configs)
     if not {"subtrahend", "divisor"} <= parser["transforms#normalize"].keys():
-        raise InputError(
-            "transforms#normalize of inference.json has no subtrahend and divisor, and an exported file cannot state "
-            "another normalisation."
-        )
+        raise InputError("transforms#normalize of inference.json has no subtrahend and divisor, as an export needs.")
     cropping = ConfigParser.load_config_file(str(configs / "options" / "endoscopy.yaml"))["transforms#view"]
     step = parser["transforms#view"]
     if step["_target_"] != "Identityd" and step != cropping:
-        raise InputError(
-            f"transforms#view of inference.json is {step}. An exported file can state only Identityd and the step of "
-            "options/endoscopy.yaml."
-        )
+        advice = "An export can state only Identityd and the step of options/endoscopy.yaml."
+        raise InputError(f"transforms#view of inference.json is {step}. {advice}")
     outputs = ConfigParser.load_config_file(str(configs / "metadata.json"))["network_data_format"]["outputs"]
     names, channels = outputs["pred"]["channel_def"], parser["out_channels"]
     stated = (names.get(str(index), f"class {index}") for index in range(max(channels, 2)))

@@ -28,8 +28,7 @@ from unetv2_monai.data.volumes import open_volume, read_volume
 GRID = 16  # the brightness of 17 x 16 fields is compared with that of their neighbours: 256 bits
 EXIF_ORIENTATION = 274  # number of the tag
 
-Lists = dict[str, list[dict[str, Any]]]
-"""The pairs of each split."""
+Lists = dict[str, list[dict[str, Any]]]  # the pairs of each split
 
 
 @dataclass(frozen=True)
@@ -122,17 +121,6 @@ def about_volume(paths: Sequence[str], mask: np.ndarray) -> dict[str, Any]:
     }
 
 
-def refuse_mixture(lists: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Raise InputError if there are both images and volumes."""
-    paths = [ensure_tuple(item["image"])[0] for items in lists.values() for item in items]
-    kinds = {is_volume(path): path for path in paths}
-    if len(kinds) > 1:
-        raise InputError(
-            f"{kinds[True]} is a volume and {kinds[False]} an image. Training takes one of the two: keep them in "
-            "folders of their own."
-        )
-
-
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a data set and say how its masks are read."""
     parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
@@ -158,7 +146,9 @@ def gather(
     folders = {name: getattr(arguments, name) for name in ("images_dir", "masks_dir", "mask_suffix")}
     named = folders if arguments.images_dir is not None else None
     lists, problems = divide(Path(arguments.dataset_dir), sections, folders=named)
-    refuse_mixture(lists)
+    kinds = {is_volume(path): path for items in lists.values() for path in (ensure_tuple(i["image"])[0] for i in items)}
+    if len(kinds) > 1:
+        raise InputError(f"{kinds[True]} is a volume and {kinds[False]} an image: keep them in folders of their own.")
     pairs = [(split, item, reading) for split, items in lists.items() for item in items]
     found = thread_map(examine, *zip(*pairs), max_workers=8, desc=title, disable=None)
     problems += [result for result in found if isinstance(result, str)]

@@ -66,8 +66,6 @@ def with_carried(given: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
     carried = options_of(read_weights(checkpoint))
     for key, value in given.items():
         if key in carried and value != carried[key] and key not in FREE_OPTIONS:
-            raise InputError(
-                f"--set {key}={value} contradicts the weights in {checkpoint}, which were trained with {carried[key]}. "
-                "Leave it out, or name other weights."
-            )
+            trained = f"the weights in {checkpoint}, which were trained with {carried[key]}"
+            raise InputError(f"--set {key}={value} contradicts {trained}. Leave it out, or name other weights.")
     return {**carried, **given}

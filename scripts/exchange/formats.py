@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The formats of labels: each has a function that reads content, one that draws the mask of a shape, and one that writes.
+"""The formats of labels: each has functions that read content, draw the mask of a shape, and write.
 
 Reading and drawing raise any error for what they do not understand.
 """

@@ -52,10 +52,8 @@ def refuse_changed(studies: Path, images: Sequence[Path]) -> None:
     try:
         listed = json.loads(path.read_text())["objects"] if path.is_file() else {}
     except (ValueError, KeyError, TypeError):
-        raise InputError(
-            f"{path} is broken. Move it away and start again: the list is made anew from the images and the files in "
-            f"{studies / 'labels'}."
-        ) from None
+        made_of = f"the list is made anew from the images and the files in {studies / 'labels'}"
+        raise InputError(f"{path} is broken. Move it away and start again: {made_of}.") from None
     by_name = {path.name: path for path in images}
     changed = ""
     for name, entry in sorted(listed.items()):

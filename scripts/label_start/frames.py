@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the frames of a video or of DICOM as image files, which the page shows.
-
-This runs before the server's own environment is entered, which has neither PyAV nor pydicom 3.
+"""Write the frames of a video or of DICOM as image files, which the page shows. This runs before the server's own
+environment is entered, which has neither PyAV nor pydicom 3.
 """
 
 import hashlib

@@ -16,7 +16,7 @@ from unetv2_monai import UNetV2, list_images, load_datalist
 
 from ..conftest import draw_pairs, read_table
 from ..data.folders import write_image
-from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, overlays, parsed, refusal, run
+from ..support.workflow import DEFAULT_BACKBONE, EVALUATE, INFERENCE, TINY, TRAIN, cases, overlays, parsed, refusal, run
 
 BRIGHT = {"_target_": "tests.support.networks.Bright"}
 STEPS = ("load_image", "channel_first", "upright", "view", "resize", "normalize")
@@ -82,8 +82,7 @@ def test_default_output_is_never_the_shipped_weights(tmp_path):
 
 
 def test_evaluation_scores_every_image_at_its_own_size(tmp_path):
-    """
-    Against Dice, IoU and mean absolute error computed here from the files. Without a lesion, Dice and IoU are 1 if
+    """Against Dice, IoU and mean absolute error computed here from the files. Without a lesion, Dice and IoU are 1 if
     nothing is predicted, else 0.
     """
     expected = {}
@@ -198,23 +197,12 @@ def test_several_classes(tmp_path):
     assert all(np.asarray(Image.open(path)).max() <= 2 for path in (tmp_path / "masks").glob("*.png"))
 
 
-@pytest.mark.parametrize(
-    ("files", "run_id", "overrides", "message"),
-    [
-        (TRAIN, "training", {"dataset_dir": "nowhere"}, "dataset_dir nowhere does not exist"),
-        (TRAIN, "training", {"resume": True}, "nothing to resume"),
-        (TRAIN, "training", {"backbone": "pvt_v2_b9"}, "did you mean"),
-        (EVALUATE, "evaluating", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
-        (INFERENCE, "inference", {"checkpoint": "absent.pt"}, "no weights at absent.pt"),
-        # bare tensors: the weights of a training carry its options
-        (EVALUATE, "evaluating", {"checkpoint": "other.pt"}, "holds weights of another network"),
-        (INFERENCE, "inference", {"checkpoint": "other.pt"}, "holds weights of another network"),
-    ],
-)
-def test_bad_options_fail_before_anything_is_written(files, run_id, overrides, message, pairs, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("names", "run_id", "overrides", "message"), cases("refusals", "configs"))
+def test_bad_options_fail_before_anything_is_written(names, run_id, overrides, message, pairs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(UNetV2(backbone=DEFAULT_BACKBONE, channels=8).state_dict(), "other.pt")
     options = {"dataset_dir": pairs, "output_dir": tmp_path / "out", **overrides}
+    files = {"train": TRAIN, "evaluate": EVALUATE, "inference": INFERENCE}[names]
     assert message in refusal(run, files, run_id, **options)
     assert not list(tmp_path.glob("out/*"))
 

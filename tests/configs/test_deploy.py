@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The TorchScript file as MONAI Deploy's bundle operator reads it: configs and metadata out of the archive, then
+"""The TorchScript file as MONAI Deploy's bundle operator reads it: configs and metadata out of the archive, then
 preprocessing and postprocessing without their loading and saving, inferer and device by name.
 """
 

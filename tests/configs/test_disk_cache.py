@@ -116,13 +116,12 @@ def test_memory(tmp_path):
     draw_pairs(tmp_path / "data", 900, width=512, height=512)
     found = {}
     for files in ([], ["options/disk_cache.yaml"]):
-        words = [
-            [sys.executable, "-c", MEASURE, str(tmp_path / "data"), str(tmp_path), size] for size in ("100", "800")
-        ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "scripts", ROOT)))}
-        done = [
-            subprocess.run([*one, *files], check=True, capture_output=True, text=True, env=environment) for one in words
-        ]
+        words = [[sys.executable, "-c", MEASURE, str(tmp_path / "data"), str(tmp_path), n] for n in ("100", "800")]
+        options = {
+            "env": {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "scripts", ROOT)))},
+            "text": True,
+        }
+        done = [subprocess.run([*one, *files], check=True, capture_output=True, **options) for one in words]
         lines = [one.stdout for one in done]
         small, large = (list(map(float, line.split()[-2:])) for line in lines)
         found[bool(files)] = (large[0] - small[0]) / 700

@@ -86,7 +86,7 @@ def test_what_is_refused(soft, tmp_path):
     folder = soft["soft_dir"]
     assert "--soft_dir nowhere is no folder. Name the folder probabilities/" in refused(soft, soft_dir="nowhere")
     names = refusal(soft_items, [{"image": "a.png"}], [], str(folder), out_channels=3)
-    assert "for one structure (out_channels 1) in images, not for 3 channels" in names
+    assert "is for images of one structure, not for volumes or out_channels 3" in names
     (folder / "more_1.png").unlink()
     soft_map(folder / "more_0.png", width=30)
     message = refused(soft)

@@ -18,50 +18,17 @@ from unetv2_monai.bundle import carried
 from unetv2_monai.networks import load_encoder, options_of, with_options
 
 from ..conftest import draw_pairs
-from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY, TRAIN, overlays, parsed, refusal, run, workflow
+from ..support.workflow import CONFIGS, DEFAULT_BACKBONE, TINY, TRAIN, cases, overlays, parsed, refusal, run, workflow
 
 SMP = ("unet", "unetplusplus", "fpn")
 # of any network
 OPTIONS = {key: value for key, value in TINY.items() if "#channels" not in key} | {"val_fraction": 0.2}
-SMALL = {"network_def#channels": 8}
-PVT = {"backbone": "pvt_v2_b0", "image_size": 64}
 RELEASED = {**TINY, "pretrained": False, "backbone": "pvt_v2_b0", "max_epochs": 1}
-# every recipe and option of training, with what makes two iterations of it small; several files lie over each other
-RECIPES = [
-    # the network's other switches are trained in tests/networks/test_unetv2.py
-    ("", {"network_def#sdi": False, **SMALL}),
-    ("", {"network_def#deep_supervision": False, **SMALL}),
-    ("", {"network_def#freeze_encoder": True, **SMALL}),
-    ("", {"train#trainer#network": "$torch.compile(@network, backend='aot_eager')", **SMALL}),  # starts at once
-    pytest.param("", {"compile": True, **SMALL}, marks=pytest.mark.slow),
-    ("recipes/paper", {"pretrained": False, **SMALL}),
-    ("recipes/released_polyp", {"pretrained": False, "image_size": 64, **SMALL}),
-    ("recipes/released_isic", {"pretrained": False, "train#trainer#epoch_length": 2, **SMALL}),
-    ("recipes/recommended", SMALL),
-    ("recipes/recommended options/ema", SMALL),
-    ("recipes/recommended options/finetune", SMALL),
-    ("recipes/recommended options/multi_scale", {"image_size": 64, **SMALL}),
-    ("recipes/recommended options/lesion_free", SMALL),
-    ("recipes/unet", PVT),
-    ("recipes/unetplusplus", {"encoder_lr_factor": 0.5, **PVT}),
-    ("recipes/fpn", PVT),
-    ("recipes/flexibleunet", {"image_size": 64}),
-    ("recipes/segresnet", {}),
-    ("recipes/dynunet options/ema", {"network_def#filters": [4, 4, 8, 8]}),
-    ("recipes/unetr", {"image_size": 64}),
-    ("recipes/usual_start", SMALL),
-    ("recipes/recommended recipes/segresnet", {}),
-    ("options/smoke", SMALL),
-    ("options/gpu_fast", {"compile": False, **SMALL}),
-    ("recipes/recommended options/gpu_fast", {"compile": False, "backbone": "pvt_v2_b0", **SMALL}),
-    ("options/loss_structure", SMALL),
-    ("recipes/recommended options/mask_colors options/ignore options/multi_scale", {"image_size": 64, **SMALL}),
-    ("options/loss_focal options/endoscopy", SMALL),
-    ("options/loss_tversky options/early_stop options/time_limit", SMALL),
-]
+RECIPES = cases("recipes", "recipes")
+COMPILED = pytest.param("", {"compile": True, "network_def#channels": 8}, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("names", "options"), RECIPES, ids=str)
+@pytest.mark.parametrize(("names", "options"), [*RECIPES, COMPILED], ids=str)
 def test_recipes(names, options, pairs, tmp_path):
     """Parse, have the properties of a MONAI training, and train and validate."""
     if names.removeprefix("recipes/") in SMP:

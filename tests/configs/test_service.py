@@ -96,9 +96,8 @@ RUN += "print(open('/proc/self/status').read())"
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "limit"), [("image", 3.0), ("volume", 4.0)])
 def test_memory_of_a_large_image_stays_bounded(kind, limit, tmp_path):
-    """
-    In GiB: 12 megapixels through windows, or 512 x 512 x 400 voxels through slabs, 0.4 GiB in float32, of which logits
-    of three classes would be 1.2 GiB.
+    """In GiB: 12 megapixels through windows, or 512 x 512 x 400 voxels through slabs, 0.4 GiB in float32, of which
+    logits of three classes would be 1.2 GiB.
     """
     files, options = [*INFERENCE, *SLIDING], {"dataset_dir": f"{tmp_path}/images", "output_dir": f"{tmp_path}/out"}
     if kind == "image":

@@ -17,8 +17,7 @@ CASES = yaml.safe_load((Path(__file__).parent / "layouts.yaml").read_text())
 
 
 def touch(root: Path, paths: str) -> Path:
-    """
-    Empty files, for what goes by names alone.
+    """Empty files, for what goes by names alone.
 
     ``paths`` are divided by spaces, and a path may hold ``~`` for one; ``x/+a`` is x/images/a.png and x/masks/a.png.
     """

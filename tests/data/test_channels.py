@@ -11,6 +11,7 @@ from unetv2_monai import InputError, PictureReader, list_images
 from unetv2_monai.data.checks import check_pair
 from unetv2_monai.data.layouts import read_folder
 
+from ..conftest import script
 from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, overlays, read_scores, refusal, run
 from .folders import write_image
 
@@ -45,6 +46,8 @@ def test_trained_on_and_segmented(data, tmp_path):
     scores = read_scores(tmp_path / "out" / "evaluation", "dice")
     assert scores.keys() == {f"{index}_0000.png" for index in range(6)}
     assert np.mean(list(scores.values())) > 0.5
+    script("report").main([str(tmp_path / "out")])
+    assert (tmp_path / "out" / "report" / "overlays.png").is_file()
     plain = {"dataset_dir": data / "images", "image_size": [32, 32], "output_dir": tmp_path / "masks"}
     run(INFERENCE, "inference", **plain, checkpoint=weights, in_channels=2)
     assert sorted(path.name for path in (tmp_path / "masks").glob("*.png")) == sorted(scores)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Seeded weights, inputs and outputs of the released U-Net v2 network: the definition of "same network".
+"""Seeded weights, inputs and outputs of the released U-Net v2 network: the definition of "same network".
 
 Every entry of its state dict was filled with ``weight(key, shape)``; in eval mode it saw ``image(seed, shape)``. The
 .npz holds its four outputs, the .json its keys and shapes and, for some cases, loss and gradient norms.

@@ -17,15 +17,7 @@ def test_gradients_are_limited_before_the_step(limits, expected):
     torch.nn.init.zeros_(network.weight)
     batches = [{"image": torch.tensor([[3.0, 4.0]]), "label": torch.zeros(1)}]
     optimizer, handlers = torch.optim.SGD(network.parameters(), lr=1.0), [ClipGradients(network, **limits)]
-    trainer = SupervisedTrainer(
-        torch.device("cpu"),
-        1,
-        batches,
-        network,
-        optimizer,
-        lambda pred, _: pred.sum(),
-        train_handlers=handlers,
-        decollate=False,
-    )
+    options = {"train_handlers": handlers, "decollate": False}
+    trainer = SupervisedTrainer(torch.device("cpu"), 1, batches, network, optimizer, lambda x, _: x.sum(), **options)
     trainer.run()
     assert network.weight[0].tolist() == pytest.approx([-value for value in expected], abs=1e-5)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetv2_monai.networks import imagenet_weights, load_weights, options_of, read_weights, with_options
+from unetv2_monai.networks.weights import imagenet_weights, load_weights, options_of, read_weights, with_options
 
 from ..support.workflow import refusal
 

@@ -21,24 +21,12 @@ from unetv2_monai.handlers.score_table import group_name, score_cells
 from ..conftest import ROOT, read_table
 from ..data.folders import write_volume
 from ..support.packages import metadata_of, pack, packed
-from ..support.workflow import INFERENCE, overlays, run
+from ..support.workflow import INFERENCE, cases, overlays, run
 
 KEYS = ["polyps", "skin_lesions", "volumes"]
 HIPPOCAMPUS = "unetv2_hippocampus_segmentation"
 NAMES = [HIPPOCAMPUS, "unetv2_polyp_segmentation", "unetv2_skin_lesion_segmentation"]
 SCHEMA = ROOT / "tests" / "configs" / "metadata_schema.json"
-SETS = [  # entry, test set on its card, folder of docs/results, name in the summary there
-    ("polyps", "Kvasir-SEG", "polyps", "kvasir"), ("polyps", "CVC-ClinicDB", "polyps", "clinicdb"),
-    ("skin_lesions", "ISIC 2017", "skin_lesions", "isic2017_256"),
-    ("volumes", "Anterior hippocampus", "volumes", "hippocampus class 1"),
-    ("volumes", "Posterior hippocampus", "volumes", "hippocampus class 2"),
-]  # fmt: skip
-CLASSES = {"polyps": ["polyp"], "skin_lesions": ["skin lesion"], "volumes": ["anterior", "posterior"]}
-WORDS = {  # that card and terms have, and that they lack
-    "polyps": (["Kvasir-SEG", "PolypGen", "CC BY 4.0"], ["CC0", "ISIC", "Decathlon", "CC BY-SA"]),
-    "skin_lesions": (["ISIC 2017", "CC0"], ["Kvasir", "ClinicDB", "polyp", "with citation", "Decathlon"]),
-    "volumes": (["Task 04 (hippocampus)", "CC BY-SA 4.0"], ["Kvasir", "ISIC", "polyp", "EfficientNet"]),
-}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +76,7 @@ def test_metadata_of_an_entry(key, entry, dist, tmp_path):
     assert metadata["name"] == entry.metadata["name"]
     assert metadata["eval_metrics"] == entry.eval_metrics
     classes = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert classes == dict(zip("012", ["background", *CLASSES[key]]))
+    assert classes == dict(zip("012", ["background", *cases("entries", "classes")[key]]))
     assert not [name for name in metadata if "#" in name or name.startswith("+")]
 
 
@@ -97,7 +85,7 @@ def test_the_card_is_that_of_the_entry(key, entry, dist):
     bundle = packed(dist, entry.name)
     card, terms = ((bundle / "docs" / name).read_text() for name in ("README.md", "data_license.txt"))
     assert card == (entry.folder / "README.md").read_text()
-    has, lacks = WORDS[key]
+    has, lacks = (cases("entries", kind)[key] for kind in ("words", "others"))
     for text in (card, terms):
         assert [word for word in has if word not in text] == []
         assert [word for word in lacks if word in text] == []
@@ -127,7 +115,7 @@ def test_scores_of_an_entry_are_those_of_the_stored_evaluation(key, entry):
     titles = ["Dice", "IoU", "pooled Dice", "HD95", "lesions missed"]
     if key == "volumes":
         means, titles = [*means, "surface_dice"], [*titles, "surface Dice"]
-    for title, folder, name in [row for of, *row in SETS if of == key]:
+    for title, folder, name in [row for of, *row in cases("entries", "sets") if of == key]:
         one = json.loads((ROOT / "docs" / "results" / folder / "summary.json").read_text())[name]
         prefix = re.sub(r"\W+", "_", title.lower())
         cells = [title, str(one["images"]), *(score_cells(one)[score] for score in titles)]

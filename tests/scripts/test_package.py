@@ -23,7 +23,7 @@ from ..conftest import ROOT, script
 from ..support.exported import exports_onnx
 from ..support.packages import MODELS, NAME, metadata_of, pack, packed
 from ..support.segmenting import compare_with_bundle
-from ..support.workflow import INFERENCE
+from ..support.workflow import INFERENCE, cases
 
 
 def config_of(bundle: Path, name: str) -> dict:
@@ -131,21 +131,7 @@ def test_recipe_that_the_weights_were_trained_with(tmp_path):
     assert metadata_of(bundle)["network_data_format"]["inputs"]["image"]["spatial_shape"] == [352, 352]
 
 
-OWN = ["--checkpoint", "model.pt"]  # beside the package
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--recipe", "papers", *OWN], "--recipe papers: there is "),
-        (["--set", "backbone=pvt_v2_b1", *OWN], "holds weights of another network"),
-        (["--set", "image_size=352"], "--set and --recipe are for weights of your own"),
-        (["--set", "bakbone=pvt_v2_b1", *OWN], "--set bakbone: not an option of the configs"),
-        (["--checkpoint", "absent.pt"], "no weights at absent.pt"),
-        (["--weights_url", "https://example.org/model.pt"], "choose a package by --entry or --checkpoint"),
-        (["--entry", "polyp"], "there are no shipped weights 'polyp', but polyps, skin_lesions, volumes."),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), cases("package", "refused"))
 def test_nothing_is_left_of_a_package_that_fails(arguments, message, package, tmp_path, monkeypatch):
     monkeypatch.chdir(package)
     with pytest.raises(InputError, match=re.escape(message)):

@@ -55,9 +55,8 @@ def test_frames_and_lesion_free_images():
 
 def test_rare_classes_get_weights():
     several = facts(counts={0: 10000, 1: 1600, 2: 25}, regions=(9000,))
-    assert (
-        "loss#loss#weight" not in planned(facts(counts={0: 900, 1: 60, 2: 40}, regions=(9000,)), out_channels=3).values
-    )
+    even = facts(counts={0: 900, 1: 60, 2: 40}, regions=(9000,))
+    assert "loss#loss#weight" not in planned(even, out_channels=3).values
     weight = planned(several, out_channels=3).values["loss#loss#weight"]  # median 812.5; 4 is the most
     assert weight == "$torch.tensor([0.5, 0.71, 4.0], device=@device)"
     assert "class 3 is in no mask" in refusal(planned, several, out_channels=4)
@@ -87,11 +86,8 @@ def test_a_training_takes_the_plan(pairs, tmp_path, capsys):
     assert plan.LEAST_EPOCHS <= content["max_epochs"] <= plan.MOST_EPOCHS
     assert f"--with recommended ema {file}" in capsys.readouterr().out
     files = [*TRAIN, *overlays("recipes/recommended", "options/ema"), str(file)]
-    run(
-        files,
-        "training",
-        **{**TINY, "dataset_dir": pairs, "output_dir": tmp_path / "out", "max_epochs": 1, "warmup_epochs": 0.5},
-    )
+    options = {"dataset_dir": pairs, "output_dir": tmp_path / "out", "max_epochs": 1, "warmup_epochs": 0.5}
+    run(files, "training", **{**TINY, **options})
     assert (tmp_path / "out" / "models" / "model.pt").is_file()
     (pairs / "masks" / "case_0.png").unlink()
     message = refusal(plan.main, ["--dataset_dir", str(pairs)])

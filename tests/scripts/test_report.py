@@ -169,9 +169,8 @@ def test_training_data_that_was_moved_and_a_run_that_never_validated(trained, tm
 
 
 def test_several_classes(tmp_path, monkeypatch):
-    """
-    Two images, scored by random weights: class 1 on the left of both, class 2 on the right of the second. Classes are
-    named and counted apart, and outlines are of one class.
+    """Two images, scored by random weights: class 1 on the left of both, class 2 on the right of the second. Classes
+    are named and counted apart, and outlines are of one class.
     """
     for index in range(2):
         values = np.zeros((40, 60), dtype=np.uint8)

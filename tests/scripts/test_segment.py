@@ -21,7 +21,7 @@ from unetv2_monai.networks import options_of, read_weights, with_options
 from ..conftest import ROOT, read_table, script
 from ..support.exported import RGB, description, exports_onnx, write_bright
 from ..support.segmenting import blobs, compare_with_bundle, draw_cases, framed, refused, segment, segment_apart
-from ..support.workflow import CONFIGS, INFERENCE, overlays
+from ..support.workflow import CONFIGS, INFERENCE, cases, overlays
 
 pytest.importorskip("openvino")
 
@@ -163,9 +163,7 @@ def test_frames_stay_in_order_also_after_an_early_end(model):
 
 
 def test_stopped_and_resumed(model, tmp_path, monkeypatch, capsys):
-    """
-    In the folder of another network's finished run, of which nothing remains. Names may have commas and line breaks.
-    """
+    """In the folder of another network's run, of which nothing remains. Names may have commas and line breaks."""
     folder, out, expected = draw_cases(tmp_path / "images", 6), tmp_path / "out", tmp_path / "expected"
     (folder / "case_0.png").rename(folder / "case_0,\nline\u2028lines.png")
     names = sorted(path.name for path in folder.iterdir())
@@ -241,27 +239,7 @@ def test_precision_that_the_processor_has_not(precision, offered, warned, model,
     assert ("no bfloat16" in caplog.text) == warned
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["model.xml", "absent.png"], r"absent\.png does not exist"),
-        (["model.xml", "empty"], "holds no image"),
-        (["model.xml", "a.png", "a.bmp"], r"(?s)overwrite each other:\n  a\.png: of a\.png and of a\.bmp"),
-        (["model.xml", "a.png", "images.mp4"], r"images\.csv: of all images and of images\.mp4"),
-        (["model.xml", "camera0.mp4", "camera:0"], r"camera0\.csv: of camera0\.mp4 and of camera:0"),
-        (["model.xml", "a.png", "--output_dir", "."], r"holds a\.png: outputs would overwrite inputs"),
-        (["model.xml", "b.mp4", "--output_dir", "."], r"holds b\.mp4: outputs would overwrite inputs"),
-        (["model.xml", "folder"], r"bad\\udcff\.png' is not in UTF-8"),
-        (["absent.xml", "a.png"], r"no exported network at absent\.xml"),
-        (["no.xml", "a.png"], "cannot be read as ONNX"),
-        (["lonely.xml", "a.png"], r"lonely\.bin, are missing"),
-        (["weights.pt", "a.png"], "PyTorch weights: export them"),
-        (["bare.xml", "a.png"], "does not say how images are prepared for it"),
-        (["grey.xml", "a.png"], "takes 1 channels, but images are RGB"),
-        (["model.xml", "a.png", "--smoothing", 1], "--smoothing 1"),
-        (["model.xml", "a.png", "--presence", 0.2, 0.5], "ON must not be below"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), cases("segment", "refused"))
 def test_refused_inputs(arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_bright(Path("model.xml"), description())

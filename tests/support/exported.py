@@ -26,9 +26,8 @@ def description(image_size: tuple[int, int] = (64, 64), **changes: Any) -> Descr
 
 
 def write_bright(path: Path, what: Description | None, slope: float = 0.05) -> Path:
-    """
-    A network in an ``.xml`` file whose logit is ``slope * (red - 128)``; of several classes, the second one's, and the
-    third one's ``0.3 + 0.9 * slope * (green - 128)``: grey pixels of equal logits are rare.
+    """A network in an ``.xml`` file whose logit is ``slope * (red - 128)``; of several classes, the second one's, and
+    the third one's ``0.3 + 0.9 * slope * (green - 128)``: grey pixels of equal logits are rare.
     """
     import openvino
     from openvino import opset13 as ops

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from unetv2_monai.core.errors import message_behind
@@ -23,6 +24,17 @@ TINY = {"image_size": [32, 32], "batch_size": 2, "num_workers": 0, "network_def#
 def overlays(*names: str) -> list[str]:
     """Config files of the bundle, such as ``options/ema``."""
     return [str(CONFIGS / f"{name}.yaml") for name in names]
+
+
+def configs(names: str) -> list[str]:
+    """Config files by their names, such as ``train options/ema``."""
+    first, *others = names.split()
+    return [str(CONFIGS / f"{first}.json"), *overlays(*others)]
+
+
+def cases(name: str, key: str) -> list:
+    """A table of cases of tests, one of ``tests/cases/NAME.yaml``."""
+    return yaml.safe_load((Path(__file__).parents[1] / "cases" / f"{name}.yaml").read_text())[key]
 
 
 def parsed(config_files: list[str], **overrides) -> ConfigParser:

@@ -14,25 +14,12 @@ from monai.bundle import ConfigParser
 
 from ..core.errors import InputError
 from ..core.overlaps import combination_names
-from .context import is_computed
+from .context import KEYS, is_computed
 from .options import config_file
 
 logger = logging.getLogger(__name__)
 
-# carried keys of the configs that hold values, not components
-OPTIONS = (
-    *("spatial_dims", "in_channels", "out_channels", "backbone", "image_size"),
-    *("spacing", "intensity", "window_level", "window_width", "certainty"),
-)
-# carried steps of the preprocessing, which recipes and options replace
-VIEW = ("transforms#view", "transforms#view_label")  # taken over for fine-tuning too
-STEPS = (*VIEW, "transforms#resize", "transforms#normalize")
-# arguments of the network that weights do not carry
-FREE_ARGUMENTS = {"pretrained", "deep_supervision", "dropout", "backbone_args", "_requires_", "_desc_"}
-# options that the command line may set to other values than in training
-FREE_OPTIONS = {"image_size", "certainty"}
-# configs whose values are the bundle's defaults, not choices of the user
-DEFAULTS = ("train.json", "inference.json", "recipes/volumes.yaml")
+OPTIONS, FREE_OPTIONS, STEPS, VIEW = KEYS["carried"], KEYS["free"], KEYS["steps"], tuple(KEYS["steps"][:2])
 
 
 def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -55,7 +42,7 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):
-            found |= {f"{key}#{name}": value for name, value in part.items() if name not in FREE_ARGUMENTS}
+            found |= {f"{key}#{name}": value for name, value in part.items() if name not in KEYS["free_arguments"]}
             arguments = part.get("backbone_args") or {}
             if shaping := {name: value for name, value in arguments.items() if name != "drop_path_rate"}:
                 found[f"{key}#backbone_args"] = shaping
@@ -68,9 +55,8 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
 
 
 def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path, given: Collection[str] = ()) -> None:
-    """Put the options that weights carry into a config. ``given`` names the options that the user has set.
-
-    Raise InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
+    """Put the options that weights carry into a config. ``given`` names the options that the user has set. Raise
+    InputError when a user's option or a component contradicts the weights, or images are mixed with volumes.
     """
     wanted = parser.get("spatial_dims", 2)
     dims = carried.get("spatial_dims", wanted)  # weights of earlier versions carry no options
@@ -83,16 +69,11 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
         if now == value or is_computed(now) or (now is None and key in STEPS):  # inference has no masks
             continue
         if key.endswith("#_target_"):
-            raise InputError(
-                f"the weights in {path} are of {value}, but the config has {now}. Add the recipe that they were "
-                "trained with, or name other weights."
-            )
+            raise InputError(f"the weights in {path} are of {value}, but the config has {now}. Add the recipe for it.")
         if key in given or (key in OPTIONS and key in parser and now not in _own_values(key)):
             if key not in FREE_OPTIONS:
-                raise InputError(
-                    f"--{key} {now} contradicts the weights in {path}, which were trained with {value}. Leave it out, "
-                    "or name other weights."
-                )
+                trained = f"the weights in {path}, which were trained with {value}"
+                raise InputError(f"--{key} {now} contradicts {trained}. Leave it out, or name other weights.")
             logger.warning(f"{key} is {now}, but the weights in {path} have {value}.")
             continue
         parser[key] = value
@@ -103,7 +84,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
 
 def _own_values(key: str) -> list[Any]:
     """Return the values that the bundle's configs give to an option."""
-    return [content[key] for content in map(config_file, DEFAULTS) if key in content]
+    return [content[key] for content in map(config_file, KEYS["defaults"]) if key in content]
 
 
 def _plain(part: Any) -> Any:

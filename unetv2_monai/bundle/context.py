@@ -5,9 +5,13 @@ same way, because it runs before this package can be imported.)
 """
 
 import traceback
+from pathlib import Path
 from typing import Any
 
+import yaml
 from monai.bundle import ConfigParser
+
+KEYS: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("keys.yaml").read_text())
 
 
 def running_parser() -> ConfigParser | None:

@@ -34,15 +34,13 @@ class DiskCacheDataset(PersistentDataset):
     """Keep the results of deterministic transforms in files, named by all that decides over them.
 
     That is the item with the content of its files, the config of the transforms with all that it refers to, and the
-    versions of the libraries and the code that read. So a changed image, mask or step is never answered by an old
-    result. MONAI's class takes none of these by itself; it also loses the metadata of items that it reads, and moves
-    half of a file into its place if it is killed.
+    versions of the libraries and the code that read. MONAI's class takes none of these by itself; it also loses the
+    metadata of items that it reads, and leaves half of a file if it is killed.
 
     Args:
         data: items, dicts with the paths of ``image`` and ``label``.
         transform: the transforms. From the first random one on, they are not cached.
-        cache_dir: folder of the files. It may be deleted at any time between runs. It holds pickles, which can run
-            code: take it from nobody.
+        cache_dir: folder of the files, which are pickles and can run code: take it from nobody. It may be deleted.
         steps: key of the config that lists these transforms, such as ``transforms#cached``.
 
     Raises:

@@ -20,16 +20,10 @@ from monai.utils import ensure_tuple, set_determinism
 from ..core.errors import InputError, unwrapped
 from ..core.files import refusing, write_atomic
 from ..data.image_list import list_images
-from .context import running_config
+from .context import KEYS, running_config
 
 logger = logging.getLogger(__name__)
 
-# options that a resumed run may change: they say where and how it runs, not what it trains
-FREE = {
-    *("bundle_root", "bundle_dir", "dataset_dir", "output_dir", "ckpt_dir", "log_dir", "check_data", "cache_rate"),
-    *("num_workers", "compile", "deterministic", "overwrite", "resume", "device", "val_interval", "max_epochs"),
-    *("max_hours", "time_limit", "initialize", "cache_dir"),
-}
 PACKAGES = ("monai", "torch", "timm", "pytorch-ignite", "numpy", "nibabel", "pillow")
 
 
@@ -43,13 +37,8 @@ def start_run(
 ) -> None:
     """Prepare the folder of a run, and seed all random number generators.
 
-    Args:
-        output_dir: folder of the run, which is made if it does not exist.
-        ckpt_dir: folder of the run's checkpoints.
-        resume: continue the run in ``output_dir``. Defaults to False.
-        overwrite: start a new run even if ``output_dir`` holds a run. Defaults to False.
-        seed: seed of the run, to which each process adds its rank. Defaults to 0.
-        deterministic: make cuDNN use deterministic kernels instead of choosing its fastest ones. Defaults to True.
+    ``ckpt_dir`` is the folder of the run's checkpoints; the other arguments are options of train.json. Each process
+    adds its rank to ``seed``.
 
     Raises:
         InputError: when the folder holds another run or cannot be made, or when the run to resume is missing or was
@@ -67,10 +56,8 @@ def start_run(
     if resume and path.exists():
         refuse_other_options(path)
     if not (resume or overwrite) and path.exists() and last.exists():
-        raise InputError(
-            f"{output_dir} holds a run already. Go on with it by --resume true, name another --output_dir, or "
-            "replace it by --overwrite true."
-        )
+        advice = "Go on with it by --resume true, replace it by --overwrite true, or name another --output_dir."
+        raise InputError(f"{output_dir} holds a run already. {advice}")
     with refusing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -95,7 +82,7 @@ def refuse_other_options(path: Path) -> None:
     differs = [
         f"{key} {before.get(key)!r}, now {now.get(key)!r}"
         for key in {**before, **now}
-        if key.split("#")[0] not in FREE and str(before.get(key)) != str(now.get(key))
+        if key.split("#")[0] not in KEYS["resumable"] and str(before.get(key)) != str(now.get(key))
     ]
     if differs:
         more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
@@ -103,11 +90,9 @@ def refuse_other_options(path: Path) -> None:
             f"the run in {path.parent} was begun with {'; '.join(differs[:5])}{more}. Resume it with the options that "
             "it was begun with, or name another --output_dir for a new run."
         )
-    if before.get("max_epochs") != now.get("max_epochs"):
-        logger.warning(
-            f"max_epochs was {before.get('max_epochs')} and is now {now.get('max_epochs')}: from here on the learning "
-            "rate follows the schedule of the new number."
-        )
+    old, new = (config.get("max_epochs") for config in (before, now))
+    if old != new:
+        logger.warning(f"max_epochs was {old} and is now {new}: from here on the learning rate follows its schedule.")
 
 
 def record_start(path: Path, config: dict[str, Any], resumed: bool) -> None:

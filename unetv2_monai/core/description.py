@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describe an exported network in its own file, so that it can be run without the configs.
-
-This module imports only the standard library, since segment.py runs where torch is not installed.
+"""Describe an exported network in its own file, so that it can be run without the configs. This module imports only the
+standard library, since segment.py runs where torch is not installed.
 """
 
 import dataclasses

@@ -83,10 +83,8 @@ def list_dicom(path: Path) -> list[Path]:
     for folder in (path, *named_folders(path, IMAGE_FOLDERS)):
         if others := list_files(folder, OTHER_ENDINGS):
             if both := [each for each in folder.iterdir() if _may_be_dicom(each)]:
-                raise InputError(
-                    f"{folder} holds {len(both)} DICOM files, and {len(others)} images of other formats, such as "
-                    f"{others[0].name}: name a folder of one kind."
-                )
+                other = f"{len(others)} images of other formats, such as {others[0].name}"
+                raise InputError(f"{folder} holds {len(both)} DICOM files, and {other}: name a folder of one kind.")
             return []
     found = []
     for place, folders, files in os.walk(path):

@@ -20,8 +20,7 @@ MOST_PIXELS = 2**31  # of all frames, one byte each in memory
 
 
 class SegFiles:
-    """
-    Write masks as ``seg/NAME.dcm`` in a folder, and find the codes of the segments first.
+    """Write masks as ``seg/NAME.dcm`` in a folder, and find the codes of the segments first.
 
     Args:
         names: a segment of ``segments.yaml`` for each class without background.
@@ -48,8 +47,7 @@ class SegFiles:
         self.sha256 = sha256 or (sha256_of(Path(weights)) if weights else "")
 
     def write(self, source: Source, masks: Sequence[np.ndarray], output_dir: Path, broken: list[str]) -> None:
-        """
-        Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
+        """Write masks of class indices (height, width), one for each frame of a source in its order, as one file.
 
         It refers to every frame of the source, and also has those without a segment, so that readers get the whole
         grid. Patient and study are those of the source, as the standard asks for. If its header does not allow that,
@@ -108,8 +106,7 @@ class SegFiles:
 
 
 def read_codes(names: Sequence[str], classes: int, file: str | None = None) -> dict[str, dict[str, Sequence[str]]]:
-    """
-    Look up the codes of segments, by name, in the bundle's ``segments.yaml`` and in a file of one's own.
+    """Look up the codes of segments, by name, in the bundle's ``segments.yaml`` and in a file of one's own.
 
     Raise InputError when the number of names is not that of the ``classes`` without background, when a name is not in
     the files, or when a file is not of that form.

@@ -118,7 +118,6 @@ def read_image(path: Path) -> np.ndarray:
 
 def resize(image: np.ndarray, size: tuple[int, int], region: tuple[slice, slice] | None = None) -> np.ndarray:
     """Resize to float32 as PyTorch's ``interpolate(mode="bilinear")``; ``image`` has shape (height, width[, channels]).
-
     It uses half-pixel centres and no antialiasing. Only the rows and columns in ``region`` are computed; None: all.
     """
     rows, columns = region or (slice(0, size[0]), slice(0, size[1]))

@@ -22,8 +22,7 @@ def lesion_columns(dimensions: int = 2) -> list[str]:
 def measure_lesions(
     mask: np.ndarray, probability: np.ndarray, spacing: Sequence[float] | None = None
 ) -> list[list[Any]]:
-    """
-    Measure each connected component of each class; corners connect pixels.
+    """Measure each connected component of each class; corners connect pixels.
 
     Args:
         mask: class indices, of shape (width, height) or (dim_0, dim_1, dim_2).

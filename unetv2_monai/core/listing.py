@@ -130,9 +130,8 @@ def unique_stems(paths: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
 
 
 def split_by_suffix(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Split the files of one folder, by their stems, into images and masks: ``a_mask.png`` is the mask of ``a.jpg``.
-
-    A file named like a mask is an image if it has a mask but no image, as ``b_seg.png`` beside ``b_seg_mask.png``.
+    """Split the files of one folder, by their stems, into images and masks: ``a_mask.png`` is the mask of ``a.jpg``. A
+    file named like a mask is an image if it has a mask but no image, as ``b_seg.png`` beside ``b_seg_mask.png``.
     """
     bases = {name: set(_bases(name)) for name in files}
     with_mask = {base for name in files for base in bases[name] if base in files}

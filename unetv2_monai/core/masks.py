@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Masks: from the values that a file holds to class indices.
+"""Masks: from the values that a file holds to class indices.
 
 Every value is judged as it is in the file, before any conversion, and what is none of the documented forms is refused.
 """
@@ -23,8 +22,7 @@ def to_mask(
     colors: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
 ) -> Image.Image:
-    """
-    Convert a mask to class indices.
+    """Convert a mask to class indices.
 
     Args:
         image: an opened mask of one page, whose EXIF orientation is applied. For one structure: 0 and 1; 0 and 255 (of
@@ -124,8 +122,7 @@ def _one_structure(values: np.ndarray, lossy: bool, name: str) -> np.ndarray:
 
 
 def _smoothed(values: np.ndarray, white: int) -> bool:
-    """
-    Tell whether values are those of a mask of 0 and white after lossy compression or smoothing.
+    """Tell whether values are those of a mask of 0 and white after lossy compression or smoothing.
 
     Away from its outline such a mask has one dark and one bright value.
     """
@@ -189,8 +186,7 @@ def _by_color(
 
 
 def color_table(colors: Mapping[str, int], classes: int, ignore_label: int | None = None) -> dict[int, int]:
-    """
-    Read a table of classes by colour; its keys become 65536 red + 256 green + blue.
+    """Read a table of classes by colour; its keys become 65536 red + 256 green + blue.
 
     Raises:
         InputError: when a class is not among 0 to ``classes - 1`` or ``ignore_label``, or a colour is none.

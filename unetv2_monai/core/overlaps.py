@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Classes that overlap: each combination of classes has a value in the masks, and an output of the network.
+"""Classes that overlap: each combination of classes has a value in the masks, and an output of the network.
 
 A class has the probability of all combinations with it. So masks, exports and tools see exclusive classes, and only
 the loss and the scores know of overlaps.
@@ -17,8 +16,7 @@ Overlaps = Mapping[str, Sequence[int]]  # of each class, the values of the masks
 
 
 def overlap_table(overlaps: Overlaps, out_channels: int) -> np.ndarray:
-    """
-    Return which values of the masks include which class.
+    """Return which values of the masks include which class.
 
     Args:
         overlaps: the values of each class, such as ``{"polyp": [1, 3], "tool": [2, 3]}``.
@@ -31,7 +29,7 @@ def overlap_table(overlaps: Overlaps, out_channels: int) -> np.ndarray:
         InputError: when a value is no output, belongs to no class, or means the same as another one.
     """
     text = f"overlaps {overlaps}"
-    if not all(isinstance(values, list | tuple) and values for values in overlaps.values()):
+    if not overlaps or not all(isinstance(values, list | tuple) and values for values in overlaps.values()):
         raise InputError(f"{text}: each class needs a list of values, such as {{polyp: [1, 3], tool: [2, 3]}}.")
     if wrong := sorted({value for values in overlaps.values() for value in values} - {*range(1, out_channels)}):
         raise InputError(
@@ -59,8 +57,7 @@ def combination_names(overlaps: Overlaps) -> list[str]:
 
 
 def number_combinations(codes: Iterable[int], classes: Sequence[str]) -> tuple[np.ndarray, Overlaps]:
-    """
-    Give a value to background, to each class alone, in their order, and to each other combination that occurs.
+    """Give a value to background, to each class alone, in their order, and to each other combination that occurs.
 
     Args:
         codes: the combinations: the sum of 1 for the first class, 2 for the second, 4 for the third, and so on.

@@ -15,10 +15,8 @@ def bundle_dir(package: Path = PACKAGE) -> Path:
     for place in places:
         if (place / "configs" / "train.json").is_file():
             return place
-    raise InputError(
-        f"there is no configs/train.json in {', '.join(map(str, places))}, so this installation of unetv2_monai has no "
-        "bundle. Install the project's wheel, or use the package from a packed bundle or from the repository."
-    )
+    found = f"unetv2_monai has no bundle: there is no configs/train.json in {', '.join(map(str, places))}."
+    raise InputError(f"{found} Install the project's wheel, or use a packed bundle or the repository.")
 
 
 def scripts_dir(package: Path = PACKAGE) -> Path:

@@ -132,16 +132,11 @@ class MultiScaleBatch:
     Images and masks are resized bilinearly, as in PraNet's code (https://arxiv.org/abs/2006.11392), so masks become
     soft at their outlines. Masks of several classes, or with unknown pixels, are resized by the nearest pixel.
 
-    Args:
-        scales: factors of the images' size, which is rounded to multiples of 32, the encoder's largest stride.
-        out_channels: output channels of the network; if above 1, masks hold class indices. Defaults to 1.
-
-    Returns:
-        When called, images and masks of shape (Batch, channels, height, width). Volumes raise an InputError.
+    When called, it returns images and masks of shape (Batch, channels, height, width). Volumes raise an InputError.
     """
 
-    scales: Sequence[float]
-    out_channels: int = 1
+    scales: Sequence[float]  # of the images' size, which is rounded to multiples of 32, the encoder's largest stride
+    out_channels: int = 1  # of the network; if above 1, masks hold class indices
 
     def __call__(self, batchdata: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         prepared: Any = default_prepare_batch(batchdata, *args, **kwargs)

@@ -27,8 +27,7 @@ MAX_LISTED = 200  # problems in one message
 
 
 def check_each(items: Sequence[Item], check: Callable[[Item], tuple[float, float] | None]) -> list[str | None]:
-    """
-    Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each.
+    """Run a check on every item, with a progress bar. Return the message of its InputError, or None, for each.
 
     The log counts the items of which the check returns a window.
     """
@@ -55,8 +54,7 @@ def check_pair(
     colors: Mapping[str, int] | None = None,
     ignore_label: int | None = None,
 ) -> tuple[float, float] | None:
-    """
-    Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ.
+    """Decode an image and its masks; raise InputError if their sizes, or the grids of volumes, differ.
 
     Returns:
         The grey values that become black and white, if the image has a window from its data; see ``to_rgb``.
@@ -80,8 +78,7 @@ def check_pair(
 
 
 def palette_problems(items: Sequence[Item], out_channels: int) -> list[str]:
-    """
-    Return a sentence for every indexed mask that gives a class another colour than the masks before it.
+    """Return a sentence for every indexed mask that gives a class another colour than the masks before it.
 
     Programs that write the fewest colours number them anew in each file. No pixel is decoded.
     """
@@ -115,9 +112,8 @@ def image_size(files: str | Sequence[str], in_channels: int | None = None) -> tu
 def examined(
     files: str | Sequence[str], in_channels: int | None = None
 ) -> tuple[tuple[int, ...], tuple[float, float] | None]:
-    """
-    Decode an image or a volume, which may have a file for each channel; return its width and height in pixels, or its
-    size in voxels without channels, and the window that ``to_rgb`` chose, if any.
+    """Decode an image or a volume, which may have a file for each channel; return its width and height in pixels, or
+    its size in voxels without channels, and the window that ``to_rgb`` chose, if any.
 
     Raise InputError if a file cannot be read, if files do not fit each other, or if they do not have ``in_channels``
     (None: any). Images have 3, as RGB.
@@ -188,9 +184,8 @@ def mask_size(
 
 
 def read_mask(paths: Sequence[str], reading: Mapping[str, Any]) -> np.ndarray:
-    """
-    Return the class indices, joined; unknown pixels are background. Their shape is (height, width), or (dim_0, dim_1,
-    dim_2) for a volume.
+    """Return the class indices, joined; unknown pixels are background. Their shape is (height, width), or that of a
+    volume.
     """
     found = []
     for path in paths:

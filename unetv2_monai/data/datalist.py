@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Turn a folder or its datalist.json into MONAI data lists of {"image": path, "label": path}, and check them.
+"""Turn a folder or its datalist.json into MONAI data lists of {"image": path, "label": path}, and check them.
 
 There are four steps. ``layouts`` recognises the layout of a folder and pairs its files. ``sections`` assigns the pairs
 to training, validation or test. ``hold_out`` makes a missing validation split. ``checks`` decodes the files.
@@ -39,8 +38,7 @@ def load_datalist(
     folds: Mapping[str, Any] | None = None,
     ignore_label: int | None = None,
 ) -> dict[str, list[Item]]:
-    """
-    Find the image and mask pairs of a data set.
+    """Find the image and mask pairs of a data set.
 
     Without a validation split, a random share of the training pairs is held out. It consists of whole patients if every
     patient has a folder. Without any split, all pairs are training data in training, and test data in evaluation.
@@ -122,8 +120,7 @@ def divide(
 
 
 def hold_out(root: Path, pairs: list[Item], val_fraction: float, seed: int) -> dict[str, list[Item]]:
-    """
-    Choose pairs for validation at random: whole patients if pairs have a patient, and of every class if they have one.
+    """Choose pairs for validation at random: whole patients if they have one, and of every class if they have one.
 
     Raises:
         InputError: when there is one pair or patient only, when folders may be patients or classes, or when no whole

@@ -28,12 +28,8 @@ def soft_items(
 ) -> list[Item]:
     """Return the training images, each with the file of its probabilities in place of its mask, and further images.
 
-    Args:
-        training, validation: pairs of :py:func:`load_datalist`.
-        soft_dir: folder with a 16-bit ``NAME.png`` for each image, in which 65535 is probability 1.
-        more_images: folder of further images, which need no mask. Defaults to None.
-        out_channels: output channels of the network. Defaults to 1.
-        check: decode every file first, and compare the sizes of image and probabilities. Defaults to True.
+    ``training`` and ``validation`` are pairs of :py:func:`load_datalist`; ``soft_dir`` has a 16-bit ``NAME.png`` of
+    each image, in which 65535 is probability 1; ``more_images`` needs no masks. ``check``: decode every file first.
 
     Returns:
         A list of ``{"image": path, "label": path, "path": path}``.
@@ -43,16 +39,11 @@ def soft_items(
             size, when two images have one name, or when a further image has the name of one of validation.
     """
     if not soft_dir or not Path(soft_dir).is_dir():
-        raise InputError(
-            f"--soft_dir {soft_dir} is no folder. Name the folder probabilities/ that `unetv2 segment DIR --with "
-            "ensemble --save_probabilities true` writes."
-        )
+        made_by = "unetv2 segment DIR --with ensemble --save_probabilities true"
+        raise InputError(f"--soft_dir {soft_dir} is no folder. Name the folder probabilities/ that `{made_by}` writes.")
     images, held_out = ([Path(ensure_tuple(pair["image"])[0]) for pair in pairs] for pairs in (training, validation))
     if out_channels != 1 or any(map(is_volume, images)):
-        raise InputError(
-            f"distil.yaml is for one structure (out_channels 1) in images, not for {out_channels} channels or volumes: "
-            "a PNG holds one probability."
-        )
+        raise InputError(f"distil.yaml is for images of one structure, not for volumes or out_channels {out_channels}.")
     more = [Path(item["image"]) for item in list_images(more_images, check)] if more_images else []
     problems = unique_stems([*images, *more])[1]
     names = {*map(stem, held_out)}

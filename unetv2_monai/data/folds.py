@@ -42,10 +42,8 @@ def hold_out_fold(
     path = Path(file)
     names = [os.path.relpath(ensure_tuple(pair["image"])[0], root) for pair in pairs]
     if not path.is_file() and not divide:
-        raise InputError(
-            f"{file}, which holds the fold of each image, is missing. Restore it: in another division, a network would "
-            "be scored on images that it was trained on."
-        )
+        why = "in another division, a network would be scored on images that it was trained on."
+        raise InputError(f"{file}, which holds the fold of each image, is missing. Restore it: {why}")
     if not path.is_file():
         content = {"folds": folds, "seed": seed, "fold_of": dict(zip(names, assign(pairs, folds, seed, share)))}
         path.parent.mkdir(parents=True, exist_ok=True)

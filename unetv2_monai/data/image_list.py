@@ -58,16 +58,14 @@ def list_images(
 
     Args:
         dataset_dir: the folder, a single image, or a folder of DICOM files with its sub-folders.
-        check: decode every file first. Defaults to True.
-        output_dir: folder of the masks, which have the images' names. It must be another folder. Defaults to None.
-        skip_broken: leave out files that cannot be used, and list them in ``broken``. If False, they raise an
-            InputError. Defaults to False.
-        skip_finished: leave out images that have a complete mask of their size in ``output_dir``. DICOM is refused
-            then. Defaults to False.
-        in_channels: channels that volumes must have if files are checked. Defaults to None: any number. So many files
-            ``a_0000``, ``a_0001``, ... are one image (of pictures, other numbers than 3). Of DICOM, 3 or None takes
-            single frames as pictures, other numbers take volumes.
-        overlay_dir: folder of overlays; ``skip_finished`` then takes both a mask and an overlay. Defaults to None.
+        check: decode every file first.
+        output_dir: folder of the masks, which have the images' names; None, or another folder than the images'.
+        skip_broken: list files that cannot be used in ``broken``, where else an InputError names them.
+        skip_finished: leave out images that have a complete mask of their size in ``output_dir``; not of DICOM.
+        in_channels: channels that volumes must have if files are checked; None: any number. So many files ``a_0000``,
+            ``a_0001``, ... are one image (of pictures, other numbers than 3). Of DICOM, 3 or None takes single frames
+            as pictures, other numbers take volumes.
+        overlay_dir: folder of overlays, which ``skip_finished`` then takes too.
 
     Returns:
         A list of ``{"image": path}``, sorted; of several files, a list of paths. Of DICOM, these are addresses, and for

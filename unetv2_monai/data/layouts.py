@@ -111,8 +111,7 @@ def pair_folders(images: Path, masks: Path) -> Layout:
 
 
 def pair_named(root: Path, images_dir: str = "", masks_dir: str = "", mask_suffix: str = "") -> Layout:
-    """
-    Pair the files of two named folders, or of one; the name of a mask is that of its image with a suffix.
+    """Pair the files of two named folders, or of one; the name of a mask is that of its image with a suffix.
 
     Raise InputError if a folder does not exist, or if nothing tells the masks of one folder from its images.
     """
@@ -178,8 +177,7 @@ def _kind(parts: Iterable[Path]) -> str:
 
 
 def read_sub_folders(folder: Path, in_split: bool = False, skip: AbstractSet[str] = frozenset()) -> Layout:
-    """
-    Find the pairs in the sub-folders of a folder. Each is a patient or, in a split, possibly a data set.
+    """Find the pairs in the sub-folders of a folder. Each is a patient or, in a split, possibly a data set.
 
     In a split (train/, val/ or test/), a sub-folder that holds ``images/`` and ``masks/`` is a data set, and its pairs
     get its name as ``"dataset"``. It is also a patient if the names of all sub-folders are numbered, such as

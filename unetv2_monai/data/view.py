@@ -16,11 +16,8 @@ START, END = "foreground_start_coord", "foreground_end_coord"  # where CropForeg
 def endoscope_view(image: torch.Tensor) -> torch.Tensor:
     """Mark the endoscope's picture in a frame, for the ``select_fn`` of MONAI's ``CropForegroundd``.
 
-    Args:
-        image: RGB of 0 to 255, of shape (3, height, width).
-
-    Returns:
-        A boolean tensor of shape (1, height, width), True in the box of :py:func:`unetv2_monai.core.view.find_view`.
+    ``image`` is RGB of 0 to 255 and shape (3, height, width). The result is boolean, of shape (1, height, width), and
+    True in the box of :py:func:`unetv2_monai.core.view.find_view`.
     """
     marked = torch.zeros(1, *image.shape[1:], dtype=torch.bool)
     marked[0][find_view(convert_to_numpy(image).transpose(1, 2, 0))] = True

@@ -71,10 +71,8 @@ def read_volume(path: str) -> np.ndarray:
     if not np.isfinite(opened.affine).all() or abs(np.linalg.det(opened.affine)) < 1e-9:
         raise InputError(f"{path}: its affine gives voxels no size. Set spacing and orientation in its header.")
     if values.dtype.kind == "f" and not (finite := np.isfinite(values)).all():
-        raise InputError(
-            f"{path}: {finite.size - np.count_nonzero(finite)} values are NaN or infinite. Replace them, for example "
-            "by the background's value."
-        )
+        count = finite.size - np.count_nonzero(finite)
+        raise InputError(f"{path}: {count} values are NaN or infinite. Replace them, such as by the background's.")
     return values
 
 
@@ -177,9 +175,7 @@ class LabelWriter(NibabelWriter):
     their codes and the units come from the image's header. MONAI's own writer drops trailing dimensions of size 1, so a
     volume of one slice becomes an image. It also writes a qform as sform.
 
-    Args:
-        output_dtype: type of the values in the file. Defaults to ``numpy.uint8``.
-        kwargs: further arguments of :py:class:`monai.data.NibabelWriter`.
+    The arguments are those of :py:class:`monai.data.NibabelWriter`; values are uint8 by default.
     """
 
     def __init__(self, output_dtype: Any = np.uint8, **kwargs: Any) -> None:

@@ -33,12 +33,8 @@ class Calibration:
     The temperature, which divides the logits, is the one of least cross-entropy. It is folded into the network's heads,
     so whatever uses the weights has calibrated probabilities. The second run gives the regions for the certainty.
 
-    Args:
-        scores: the table of the same evaluator.
-        network: the evaluator's network, whose weights another handler loads when a run starts.
-        target: file for the calibrated weights.
-        asked: arguments of :py:func:`choose_certainty`; if all are None, the certainty stays as it is.
-        overwrite: whether ``target`` may exist. Defaults to False.
+    ``scores`` is the table of the same evaluator, into whose ``network`` another handler loads the weights. ``target``
+    is the file for the new ones. ``asked`` are arguments of :py:func:`choose_certainty`; if all are None, it stays.
 
     Raises:
         InputError: when the network has no heads, ``target`` exists, or what is asked for is impossible.

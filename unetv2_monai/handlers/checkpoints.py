@@ -21,14 +21,8 @@ class AtomicCheckpointSaver(CheckpointSaver):
     """MONAI's ``CheckpointSaver``, but it replaces a file in one step: after a kill at any moment, or on a full disk,
     the last good file is still there. A file that holds only weights also carries the options of their training.
 
-    Args:
-        save_dir: folder of the files.
-        save_dict: what to save, by name.
-        interval_filename: name of one file, which every save of ``save_interval`` replaces.
-        kwargs: other arguments of :py:class:`monai.handlers.CheckpointSaver`.
-
-    Raises:
-        InputError: in training, when a file cannot be written.
+    ``interval_filename`` names one file, which every save of ``save_interval`` replaces. Other arguments are MONAI's.
+    Raises InputError in training when a file cannot be written.
     """
 
     def __init__(

@@ -17,23 +17,15 @@ class OnEvent:
     event: Any
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(self.event, self)
-
-    def __call__(self, engine: Engine) -> None:
-        raise NotImplementedError
+        engine.add_event_handler(self.event, self)  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
 class MovingAverage(OnEvent):
-    """Update a moving average of the weights after every iteration.
+    """Update a moving average of the weights after every iteration."""
 
-    Args:
-        average: a :py:class:`timm.utils.ModelEmaV3`.
-        network: the network whose weights are averaged.
-    """
-
-    average: Any
-    network: nn.Module
+    average: Any  # a timm.utils.ModelEmaV3
+    network: nn.Module  # whose weights are averaged
     event = Events.ITERATION_COMPLETED
 
     def __call__(self, engine: Engine) -> None:
@@ -46,12 +38,9 @@ class BroadcastBuffers(OnEvent):
 
     ``DistributedDataParallel`` does so only before a forward pass of training, so batch-norm statistics differ after
     the last pass.
-
-    Args:
-        network: the network that is scored, which may be an average of the trained one.
     """
 
-    network: nn.Module
+    network: nn.Module  # the one that is scored, which may be an average of the trained one
     event = Events.STARTED  # of the validation
 
     def __call__(self, engine: Engine) -> None:
@@ -61,17 +50,11 @@ class BroadcastBuffers(OnEvent):
 
 @dataclass(eq=False)
 class ClipGradients(OnEvent):
-    """Limit the gradients of every iteration, before the optimiser uses them.
-
-    Args:
-        network: the network whose gradients are limited.
-        max_norm: limit of the Euclidean norm of all gradients together. Defaults to None: no limit.
-        max_value: every entry is clamped to plus or minus this value. Defaults to None: no limit.
-    """
+    """Limit the gradients of every iteration, before the optimiser uses them."""
 
     network: nn.Module
-    max_norm: float | None = None
-    max_value: float | None = None
+    max_norm: float | None = None  # limit of the Euclidean norm of all gradients together
+    max_value: float | None = None  # every entry is clamped to plus or minus this value
     event = IterationEvents.BACKWARD_COMPLETED
 
     def __call__(self, engine: Engine) -> None:

@@ -168,13 +168,11 @@ class TrainingRun:
     - A loss that is not finite ends the run before it changes the weights; the batch is saved in ``nan_batch.pt``.
 
     Args:
-        output_dir: folder of the run.
-        ckpt_dir: folder of ``last.pt``.
+        output_dir, ckpt_dir: folders of the run and of ``last.pt``.
         state: objects, by name, that ``last.pt`` holds beside the trainer and its gradient scaler. Each has
             ``state_dict`` and ``load_state_dict``. ``"lr_scheduler"`` is required.
         validator: the engine of the validation.
-        transform: transform of the training data, whose random transforms are seeded.
-        seed: seed of the run. Defaults to 0.
+        transform, seed: the transform of the training data, whose random transforms are seeded, and the run's seed.
         resume: load ``last.pt`` first. Defaults to False.
 
     Raises:

@@ -63,8 +63,7 @@ DETECTION_SCORES = (
 
 
 class ScoreTable:
-    """
-    Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``detections.csv`` (a row
+    """Score every image at its native size. Write ``scores.csv`` (a row per image and class), ``detections.csv`` (a row
     per image, lesion and marked region), ``lesions.csv`` (what is measured on each lesion of the masks),
     ``summary.json`` and the config as ``config.json``, and print a table with one column per data set. Several
     processes may share the images.

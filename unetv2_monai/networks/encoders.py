@@ -28,11 +28,8 @@ class Encoder(nn.Module):
 
     ``channels`` and ``strides`` have one entry for each used feature map, finest first.
 
-    Args:
-        model: takes an image and returns a list of feature maps, finest first.
-        channels, strides: channels and stride of each feature map of the model.
-        out_indices: indices of the feature maps to use, ascending. Defaults to None: the coarsest four.
-        channels_last: whether the feature maps have the shape (Batch, height, width, channels). Defaults to False.
+    ``model`` takes an image and returns a list of feature maps, finest first, with these ``channels`` and ``strides``;
+    ``out_indices`` are those to use, ascending (None: the coarsest four). ``channels_last``: the last axis is channels.
     """
 
     def __init__(
@@ -111,10 +108,7 @@ def build_encoder(
         pretrained = imagenet_weights(backbone)
     if isinstance(backbone, nn.Module):
         if pretrained or kwargs:
-            raise InputError(
-                "a module as backbone takes no pretrained and no backbone_args: make it with them, and load weights "
-                "into it."
-            )
+            raise InputError("a module as backbone takes no pretrained and no backbone_args: make it with them.")
         encoder = _measure(backbone, spatial_dims, in_channels, out_indices)
     else:
         try:
@@ -123,10 +117,7 @@ def build_encoder(
         except TypeError as error:
             if not kwargs or "unexpected keyword argument" not in str(error):
                 raise
-            raise InputError(
-                f"{backbone!r} does not take backbone_args {kwargs} ({error}): leave them out, or give those that "
-                "it takes."
-            ) from error
+            raise InputError(f"{backbone!r} does not take backbone_args {kwargs} ({error}): leave them out.") from error
         encoder.name, encoder.in_channels = backbone, in_channels
     strides = encoder.strides
     if len(strides) < 2 or any(coarse <= fine for fine, coarse in pairwise(strides)):
@@ -157,11 +148,8 @@ def prune_unused(model: nn.Module, spatial_dims: int, in_channels: int, out_indi
 
     ``DistributedDataParallel`` would wait for these layers' gradients, and files of weights are smaller without them.
 
-    Args:
-        model: takes an image and returns a list of feature maps, finest first. It is changed in place.
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        out_indices: indices of the feature maps that are used. Defaults to None: the last four.
+    ``model`` takes an image of ``spatial_dims`` (2 or 3) and ``in_channels``, returns a list of feature maps, and is
+    changed in place. ``out_indices`` are those of the feature maps that are used; None: the last four.
     """
     features, parameters = _features_on_meta(model, [2, in_channels, *[SIZE] * spatial_dims])
     total = torch.stack([features[i].sum() for i in _used_levels(len(features), out_indices)]).sum()
@@ -222,10 +210,8 @@ def _timm_encoder(
         try:
             return timm.create_model(backbone, features_only=True, pretrained=pretrained is True, **chosen, **kwargs)
         except OSError as error:  # only pretrained weights come from files or the network
-            raise InputError(
-                f"the weights of {backbone!r} could not be downloaded ({type(error).__name__}): pretrained must be "
-                "False or a file of them."
-            ) from error
+            failed = f"the weights of {backbone!r} could not be downloaded ({type(error).__name__})"
+            raise InputError(f"{failed}: pretrained must be False or a file of them.") from error
 
     model = create(out_indices)
     if out_indices is None and len(model.feature_info) > LEVELS:

@@ -38,10 +38,7 @@ class SDI(nn.Module):
     def __init__(self, spatial_dims: int, channels: int, strides: Sequence[int], fusion: str = "mul") -> None:
         super().__init__()
         if len(strides) < 2 or any(coarse <= fine or coarse % fine for fine, coarse in pairwise(strides)):
-            raise InputError(
-                "strides must hold at least two levels, finest first, each a multiple of the one before, "
-                f"got {tuple(strides)}."
-            )
+            raise InputError(f"strides must be two or more, each a multiple of the one before, got {tuple(strides)}.")
         if fusion not in FUSIONS:
             raise InputError(f"fusion must be one of {FUSIONS}, got {fusion!r}.")
         self.levels = nn.ModuleList(

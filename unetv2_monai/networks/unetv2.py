@@ -96,10 +96,8 @@ class UNetV2(nn.Module):
         if spatial_dims not in (2, 3):
             raise InputError(f"spatial_dims must be 2 or 3, got {spatial_dims}.")
         if in_channels < 1 or out_channels < 1 or channels < 1:
-            raise InputError(
-                "in_channels, out_channels and channels must be positive, "
-                f"got {in_channels}, {out_channels} and {channels}."
-            )
+            given = f"{in_channels}, {out_channels} and {channels}"
+            raise InputError(f"in_channels, out_channels and channels must be positive, got {given}.")
         self.deep_supervision = deep_supervision
 
         self.encoder = build_encoder(

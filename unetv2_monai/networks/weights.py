@@ -183,10 +183,8 @@ def load_encoder(encoder: nn.Module, pretrained: bool | str, backbone: str | Non
         elif not key.endswith("num_batches_tracked"):
             missing.append(key)
     if missing:
-        raise InputError(
-            f"{source} does not hold the weights of this backbone: {len(missing)} of {len(encoder.state_dict())} "
-            f"entries are missing or of another shape, such as {missing[0]}."
-        )
+        lacking = f"{len(missing)} entries are missing or of another shape, such as {missing[0]}"
+        raise InputError(f"{source} does not hold the weights of this backbone: {lacking}.")
     encoder.load_state_dict(found, strict=False)
     logger.info(f"{source}: all {len(found)} weights of the encoder loaded, {len(content) - len(found)} not needed.")
 

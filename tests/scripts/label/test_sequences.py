@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Numbers of docs/how-to/label.md about the frames of CVC-ClinicDB, printed by
+"""Numbers of docs/how-to/label.md about the frames of CVC-ClinicDB, printed by
 ``pytest -s -m slow tests/scripts/label/test_sequences.py``: whether a corrected mask helps on the frames after it, and
 how many pointer events a correction takes.
 """
