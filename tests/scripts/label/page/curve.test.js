@@ -22,7 +22,7 @@ function editorOf(/** @type {(x: number, y: number) => boolean} */ rule) {
 const wrong = (/** @type {Mask} */ { data }, /** @type {typeof disc} */ rule) =>
     data.reduce((sum, value, at) => sum + (value > 0 === rule(at % 100, Math.floor(at / 100)) ? 0 : 1), 0);
 
-test("outlines go around a class clockwise, around holes the other way; pixels that touch at a corner are apart", () => {
+test("outlines go around a class clockwise, and around holes the other way; corners do not join", () => {
     const mask = new Mask(4, 3, Uint8Array.from([1, 1, 0, 0, 1, 1, 2, 0, 0, 0, 1, 0]));
     const at = (/** @type {number[][]} */ corners) => corners.map(([x, y]) => ({ x, y }));
     const square = at([[0, 0], [1, 0], [2, 0], [2, 1], [2, 2], [1, 2], [0, 2], [0, 1]]);
