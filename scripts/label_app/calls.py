@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The calls of MONAI Label that this server answers, by the functions of MONAI Label's own endpoints. It refuses all other
-calls, and values outside the types and ranges that are stated here and in options.py.
+"""The calls of MONAI Label that this server answers, by the functions of MONAI Label's own endpoints. It refuses all
+other calls, and values outside the types and ranges that are stated here and in options.py.
 """
 
 import asyncio

@@ -28,9 +28,8 @@ HEADERS = {
 
 
 class Guard:
-    """
-    An ASGI application around another one. Calls that pass the checks are forwarded to the inner application; the token
-    and a final slash are cut from their path.
+    """An ASGI application around another one. Calls that pass the checks are forwarded to the inner application; the
+    token and a final slash are cut from their path.
 
     ``token`` is the first part of every path; if it is empty, none is asked for. Calls may name the server by ``host``,
     the address that it listens on. ``max_upload`` is the largest size of an uploaded file in bytes.

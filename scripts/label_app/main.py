@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-The MONAI Label app that scripts/label_server.py starts. It serves the bundle in ``model/`` beside this file.
+"""The MONAI Label app that scripts/label_server.py starts. It serves the bundle in ``model/`` beside this file.
 
 MONAI Label's own ``monaibundle`` app serves the same bundle. This app adds polygons for CVAT, the choice of the next
 image by uncertainty, training from random weights, and errors that say what is wrong instead of a bare 500.
@@ -180,9 +179,8 @@ class Scoring(EpistemicScoring):
 
 
 def end_with_server(server: int, work_dir: Path) -> None:
-    """
-    End this process, a training or scoring, when its server ends. Until then it holds the lock of the work folder, so
-    that no other server starts: this process could replace the weights of that one.
+    """End this process, a training or scoring, when its server ends. Until then it holds the lock of the work folder,
+    so that no other server starts: this process could replace the weights of that one.
     """
 
     def watch() -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Types of the values in requests. Some of these values become parts of a config, and a config can run code. So each value
-has a type and a range. Only ids of images are free strings, since they are names of the user's files.
+"""Types of the values in requests. Some of these values become parts of a config, and a config can run code. So each
+value has a type and a range. Only ids of images are free strings, since they are names of the user's files.
 """
 
 import re
@@ -51,7 +50,6 @@ def plain(text: str) -> str:
 
 Model = Annotated[str, among("model", lambda: [app_instance().model])]
 ImageId = Annotated[str, among("image", lambda: app_instance().datastore().list_images())]
-ClassValue = Annotated[int, among("class", lambda: app_instance().task.labels.values())]
 Device = Annotated[str, AfterValidator(known_device)]
 Epochs = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Frames = Annotated[int, Field(ge=-50, le=50)]  # negative: the ones before

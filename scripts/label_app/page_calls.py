@@ -8,12 +8,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from carry import carry_over
 from fastapi import APIRouter, Depends, HTTPException, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
-from options import ClassValue, ImageId, NewTraining, Next, Version
+from options import ImageId, NewTraining, Next, Version
 from PIL import ExifTags, Image
 from store import changed
 from uploads import received
@@ -107,12 +106,6 @@ def decoding(path: Path) -> Iterator[None]:
 @of_images.get("/page/prediction")
 def prediction(id: ImageId, carried: bool = True) -> Response:
     return Response(app_instance().prediction(id, carried), media_type="image/png")
-
-
-@of_images.get("/page/probability")
-def probability(id: ImageId, value: ClassValue = 1) -> Response:
-    content = grey_png((255 * app_instance().chances(id)[value]).round().astype(np.uint8))
-    return Response(content, media_type="image/png")
 
 
 @of_images.get("/page/label")

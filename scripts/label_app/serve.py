@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""
-Start MONAI Label's server with a bound on connections that have sent no whole request. uvicorn has no time-out for
+"""Start MONAI Label's server with a bound on connections that have sent no whole request. uvicorn has no time-out for
 them: they would use up the files that a process may open, also those of clients without the token.
 """
 

@@ -56,9 +56,8 @@ class Labelling:
 
 
 class ImageStore(LocalDatastore):
-    """
-    MONAI Label's folder of images. Other processes of this server (training, scoring) write the list of images too. So
-    the list is read again before each change, and whenever it is asked for.
+    """MONAI Label's folder of images. Other processes of this server (training, scoring) write the list of images too.
+    So the list is read again before each change, and whenever it is asked for.
 
     Args:
         folder: the folder of images and ``labels/``.
@@ -181,8 +180,7 @@ class ImageStore(LocalDatastore):
     def save_version(
         self, image_id: str, content: bytes, ending: str, tag: str, info: dict[str, Any], replaces="", drawn_on=""
     ) -> str:
-        """
-        Save a label, or change nothing and raise an error. A symbolic link of the file's name is replaced, not
+        """Save a label, or change nothing and raise an error. A symbolic link of the file's name is replaced, not
         followed. Returns the new version of the image's own label. Other clients may replace the label at once.
 
         Args:
@@ -220,9 +218,8 @@ class ImageStore(LocalDatastore):
         return moved[image_id + label.ext]
 
     def _move_away(self, image_id: str, kept: str = "") -> dict[str, Path]:
-        """
-        Move an image's labels to the folder of withdrawn labels, except the file ``kept``: one of another ending would
-        be the label at a later start. Returns the new path of each.
+        """Move an image's labels to the folder of withdrawn labels, except the file ``kept``: one of another ending
+        would be the label at a later start. Returns the new path of each.
         """
         folder, moved = Path(self._datastore.label_path("final")), dict[str, Path]()
         if self.withdrawn is None:

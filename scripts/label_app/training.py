@@ -147,8 +147,7 @@ class Trainings:
         self._follow(task, before)
 
     def _follow(self, task: dict[str, Any], before: dict[Label, float] | None = None) -> None:
-        """
-        Wait for the end of a training, and compare its weights with the previous ones. ``before`` has the Dice of
+        """Wait for the end of a training, and compare its weights with the previous ones. ``before`` has the Dice of
         labels with the previous weights; without it, the new weights are kept.
         """
         current = self.current

@@ -22,9 +22,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "JPEG2000", "PPM")  # no
 
 @contextmanager
 def received(file: UploadFile, volumes: bool) -> Iterator[Path]:
-    """
-    Keep the file under a plain name in the server's temporary folder while the context lasts. Raises HTTPException if
-    ending or header are not those of a volume (or image), and for an InputError within the context that names the path.
+    """Keep the file under a plain name in the server's temporary folder while the context lasts. Raises HTTPException
+    if ending or header are not those of a volume (or image), and for an InputError within the context that names the
+    path.
     """
     name, known = Path(file.filename or "").name, NIFTI_ENDINGS if volumes else PICTURE_ENDINGS
     ending = next((ending for ending in known if name.lower().endswith(ending)), None)
@@ -55,9 +55,8 @@ def refuse_other_formats(path: Path) -> None:
 
 
 def renumber(path: Path, segments: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> None:
-    """
-    Change the values in a label volume to those of the server's classes. 3D Slicer numbers segments by their order in
-    its list, which the user can change. Raises InputError for a value without segment or a segment without class.
+    """Change the values in a label volume to those of the server's classes. 3D Slicer numbers segments by their order
+    in its list, which the user can change. Raises InputError for a value without segment or a segment without class.
 
     Args:
         path: the file of the label.

@@ -29,7 +29,6 @@ const GONE =
 /**
  * @typedef {object} Options parameters of a call, beside those of `fetch`
  * @property {string} [id]
- * @property {number} [value]
  * @property {string} [replaces]
  * @property {string} [drawn_on]
  * @property {boolean} [carried]
@@ -71,7 +70,7 @@ async function sentence(response) {
  * @param {Options & RequestInit} [options]
  */
 async function call(path, options = {}) {
-    const { id, value, replaces, drawn_on, carried, frames, json, signal, seconds = 60, ...rest } = options;
+    const { id, replaces, drawn_on, carried, frames, json, signal, seconds = 60, ...rest } = options;
     const limit = AbortSignal.timeout(seconds * 1000);
     /** @type {RequestInit} */
     const init = { ...rest, signal: signal ? AbortSignal.any([signal, limit]) : limit };
@@ -79,7 +78,7 @@ async function call(path, options = {}) {
         init.body = JSON.stringify(json);
         init.headers = { "Content-Type": "application/json" };
     }
-    const asked = Object.entries({ id, value, replaces, drawn_on, carried, frames })
+    const asked = Object.entries({ id, replaces, drawn_on, carried, frames })
         .flatMap(([name, given]) => (given === undefined ? [] : [`${name}=${encodeURIComponent(given)}`]))
         .join("&");
     let response;
@@ -158,14 +157,6 @@ export async function getImage(id, signal) {
  * @returns {Promise<Mask>}
  */
 export const getPrediction = async (id, signal, carried) => (await mask("prediction", { id, signal, carried })).mask;
-
-/**
- * @param {string} id
- * @param {number} value of a class
- * @param {AbortSignal} signal
- * @returns {Promise<Mask>} its probability at each pixel, 0 to 255
- */
-export const getProbability = async (id, value, signal) => (await mask("probability", { id, value, signal })).mask;
 
 /**
  * @param {string} id

@@ -9,7 +9,6 @@ import { find, part } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { Editor } from "./editor.js";
 import { ImageList } from "./images.js";
-import { Grower } from "./growth.js";
 import { bindCommands, writeHelp } from "./keys.js";
 import { Loader } from "./loader.js";
 import { Opening } from "./opening.js";
@@ -30,8 +29,7 @@ const overlay = new Overlay(find("#mask", HTMLCanvasElement));
 const editor = new Editor();
 const list = new ImageList(part("#left"));
 const loader = new Loader();
-const grower = new Grower(state, editor, loader);
-const tools = new Tools(part("#stage"), view, editor, grower);
+const tools = new Tools(part("#stage"), view, editor);
 const classes = new ClassChoice(part("#classes"));
 const training = new TrainingPanel(part("#training"));
 const opening = new Opening(state, { view, editor, tools, list, loader });
@@ -79,7 +77,7 @@ const actions = {
     brush: () => tools.set({ tool: "brush" }),
     eraser: () => tools.set({ tool: "eraser" }),
     polygon: () => tools.set({ tool: "polygon" }),
-    grow: () => tools.set({ tool: "grow" }),
+    curve: () => tools.set({ tool: "curve" }),
     pan: () => tools.set({ tool: "pan" }),
     smaller: () => resize(-1),
     larger: () => resize(1),
@@ -127,9 +125,7 @@ function connect() {
         if (state.open.source === "prediction" && !training.running) {
             order.prefetch();
         }
-        prepareTool();
     });
-    tools.addEventListener("change", prepareTool);
     state.addEventListener("change", () => state.open.id !== null && sessionStorage.setItem(OPEN, state.open.id));
     list.addEventListener("choose", (event) => opening.open(/** @type {CustomEvent<string>} */ (event).detail));
     classes.addEventListener("choose", (event) => {
@@ -149,12 +145,6 @@ function connect() {
             event.preventDefault(); // these strokes are stored nowhere else
         }
     });
-}
-
-function prepareTool() {
-    if (tools.tool === "grow") {
-        grower.prepare(tools.value);
-    }
 }
 
 async function openDrafts() {

@@ -6,7 +6,7 @@ import { union } from "./mask.js";
 
 const SETTINGS = "label settings";
 const OUTLINE = 2; // width in screen pixels
-export const TOOLS = /** @type {const} */ (["brush", "eraser", "polygon", "grow", "pan"]);
+export const TOOLS = /** @type {const} */ (["brush", "eraser", "polygon", "curve", "pan"]);
 
 /** What the browser keeps of how the user works. */
 export const settings = { size: 15, opacity: 45, outline: false, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };

@@ -2,7 +2,7 @@
 /** The mask that is being corrected: strokes, undo and redo, and whether all is saved. */
 
 import { History } from "./history.js";
-import { Mask, drawLine, fillPixels, fillPolygon, union } from "./mask.js";
+import { Mask, drawLine, exchangeInPolygon, fillPolygon, union } from "./mask.js";
 
 /** @typedef {import("./mask.js").Point} Point */
 /** @typedef {import("./mask.js").Rect} Rect */
@@ -61,14 +61,16 @@ export class Editor extends EventTarget {
     }
 
     /**
-     * Draw these pixels alone, in place of what was drawn since the last step; `finish` makes it a step.
+     * Let the pixels of a class inside of a polygon and the others change places, instead of what was drawn since the
+     * last step; `finish` makes it a step.
      *
-     * @param {Int32Array} pixels indices
+     * @param {Point[]} corners
      * @param {number} value
+     * @param {boolean} erase leave the others as they are
      */
-    region(pixels, value) {
+    exchange(corners, value, erase) {
         this.cancel();
-        this.#change((mask) => fillPixels(mask, pixels, value));
+        this.#change((mask) => exchangeInPolygon(mask, corners, value, erase));
     }
 
     /** End the stroke, which is one step of undo. */

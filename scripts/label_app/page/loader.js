@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /** Loads images and masks from the server, and keeps the last ones and those loaded ahead. */
 
-import { CallError, getImage, getLabel, getPrediction, getProbability } from "./api.js";
+import { CallError, getImage, getLabel, getPrediction } from "./api.js";
 import { fingerprint } from "./drafts.js";
 
 const KEPT = 4; // images
@@ -33,8 +33,6 @@ export class Loader {
     #images = new Map();
     /** @type {Map<string, Entry<import("./mask.js").Mask>>} */
     #predictions = new Map();
-    /** @type {Map<string, Entry<import("./mask.js").Mask>>} */
-    #probabilities = new Map();
 
     /** @param {string} id */
     image(id) {
@@ -57,14 +55,6 @@ export class Loader {
         const found = await getPrediction(id, undefined, false);
         this.#predictions.delete(id);
         return found;
-    }
-
-    /**
-     * @param {string} id
-     * @param {number} value of a class
-     */
-    probability(id, value) {
-        return this.#get(this.#probabilities, `${value} ${id}`, (_, signal) => getProbability(id, value, signal));
     }
 
     /**
@@ -103,7 +93,6 @@ export class Loader {
     /** Drop what is outdated because the weights have changed. */
     forgetPredictions() {
         this.#predictions.clear();
-        this.#probabilities.clear();
     }
 
     /**

@@ -209,27 +209,6 @@ export function drawLine(mask, start, end, diameter, value) {
 }
 
 /**
- * @param {Mask} mask changed in place
- * @param {Int32Array} pixels indices
- * @param {number} value class index, 0 erases
- * @returns {Rect|null} the rectangle around them
- */
-export function fillPixels(mask, pixels, value) {
-    const { width, height, data } = mask;
-    const rect = { x0: width, y0: height, x1: 0, y1: 0 };
-    for (const pixel of pixels) {
-        const x = pixel % width;
-        const y = (pixel - x) / width;
-        data[pixel] = value;
-        rect.x0 = Math.min(rect.x0, x);
-        rect.y0 = Math.min(rect.y0, y);
-        rect.x1 = Math.max(rect.x1, x + 1);
-        rect.y1 = Math.max(rect.y1, y + 1);
-    }
-    return pixels.length ? rect : null;
-}
-
-/**
  * Fill a polygon by the even-odd rule: pixels whose centres are inside.
  *
  * Corners are whole numbers, the corners of pixels, so that no centre is level with one. A centre exactly on a slanted
@@ -241,6 +220,36 @@ export function fillPixels(mask, pixels, value) {
  * @returns {Rect|null} the rectangle in which pixels may have changed
  */
 export function fillPolygon(mask, corners, value) {
+    return inPolygon(mask, corners, (from, to) => mask.data.fill(value, from, to));
+}
+
+/**
+ * Inside of a polygon as of `fillPolygon`, let marked pixels and others change places.
+ *
+ * @param {Mask} mask changed in place
+ * @param {Point[]} corners
+ * @param {number} value class index: its pixels get 0, and others get it
+ * @param {boolean} erase leave the others as they are
+ * @returns {Rect|null} the rectangle in which pixels may have changed
+ */
+export function exchangeInPolygon(mask, corners, value, erase) {
+    return inPolygon(mask, corners, (from, to) => {
+        for (let at = from; at < to; at++) {
+            if (mask.data[at] === value) {
+                mask.data[at] = 0;
+            } else if (!erase) {
+                mask.data[at] = value;
+            }
+        }
+    });
+}
+
+/**
+ * @param {Mask} mask
+ * @param {Point[]} corners
+ * @param {(from: number, to: number) => void} paint called with each run of pixels inside, as indices
+ */
+function inPolygon(mask, corners, paint) {
     const xs = corners.map((corner) => corner.x);
     const ys = corners.map((corner) => corner.y);
     const around = { x0: Math.min(...xs), y0: Math.min(...ys), x1: Math.max(...xs), y1: Math.max(...ys) };
@@ -264,7 +273,7 @@ export function fillPolygon(mask, corners, value) {
             const from = Math.max(crossings[k], 0);
             const to = Math.min(crossings[k + 1], mask.width);
             if (from < to) {
-                mask.data.fill(value, y * mask.width + from, y * mask.width + to);
+                paint(y * mask.width + from, y * mask.width + to);
             }
         }
     }

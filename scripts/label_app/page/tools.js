@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 /** What the pointer does on the image: mouse, pen or fingers draw, erase, outline and pan. */
 
+import { between, outlines } from "./curve.js";
 import { find } from "./dom.js";
 import { Polygon } from "./polygon.js";
+import { say } from "./status.js";
 
-const CLICK = 4; // CSS pixels that the pointer may move during a click
 const PEN_ERASER = 32; // bit of PointerEvent.buttons
 export const LARGEST_BRUSH = 201;
 
 /** @typedef {import("./mask.js").Point} Point */
-/** @typedef {{move: (event: PointerEvent) => void, end: () => void, cancel?: () => void}} Action of a pressed pointer */
+/** @typedef {{move: (event: PointerEvent) => void, end: () => void}} Action of a pressed pointer */
 /** @typedef {typeof import("./display.js").TOOLS[number]} Tool */
 
 const placeOf = (/** @type {MouseEvent} */ { clientX, clientY }) => ({ x: clientX, y: clientY });
 const pixel = (/** @type {Point} */ { x, y }) => ({ x: Math.floor(x), y: Math.floor(y) });
+const nearestCorner = (/** @type {Point} */ { x, y }) => ({ x: Math.round(x), y: Math.round(y) });
 
 /** Event `change`: another tool, class or size. Event `hover` (detail: place in the image or null). */
 export class Tools extends EventTarget {
     #stage;
     #view;
     #editor;
-    #grower;
     #cursor;
     #action = /** @type {Action|null} */ (null);
     /** @type {Map<number, Point>} */
@@ -37,14 +38,12 @@ export class Tools extends EventTarget {
      * @param {HTMLElement} stage
      * @param {import("./view.js").View} view
      * @param {import("./editor.js").Editor} editor
-     * @param {import("./growth.js").Grower} grower
      */
-    constructor(stage, view, editor, grower) {
+    constructor(stage, view, editor) {
         super();
         this.#stage = stage;
         this.#view = view;
         this.#editor = editor;
-        this.#grower = grower;
         this.#cursor = find("#cursor", SVGElement);
         this.polygon = new Polygon(view, find("#outline", SVGElement), find("#first_corner", SVGElement));
         view.addEventListener("change", () => {
@@ -113,7 +112,6 @@ export class Tools extends EventTarget {
 
     /** Cancel what is being drawn. */
     cancel() {
-        this.#action?.cancel?.();
         this.#action = null;
         this.#editor.cancel();
         this.polygon.take();
@@ -131,7 +129,6 @@ export class Tools extends EventTarget {
         if (event.pointerType === "touch") {
             this.#fingers.set(event.pointerId, placeOf(event));
             if (this.#fingers.size === 2) {
-                this.#action?.cancel?.();
                 this.#editor.cancel();
                 this.#action = { move: () => {}, end: () => {} };
                 return;
@@ -144,8 +141,8 @@ export class Tools extends EventTarget {
             this.#action = this.#pan(event);
         } else if (this.enabled && this.tool === "polygon" && event.button === 0) {
             this.#action = this.#corner(event);
-        } else if (this.enabled && this.tool === "grow") {
-            this.#action = this.#region(event);
+        } else if (this.enabled && this.tool === "curve") {
+            this.#action = this.#curve(event);
         } else if (this.enabled && this.tool !== "polygon") {
             this.#action = this.#stroke(event);
         }
@@ -195,25 +192,24 @@ export class Tools extends EventTarget {
     }
 
     /**
+     * Replace a part of an outline by a curve from the press to the pointer.
+     *
      * @param {PointerEvent} first
      * @returns {Action|null}
      */
-    #region(first) {
-        const start = pixel(this.#view.toImage(placeOf(first)));
-        const growth = this.#grower.start(start, this.#valueOf(first), this.value);
-        let dragged = false;
-        return (
-            growth && {
-                move: (event) => {
-                    dragged ||= Math.hypot(event.clientX - first.clientX, event.clientY - first.clientY) > CLICK;
-                    if (dragged) {
-                        growth.to(pixel(this.#view.toImage(placeOf(event))));
-                    }
-                },
-                end: () => growth.end(),
-                cancel: () => growth.cancel(),
-            }
-        );
+    #curve(first) {
+        const { mask } = this.#editor;
+        const corner = (/** @type {PointerEvent} */ event) => nearestCorner(this.#view.toImage(placeOf(event)));
+        const [start, erase] = [corner(first), this.#valueOf(first) === 0];
+        const found = mask ? outlines(mask, this.value) : [];
+        if (found.length === 0) {
+            say("There is no outline yet. Mark the inside with the brush first, roughly.");
+            return null;
+        }
+        return {
+            move: (event) => this.#editor.exchange(between(found, start, corner(event)), this.value, erase),
+            end: () => this.#editor.finish(),
+        };
     }
 
     /**

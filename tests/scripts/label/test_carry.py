@@ -101,7 +101,7 @@ def test_the_page_carries_over(server, page):
     page.click("[data-command=carry]")
     page.until_said(f"Carried over to no frame. {CLIP[4]} has a saved mask.")
     server.call("DELETE", f"/page/label?id={CLIP[4]}")
-    page.keys("c")
+    page.keys("f")
     page.until_said(f"Carried over, with confidence, to {CLIP[4]} (")
     page.open(CLIP[4])
     page.until("document.querySelector('#open_state').textContent.includes(' · predicted · carried ')")

@@ -100,21 +100,36 @@ def test_strokes_are_exact_when_zoomed(server, page):
     np.testing.assert_array_equal(server.saved("case_4"), expected)
 
 
-def test_regions_grow_to_edges(server, page, images):
-    """A click marks the disc around it; a drag with the right button erases up to its end, unless it is undone."""
+@pytest.mark.parametrize("zoom", ["0", "+"])
+def test_curve_replaces_a_part_of_the_outline(server, page, zoom):
+    """On the straight side of a rectangle, from 22 to 34 pixels of 56, the curve is straight as well."""
     page.open("case_3")
-    page.keys(DELETE, "g")
-    disc, place = bright(images, "case_3"), page.place()
-    y, x = np.argwhere(disc).mean(0)
-    start, end = ((round(place.left + at * place.scale), round(place.top + y * place.scale)) for at in (x, x + 8))
-    support.wait_for(lambda: page.drag([start]) or page.mask().any(), 120)  # not before the probability has come
-    found = page.mask()
-    assert support.dice(found, disc) > 0.85
-    page.drag([start, end], button=2)
-    assert 50 < found.sum() - page.mask().sum() < found.sum() - 50
-    page.keys("z", control=True)
+    page.keys(DELETE, "0", zoom, "p")
+    place = page.place()
+
+    def at(x: int, y: int) -> tuple[int, int]:
+        return round(place.left + x * place.scale), round(place.top + y * place.scale)
+
+    for corner in ((30, 30), (86, 30), (86, 60), (30, 60)):
+        page.drag([at(*corner)])
+    page.keys(ENTER, "c")
+    expected = np.zeros_like(page.mask())
+    expected[30:60, 30:86] = 1
+    np.testing.assert_array_equal(page.mask(), expected)
+    for y, button in ((26, 2), (26, 0), (34, 2), (34, 0)):  # outside and inside; the right button adds nothing
+        page.drag([at(52, y), at(58, y), at(64, y)], button=button)
+        drawn = expected.copy()
+        drawn[min(y, 30) : max(y, 30), 52:64] = y < 30
+        np.testing.assert_array_equal(page.mask(), expected if (y, button) == (26, 2) else drawn)
+        page.keys(*("z" if (y, button) != (26, 2) else ""), control=True)
+        np.testing.assert_array_equal(page.mask(), expected)
+    page.drag([at(52, 34), at(64, 34)])
     page.save()
-    np.testing.assert_array_equal(server.saved("case_3"), found)
+    np.testing.assert_array_equal(server.saved("case_3"), drawn)
+    page.keys(DELETE)
+    page.drag([at(52, 34), at(64, 34)])
+    page.until_said("There is no outline yet. Mark the inside with the brush first, roughly.")
+    page.keys("z", control=True)
     page.withdraw()
 
 

@@ -6,7 +6,6 @@ import shutil
 import time
 import urllib.request
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -116,14 +115,6 @@ def test_predictions_are_those_of_infer_and_kept(server, name):
     assert set(np.unique(mask)) <= {0, 1}
     assert states(server)[name] == "predicted"
     assert server.get("/page/prediction", name) == first
-    chance = pixels(server.get("/page/probability", name)).astype(float)
-    assert len(np.unique(chance)) > 10
-    clear = abs(chance - 127.5) > 1  # of 255; the threshold is 0.5
-    np.testing.assert_array_equal(chance[clear] > 127, mask[clear] > 0)
-    assert refusal(server.call("GET", f"/page/probability?id={quote(name)}&value=2")) == (
-        404,
-        "No class '2'. There is: 1.",
-    )
 
 
 def test_labels_come_back_as_they_were_sent(server):

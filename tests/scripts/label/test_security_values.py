@@ -80,7 +80,7 @@ def test_json_that_is_not_declared_as_such(attacked, unchanged):
         ("POST", "/activelearning/first?strategy=random", 422), ("GET", "/datastore/?output=%24x", 422),
         ("GET", "/page/image", 422), ("POST", "/page/carry?id=case_0", 409),
         *(("POST", f"/page/carry?id=case_0&{given}", 422) for given in ("frames=51", "frames=1.5", "frames=$", "x=1")),
-        ("GET", "/page/state?id=case_0", 422), ("GET", "/page/probability?id=case_0&value=300", 404),
+        ("GET", "/page/state?id=case_0", 422),
     ],
 )  # fmt: skip
 def test_unknown_parameters(attacked, unchanged, method, path, status):
@@ -96,7 +96,7 @@ def test_ids_that_are_paths(attacked, unchanged, name, images):
     quoted = name if "%" in name else urllib.parse.quote(name, safe="")
     for path in ("datastore/image?image", "datastore/image/info?image", "datastore/label?tag=final&label"):
         refused(attacked.call("GET", f"/{path}={quoted}"), 404, 422)
-    for part in ("image", "prediction", "probability", "label"):
+    for part in ("image", "prediction", "label"):
         refused(attacked.call("GET", f"/page/{part}?id={quoted}"), 404, 422)
     refused(attacked.call("POST", f"/infer/{MODEL}?image={quoted}"), 404, 422)
     refused(attacked.call("POST", f"/page/carry?id={quoted}"), 404, 422)

@@ -1,24 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 /**
- * Counts the pointer events that correct predictions to a Dice of 0.95, with the brush alone and with the tool "grow".
+ * Counts the pointer events that correct predictions to a Dice of 0.95, tool by tool.
  *
  *     node strokes.js FILE WIDTH HEIGHT
  *
- * FILE holds, for each image, its pixels in RGB, the probabilities and the true mask, each as bytes. The simulated user
- * looks at the place that is deepest inside of an error, and does there what removes most wrong pixels by event: a dab
- * of the brush, in the best of five sizes (two events: press and release); a click with "grow" (two events); or a drag
- * with it to the best place (three events).
+ * FILE holds, for each image, the predicted and the true mask, each as bytes of 0 and 1. The simulated user looks at
+ * the place that is deepest inside of an error, and changes there what removes most wrong pixels by event: a dab of the
+ * brush (two events: press and release); a straight drag of the brush from there (three: one move); or a drag with the
+ * curve (three) between two of 36 places on the true outlines. Drags of both kinds are chosen out of about 600. Moves
+ * on the way, and without a pressed button, are not counted, nor are keys that change the brush.
  */
 
 import fs from "node:fs";
-import { Flood, Terrain } from "../../../../scripts/label_app/page/flood.js";
+import { between, outlines } from "../../../../scripts/label_app/page/curve.js";
+import { Mask, drawLine, fillPolygon } from "../../../../scripts/label_app/page/mask.js";
+
+/** @typedef {import("../../../../scripts/label_app/page/mask.js").Point} Point */
+/** @typedef {import("../../../../scripts/label_app/page/mask.js").Rect} Rect */
+/** @typedef {{places: Point[], diameter: number, events: number}} Move diameter: of the brush; 0: the curve */
 
 const GOAL = 0.95;
+const PLACES = 36;
 const SIZES = [1, 1.3, 1.6, 2, 2.5]; // radius of the brush by the depth of the error
+const LENGTHS = [0.5, 1, 1.5, 2, 3, 4, 6, 8]; // of a drag with it
+const DIRECTIONS = Array.from({ length: 16 }, (_, k) => (k * Math.PI) / 8);
+const TOOLS = { dabs: [false, false], drags: [true, false], curve: [true, true] }; // drags of the brush, the curve
 const [file, width, height] = [process.argv[2], Number(process.argv[3]), Number(process.argv[4])];
 const size = width * height;
-
-/** @typedef {{pixels: ArrayLike<number>, gain: number, events: number}} Move */
+const scratch = new Mask(width, height);
 
 /** @param {Uint8Array} mask @param {Uint8Array} truth */
 function dice(mask, truth) {
@@ -56,77 +65,80 @@ function deepest(marked) {
     return { at, depth: far[at] };
 }
 
-/** @param {number} middle @param {number} radius */
-function disc(middle, radius) {
-    const [cx, cy] = [middle % width, Math.floor(middle / width)];
-    const found = [];
-    for (let y = Math.max(Math.ceil(cy - radius), 0); y <= Math.min(cy + radius, height - 1); y++) {
-        for (let x = Math.max(Math.ceil(cx - radius), 0); x <= Math.min(cx + radius, width - 1); x++) {
-            if ((x - cx) ** 2 + (y - cy) ** 2 < radius ** 2) {
-                found.push(y * width + x);
-            }
-        }
-    }
-    return found;
-}
-
 /**
  * The pointer events and strokes of one image.
  *
+ * @param {Uint8Array} predicted
  * @param {Uint8Array} truth
- * @param {Uint8Array} probability
- * @param {Terrain|null} terrain null: the brush alone
+ * @param {boolean[]} given
  */
-function correct(truth, probability, terrain) {
-    const mask = probability.map((value) => (value >= 128 ? 1 : 0));
+function correct(predicted, truth, [drags, curve]) {
+    const mask = new Mask(width, height, Uint8Array.from(predicted));
+    const outline = outlines(new Mask(width, height, truth), 1).flat();
+    const places = Array.from({ length: PLACES }, (_, k) => outline[Math.floor((k * outline.length) / PLACES)]);
     let [events, strokes] = [0, 0];
-    while (dice(mask, truth) < GOAL) {
+    while (dice(mask.data, truth) < GOAL) {
         const errors = [1, 0].map((value) => {
-            const wrong = truth.map((now, at) => (now === value && mask[at] !== value ? 1 : 0));
+            const wrong = truth.map((now, at) => (now === value && mask.data[at] !== value ? 1 : 0));
             return { value, ...deepest(wrong) };
         });
-        const { at: start, depth, value } = errors[0].depth >= errors[1].depth ? errors[0] : errors[1];
-        const gain = (/** @type {number} */ at) => (mask[at] === value ? 0 : truth[at] === value ? 1 : -1);
-        /** @type {(pixels: ArrayLike<number>, events: number) => Move} */
-        const move = (pixels, count) => {
+        const { at, depth, value } = errors[0].depth >= errors[1].depth ? errors[0] : errors[1];
+        const start = { x: at % width, y: Math.floor(at / width) };
+        const drawn = outlines(mask, 1);
+        /** How many pixels get right by a move, less those that get wrong; 0 if the deepest one stays wrong. */
+        const change = (/** @type {Move} */ { places: [from, to], diameter }, apply = false) => {
+            const corners = diameter ? [] : between(drawn, from, to);
+            const rect = diameter
+                ? drawLine(scratch, from, to, diameter, 1)
+                : corners.length > 2 && fillPolygon(scratch, corners, 1);
+            if (!rect) {
+                return 0;
+            }
             let sum = 0;
-            for (let index = 0; index < pixels.length; index++) {
-                sum += gain(pixels[index]);
+            const there = scratch.data[at] > 0;
+            for (let y = rect.y0; y < rect.y1; y++) {
+                for (let pixel = y * width + rect.x0; (there || apply) && pixel < y * width + rect.x1; pixel++) {
+                    const changed = scratch.data[pixel] > 0 && (diameter === 0 || mask.data[pixel] !== value);
+                    sum += changed ? (mask.data[pixel] === truth[pixel] ? -1 : 1) : 0;
+                    mask.data[pixel] ^= changed && apply ? 1 : 0;
+                }
+                scratch.data.fill(0, y * width + rect.x0, y * width + rect.x1);
             }
-            return { pixels, gain: sum, events: count };
+            return sum;
         };
-        const moves = SIZES.map((times) => move(disc(start, depth * times), 2));
-        if (terrain) {
-            const flood = new Flood(terrain, start);
-            flood.grow(size / 2);
-            moves.push(move(flood.order.subarray(0, flood.natural()), 2));
-            let [sum, most, best] = [0, 0, 0];
-            for (let count = 1; count <= flood.count; count++) {
-                sum += gain(flood.order[count - 1]);
-                [most, best] = sum > most ? [sum, count] : [most, best];
+        const brushes = [...new Set(SIZES.map((times) => Math.min(2 * Math.ceil(depth * times) - 1, 201)))];
+        /** @type {Move[]} */
+        const moves = brushes.map((diameter) => ({ places: [start, start], diameter, events: 2 }));
+        for (const direction of drags ? DIRECTIONS : []) {
+            for (const length of LENGTHS.map((times) => times * depth)) {
+                const [dx, dy] = [Math.cos(direction), Math.sin(direction)].map((part) => Math.round(length * part));
+                const end = { x: start.x + dx, y: start.y + dy };
+                moves.push(...brushes.map((diameter) => ({ places: [start, end], diameter, events: 3 })));
             }
-            moves.push({ pixels: flood.order.subarray(0, best), gain: most, events: 3 });
         }
-        const done = moves.reduce((a, b) => (b.gain / b.events > a.gain / a.events ? b : a));
-        Array.prototype.forEach.call(done.pixels, (at) => (mask[at] = value));
-        events += done.events;
+        for (let first = 0; curve && drawn.length && first < PLACES; first++) {
+            for (const end of places.slice(first + 1)) {
+                moves.push({ places: [places[first], end], diameter: 0, events: 3 });
+            }
+        }
+        const gains = moves.map((move) => change(move) / move.events);
+        const best = moves[gains.indexOf(gains.reduce((a, b) => Math.max(a, b)))];
+        change(best, true);
+        events += best.events;
         strokes++;
     }
     return { events, strokes };
 }
 
 const bytes = fs.readFileSync(file);
-const total = { images: 0, brush: { events: 0, strokes: 0 }, grow: { events: 0, strokes: 0 } };
-for (let at = 0; at < bytes.length; at += 5 * size) {
-    const [probability, truth] = [3, 4].map((part) => bytes.subarray(at + part * size, at + (part + 1) * size));
-    const data = new Uint8Array(4 * size);
-    data.forEach((_, index) => (data[index] = index % 4 < 3 ? bytes[at + 3 * (index >> 2) + (index % 4)] : 255));
-    const terrain = new Terrain({ width, height, data }, probability);
-    for (const [name, given] of /** @type {["brush"|"grow", Terrain|null][]} */ ([["brush", null], ["grow", terrain]])) {
-        const { events, strokes } = correct(truth, probability, given);
-        total[name].events += events;
-        total[name].strokes += strokes;
+/** @type {Object<string, {events: number, strokes: number}>} */
+const total = {};
+for (let at = 0; at < bytes.length; at += 2 * size) {
+    const [predicted, truth] = [0, 1].map((part) => bytes.subarray(at + part * size, at + (part + 1) * size));
+    for (const [tool, given] of Object.entries(TOOLS)) {
+        const { events, strokes } = correct(predicted, truth, given);
+        const before = total[tool] ?? { events: 0, strokes: 0 };
+        total[tool] = { events: before.events + events, strokes: before.strokes + strokes };
     }
-    total.images++;
 }
-console.log(JSON.stringify(total));
+console.log(JSON.stringify({ images: bytes.length / (2 * size), ...total }, null, 1));
