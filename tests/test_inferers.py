@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetv2_monai import FlipInferer, SlabInferer
 
-from .support.workflow import refusal
+from .support.workflow import cases, refusal
 
 
 def numbered(*shape: int) -> torch.Tensor:
@@ -19,15 +19,7 @@ def numbered(*shape: int) -> torch.Tensor:
     return torch.arange(1.0, 1 + math.prod(shape)).reshape(1, 1, *shape)
 
 
-@pytest.mark.parametrize(
-    ("axes", "means"),
-    [
-        (None, [[2.5, 2.5], [2.5, 2.5]]), ([0, 1], [[2.5, 2.5], [2.5, 2.5]]), ([0], [[2.0, 3.0], [2.0, 3.0]]),
-        ([1], [[1.5, 1.5], [3.5, 3.5]]), ([], [[1.0, 2.0], [3.0, 4.0]]),
-        (None, [[[4.5, 4.5], [4.5, 4.5]]] * 2), ([0], [[[3.0, 4.0], [5.0, 6.0]]] * 2),
-        ([0, 2], [[[3.5, 3.5], [5.5, 5.5]]] * 2),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("axes", "means"), cases("inferers", "means"))
 def test_windows_are_flipped(axes, means):
     """Two windows of an image or a volume, and one window as a whole. The means of the flipped weights are by hand."""
     means = torch.tensor(means)
@@ -58,17 +50,7 @@ def test_axes_that_images_do_not_have():
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize(
-    ("shape", "window", "arguments"),
-    [
-        ((20, 17, 13), (8, 6, 7), {"overlap": 0.25}),
-        ((20, 17, 13), (8, 6, 7), {"overlap": 0.5, "mode": "gaussian", "sw_batch_size": 3}),
-        ((21, 9, 9), (8, 8, 8), {"overlap": (0.75, 0.2, 0.0), "mode": "gaussian", "sigma_scale": 0.3}),
-        ((8, 17, 5), (8, 6, 9), {"overlap": 0.25}),  # one slab; windows larger than the volume
-        ((3, 2, 1), (8, 6, 7), {"mode": "gaussian"}),
-        ((30, 14), (8, 9), {"overlap": 0.5, "mode": "gaussian"}),
-    ],
-)
+@pytest.mark.parametrize(("shape", "window", "arguments"), cases("inferers", "slabs"))
 def test_slabs_are_windows(shape, window, arguments, classes):
     """The classes of SlidingWindowInferer, by a network whose output depends on where in its window a voxel is."""
     torch.manual_seed(0)

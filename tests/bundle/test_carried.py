@@ -13,7 +13,7 @@ from unetv2_monai.bundle.carried import options_to_carry, take_over
 from unetv2_monai.networks import options_of, read_weights
 
 from ..conftest import draw_pairs
-from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, overlays, parsed, read_scores, refusal, run
+from ..support.workflow import EVALUATE, INFERENCE, TINY, TRAIN, cases, overlays, parsed, read_scores, refusal, run
 
 SLIDING, VOLUMES = overlays("options/sliding"), overlays("recipes/volumes")
 RAISED = {"image_size": [48, 64], "network_def#channels": 8, "out_channels": 1, "spatial_dims": 2}
@@ -87,17 +87,10 @@ def test_volumes():
     assert "--intensity mr contradicts" in message
 
 
-@pytest.mark.parametrize(
-    ("trained", "files", "message"),
-    [
-        (VOLUMES, [], "the weights in x.pt are for volumes. Add recipes/volumes.yaml."),
-        ([], VOLUMES, "are for images. Leave out recipes/volumes.yaml."),
-        (overlays("recipes/segresnet"), [], "are of SegResNet, but the config has unetv2_monai.UNetV2. Add the recipe"),
-    ],
-)
+@pytest.mark.parametrize(("trained", "files", "message"), cases("refusals", "carried"))
 def test_weights_of_another_kind(trained, files, message):
-    carried = options_to_carry(parsed([*TRAIN, *trained]).get())
-    assert message in refusal(take_over, parsed([*INFERENCE, *files]), carried, "x.pt")
+    carried = options_to_carry(parsed([*TRAIN, *overlays(*trained.split())]).get())
+    assert message in refusal(take_over, parsed([*INFERENCE, *overlays(*files.split())]), carried, "x.pt")
 
 
 def test_files_of_plain_tensors_change_nothing():

@@ -7,35 +7,22 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.inferers import SlidingWindowInferer
 
-from unetv2_monai import FlipInferer, PlainInferer, SlabInferer
+from unetv2_monai import FlipInferer
 
 from ..data.folders import write_volume
-from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, run
+from ..support.workflow import INFERENCE, cases, configs, overlays, parsed, run
 
 TTA, SLABS, BF16 = "options/inference_tta", "options/inference_slabs", "options/inference_bf16"
 VOLUMES, WINDOWS = "recipes/volumes", "options/sliding"
 
 
-@pytest.mark.parametrize(
-    ("files", "inner", "axes"),
-    [
-        ([*INFERENCE, *overlays(TTA)], PlainInferer, None),
-        ([*INFERENCE, *overlays(WINDOWS, TTA)], SlidingWindowInferer, None),
-        ([*INFERENCE, *overlays(TTA, WINDOWS)], SlidingWindowInferer, None),
-        ([*INFERENCE, *overlays(VOLUMES, TTA)], SlidingWindowInferer, [0]),
-        ([*INFERENCE, *overlays(VOLUMES, TTA, SLABS)], SlabInferer, [0]),
-        ([*EVALUATE, *overlays("options/tta")], PlainInferer, None),
-        ([*TRAIN, *overlays(WINDOWS), EVALUATE[1], *overlays("options/tta")], SlidingWindowInferer, None),
-        ([*TRAIN, *overlays(VOLUMES), EVALUATE[1], *overlays("options/tta")], SlidingWindowInferer, [0]),
-    ],
-)
-def test_flips_are_around_what_is_there(files, inner, axes):
-    key = "evaluator#inferer" if files[0] in INFERENCE else "validate#evaluator#inferer"
-    inferer = parsed(files).get_parsed_content(key)
+@pytest.mark.parametrize(("names", "inner", "axes"), cases("inferers", "flips"))
+def test_flips_are_around_what_is_there(names, inner, axes):
+    key = "evaluator#inferer" if "inference" in names.split() else "validate#evaluator#inferer"
+    inferer = parsed(configs(names)).get_parsed_content(key)
     assert isinstance(inferer, FlipInferer)
-    assert type(inferer.inferer) is inner
+    assert type(inferer.inferer).__name__ == inner
     assert inferer.axes == axes
 
 
@@ -76,16 +63,7 @@ def mean_of_flips(image: torch.Tensor, network: torch.nn.Module, axes: tuple[int
     return torch.stack(outputs).mean(0)
 
 
-@pytest.mark.parametrize(
-    ("names", "options", "axes"),
-    [
-        ((VOLUMES, TTA), {}, (0,)),
-        ((VOLUMES, TTA), {"flip_axes": [0, 1, 2]}, (0, 1, 2)),
-        ((VOLUMES, TTA, SLABS), {}, (0,)),
-        ((VOLUMES, SLABS, TTA), {"flip_axes": None}, (0, 1, 2)),
-        ((VOLUMES, SLABS, BF16, TTA), {"reduced": "$@evaluated_network.eval()"}, (0,)),
-    ],
-)
+@pytest.mark.parametrize(("names", "options", "axes"), cases("inferers", "flipped_volumes"))
 def test_labels_of_flipped_volumes(names, options, axes, tmp_path):
     """A volume of one window, stored left to right and turned: flipped along left and right of the patient."""
     torch.manual_seed(0)
@@ -96,7 +74,7 @@ def test_labels_of_flipped_volumes(names, options, axes, tmp_path):
     turned = np.array([[0, -1.0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])  # axes: superior, left, anterior
     write_volume(tmp_path / "in" / "one.nii.gz", values[::-1].transpose(2, 0, 1), turned)
     run(
-        [*INFERENCE, *overlays(*names)], "inference", dataset_dir=tmp_path / "in", image_size=[16, 18, 20],
+        configs(names), "inference", dataset_dir=tmp_path / "in", image_size=[16, 18, 20],
         output_dir=tmp_path / "out", checkpoint=tmp_path / "model.pt", network_def=definition, **options,
     )  # fmt: skip
     image = torch.from_numpy((values - values.mean()) / values.std())[None]

@@ -15,7 +15,7 @@ from unetv2_monai.data.volumes import read_volume
 
 from ..conftest import draw_boxes, read_table
 from ..data.folders import touch, write_volume
-from ..support.workflow import EVALUATE, INFERENCE, TRAIN, overlays, parsed, refusal, run
+from ..support.workflow import EVALUATE, INFERENCE, TRAIN, cases, overlays, parsed, refusal, run
 from .test_volume_geometry import SLABS, expected, infer
 
 TRAINING, INFERRING = ([*base, *overlays("recipes/volumes")] for base in (TRAIN, INFERENCE))
@@ -45,24 +45,11 @@ def stairs(tmp_path):
 
 
 @pytest.mark.parametrize(("files", "key"), BOTH)
-@pytest.mark.parametrize(
-    ("options", "values"),
-    [
-        # MR: 0 to 40 in steps of 10 have the mean 20 and a standard deviation of 10 times the root of 2
-        ({}, np.array([-2, -1, 0, 1, 2]) / 2**0.5),
-        # CT: level 15 and width 20 are 5 to 25: 15 becomes 0, and what is outside is cut
-        ({"intensity": "ct", "window_level": 15, "window_width": 20}, [-1, -0.5, 0.5, 1, 1]),
-        # soft tissue unless a window is set: -160 to 240 Hounsfield units
-        ({"intensity": "ct"}, [-0.2, -0.15, -0.1, -0.05, 0]),
-        # slices 2 mm apart become slices 1 mm apart, the new ones the mean of their neighbours
-        ({"intensity": "ct", "window_level": 20, "window_width": 40, "spacing": [1, 1, 1]}, np.linspace(-1, 1, 9)),
-    ],
-    ids=["mr", "ct", "soft tissue", "spacing"],
-)
+@pytest.mark.parametrize(("options", "values"), cases("data", "intensities"), ids=str)
 def test_intensities_and_spacing(files, key, options, values, stairs):
     image = transformed(files, key, stairs, **options)["image"]
     assert image.shape == (1, 3, 4, len(values))
-    assert image[0, 0, 0].tolist() == pytest.approx(list(values), abs=1e-5)
+    assert image[0, 0, 0].tolist() == pytest.approx(values, abs=1e-5)
     assert image.pixdim.tolist() == pytest.approx(options.get("spacing", [1, 1, 2]))
 
 

@@ -12,27 +12,16 @@ from unetv2_monai import InputError, load_datalist
 from unetv2_monai.data.checks import check_each, check_pair, list_problems, palette_problems
 from unetv2_monai.data.volumes import check_label_values, read_volume
 
-from ..support.workflow import refusal
+from ..support.workflow import cases, refusal
 from .folders import write_volume
 
 AFFINE = nibabel.affines.from_matvec(np.diag([-0.5, 0.5, 3.0]), (10, -20, 30))
 
 
-@pytest.mark.parametrize(
-    ("image", "label", "in_channels", "problem"),
-    [
-        ((5, 6, 7, 2), (5, 6, 7), None, ""),
-        ((5, 6, 7, 2), (5, 6, 7, 1), 2, ""),
-        ((5, 6, 7, 2), (5, 6, 7), 1, "holds 2 channels, but the network takes 1. Extract one, or set in_channels 2."),
-        ((5, 6, 7, 4), (5, 6, 7), 2, "holds 4 channels, but the network takes 2. Extract 2, or set in_channels 4."),
-        ((5, 6, 7), (5, 6, 7), 3, "holds 1 channel, but the network takes 3. Set in_channels 1."),
-        ((5, 6, 7, 1), (5, 6, 7), 3, "holds 1 channel, but the network takes 3. Set in_channels 1."),
-        ((5, 6, 7, 2), (5, 6, 7, 2), None, "b.nii: mask of 5 x 6 x 7 x 2, but a.nii is 5 x 6 x 7"),
-        ((5, 6, 7, 2), (5, 7, 6), None, "b.nii: mask of 5 x 7 x 6, but a.nii is 5 x 6 x 7"),
-    ],
-)
+@pytest.mark.parametrize(("image", "label", "in_channels", "problem"), cases("data", "volumes"))
 def test_pairs_of_volumes(tmp_path, image, label, in_channels, problem):
-    item = {"image": write_volume(tmp_path / "a.nii", image), "label": write_volume(tmp_path / "b.nii", label)}
+    item = {"image": write_volume(tmp_path / "a.nii", tuple(image))}
+    item["label"] = write_volume(tmp_path / "b.nii", tuple(label))
     if problem:
         message = refusal(check_pair, item, in_channels=in_channels)
         assert message.startswith(str(tmp_path))
@@ -97,14 +86,7 @@ def test_rounded_headers_are_no_difference(tmp_path):
     check_pair({"image": image, "label": label})
 
 
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ([3, 3], "label values [3], expected 0 to 2. Map them, or set out_channels"),
-        ([0, 0.5, 2], "label values [0 0.5 2], expected 0 to 2. Classes are integers: resample labels by nearest"),
-        ([0, 1.00001], "They differ from integers by rounding: save them as uint8, without scl_slope"),
-    ],
-)
+@pytest.mark.parametrize(("values", "sentence"), cases("data", "labels"))
 def test_labels_with_other_values(values, sentence):
     assert sentence in refusal(check_label_values, "a.nii", np.array(values), 3)
 

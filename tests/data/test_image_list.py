@@ -10,7 +10,7 @@ from unetv2_monai import list_images
 from unetv2_monai.core import listing
 from unetv2_monai.data.image_list import ImageList
 
-from ..support.workflow import refusal
+from ..support.workflow import cases, refusal
 from .folders import CASES, names, touch, write_volume
 
 
@@ -24,15 +24,7 @@ def test_list_images(pairs):
     assert "case_2.png: same name as case_2.bmp" in refusal(list_images, str(pairs))
 
 
-@pytest.mark.parametrize(
-    ("folder", "sentence"),
-    [
-        ("nowhere", "dataset_dir ROOT/nowhere does not exist."),
-        ("empty", "ROOT/empty holds no image (.png, .jpg,"),
-        ("deep", "Sub-folders are not read: name one of them, such as ROOT/deep/x/y."),
-        ("two", "ROOT/two holds images in images/ and image/: name one of them."),
-    ],
-)
+@pytest.mark.parametrize(("folder", "sentence"), cases("data", "no_list"))
 def test_no_list(tmp_path, folder, sentence):
     touch(tmp_path, "empty/a.txt deep/x/y/a.png two/images/a.png two/image/b.png")
     assert sentence.replace("ROOT", str(tmp_path)) in refusal(list_images, str(tmp_path / folder))

@@ -24,14 +24,7 @@ def found(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    ("images", "masks"),
-    [
-        ("images", "masks"), ("images", "labels"), ("imagesTr", "labelsTr"), ("image", "mask"), ("Images", "Masks"),
-        ("IMAGES", "label"), ("images", "GT"), ("images", "gt"), ("images", "groundtruth"), ("images", "ground_truth"),
-        ("images", "Ground~Truth"), ("images", "ground-truth"), ("Image", "annotations"), ("images", "Segmentations"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("images", "masks"), CASES["folders"])
 def test_names_of_two_folders(tmp_path, caplog, images, masks):
     touch(tmp_path, f"{images}/a.jpg {masks}/a.png {images}/b.jpg {masks}/b_gt.png")
     with caplog.at_level(logging.INFO):

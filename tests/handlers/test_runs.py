@@ -26,7 +26,7 @@ from unetv2_monai.core.files import write_atomic
 from unetv2_monai.handlers.runs import seed_epoch
 
 from ..conftest import draw_pairs, read_table
-from ..support.workflow import TINY, TRAIN, command, overlays, refusal, run
+from ..support.workflow import TINY, TRAIN, cases, command, overlays, refusal, run
 
 LONG = partial(pytest.param, marks=pytest.mark.slow)
 SPAWN = multiprocessing.get_context("forkserver")
@@ -167,14 +167,7 @@ def test_folder_that_cannot_be_written(options, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"resume": False}, "holds a run already"),
-        ({"image_size": 64, "batch_size": 4}, "begun with image_size [32, 32], now [64, 64]; batch_size 2, now 4"),
-        ({"optimizer#weight_decay": 0.5}, "was begun with optimizer#weight_decay 0.0001, now 0.5. Resume"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), cases("refusals", "runs"))
 def test_runs_are_not_mixed(changes, message, trained, resumed, tmp_path):
     """What was written stays as it was."""
     assert message in refusal(run, TRAIN, "training", **{**resumed, **changes})

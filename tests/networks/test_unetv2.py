@@ -8,6 +8,7 @@ from unetv2_monai import UNetV2, convert_released_state_dict
 from unetv2_monai.released import released_key
 
 from .. import golden
+from ..support.workflow import cases
 
 SMALL = {"backbone": "pvt_v2_b0", "channels": 16}
 
@@ -87,14 +88,7 @@ def test_dropout_acts_in_training_only():
         assert not torch.equal(net(x), net(x))
 
 
-SWITCHES = [
-    *({"attention": "spatial_first"}, {"attention": "none"}, {"sdi": False}, {"fusion": "add"}, {"fusion": "cat"}),
-    *({"upsample": "interp"}, {"norm": "instance"}, {"channels": 64}),
-    *({"attention": "none", "sdi": False, "upsample": "interp"}, {"deep_supervision": False}),
-]
-
-
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@pytest.mark.parametrize("switches", cases("networks", "switches"), ids=str)
 def test_every_switch_trains_a_step_and_scripts(switches):
     net = UNetV2(**{**SMALL, "deep_supervision": True, **switches})
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
@@ -182,16 +176,7 @@ def test_torchscript(deep_supervision, tmp_path):
     assert (found[0] if deep_supervision else found).shape == (2, 1, 64, 64)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"spatial_dims": 4}, "spatial_dims"),
-        ({"out_channels": 0}, "out_channels"),
-        ({"attention": "both"}, "channel_first"),
-        ({"upsample": "nearest"}, "deconv"),
-        ({"backbone": "monai:resnet10", "grad_checkpointing": True}, "grad_checkpointing"),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "message"), cases("networks", "refused"))
 def test_wrong_arguments_say_what_is_allowed(arguments, message):
     with pytest.raises(ValueError, match=message):
         UNetV2(**{**SMALL, **arguments})

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ..conftest import script
-from ..support.workflow import TINY, TRAIN, overlays, refusal, run
+from ..support.workflow import TINY, TRAIN, cases, overlays, refusal, run
 
 GIVEN = {"out_channels": 1, "images_dir": None, "mask_colors": None, "ignore_label": None}
 
@@ -24,19 +24,9 @@ def planned(some: list, **given):
     return script("plan").plan_of(some, argparse.Namespace(**{**GIVEN, **given}))
 
 
-@pytest.mark.parametrize(
-    ("size", "region", "overlays", "values"),
-    [
-        # disc of 100 pixels: 11.3 wide, 2.8 % of 400; 16 pixels of it take 567, more than the images have
-        ((400, 400), 100, [], {"image_size": 416}),
-        ((1600, 1200), 400, ["sliding"], {"image_size": 256}),
-        ((1600, 1200), 31416, [], {}),  # 200 wide, 14.4 %: 37 of 256
-        ((512, 512), 515, [], {"image_size": 320}),  # 25.6 wide, 5 %: 16 of 320
-        ((2000, 2000), 7854, [], {"image_size": 320}),  # 100 wide, 5 %
-    ],
-)
+@pytest.mark.parametrize(("size", "region", "overlays", "values"), cases("data", "plans"))
 def test_size_of_images_by_their_lesions(size, region, overlays, values):
-    plan = planned(facts(size=size, regions=(region, region // 200)))  # the second is a slip of the hand
+    plan = planned(facts(size=tuple(size), regions=(region, region // 200)))  # the second is a slip of the hand
     assert plan.overlays == ["recommended", "ema", *overlays]
     assert plan.values == {**values, "out_channels": 1}
 

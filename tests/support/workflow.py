@@ -27,9 +27,8 @@ def overlays(*names: str) -> list[str]:
 
 
 def configs(names: str) -> list[str]:
-    """Config files by their names, such as ``train options/ema``."""
-    first, *others = names.split()
-    return [str(CONFIGS / f"{first}.json"), *overlays(*others)]
+    """Config files by their names, such as ``train options/ema evaluate``."""
+    return [str(CONFIGS / f"{name}.{'yaml' if '/' in name else 'json'}") for name in names.split()]
 
 
 def cases(name: str, key: str) -> list:

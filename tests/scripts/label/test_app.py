@@ -16,6 +16,7 @@ import pytest
 
 from unetv2_monai import InputError
 
+from ...support.workflow import cases
 from .attacks import listing
 from .support import app_module, png
 
@@ -127,11 +128,9 @@ def test_what_a_full_disk_refuses_is_not_done(opened, tmp_path, monkeypatch):
 def test_a_full_disk_is_not_the_fault_of_an_upload(monkeypatch):
     """The server answers 507 to the first, as it is; the second becomes 422 with the client's name of the file."""
     uploads = app_module("uploads", monkeypatch)
+    full = InputError("labels/case.png cannot be written (No space left on device)")
     for error, message in (
-        (
-            InputError("labels/case.png cannot be written (No space left on device)"),
-            "^labels/case.png cannot be written",
-        ),
+        (full, "^labels/case.png cannot be written"),
         (None, "^422: 'mine.png' cannot be used: it is no image in PNG"),
     ):
         file = UploadFile(io.BytesIO(png([[1]]) if error else b"text"), filename="mine.png")
@@ -160,12 +159,7 @@ def test_a_mask_of_an_image_that_was_replaced(opened, tmp_path, monkeypatch):
     assert store.version("case") == "none"
 
 
-# how many of four pixels each weights mark in each image; the labels mark the first two
-MARKED = {
-    "old": {"equal": 2, "corrected": 1},
-    "better": {"equal": 3, "corrected": 2},
-    "worse": {"equal": 2, "corrected": 0},
-}
+MARKED = cases("label", "marked")
 
 
 class App:
@@ -223,16 +217,7 @@ def trained(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("images", "writes", "status", "unchanged", "before", "after", "kept"),
-    [
-        (["equal", "corrected"], "better", "DONE", 1, 2 / 3, 1, "better"),
-        (["equal", "corrected"], "worse", "DONE", 1, 2 / 3, 0, "old"),
-        (["equal"], "better", "DONE", 1, None, None, "better"),
-        (["corrected"], "better", "STOPPED", 0, 2 / 3, 1, "better"),
-        (["corrected"], "worse", "STOPPED", 0, 2 / 3, 0, "old"),
-        (["corrected"], "", "STOPPED", 0, 2 / 3, None, "old"),
-        (["corrected"], "better", "ERROR", 0, 2 / 3, None, "old"),
-    ],
+    ("images", "writes", "status", "unchanged", "before", "after", "kept"), cases("label", "compared")
 )
 def test_what_is_compared_and_kept(trained, tmp_path, images, writes, status, unchanged, before, after, kept):
     """Of [1, 1, 0, 0], one marked pixel has Dice 2 / 3, two have 1, as have unchanged predictions."""

@@ -9,46 +9,31 @@ import urllib.parse
 
 import pytest
 
+from ...support.workflow import cases
 from .attacks import EXPRESSIONS, MULTIPART, PYTHON, blank, bomb, multipart, raw, refused, send, token
 from .support import JSON, MODEL, PNG
 
 pytest.importorskip("monailabel")
-TRAINING = "max_epochs val_split pretrained device multi_gpu gpus tracking tracking_uri run_id logging client_id"
-TRAINING += " tracking_experiment_name model_filename dataset dataloader model bundle_path force_multi_gpu local_rank"
-TRAINING += " tracking_run_name"
-INFERENCE = "device result_extension result_dtype result_compress model_filename output client_id save_label label_tag"
-INFERENCE += " image logging roi_size skip_writer label"
+VALUES = [(name, value) for name in cases("attacks", "training") for value in EXPRESSIONS]
+VALUES += [*cases("attacks", "values"), ("client_id", "x" * 200)]
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        *((name, value) for name in TRAINING.split() for value in EXPRESSIONS),
-        *(("max_epochs", value) for value in (0, 1e9, 2.5, True, "3", None)),
-        *(("val_split", value) for value in (-1, 1, 1e999, float("nan"))),
-        ("tracking", "mlflow"), ("tracking_uri", "http://evil.example"), ("run_id", "evaluating"),
-        ("model_filename", "../../x.pt"), ("gpus", "0;touch pwned"), ("gpus", "0\n"), ("device", "meta"),
-        ("pretrained", "perhaps"), ("client_id", "x" * 200),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("name", "value"), VALUES)
 def test_expressions_and_values_out_of_range_in_training(attacked, unchanged, name, value):
     body = json.dumps({name: value}).replace("Infinity", "1e999").encode()
     refused(attacked.call("POST", f"/train/{MODEL}", body, JSON), 422)
 
 
 @pytest.mark.parametrize("value", EXPRESSIONS, ids=str)
-@pytest.mark.parametrize("name", INFERENCE.split())
+@pytest.mark.parametrize("name", cases("attacks", "inference"))
 def test_expressions_in_inference(attacked, unchanged, name, value):
     params = json.dumps({name: value})
     path = f"/infer/{MODEL}?image=case_0&output=image"
     refused(attacked.call("POST", path, multipart(None, params=params), MULTIPART), 422)
 
 
-OTHER = ["max_samples", "device", "gpus", "client_id", "strategy", "labels", "image", "images"]
-
-
 @pytest.mark.parametrize("path", [f"/scoring/{MODEL}", f"/batch/infer/{MODEL}", "/activelearning/first", "/page/next"])
-@pytest.mark.parametrize("name", OTHER)
+@pytest.mark.parametrize("name", cases("attacks", "other"))
 def test_expressions_in_other_calls(attacked, unchanged, path, name):
     refused(attacked.call("POST", path, json.dumps({name: PYTHON}).encode(), JSON), 422)
 
@@ -72,26 +57,12 @@ def test_json_that_is_not_declared_as_such(attacked, unchanged):
         refused(attacked.call("POST", f"/train/{MODEL}", b'{"max_epochs": 1}', {"Content-Type": kind}), 422)
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status"),
-    [
-        ("POST", f"/infer/{MODEL}?image=case_0&session_id=x", 422),
-        ("POST", f"/infer/{MODEL}?image=case_0&output=dicom_seg", 422),
-        ("POST", "/activelearning/first?strategy=random", 422), ("GET", "/datastore/?output=%24x", 422),
-        ("GET", "/page/image", 422), ("POST", "/page/carry?id=case_0", 409),
-        *(("POST", f"/page/carry?id=case_0&{given}", 422) for given in ("frames=51", "frames=1.5", "frames=$", "x=1")),
-        ("GET", "/page/state?id=case_0", 422),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("method", "path", "status"), cases("attacks", "parameters"))
 def test_unknown_parameters(attacked, unchanged, method, path, status):
-    refused(attacked.call(method, path), status)
+    refused(attacked.call(method, path.format(model=MODEL)), status)
 
 
-PATHS = ["../../../etc/passwd", "/etc/passwd", "..%2f..%2fx", "%2e%2e%2fx", "..\\x", "datastore_v2.json", "labels", "."]
-PATHS += ["case_0.png", "case_0%00", "file:///etc/passwd", "..", "", "case_0/../case_1", "$x"]
-
-
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", cases("attacks", "ids"))
 def test_ids_that_are_paths(attacked, unchanged, name, images):
     quoted = name if "%" in name else urllib.parse.quote(name, safe="")
     for path in ("datastore/image?image", "datastore/image/info?image", "datastore/label?tag=final&label"):
@@ -111,11 +82,7 @@ def test_a_file_of_the_machine_is_not_read(attacked, unchanged, images, tmp_path
         refused(attacked.call("POST", f"/infer/{MODEL}?image={path}&output=image"), 404)
 
 
-BAD_IDS = ["../../pwned", "..%2f..%2fpwned", "/tmp/pwned", "a/b", ".hidden", "case_0", "x" * 200, "a\\b", "%00", "$x"]
-BAD_IDS += ["x@y", "x%25y", "case_0%0a", "new."]
-
-
-@pytest.mark.parametrize("name", BAD_IDS)
+@pytest.mark.parametrize("name", [*cases("attacks", "new_ids"), "x" * 200])
 def test_uploads_with_bad_ids(attacked, unchanged, name):
     quoted = name if "%" in name else urllib.parse.quote(name, safe="")
     for path in ("/datastore/image", "/datastore/"):
@@ -154,13 +121,7 @@ def test_uploads_that_are_too_large(attacked, unchanged):
     refused(raw(attacked, "PUT", path, kind, "Transfer-Encoding: chunked", body=chunks), 413)
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        ["Content-Length: 2", "Content-Length: 3"], ["Content-Length: -1"], ["Content-Length: x"],
-        ["Content-Length: 2", "Host: evil.example"],
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("lines", cases("attacks", "headers"))
 def test_contradictory_headers(attacked, unchanged, lines):
     path = f"{token(attacked)}/train/{MODEL}"
     status, _ = raw(attacked, "POST", path, *lines, "Content-Type: application/json", body=b"{}")

@@ -26,6 +26,7 @@ from unetv2_monai.networks import read_weights, with_options
 
 from ...conftest import ROOT, draw_pair
 from ...data.folders import write_volume
+from ...support.workflow import cases
 from .attacks import listing
 from .support import SMALL, bright, draw_cases, label_server, labelling, pixels, serving, wait_for
 
@@ -79,13 +80,7 @@ def test_all_that_is_wrong_is_one_error(tmp_path, command):
     assert not (tmp_path / "work").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "recipe", "said"),
-    [
-        ("case.nii.gz", None, "a volume, but this network takes images of two dimensions. Add --recipe volumes,"),
-        ("case.png", "volumes", "an image, but this network takes volumes (NIfTI). Leave out --recipe volumes,"),
-    ],
-)
+@pytest.mark.parametrize(("name", "recipe", "said"), cases("label", "other_kind"))
 def test_images_of_the_other_kind(name, recipe, said, case, command):
     """One of them is enough."""
     write_volume(case / "images" / "case.nii.gz", (4, 4, 4))
@@ -281,15 +276,7 @@ def written(case: Path, **changes: object) -> dict[str, Any]:
     return json.loads((bundle / "configs" / "train.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "changed", "rate"),
-    [
-        (None, {}, 0.0005),  # the shipped weights
-        ("skin_lesions.pt", {}, 0.0005),
-        ("skin_lesions.pt", {"learning_rate": "0.002"}, 0.002),
-        (None, {"seed": "1"}, 0.001),  # from ImageNet
-    ],
-)
+@pytest.mark.parametrize(("checkpoint", "changed", "rate"), cases("label", "rates"))
 def test_trained_weights_go_on_slowly(case, command, checkpoint, changed, rate):
     weights = checkpoint and ROOT / "bundle" / "models" / checkpoint
     assert written(case, checkpoint=weights, set=changed)["learning_rate"] == rate
