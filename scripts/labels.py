@@ -150,7 +150,9 @@ def ordered(given: Sequence[str], listed: Sequence[str], entries: Sequence[Entry
     """Return the names of the classes 1, 2, ...; raise InputError if nothing states their order."""
     used = sorted({label for entry in entries for label, _ in entry.labels})
     classes = given or listed or used
-    if {*used} - {*classes} or not 0 < len({*classes}) == len(classes) < 256 or (classes is used and len(used) > 1):
+    if classes is used and len(used) > 1:
+        raise InputError(f"nothing states the order of the classes. Add, in your order, --classes {','.join(used)}.")
+    if {*used} - {*classes} or not 0 < len({*classes}) == len(classes) < 256:
         raise InputError(f"the labels are {used}, the classes {[*classes]}. State all, in order, by --classes a,b.")
     return classes
 

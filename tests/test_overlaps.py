@@ -74,6 +74,8 @@ def test_from_training_to_scores(tmp_path):
     weights = tmp_path / "out" / "models" / "model.pt"
     carried = options_of(torch.load(weights, weights_only=True))
     assert carried["class_names"] == ["background", "disc", "bar", "disc + bar"]
+    assert "--with overlaps" in refusal(run, EVALUATE, "evaluating", **options, output_dir=tmp_path / "out")
+    del wanted["overlaps"]  # which weights carry
     run([EVALUATE[0], *overlays("options/overlaps"), EVALUATE[1]], "evaluating", **wanted)
     plain = {"dataset_dir": tmp_path / "data", "image_size": [32, 32], "output_dir": tmp_path / "masks"}
     run(INFERENCE, "inference", **plain, checkpoint=weights)

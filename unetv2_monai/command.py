@@ -65,12 +65,25 @@ def run_command(run: SimpleNamespace, arguments: argparse.Namespace, options: Se
     first, *others = (bundle_dir() / "configs" / name for name in run.files)
     paths = [overlay_file(name, run.run_id == "inference") for name in overlays if name not in late]
     paths = [first, *paths, *others, *(overlay_file(name, False) for name in late)]
+    refuse_unfit(paths)
     files = [_shown(path) for path in paths]
     config_file = files[0] if len(files) == 1 else "[" + ",".join(f"'{file}'" for file in files) + "]"
     command = ["-m", "monai.bundle", "run", run.run_id, "--config_file", config_file]
     folder = arguments.dataset_dir
     folder = f"./{folder}" if folder.startswith(("@", "$", "%")) else folder  # which MONAI would look up
     return [*command, "--dataset_dir", folder, *checkpoint, *options]
+
+
+def refuse_unfit(paths: Sequence[Path]) -> None:
+    """Raise InputError if a config changes a component of which those before it have nothing."""
+    known = set[str]()
+    for path in paths:
+        keys = [key.lstrip("+").replace("::", "#").split("#") for key in yaml.safe_load(path.read_text()) or {}]
+        if unfit := [first for first, *deeper in keys if deeper and first not in known]:
+            raise InputError(
+                f"--with {path.stem}: it changes {unfit[0]}, which {paths[0].name} does not have. Leave it out."
+            )
+        known |= {first for first, *_ in keys}
 
 
 def script_command(script: SimpleNamespace, arguments: Sequence[str]) -> list[str]:

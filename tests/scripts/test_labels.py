@@ -212,7 +212,7 @@ def test_what_is_refused(images, tmp_path, monkeypatch):
     labelme, two = (GIVEN / "labelme_a.json").read_text(), ("--classes", "polyp,tool")
     for name in ("x.json", "y.json"):
         (images / name).write_text(labelme)
-    assert "the labels are ['polyp', 'tool'], the classes ['polyp', 'tool']. State all, in order" in why(images)
+    assert "nothing states the order of the classes. Add, in your order, --classes polyp,tool." in why(images)
     assert "a.png: 1 images have that name; each entry takes one of its own" in why(images, *two)
     (images / "y.json").unlink()
     (images / "x.json").write_text(labelme.replace('"mask",', '"circle",'))

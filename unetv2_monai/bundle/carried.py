@@ -35,10 +35,10 @@ def options_to_carry(config: Mapping[str, Any], metadata: Mapping[str, Any] | No
     names = outputs.get("pred", {}).get("channel_def", {})
     if names and len(names) == (2 if channels == 1 else channels):
         found["class_names"] = [names[str(index)] for index in range(len(names))]
-    if "class_names" in config:  # of fine-tuning
-        found["class_names"] = config["class_names"]
-    elif "overlaps" in config:
+    if config.get("overlaps"):
         found["class_names"] = combination_names(config["overlaps"])
+    elif "class_names" in config:  # of fine-tuning
+        found["class_names"] = config["class_names"]
     for key in ("network_def", "encoder"):
         part = config.get(key)
         if isinstance(part, Mapping):
@@ -63,6 +63,10 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
     if dims != wanted:
         of, advice = ("volumes", "Add") if dims == 3 else ("images", "Leave out")
         raise InputError(f"the weights in {path} are for {of}. {advice} recipes/volumes.yaml.")
+    if carried.get("overlaps") and "eval_datalist" in parser and "overlap_table" not in parser:
+        raise InputError(
+            f"the weights in {path} are of classes that overlap. Add options/overlaps.yaml (--with overlaps)."
+        )
     taken = []
     for key, value in carried.items():
         now = _plain(parser.get(key))
@@ -70,7 +74,7 @@ def take_over(parser: ConfigParser, carried: Mapping[str, Any], path: str | Path
             continue
         if key.endswith("#_target_"):
             raise InputError(f"the weights in {path} are of {value}, but the config has {now}. Add the recipe for it.")
-        if key in given or (key in OPTIONS and key in parser and now not in _own_values(key)):
+        if key in given or (key in OPTIONS and now is not None and now not in _own_values(key)):
             if key not in FREE_OPTIONS:
                 trained = f"the weights in {path}, which were trained with {value}"
                 raise InputError(f"--{key} {now} contradicts {trained}. Leave it out, or name other weights.")

@@ -37,9 +37,9 @@ export class Carrying {
         say("Carrying over …", "busy");
         try {
             const { carried, stopped } = await carryOver(id, this.#frames.valueAsNumber);
-            const found = carried.map((frame) => `${frame.id} (${frame.confidence.toFixed(2)})`).join(", ");
-            const news = found ? `Carried over, with confidence, to ${found}.` : "Carried over to no frame.";
-            say(sentences(news, stopped), found ? "info" : "error");
+            const sure = carried.map((frame) => frame.confidence.toFixed(2)).sort();
+            const news = `Carried over to ${carried.length} frame${carried.length === 1 ? "" : "s"}, confidence ${sure[0]} to ${sure[sure.length - 1]}.`;
+            say(sentences(stopped, sure.length ? news : "Carried over to no frame."), sure.length ? "info" : "error");
         } catch (error) {
             sayError(error, "Not carried over, or not to all frames. ");
         } finally {

@@ -99,10 +99,10 @@ def test_the_page_carries_over(server, page):
     page.open(CLIP[5])
     page.run("document.querySelector('#frames').value = -2")
     page.click("[data-command=carry]")
-    page.until_said(f"Carried over to no frame. {CLIP[4]} has a saved mask.")
+    page.until_said(f"{CLIP[4]} has a saved mask. Carried over to no frame.")
     server.call("DELETE", f"/page/label?id={CLIP[4]}")
     page.keys("f")
-    page.until_said(f"Carried over, with confidence, to {CLIP[4]} (")
+    page.until("document.querySelector('#status').textContent.includes(', confidence ')")
     page.open(CLIP[4])
     page.until("document.querySelector('#open_state').textContent.includes(' · predicted · carried ')")
     assert dice(page.mask(), square(8, 4)) > 0.9
