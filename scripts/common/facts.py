@@ -63,11 +63,11 @@ class Facts:
         return f"{self.split}: {self.image}"
 
 
-def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any]) -> Facts | str:
-    """Return the facts of one pair, or why training refuses it."""
+def examine(split: str, item: dict[str, Any], reading: Mapping[str, Any], in_channels: int | None) -> Facts | str:
+    """Return the facts of one pair, or why training refuses it. ``in_channels`` None: those of images are 3."""
     images, labels = ensure_tuple(item["image"]), ensure_tuple(item["label"])
     try:
-        check_pair(item, **reading)
+        check_pair(item, in_channels=in_channels or (None if is_volume(images[0]) else 3), **reading)
     except InputError as error:
         return str(error)
     mask = read_mask(labels, reading)
@@ -125,6 +125,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a data set and say how its masks are read."""
     parser.add_argument("--dataset_dir", required=True, help="the data set, as for training")
     parser.add_argument("--out_channels", type=int, default=1, help="as for training (default: 1)")
+    parser.add_argument("--in_channels", type=int, help="as for training (default: 3, of volumes any)")
     parser.add_argument("--images_dir", help="folder of the images, where no layout fits")
     parser.add_argument("--masks_dir", default="", help="folder of the masks (default: that of the images)")
     parser.add_argument("--mask_suffix", default="", help="end of the masks' names (default: none)")
@@ -149,7 +150,7 @@ def gather(
     kinds = {is_volume(path): path for items in lists.values() for path in (ensure_tuple(i["image"])[0] for i in items)}
     if len(kinds) > 1:
         raise InputError(f"{kinds[True]} is a volume and {kinds[False]} an image: keep them in folders of their own.")
-    pairs = [(split, item, reading) for split, items in lists.items() for item in items]
+    pairs = [(split, item, reading, arguments.in_channels) for split, items in lists.items() for item in items]
     found = thread_map(examine, *zip(*pairs), max_workers=8, desc=title, disable=None)
     problems += [result for result in found if isinstance(result, str)]
     if arguments.mask_colors is None:

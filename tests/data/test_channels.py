@@ -66,6 +66,10 @@ def test_which_files_are_one_image(data):
 def test_what_is_refused(data):
     (pair, *_) = read_folder(data).pairs
     assert check_pair(pair, in_channels=2) is None
+    check = script("check_data").main
+    check(["--dataset_dir", str(data), "--output_dir", str(data / "out"), "--in_channels", "2"])
+    with pytest.raises(SystemExit):  # as training does
+        check(["--dataset_dir", str(data), "--output_dir", str(data / "out")])
     for channels in (3, 4):
         said = refusal(check_pair, pair, in_channels=channels)
         assert f"an image of 2 files, but the network takes {channels} channels. Add --with channels" in said
