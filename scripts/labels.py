@@ -31,7 +31,7 @@ from monai.utils import ensure_tuple
 from PIL import Image
 
 from unetv2_monai import InputError
-from unetv2_monai.core.dicom import list_dicom, located
+from unetv2_monai.core.dicom import located
 from unetv2_monai.core.dicom_pixels import read_frame
 from unetv2_monai.core.files import encoded, write_atomic
 from unetv2_monai.core.listing import PICTURE_ENDINGS, is_volume, list_files, list_folders, stem, unique_stems
@@ -89,8 +89,8 @@ def draw_all(kind: str, entries: Sequence[Entry], paths: Sequence[Path], classes
                 parts.append((label, classes.index(label) + 1, DRAW[kind](shape, size)))
             except Exception as error:  # decoders raise almost anything
                 raise InputError(f"{path}: {label} cannot be drawn ({error}). Correct or remove it.") from error
-            if parts[-1][-1].shape != size[::-1]:
-                raise InputError(f"{shape}: {parts[-1][-1].shape[::-1]} pixels, but {path} has {size} (width, height).")
+            if (drawn := parts[-1][-1].shape[::-1]) != size:
+                raise InputError(f"{path}: {label} has {drawn} pixels (width, height), but the image has {size}.")
         yield path, np.zeros(size[::-1], np.int64), parts
 
 
@@ -163,7 +163,7 @@ def read_source(arguments: argparse.Namespace) -> tuple[list[Path], Items, Class
     found = read_files(source)
     if source.is_file() and not found:
         raise InputError(f"{source}: holds none of {', '.join(READERS)}. Name such a file, or a folder of masks.")
-    by_class, framed = read_class_folders(source), read_segs(source) if list_dicom(source) else []
+    by_class, framed = read_class_folders(source), read_segs(source)
     try:
         sections, problems = ({}, []) if source.is_file() or by_class or framed else read_sections(source, {*SPLITS})
     except InputError:  # without masks

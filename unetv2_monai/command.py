@@ -65,7 +65,8 @@ def run_command(run: SimpleNamespace, arguments: argparse.Namespace, options: Se
     first, *others = (bundle_dir() / "configs" / name for name in run.files)
     paths = [overlay_file(name, run.run_id == "inference") for name in overlays if name not in late]
     paths = [first, *paths, *others, *(overlay_file(name, False) for name in late)]
-    refuse_unfit(paths)
+    if overlays:
+        refuse_unfit(paths)
     files = [_shown(path) for path in paths]
     config_file = files[0] if len(files) == 1 else "[" + ",".join(f"'{file}'" for file in files) + "]"
     command = ["-m", "monai.bundle", "run", run.run_id, "--config_file", config_file]

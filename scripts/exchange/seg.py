@@ -32,9 +32,8 @@ def read_segs(folder: Path) -> list[tuple[Path, Entry]]:
         return []
     import highdicom
 
-    entries = dict[str, Entry]()
-
     refuse_broken(found.broken)
+    entries = dict[str, Entry]()
     sources = {source.name: source for source in found.sources}
     uids = {name: _uids(source) for name, source in sources.items()}
     for file in files:
@@ -68,13 +67,12 @@ def write_segs(masks: Path, dicom: Path, classes: Sequence[str], codes: str | No
         raise InputError(f"{dicom} holds no DICOM files. Name those that the masks are of by --dicom.")
     seg = SegFiles(classes, len(classes), None, codes)
     for source in found.sources:
-        missing = [
-            name for name in (Path(one).stem for one in source.addresses()) if not (masks / f"{name}.png").is_file()
-        ]
         if found_masks := masks_of(source, masks, len(classes) == 1):
             seg.write(source, found_masks, folder, found.broken)
             count += 1
-        elif len(missing) < len(source.places):
+            continue
+        names = [Path(address).stem for address in source.addresses()]
+        if len(missing := [name for name in names if not (masks / f"{name}.png").is_file()]) < len(names):
             found.broken.append(f"{source.name}: {len(missing)} frames have no mask, such as {missing[0]}. Add them")
     refuse_broken(found.broken)
     if not count:
@@ -95,7 +93,4 @@ def _masks(seg: Any, source: Source, uids: Sequence[str]) -> np.ndarray:
 
 def _uids(source: Source) -> list[str]:
     """Return the SOPInstanceUID of each file of a source, in the order of its frames."""
-    import pydicom
-
-    files = dict.fromkeys(file for file, _ in source.places)
-    return [str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in files]
+    return [str(read_header(file).SOPInstanceUID) for file in dict.fromkeys(file for file, _ in source.places)]

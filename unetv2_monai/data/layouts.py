@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ def pair_folders(images: Path, masks: Path) -> Layout:
         mask_files, mask_problems = listing.unique_stems(list_files(masks))
         problems += mask_problems
         files = {name: path for name, path in files.items() if not name.endswith("_superpixels")}  # of ISIC 2017
-        channels = _join_channels(files, mask_files)
+        channels = _grouped(files, lambda name, case: name not in mask_files and case in mask_files)
         files = {case: paths[0] for case, paths in channels.items()}
         name, where = f"{images.name}/ + {masks.name}/", f"in {masks.name}/"
     pairs, unpaired = listing.pair_files(files, mask_files, where)
@@ -144,26 +144,22 @@ def pair_nested(images: Path, masks: Path) -> Layout:
     return Layout(f"{images.name}/NAME + {masks.name}/NAME, one folder per {kind}", pairs, problems)
 
 
-def _join_channels(files: Mapping[str, Path], masks: Container[str]) -> dict[str, list[Path]]:
-    """Return the files of each image: one, or its channels ``a_0000``, ``a_0001``, ... for the mask ``a``."""
+def _grouped(files: Mapping[str, Path], is_channel: Callable[[str, str], bool]) -> dict[str, list[Path]]:
+    """Return the files of each image: one, or those named ``a_0000``, ``a_0001``, ... that are channels of ``a``."""
     images: dict[str, list[Path]] = {}
     for name, path in files.items():
         channel = CHANNEL.fullmatch(name)
-        case = channel[1] if channel and name not in masks and channel[1] in masks else name
-        images.setdefault(case, []).append(path)
+        images.setdefault(channel[1] if channel and is_channel(name, channel[1]) else name, []).append(path)
     return images
 
 
 def join_channels(paths: Sequence[Path], in_channels: int | None) -> list[list[Path]]:
-    """Return the files of each image, whose channels may be the files ``a_0000``, ``a_0001``, ... of that number."""
-    cases: dict[str, list[Path]] = {}
-    for path in paths:
-        channel = CHANNEL.fullmatch(stem := listing.stem(path))
-        several = channel and in_channels is not None and (in_channels != 3 or listing.is_volume(path))
-        cases.setdefault(channel[1] if channel and several else stem, []).append(path)
-    return [
-        part for files in cases.values() for part in ([files] if len(files) == in_channels else [[f] for f in files])
-    ]
+    """Return the files of each image without masks: so many channels, of pictures not 3, or one file."""
+    files = {listing.stem(path): path for path in paths}
+    cases = _grouped(
+        files, lambda name, _: in_channels is not None and (in_channels != 3 or listing.is_volume(files[name]))
+    )
+    return [part for some in cases.values() for part in ([some] if len(some) == in_channels else [[f] for f in some])]
 
 
 def one_or_all(files: Sequence[Path]) -> str | list[str]:
